@@ -1,0 +1,580 @@
+"""What everything is: frozen values, without behaviour of the outside world.
+
+`docs/decisions` and the glossary of `CONTRIBUTING.md` hold the words. Every struct rejects unknown
+fields, so a document that says more than we understand is refused, not half-read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct, field
+
+Basis = Literal["spec", "example", "description", "guess", "human"]
+"""Why a check may be believed. `guess` makes it advisory: reported, never failing a gate alone."""
+
+Intent = Literal["positive", "negative", "boundary", "stateful", "security"]
+
+VerdictName = Literal["passed", "failed", "errored", "skipped"]
+"""failed: it answered wrongly. errored: we could not find out. skipped: deliberately not executed."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "QUERY")
+
+NO_CREDENTIALS = "none"
+"""The identity under which a step sends no credentials at all."""
+
+INVALID_CREDENTIALS = "invalid"
+"""The identity under which a step sends well-formed credentials that nobody owns."""
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of the values below: frozen, keyword-only, strict, defaults left out of JSON."""
+
+    __test__ = False
+
+
+# --------------------------------------------------------------------------- checks
+
+
+class Check(Value, tag_field="check", frozen=True, kw_only=True):
+    """What one response must fulfil: data until judged. The tag is its stable name."""
+
+    basis: Basis = "spec"
+    quote: str = ""
+    """With basis `description`: the sentence the check was read from."""
+
+
+class NotAServerError(Check, tag="not_a_server_error", frozen=True, kw_only=True):
+    """The status is below 500."""
+
+
+class StatusCodeConformance(Check, tag="status_code_conformance", frozen=True, kw_only=True):
+    """The status is one the operation documents (`default` and `4XX` ranges count)."""
+
+
+class ContentTypeConformance(Check, tag="content_type_conformance", frozen=True, kw_only=True):
+    """The media type is one documented for the status."""
+
+
+class ResponseHeadersConformance(Check, tag="response_headers_conformance", frozen=True, kw_only=True):
+    """Documented required headers are there and every documented header fits its schema."""
+
+
+class ResponseSchemaConformance(Check, tag="response_schema_conformance", frozen=True, kw_only=True):
+    """The body fits the schema documented for the status and media type."""
+
+
+class NegativeDataRejection(Check, tag="negative_data_rejection", frozen=True, kw_only=True):
+    """Invalid data is not accepted: no 2xx."""
+
+    location: str = ""
+    """Where the invalid datum stands: `body/price`, `query/limit`, `header/X-Tenant`."""
+    rule: str = ""
+    """What it breaks: `minimum`, `type`, `required`, `enum`, `malformed`, `media_type`, …"""
+
+
+class PositiveDataAcceptance(Check, tag="positive_data_acceptance", frozen=True, kw_only=True):
+    """Valid data is accepted: a 2xx (or 3xx), or one of `also`."""
+
+    also: tuple[int, ...] = ()
+
+
+class UseAfterFree(Check, tag="use_after_free", frozen=True, kw_only=True):
+    """A deleted resource answers 404 or 410 (any 4xx is taken), never 2xx."""
+
+
+class EnsureResourceAvailability(Check, tag="ensure_resource_availability", frozen=True, kw_only=True):
+    """A resource just created can be read: not 404 or 410."""
+
+
+class IgnoredAuth(Check, tag="ignored_auth", frozen=True, kw_only=True):
+    """A protected operation without valid credentials does not answer 2xx."""
+
+
+class UnsupportedMethod(Check, tag="unsupported_method", frozen=True, kw_only=True):
+    """A method the document does not offer on the path is refused: no 2xx, no 5xx."""
+
+
+class MaxResponseTime(Check, tag="max_response_time", frozen=True, kw_only=True):
+    """The whole answer arrived within the limit."""
+
+    limit_ms: int
+
+
+class StatusIs(Check, tag="status", frozen=True, kw_only=True):
+    """The status is one of those listed."""
+
+    any_of: tuple[int, ...]
+
+
+class HeaderIs(Check, tag="header", frozen=True, kw_only=True):
+    """A response header is present and, when `equals` is given, has exactly this value (after substitution)."""
+
+    name: str
+    equals: str | None = None
+
+
+class JsonPathIs(Check, tag="jsonpath", frozen=True, kw_only=True):
+    """What an RFC 9535 query selects from the JSON body satisfies a condition.
+
+    op: `exists` at least one node; `absent` none; `equals` exactly one node, equal to `value` as JSON
+    (numbers by value, captured names substituted); `contains` some node equals `value`;
+    `excludes` no node equals `value`; `max_items`/`min_items` the number of selected nodes against `value`.
+    """
+
+    path: str
+    op: Literal["exists", "absent", "equals", "contains", "excludes", "max_items", "min_items"] = "exists"
+    value: Any = None
+
+
+AnyCheck = (
+    NotAServerError | StatusCodeConformance | ContentTypeConformance | ResponseHeadersConformance
+    | ResponseSchemaConformance | NegativeDataRejection | PositiveDataAcceptance | UseAfterFree
+    | EnsureResourceAvailability | IgnoredAuth | UnsupportedMethod | MaxResponseTime | StatusIs | HeaderIs | JsonPathIs
+)  # fmt: skip
+
+NO_ANSWER = "no_answer"
+"""Not asked for by a case: the connection was closed or broken without a whole response."""
+
+WFC_CODES: dict[str, int] = {
+    "not_a_server_error": 100,
+    "status_code_conformance": 101,
+    "content_type_conformance": 101,
+    "response_headers_conformance": 101,
+    "response_schema_conformance": 101,
+    "negative_data_rejection": 102,
+    "use_after_free": 103,
+    "ignored_auth": 207,
+    "unsupported_method": 210,
+}
+"""Check name -> Web Fuzzing Commons fault code, where there is one."""
+
+
+# --------------------------------------------------------------------------- case
+
+
+class JsonBody(Value, tag="json", tag_field="kind", frozen=True, kw_only=True):
+    """A JSON value. A string leaf that is exactly `{name}` becomes the captured value with its own type."""
+
+    value: Any
+    media_type: str = "application/json"
+
+
+class TextBody(Value, tag="text", tag_field="kind", frozen=True, kw_only=True):
+    """Text sent as UTF-8 as it stands (malformed JSON lives here), with any media type, or with none ("")."""
+
+    text: str
+    media_type: str = "text/plain"
+
+
+class BytesBody(Value, tag="bytes", tag_field="kind", frozen=True, kw_only=True):
+    data: bytes
+    media_type: str = "application/octet-stream"
+
+
+class FormBody(Value, tag="form", tag_field="kind", frozen=True, kw_only=True):
+    """application/x-www-form-urlencoded, in this order."""
+
+    fields: Pairs
+
+
+class Part(Value, frozen=True, kw_only=True):
+    name: str
+    data: bytes
+    filename: str = ""
+    media_type: str = ""
+
+
+class MultipartBody(Value, tag="multipart", tag_field="kind", frozen=True, kw_only=True):
+    """multipart/form-data."""
+
+    parts: tuple[Part, ...]
+
+
+AnyBody = JsonBody | TextBody | BytesBody | FormBody | MultipartBody
+
+
+class Request(Value, frozen=True, kw_only=True):
+    """One HTTP request as data.
+
+    `{name}` in the path, in query and header values and in string leaves of the body is replaced when, and only
+    when, an earlier step of the case captured `name`, or it is `{unique}`: a token of 12 lower-case hex digits, new
+    for every attempt. Nothing else is ever substituted or evaluated.
+    """
+
+    method: str
+    path: str
+    """Below the base URL, starts with `/`, percent-encoded where it must be; captured values are encoded when substituted."""
+    query: Pairs = ()
+    """Names and values unencoded, in order; encoded when sent."""
+    headers: Pairs = ()
+    cookies: Pairs = ()
+    body: AnyBody | None = None
+
+
+class Capture(Value, frozen=True, kw_only=True):
+    """A value kept from a response for later steps. A capture that selects nothing ends the case as errored,
+    unless `optional`.
+    """
+
+    name: str
+    source: Literal["body", "header", "status"] = "body"
+    path: str = ""
+    """body: an RFC 9535 query, its first node is taken; header: the header's name."""
+    optional: bool = False
+
+
+class Step(Value, frozen=True, kw_only=True):
+    operation: str
+    """`GET /pets/{id}`: the operation of the spec this request belongs to; its contract judges conformance."""
+    request: Request
+    checks: tuple[AnyCheck, ...] = ()
+    captures: tuple[Capture, ...] = ()
+    identity: str = ""
+    """"" the target's default identity; a name from the authentication file; `none`; `invalid`."""
+    setup: bool = False
+    """The step only prepares the case: when its status is not 2xx the case is skipped as `setup failed`, not failed,
+    but its own checks still count."""
+
+
+class Origin(Value, frozen=True, kw_only=True):
+    source: str
+    """rules, property, gemini, openai, import, human."""
+    version: str = ""
+    model: str = ""
+    prompt: str = ""
+    """Version of the prompt."""
+
+
+class Case(Value, frozen=True, kw_only=True):
+    """One test: an ordered list of steps, as data. `id` is the hash of the content (`case_id`)."""
+
+    id: str
+    name: str
+    """For people: what is tested, in one line."""
+    intent: Intent
+    operation: str
+    """The operation the case is about (its steps may call others)."""
+    steps: tuple[Step, ...]
+    cleanup: tuple[Step, ...] = ()
+    """Run after the steps whatever happened, as far as their captures exist; their failures never fail the case."""
+    origin: Origin
+    tags: tuple[str, ...] = ()
+    last: bool = False
+    """May end the session, the account or the service: runs after every other case, under an identity of its own."""
+
+
+class _Content(Value, frozen=True, kw_only=True):
+    intent: Intent
+    operation: str
+    steps: tuple[Step, ...]
+    cleanup: tuple[Step, ...]
+    last: bool
+
+
+def case_id(intent: Intent, operation: str, steps: tuple[Step, ...], cleanup: tuple[Step, ...], last: bool) -> str:
+    """32 hex digits of SHA-256 over the canonical JSON of what the test does (not its name, tags or origin)."""
+    content = _Content(intent=intent, operation=operation, steps=steps, cleanup=cleanup, last=last)
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:32]
+
+
+def make_case(
+    *, name: str, intent: Intent, operation: str, steps: tuple[Step, ...], origin: Origin,
+    cleanup: tuple[Step, ...] = (), tags: tuple[str, ...] = (), last: bool = False,
+) -> Case:  # fmt: skip
+    """A case with its content-hash id: equal content, equal id."""
+    return Case(
+        id=case_id(intent, operation, steps, cleanup, last), name=name, intent=intent, operation=operation,
+        steps=steps, cleanup=cleanup, origin=origin, tags=tags, last=last,
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------- plan: what a runner must know of a target
+
+
+class MediaContract(Value, frozen=True, kw_only=True):
+    schema: Any = None
+    """JSON Schema 2020-12, self-contained (`$ref` only into its own `$defs`); None: anything."""
+
+
+class HeaderContract(Value, frozen=True, kw_only=True):
+    required: bool = False
+    schema: Any = None
+
+
+class ResponseContract(Value, frozen=True, kw_only=True):
+    content: dict[str, MediaContract] = field(default_factory=dict)
+    """Media type (may hold wildcards) -> schema. Empty: no body is documented."""
+    headers: dict[str, HeaderContract] = field(default_factory=dict)
+
+
+class Contract(Value, tag="contract", tag_field="kind", frozen=True, kw_only=True):
+    """What the spec promises of one operation's answers: all that judging needs, without the spec."""
+
+    operation: str
+    responses: dict[str, ResponseContract]
+    """By `200`, `4XX`, `default`."""
+    protected: bool = False
+    accepted_statuses: tuple[int, ...] = ()
+    """Statuses that the target file declares to be by design: neither server errors nor undocumented."""
+
+
+class Policy(Value, frozen=True, kw_only=True):
+    """What may be sent to a target, and how fast."""
+
+    methods: Literal["safe", "all"] = "all"
+    allow_private: bool = False
+    """Loopback and private addresses are allowed. Link-local ones never are."""
+    hosts: tuple[str, ...] = ()
+    """Other hosts than the base URL's that may be called (redirects); empty: none."""
+    concurrency: int = 8
+    requests_per_second: float = 0
+    """0: no limit."""
+    request_timeout_s: float = 10
+    case_timeout_s: float = 60
+    max_response_bytes: int = 4_000_000
+    max_response_ms: int = 0
+    """Limit of the check `max_response_time`; 0: the check is not made."""
+    follow_redirects: int = 0
+    verify_tls: bool = True
+    cases_per_batch: int = 200
+
+
+class TokenUse(Value, frozen=True, kw_only=True):
+    """WFC TokenHandling: where a login's token is found and how it is sent."""
+
+    extract_from: Literal["body", "header"]
+    selector: str
+    """JSON Pointer (body) or header name."""
+    send_in: Literal["header", "query"]
+    send_name: str
+    send_template: str = "{token}"
+
+
+class Login(Value, frozen=True, kw_only=True):
+    """WFC LoginEndpoint, simplified: the raw payload may hold `${NAME}` references to the environment."""
+
+    url: str
+    """Absolute, or a path below the base URL's origin."""
+    method: str = "POST"
+    payload: str = ""
+    media_type: str = "application/json"
+    headers: Pairs = ()
+    token: TokenUse | None = None
+    expect_cookies: bool = False
+
+
+class Identity(Value, frozen=True, kw_only=True):
+    """One user of the target. Values may hold `${NAME}`: read from the environment when used, never stored."""
+
+    name: str
+    headers: Pairs = ()
+    query: Pairs = ()
+    cookies: Pairs = ()
+    login: Login | None = None
+
+
+class Plan(Value, tag="plan", tag_field="kind", frozen=True, kw_only=True):
+    """The head of what a runner needs besides cases; contracts follow it record by record. Holds no secret."""
+
+    target: str
+    base_url: str
+    """Without a trailing slash."""
+    policy: Policy
+    identities: tuple[Identity, ...] = ()
+    """The first is the default."""
+    spec_title: str = ""
+    spec_hash: str = ""
+
+
+# --------------------------------------------------------------------------- batch
+
+
+class Batch(Value, frozen=True, kw_only=True):
+    """An immutable slice of a topic: [first, end) of one partition."""
+
+    topic: str
+    partition: int
+    first: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.partition}:{self.first}-{self.end}"
+
+
+# --------------------------------------------------------------------------- result
+
+
+class RequestEvidence(Value, frozen=True, kw_only=True):
+    """What was sent, redacted and cut. Enough to write a curl line."""
+
+    method: str
+    url: str
+    headers: Pairs = ()
+    body: str = ""
+    body_bytes: int = 0
+
+
+class ResponseEvidence(Value, frozen=True, kw_only=True):
+    status: int
+    headers: Pairs = ()
+    body: str = ""
+    """At most a few KB, redacted, undecodable bytes replaced."""
+    body_bytes: int = 0
+    truncated: bool = False
+
+
+class Failure(Value, frozen=True, kw_only=True):
+    """One check that did not hold."""
+
+    check: str
+    operation: str
+    message: str
+    """For people; may hold observed values."""
+    cause: str = ""
+    """The message without anything that varies (ids, numbers, indexes): the part that goes into a fingerprint."""
+    basis: Basis = "spec"
+    quote: str = ""
+    step: int = 0
+    """Index among the case's steps, from 0."""
+
+
+class StepOutcome(Value, frozen=True, kw_only=True):
+    operation: str
+    status: int = 0
+    """0: no whole response."""
+    elapsed_ms: float = 0
+    requests: int = 1
+    error: str = ""
+    """Why there was no response: `timeout`, `connection refused`, `closed without a response`, …"""
+    request: RequestEvidence | None = None
+    response: ResponseEvidence | None = None
+
+
+class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):
+    """The verdict of one attempt with its evidence. Keyed (run, case, attempt)."""
+
+    run: str
+    case: str
+    attempt: int = 1
+    case_name: str = ""
+    operation: str = ""
+    intent: Intent = "positive"
+    verdict: VerdictName
+    reason: str = ""
+    """errored/skipped: why (`no_result`, `timeout`, `target down`, `setup failed: …`, `stopped`)."""
+    failures: tuple[Failure, ...] = ()
+    steps: tuple[StepOutcome, ...] = ()
+    """In order, cleanup last; evidence (request, response) is kept for cases that did not pass, and for no other."""
+    requests: int = 0
+    elapsed_ms: float = 0
+    started: datetime | None = None
+    origin: str = ""
+    """The source that made the case."""
+
+
+# --------------------------------------------------------------------------- report
+
+
+class FindingExample(Value, frozen=True, kw_only=True):
+    case: str
+    case_name: str
+    message: str
+    curl: str = ""
+    steps: tuple[StepOutcome, ...] = ()
+    failing_step: int = 0
+
+
+FindingState = Literal["new", "known", "fixed", "muted"]
+
+
+class Finding(Value, frozen=True, kw_only=True):
+    """What a team must look at: failures with one fingerprint."""
+
+    fingerprint: str
+    operation: str
+    check: str
+    wfc_code: int | None = None
+    count: int
+    """Results that show it."""
+    advisory: bool
+    basis: Basis
+    message: str
+    state: FindingState = "new"
+    first_seen_run: str = ""
+    quote: str = ""
+    example: FindingExample
+
+
+class OperationReport(Value, frozen=True, kw_only=True):
+    cases: int = 0
+    requests: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    """Answers by status code; `none`: no whole response."""
+    success_seen: bool = False
+    """A 2xx was seen."""
+    results: dict[str, int] = field(default_factory=dict)
+    """Cases about this operation by verdict."""
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    """p50, p95, p99, max."""
+    documented: tuple[str, ...] = ()
+    """Documented statuses."""
+
+
+class Totals(Value, frozen=True, kw_only=True):
+    cases: int
+    requests: int
+    results: dict[str, int]
+    operations: int = 0
+    operations_with_2xx: int = 0
+    findings: int = 0
+    advisory: int = 0
+    no_result: int = 0
+
+
+class GateReport(Value, frozen=True, kw_only=True):
+    passed: bool
+    reasons: tuple[str, ...] = ()
+
+
+class Generation(Value, frozen=True, kw_only=True):
+    """How the suite came to be: counts, not cases."""
+
+    source: str
+    cases: int = 0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Reason -> cases dropped."""
+    notes: tuple[str, ...] = ()
+
+
+class Report(Value, frozen=True, kw_only=True):
+    """A run in one value: what every format renders. Its JSON Schema stands in docs/report.schema.json."""
+
+    schema_version: str = "1"
+    target: str
+    run: str
+    title: str = ""
+    base_url: str = ""
+    started: datetime | None = None
+    finished: datetime | None = None
+    totals: Totals
+    operations: dict[str, OperationReport]
+    """By `METHOD /path`; every operation in scope is listed, called or not."""
+    findings: tuple[Finding, ...]
+    """Most severe first: not advisory, then new, then by WFC code and operation."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """Reason of errored and skipped results -> count."""
+    previous_run: str = ""
+    generation: tuple[Generation, ...] = ()
+    gate: GateReport | None = None
