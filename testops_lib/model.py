@@ -135,10 +135,22 @@ class JsonPathIs(Check, tag="jsonpath", frozen=True, kw_only=True):
 
 
 AnyCheck = (
-    NotAServerError | StatusCodeConformance | ContentTypeConformance | ResponseHeadersConformance
-    | ResponseSchemaConformance | NegativeDataRejection | PositiveDataAcceptance | UseAfterFree
-    | EnsureResourceAvailability | IgnoredAuth | UnsupportedMethod | MaxResponseTime | StatusIs | HeaderIs | JsonPathIs
-)  # fmt: skip
+    NotAServerError
+    | StatusCodeConformance
+    | ContentTypeConformance
+    | ResponseHeadersConformance
+    | ResponseSchemaConformance
+    | NegativeDataRejection
+    | PositiveDataAcceptance
+    | UseAfterFree
+    | EnsureResourceAvailability
+    | IgnoredAuth
+    | UnsupportedMethod
+    | MaxResponseTime
+    | StatusIs
+    | HeaderIs
+    | JsonPathIs
+)
 
 NO_ANSWER = "no_answer"
 """Not asked for by a case: the connection was closed or broken without a whole response."""
@@ -211,7 +223,8 @@ class Request(Value, frozen=True, kw_only=True):
 
     method: str
     path: str
-    """Below the base URL, starts with `/`, percent-encoded where it must be; captured values are encoded when substituted."""
+    """Below the base URL, starts with `/`, percent-encoded where it must be; captured values are encoded when
+    substituted."""
     query: Pairs = ()
     """Names and values unencoded, in order; encoded when sent."""
     headers: Pairs = ()
@@ -286,14 +299,28 @@ def case_id(intent: Intent, operation: str, steps: tuple[Step, ...], cleanup: tu
 
 
 def make_case(
-    *, name: str, intent: Intent, operation: str, steps: tuple[Step, ...], origin: Origin,
-    cleanup: tuple[Step, ...] = (), tags: tuple[str, ...] = (), last: bool = False,
-) -> Case:  # fmt: skip
+    *,
+    name: str,
+    intent: Intent,
+    operation: str,
+    steps: tuple[Step, ...],
+    origin: Origin,
+    cleanup: tuple[Step, ...] = (),
+    tags: tuple[str, ...] = (),
+    last: bool = False,
+) -> Case:
     """A case with its content-hash id: equal content, equal id."""
     return Case(
-        id=case_id(intent, operation, steps, cleanup, last), name=name, intent=intent, operation=operation,
-        steps=steps, cleanup=cleanup, origin=origin, tags=tags, last=last,
-    )  # fmt: skip
+        id=case_id(intent, operation, steps, cleanup, last),
+        name=name,
+        intent=intent,
+        operation=operation,
+        steps=steps,
+        cleanup=cleanup,
+        origin=origin,
+        tags=tags,
+        last=last,
+    )
 
 
 # --------------------------------------------------------------------------- plan: what a runner must know of a target
@@ -537,6 +564,22 @@ class Totals(Value, frozen=True, kw_only=True):
     findings: int = 0
     advisory: int = 0
     no_result: int = 0
+
+
+class GateRules(Value, frozen=True, kw_only=True):
+    """What turns a run into pass or fail. Advisory and muted findings never count."""
+
+    max_findings: int = 0
+    only_new: bool = False
+    """Only findings that no earlier run of the target had count."""
+    ignore: tuple[str, ...] = ()
+    """Names of checks whose findings do not count."""
+    min_pass_rate: float = 0
+    """Of the cases that were judged (passed or failed), 0 to 1."""
+    min_operations_2xx: float = 0
+    """Of the operations in scope, 0 to 1."""
+    max_errored_rate: float = 0.5
+    """Of all cases, 0 to 1."""
 
 
 class GateReport(Value, frozen=True, kw_only=True):

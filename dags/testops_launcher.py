@@ -1,0 +1,93 @@
+"""How a batch is executed: the launcher is configuration, the runner's command line is the same everywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from testops_lib.settings import Settings
+
+RETRY, CONFIGURATION = 1, 2
+"""The runner's exit codes besides 0."""
+
+STOP_S = 10
+"""What a runner has to finish in after SIGTERM."""
+
+
+class RunnerProcessOperator(BaseOperator):
+    """Executes one batch in a child process of the task; its lines are the task's log.
+
+    A runner that ends with 1 (infrastructure) is retried, with 2 (configuration) not.
+    """
+
+    template_fields = ("run", "plan", "batch")
+    ui_color = "#d5e8d4"
+
+    def __init__(self, *, run: str, plan: str, batch: str, share: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.run, self.plan, self.batch, self.share = run, plan, batch, share
+        self._process: subprocess.Popen[str] | None = None
+
+    def execute(self, context: Any) -> None:
+        """Starts the runner and follows it to its end."""
+        command = [
+            sys.executable,
+            "-m",
+            "runner",
+            "--run",
+            self.run,
+            "--plan",
+            self.plan,
+            "--batch",
+            self.batch,
+            "--share",
+            str(self.share),
+        ]
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environ,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.log.info("%s", line.rstrip())
+        code = self._process.wait()
+        if code == CONFIGURATION:
+            raise AirflowFailException(f"batch {self.batch}: the runner refused its configuration, see above")
+        if code:
+            raise AirflowException(f"batch {self.batch}: the runner ended with {code}, see above; it is retried")
+
+    def on_kill(self) -> None:
+        """Ends the runner: SIGTERM, so that it marks what is in flight, then SIGKILL."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def launch(task_id: str, settings: Settings, *, plan: Any, batches: Any, **kwargs: Any) -> Any:
+    """The mapped task that executes each batch of `batches` by the configured launcher."""
+    return RunnerProcessOperator.partial(
+        task_id=task_id,
+        run="{{ run_id }}",
+        plan=plan,
+        share=settings.max_batches_at_once,
+        retries=2,
+        max_active_tis_per_dagrun=settings.max_batches_at_once,
+        map_index_template="{{ task.batch }}",
+        **kwargs,
+    ).expand(batch=batches)

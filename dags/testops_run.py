@@ -1,0 +1,210 @@
+"""`testops_run`: one run of a target's suite, from its OpenAPI document to the gate's verdict.
+
+The tasks are wiring; each makes one call into `testops_lib.pipeline`. XCom carries ids, counts and slices only.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from testops_launcher import launch
+from testops_lib import settings as configuration
+
+SETTINGS = configuration.read()
+TARGETS = sorted(path.stem for path in SETTINGS.targets_dir.glob("*.yaml"))
+
+PARAMS = {
+    "target": Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *TARGETS],
+        title="Target",
+        description="An API under test, as described by a file in targets/. Leave it empty to test any other document.",
+    ),
+    "spec": Param(
+        None,
+        type=["null", "string"],
+        title="OpenAPI document",
+        description="URL or file of an OpenAPI 2.0, 3.0 or 3.1 document. With a target it replaces the target's own.",
+    ),
+    "base_url": Param(
+        None,
+        type=["null", "string"],
+        title="Base URL",
+        description="Where the API answers. Empty: the target's, or the document's first server.",
+    ),
+    "generator": Param(
+        None,
+        type=["null", "string"],
+        enum=[None, "rules", "gemini"],
+        title="Generator",
+        description="rules: deterministic. gemini: the rules and an LLM (needs GEMINI_API_KEY). Empty: the target's.",
+    ),
+    "operations": Param(
+        [],
+        type="array",
+        items={"type": "string"},
+        title="Operations",
+        description="Only operations that match a glob: GET /pets*, or an operationId. Empty: the target's.",
+    ),
+    "tags": Param(
+        [],
+        type="array",
+        items={"type": "string"},
+        title="Tags",
+        description="Only operations with one of these tags.",
+    ),
+    "methods": Param(
+        None,
+        type=["null", "string"],
+        enum=[None, "safe"],
+        title="Methods",
+        description="safe: only GET, HEAD and OPTIONS. Empty: what the target's policy allows.",
+    ),
+    "max_cases": Param(
+        0,
+        type="integer",
+        minimum=0,
+        title="Most cases",
+        description="The best cases up to this number. 0: all.",
+    ),
+    "allow_private": Param(
+        False,
+        type="boolean",
+        title="Allow private addresses",
+        description="With a document instead of a target: loopback and private addresses may be called.",
+    ),
+}
+
+
+def _run() -> str:
+    return str(get_current_context()["run_id"])
+
+
+def _order() -> Any:
+    from testops_lib import pipeline
+
+    context = get_current_context()
+    return pipeline.parse_order({**context["params"], **(context["dag_run"].conf or {})})
+
+
+def _label(text: str) -> None:
+    get_current_context()["label"] = text  # type: ignore[typeddict-unknown-key]
+
+
+@dag(
+    dag_id="testops_run",
+    schedule=None,
+    catchup=False,
+    params=PARAMS,
+    max_active_runs=4,
+    tags=["testops"],
+    default_args={"retries": 1, "retry_delay": timedelta(seconds=5), "execution_timeout": timedelta(minutes=30)},
+    doc_md=__doc__,
+)
+def testops_run() -> None:
+    """Wires the stages: open, load, generate, publish, execute, collect, analyze, gate; notify tears down."""
+
+    @task
+    def open_run() -> str:
+        """Validates what was asked for and registers the run."""
+        from testops_lib import pipeline
+        from testops_lib.errors import StoreError, TestOpsError
+
+        try:
+            return pipeline.open_run(_run(), _order(), SETTINGS)
+        except StoreError:
+            raise
+        except TestOpsError as error:
+            raise AirflowFailException(str(error)) from None
+
+    @task
+    def load_spec() -> list[dict[str, Any]]:
+        """Reads and stores the document; one group of operations for each generate task."""
+        import msgspec
+
+        from testops_lib import pipeline
+
+        groups = pipeline.load_spec(_run(), _order(), SETTINGS)
+        return [msgspec.to_builtins(group) for group in groups]
+
+    @task(map_index_template="{{ label }}")
+    def generate(group: dict[str, Any]) -> int:
+        """Makes and stores the cases of one group of operations."""
+        import msgspec
+
+        from testops_lib import pipeline
+
+        chosen = msgspec.convert(group, pipeline.Group)
+        _label(chosen.name)
+        return pipeline.generate(_run(), chosen, _order(), SETTINGS)
+
+    @task(multiple_outputs=True)
+    def publish() -> dict[str, Any]:
+        """Puts the suite into Kafka; gives the batches."""
+        import msgspec
+
+        from testops_lib import pipeline
+
+        done: dict[str, Any] = msgspec.to_builtins(pipeline.publish(_run(), _order(), SETTINGS))
+        return {"last": [], **done}
+
+    @task(trigger_rule="all_done")
+    def collect() -> dict[str, int]:
+        """Brings every result into the store and proves that none is missing."""
+        import msgspec
+
+        from testops_lib import pipeline
+
+        counts: dict[str, int] = msgspec.to_builtins(pipeline.collect(_run(), SETTINGS))
+        if not counts.get("published"):
+            raise AirflowFailException("nothing was published: see the earlier tasks")
+        return counts
+
+    @task
+    def analyze() -> dict[str, int]:
+        """Writes the report."""
+        from testops_lib import pipeline
+
+        report = pipeline.analyze(_run(), _order(), SETTINGS)
+        return {"findings": report.totals.findings, "advisory": report.totals.advisory, "cases": report.totals.cases}
+
+    @task(retries=0)
+    def gate() -> str:
+        """Fails when the run does not pass the target's gate."""
+        from testops_lib import pipeline
+
+        verdict = pipeline.gate(_run(), SETTINGS)
+        if not verdict.passed:
+            raise AirflowFailException("the gate is closed: " + "; ".join(verdict.reasons))
+        return "passed"
+
+    @task
+    def notify() -> None:
+        """Tells people how the run ended."""
+        from testops_lib import pipeline
+
+        print(pipeline.notify(_run(), SETTINGS))
+
+    opened = open_run().as_setup()
+    groups = load_spec()
+    generated = generate.expand(group=groups)
+    published = publish()
+    executed = launch("execute", SETTINGS, plan=published["plan"], batches=published["batches"])
+    executed_last = launch(
+        "execute_last", SETTINGS, plan=published["plan"], batches=published["last"], trigger_rule="none_failed"
+    )
+    collected = collect()
+    decided = gate()
+    opened >> groups
+    generated >> published
+    executed >> executed_last >> collected >> analyze() >> decided
+    executed >> collected
+    decided >> notify().as_teardown(setups=opened)
+
+
+testops_run()

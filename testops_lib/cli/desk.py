@@ -1,0 +1,478 @@
+"""`try`, `generate`, `execute`, `report`: the loop at a developer's desk, without Airflow, Kafka or a database."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import msgspec
+
+from testops_lib import pipeline
+from testops_lib import report as reporting
+from testops_lib import settings as configuration
+from testops_lib import spec as specs
+from testops_lib import target as targets
+from testops_lib.errors import CaseError, SettingsError, TestOpsError
+from testops_lib.execute import Engine, run
+from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Value
+from testops_lib.spec.operation import Spec
+from testops_lib.target import Generate, Scope, Target
+
+NOTHING_FOUND, FINDINGS, COULD_NOT_RUN = 0, 1, 2
+
+
+class About(Value, frozen=True, kw_only=True):
+    """Head of a results file: what the results are of."""
+
+    run: str
+    target: str
+    title: str = ""
+    base_url: str = ""
+    started: datetime | None = None
+    operations: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """In scope, with their documented statuses."""
+    generations: tuple[Generation, ...] = ()
+
+
+class Line(Value, frozen=True, kw_only=True):
+    """One line of a `.jsonl` file of ours: exactly one member is given."""
+
+    about: About | None = None
+    plan: Plan | None = None
+    contract: Contract | None = None
+    case: Case | None = None
+    result: Result | None = None
+
+
+def _write(file: IO[bytes], line: Line) -> None:
+    file.write(msgspec.json.encode(line) + b"\n")
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    decoder = msgspec.json.Decoder(Line)
+    with path.open("rb") as file:
+        for number, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            try:
+                yield decoder.decode(text)
+            except msgspec.DecodeError as error:
+                raise CaseError(
+                    str(error), where=f"{path}:{number}", next_step="one document a line: docs/case.schema.json"
+                ) from error
+
+
+# --------------------------------------------------------------------------- options in common
+
+
+def _spec_options(command: Any) -> Any:
+    for option in reversed(
+        (
+            click.option(
+                "--operations",
+                "-o",
+                multiple=True,
+                metavar="GLOB",
+                help="Only operations that match, e.g. 'GET /pets*'; repeatable.",
+            ),
+            click.option("--tag", multiple=True, help="Only operations with this tag; repeatable."),
+            click.option("--safe", is_flag=True, help="Only GET, HEAD and OPTIONS."),
+            click.option(
+                "--generator",
+                type=click.Choice(["rules", "gemini"]),
+                default="rules",
+                show_default=True,
+                help="gemini needs GEMINI_API_KEY and comes on top of the rules.",
+            ),
+            click.option("--max-cases", type=click.IntRange(0), default=0, help="The best cases up to this number."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _send_options(command: Any) -> Any:
+    for option in reversed(
+        (
+            click.option(
+                "--header",
+                "-H",
+                "headers",
+                multiple=True,
+                metavar="'NAME: VALUE'",
+                help="Sent with every request; repeatable. Kept out of every report.",
+            ),
+            click.option(
+                "--auth",
+                type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                help="Web Fuzzing Commons authentication file: users, logins.",
+            ),
+            click.option(
+                "--max-requests",
+                type=click.IntRange(0),
+                default=0,
+                help="Stop after this many requests, exactly. 0: no limit.",
+            ),
+            click.option(
+                "--max-time",
+                type=click.FloatRange(0),
+                default=0,
+                metavar="SECONDS",
+                help="Start nothing after this time. 0: no limit.",
+            ),
+            click.option(
+                "--max-response-ms",
+                type=click.IntRange(0),
+                default=0,
+                help="Slower answers to valid requests are findings. 0: any.",
+            ),
+            click.option(
+                "--concurrency",
+                type=click.IntRange(1, 256),
+                default=8,
+                show_default=True,
+                help="Cases at the same time.",
+            ),
+            click.option(
+                "--rate",
+                type=click.FloatRange(0),
+                default=0,
+                metavar="PER_SECOND",
+                help="Most requests a second. 0: no limit.",
+            ),
+            click.option("--insecure", is_flag=True, help="Do not verify TLS certificates."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _identities(headers: tuple[str, ...], auth: Path | None) -> tuple[Identity, ...]:
+    users = targets.load_auth(auth) if auth else ()
+    pairs = []
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
+            raise SettingsError(f"{name!r} is no header", where="-H", next_step="write -H 'Authorization: Bearer …'")
+        pairs.append((name.strip(), value.strip()))
+    if not pairs:
+        return users
+    if not users:
+        return (Identity(name="default", headers=tuple(pairs)),)
+    return tuple(msgspec.structs.replace(user, headers=(*user.headers, *pairs)) for user in users)
+
+
+def _private(spec: str, base_url: str) -> bool:
+    """At the desk loopback and private addresses are fine, unless a document from elsewhere points there by itself."""
+    from urllib.parse import urlsplit
+
+    from testops_lib.address import refusal
+
+    if base_url or "://" not in spec:
+        return True
+    host = urlsplit(spec).hostname or ""
+    return host == "localhost" or bool(refusal(host, allow_private=False) and not refusal(host, allow_private=True))
+
+
+def _target(
+    spec: str,
+    base_url: str,
+    *,
+    operations: tuple[str, ...],
+    tag: tuple[str, ...],
+    safe: bool,
+    generator: str,
+    max_cases: int,
+    policy: Policy | None = None,
+    identities: tuple[Identity, ...] = (),
+) -> Target:
+    return Target(
+        name=re.sub(r"[^A-Za-z0-9]+", "-", Path(spec).stem).strip("-") or "api",
+        spec=spec,
+        base_url=base_url.rstrip("/"),
+        identities=identities,
+        policy=msgspec.structs.replace(policy or Policy(), methods="safe" if safe else "all"),
+        operations=Scope(include=operations, tags=tag),
+        generate=Generate(source=generator, max_cases=max_cases),
+    )
+
+
+def _policy(options: Mapping[str, Any], *, allow_private: bool) -> Policy:
+    return Policy(
+        allow_private=allow_private,
+        concurrency=options["concurrency"],
+        requests_per_second=options["rate"],
+        max_response_ms=options["max_response_ms"],
+        verify_tls=not options["insecure"],
+    )
+
+
+def _make(spec: Spec, target: Target) -> tuple[tuple[Case, ...], tuple[Generation, ...]]:
+    for warning in spec.warnings[:20]:
+        click.echo(f"warning: {warning}", err=True)
+    for key, why in list(spec.unusable.items())[:20]:
+        click.echo(f"left out: {key}: {why}", err=True)
+    made = pipeline.make_cases(spec, pipeline.in_scope(spec, target), target, configuration.read())
+    cases = pipeline.suite((case for each in made for case in each.cases), spec, target)
+    if not cases:
+        raise CaseError("no case could be made", where=spec.source, next_step="see the warnings above")
+    return cases, tuple(each.generation for each in made)
+
+
+# --------------------------------------------------------------------------- executing with progress
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """A function that takes each result: a bar on a terminal, a plain line every tenth part otherwise."""
+    started, done, failed = time.monotonic(), 0, 0
+    if not sys.stderr.isatty():
+        step = max(1, total // 10)
+
+        def plain(result: Result) -> None:
+            nonlocal done, failed
+            done, failed = done + 1, failed + (result.verdict == "failed")
+            if done % step == 0 or done == total:
+                click.echo(f"{done}/{total} cases, {failed} failed, {time.monotonic() - started:.0f} s", err=True)
+
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("executing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("execute", total=total, failed=0)
+
+        def rich(result: Result) -> None:
+            nonlocal failed
+            failed += result.verdict == "failed"
+            bar.update(task, advance=1, failed=failed)
+
+        yield rich
+
+
+def _execute(
+    plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case], *, total: int, run_id: str, options: Any
+) -> list[Result]:
+    engine = Engine(plan, contracts, run=run_id, max_requests=options["max_requests"], max_time_s=options["max_time"])
+    results: list[Result] = []
+    with _progress(total) as tell:
+
+        def on_result(result: Result) -> None:
+            results.append(result)
+            tell(result)
+
+        run(engine, cases, on_result)
+    return results
+
+
+def _run_id() -> str:
+    return datetime.now(UTC).strftime("desk-%Y%m%dT%H%M%S.%fZ")
+
+
+def _outcome(report: Report) -> int:
+    executed = report.totals.results.get("passed", 0) + report.totals.results.get("failed", 0)
+    if not executed:
+        why = "; ".join(f"{count} × {reason}" for reason, count in report.errors.items()) or "no case ran"
+        raise TestOpsError(
+            f"nothing could be tested: {why}", where=report.base_url, next_step="is it up, and is --base-url right?"
+        )
+    return NOTHING_FOUND if report.gate is not None and report.gate.passed else FINDINGS
+
+
+# --------------------------------------------------------------------------- commands
+
+
+@click.command(
+    "try",
+    epilog="""
+\b
+Examples:
+  testops try https://api.example.com/openapi.json
+  testops try openapi.yaml --base-url http://127.0.0.1:8000 -H 'Authorization: Bearer …'
+  testops try openapi.yaml --base-url http://127.0.0.1:8000 --auth users.yaml --max-requests 500 --out report
+""",
+)
+@click.argument("spec", metavar="SPEC")
+@click.option(
+    "--base-url", default="", metavar="URL", help="Where the API answers. Default: the document's first server."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory for report.json, report.html, junit.xml, wfc.json.",
+)
+@_spec_options
+@_send_options
+def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
+    """Generate, execute and report in one go. SPEC is an OpenAPI document: a URL or a file."""
+    started = datetime.now(UTC)
+    policy = _policy(options, allow_private=_private(spec, base_url))
+    target = _target(
+        spec,
+        base_url,
+        operations=options["operations"],
+        tag=options["tag"],
+        safe=options["safe"],
+        generator=options["generator"],
+        max_cases=options["max_cases"],
+        policy=policy,
+        identities=_identities(options["headers"], options["auth"]),
+    )
+    document = specs.load(spec)
+    plan = pipeline.plan(document, target)
+    cases, generations = _make(document, target)
+    click.echo(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
+    run_id = _run_id()
+    results = _execute(
+        plan, pipeline.contracts(document, target), cases, total=len(cases), run_id=run_id, options=options
+    )
+    report = pipeline.build_report(
+        results,
+        target,
+        run=run_id,
+        operations=pipeline.documented(pipeline.in_scope(document, target)),
+        base_url=plan.base_url,
+        title=document.title,
+        generations=generations,
+        started=started,
+    )
+    reporting.render_terminal(report)
+    if out:
+        pipeline.write_report(report, results, out)
+        click.echo(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
+    return _outcome(report)
+
+
+@click.command(epilog="\b\nExample:\n  testops generate --spec openapi.yaml --out cases.jsonl\n")
+@click.option("--spec", required=True, metavar="SPEC", help="OpenAPI document: URL or file.")
+@click.option("--base-url", default="", metavar="URL", help="Written into the file as the default.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The cases file.")
+@_spec_options
+def generate(spec: str, base_url: str, out: Path, **options: Any) -> int:
+    """Write the cases for an OpenAPI document to a file that `testops execute` takes."""
+    target = _target(
+        spec,
+        base_url,
+        operations=options["operations"],
+        tag=options["tag"],
+        safe=options["safe"],
+        generator=options["generator"],
+        max_cases=options["max_cases"],
+    )
+    document = specs.load(spec)
+    cases, generations = _make(document, target)
+    scope = pipeline.documented(pipeline.in_scope(document, target))
+    about = About(run="", target=target.name, title=document.title, operations=scope, generations=generations)
+    known = pipeline.contracts(document, target)
+    used = {step.operation for case in cases for step in (*case.steps, *case.cleanup)}
+    try:
+        base = specs.base_url(document, spec, base_url)
+    except TestOpsError:
+        base = ""
+    plan = Plan(
+        target=target.name,
+        base_url=base,
+        policy=target.policy,
+        spec_title=document.title,
+        spec_hash=document.content_hash,
+    )
+    with out.open("wb") as file:
+        _write(file, Line(about=about))
+        _write(file, Line(plan=plan))
+        for key, contract in known.items():
+            if key in used:
+                _write(file, Line(contract=contract))
+        for case in cases:
+            _write(file, Line(case=case))
+    click.echo(f"{out}: {len(cases)} cases for {len(scope)} operations")
+    return 0
+
+
+@click.command(
+    epilog="\b\nExample:\n  testops execute cases.jsonl --base-url http://127.0.0.1:8000 --out results.jsonl\n"
+)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="CASES.JSONL")
+@click.option("--base-url", default="", metavar="URL", help="Where the API answers. Default: as the cases file says.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The results file.")
+@_send_options
+def execute(file: Path, base_url: str, out: Path, **options: Any) -> int:
+    """Execute a file of cases and write the results."""
+    about, plan, contracts, cases = About(run="", target=file.stem), None, {}, []
+    for line in _lines(file):
+        about, plan = line.about or about, line.plan or plan
+        if line.contract:
+            contracts[line.contract.operation] = line.contract
+        if line.case:
+            cases.append(line.case)
+    base = (base_url or (plan.base_url if plan else "")).rstrip("/")
+    if not base:
+        raise SettingsError("the file names no base URL", where=str(file), next_step="give --base-url")
+    policy = _policy(options, allow_private=bool(base_url))
+    sending = Plan(
+        target=about.target, base_url=base, policy=policy, identities=_identities(options["headers"], options["auth"])
+    )
+    run_id, started = _run_id(), datetime.now(UTC)
+    results = _execute(sending, contracts, cases, total=len(cases), run_id=run_id, options=options)
+    with out.open("wb") as sink:
+        _write(sink, Line(about=msgspec.structs.replace(about, run=run_id, base_url=base, started=started)))
+        for result in results:
+            _write(sink, Line(result=result))
+    failed = sum(result.verdict == "failed" for result in results)
+    click.echo(f"{out}: {len(results)} results, {failed} failed")
+    if not any(result.verdict in ("passed", "failed") for result in results):
+        raise TestOpsError("no case could be executed", where=base, next_step="is it up, and is --base-url right?")
+    return FINDINGS if failed else NOTHING_FOUND
+
+
+@click.command(epilog="\b\nExample:\n  testops report results.jsonl --format html --out report.html\n")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="RESULTS.JSONL")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "json", "junit", "html", "wfc"]),
+    default="terminal",
+    show_default=True,
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: standard output.")
+def report(file: Path, form: str, out: Path | None) -> int:
+    """Turn a results file into a report."""
+    about, results = None, []
+    for line in _lines(file):
+        about = line.about or about
+        if line.result:
+            results.append(line.result)
+    if about is None:
+        raise CaseError("has no head line", where=str(file), next_step="give a file that `testops execute` wrote")
+    built = pipeline.build_report(
+        results,
+        Target(name=about.target, spec=""),
+        run=about.run,
+        operations=about.operations,
+        base_url=about.base_url,
+        title=about.title,
+        generations=about.generations,
+        started=about.started,
+    )
+    if form == "terminal":
+        reporting.render_terminal(built)
+        return _outcome(built)
+    rendered = {
+        "json": lambda: reporting.render_json(built),
+        "junit": lambda: reporting.render_junit(built, results),
+        "html": lambda: reporting.render_html(built).encode(),
+        "wfc": lambda: reporting.render_wfc(built, results),
+    }[form]()
+    if out:
+        out.write_bytes(rendered)
+    else:
+        click.get_binary_stream("stdout").write(rendered)
+    return _outcome(built)

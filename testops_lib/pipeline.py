@@ -1,0 +1,423 @@
+"""The stages of a run, one call each: what the DAG's tasks do, reachable without Airflow.
+
+Every stage may be repeated: it reads what earlier stages stored and replaces its own outcome.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from testops_lib import collect as collecting
+from testops_lib import notify as notifying
+from testops_lib import report as reporting
+from testops_lib import spec as specs
+from testops_lib import target as targets
+from testops_lib.analyze import analyze as analyze_results
+from testops_lib.bus import Bus
+from testops_lib.errors import GenerateError, SettingsError, TargetError
+from testops_lib.gate import gate as judge_run
+from testops_lib.generate import Generated, gemini, rules
+from testops_lib.generate.order import order
+from testops_lib.model import Case, Contract, GateReport, Generation, Plan, Policy, Report, Result, Value
+from testops_lib.settings import Settings
+from testops_lib.spec.operation import Operation, Spec
+from testops_lib.store import Store
+from testops_lib.target import Scope, Target
+
+GROUP_SIZE = 40
+"""Operations that one generate task plans."""
+
+
+class Order(Value, frozen=True, kw_only=True):
+    """What a run is asked to do: the DAG's params."""
+
+    target: str = ""
+    """Name of a target file; or, without it, `spec`."""
+    spec: str = ""
+    base_url: str = ""
+    generator: str = ""
+    """`rules` or `gemini`; empty: as the target says."""
+    operations: tuple[str, ...] = ()
+    """Globs over operation keys or ids; empty: as the target says."""
+    tags: tuple[str, ...] = ()
+    methods: str = ""
+    """`safe` or `all`: may narrow the target's policy, never widen it."""
+    max_cases: int = 0
+    allow_private: bool = False
+    """With `spec`: loopback and private addresses may be called."""
+
+
+class Group(Value, frozen=True, kw_only=True):
+    """A slice of the operations in scope: [first, end) in the spec's order."""
+
+    name: str
+    first: int
+    end: int
+
+
+class Published(Value, frozen=True, kw_only=True):
+    """Where the cases of a run lie: batches as text (`topic:partition:first-end`)."""
+
+    plan: str
+    batches: tuple[str, ...]
+    last: tuple[str, ...] = ()
+    """To be executed after all others."""
+    cases: int = 0
+
+
+def parse_order(conf: Mapping[str, Any]) -> Order:
+    """The order that a DAG run's conf holds; empty values count as not given.
+
+    Raises:
+        SettingsError: an unknown key or a value of the wrong type.
+    """
+    given = {key: value for key, value in conf.items() if value not in (None, "", [], {})}
+    try:
+        order = msgspec.convert(given, Order, strict=False)
+    except msgspec.ValidationError as error:
+        known = ", ".join(Order.__struct_encode_fields__)
+        raise SettingsError(str(error), where="the run's conf", next_step=f"it may hold: {known}") from error
+    if not order.target and not order.spec:
+        raise SettingsError(
+            "names neither a target nor a spec", where="the run's conf", next_step="give one of the two"
+        )
+    return order
+
+
+def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.environ) -> Target:
+    """The target of an order, with `${NAME}` in its spec and base URL replaced and the order's own wishes applied.
+
+    Raises:
+        TargetError: there is no such target, a variable is missing, or a file outside the allowed directory is named.
+    """
+    if order.target:
+        target = targets.find(settings.targets_dir, order.target)
+    else:
+        name = re.sub(r"[^a-z0-9]+", "-", order.spec.lower().rsplit("/", 1)[-1]).strip("-") or "spec"
+        target = Target(name=f"adhoc-{name}"[:63], spec=order.spec, policy=Policy(allow_private=order.allow_private))
+    spec = targets.expand(order.spec or target.spec, environ, where=target.name)
+    if "://" not in spec and not _inside(spec, settings.specs_dir) and not _inside(spec, settings.targets_dir):
+        raise TargetError(
+            "lies outside the directory of OpenAPI files", where=spec, next_step="put it there or set TESTOPS_SPECS_DIR"
+        )
+    scope, generate, policy = target.operations, target.generate, target.policy
+    if order.operations or order.tags:
+        scope = Scope(include=order.operations or scope.include, exclude=scope.exclude, tags=order.tags or scope.tags)
+    if order.generator or order.max_cases:
+        generate = msgspec.structs.replace(
+            generate, source=order.generator or generate.source, max_cases=order.max_cases or generate.max_cases
+        )
+    if order.methods == "safe":
+        policy = msgspec.structs.replace(policy, methods="safe")
+    if generate.source not in ("rules", "gemini"):
+        raise TargetError(f"{generate.source!r} is no generator", where=target.name, next_step="use rules or gemini")
+    base_url = order.base_url or target.base_url
+    return msgspec.structs.replace(
+        target,
+        spec=spec,
+        base_url=targets.expand(base_url, environ, where=target.name).rstrip("/"),
+        operations=scope,
+        generate=generate,
+        policy=policy,
+    )
+
+
+def _inside(path: str, directory: Path) -> bool:
+    return Path(path).resolve().is_relative_to(directory.resolve())
+
+
+def in_scope(spec: Spec, target: Target) -> tuple[Operation, ...]:
+    """The operations to test, in document order: included, not excluded, allowed by the policy.
+
+    Raises:
+        TargetError: none is left.
+    """
+    scope = target.operations
+    chosen = specs.select(spec, patterns=scope.include, tags=scope.tags, safe_only=target.policy.methods == "safe")
+    if scope.exclude:
+        barred = {each.key for each in specs.select(spec, patterns=scope.exclude)}
+        chosen = tuple(each for each in chosen if each.key not in barred)
+    if not chosen:
+        raise TargetError(
+            f"none of the {len(spec.operations)} operations is in scope",
+            where=target.name or spec.source,
+            next_step="check the operations filter, the tags and the policy's methods",
+        )
+    return chosen
+
+
+def plan(spec: Spec, target: Target) -> Plan:
+    """What a runner must know of the target. Holds references to secrets, never a secret."""
+    return Plan(
+        target=target.name,
+        base_url=specs.base_url(spec, target.spec, target.base_url),
+        policy=target.policy,
+        identities=target.identities,
+        spec_title=spec.title,
+        spec_hash=spec.content_hash,
+    )
+
+
+def contracts(spec: Spec, target: Target) -> dict[str, Contract]:
+    """The contract of every operation of the spec, with what the target declares as expected."""
+    return {each.key: specs.contract(spec, each, accepted_statuses=_accepted(target, each)) for each in spec.operations}
+
+
+def _accepted(target: Target, operation: Operation) -> tuple[int, ...]:
+    statuses = {
+        status
+        for expected in target.expected
+        if fnmatch.fnmatchcase(operation.key, expected.operation)
+        for status in expected.statuses
+    }
+    return tuple(sorted(statuses))
+
+
+def make_cases(spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings) -> list[Generated]:
+    """The cases for these operations from the target's generator: the rules' always, Gemini's on top when asked.
+
+    Raises:
+        GenerateError: Gemini is asked for and cannot work.
+    """
+    names = tuple(identity.name for identity in target.identities)
+    made = [
+        rules.generate(
+            spec,
+            operations=[each.key for each in operations],
+            policy=target.policy,
+            values=target.values,
+            identities=names,
+            max_cases_per_operation=target.generate.max_cases_per_operation,
+        )
+    ]
+    if target.generate.source == "gemini":
+        if not settings.gemini_api_key:
+            raise GenerateError("has no key", where="generator gemini", next_step="set GEMINI_API_KEY, or use rules")
+        wishes = gemini.GeminiSettings(
+            api_key=settings.gemini_api_key, base_url=settings.gemini_base_url, model=settings.gemini_model
+        )
+        made.append(
+            gemini.generate(
+                spec, operations, settings=wishes, policy=target.policy, values=target.values, identities=names
+            )
+        )
+    return made
+
+
+def suite(cases: Iterable[Case], spec: Spec, target: Target) -> tuple[Case, ...]:
+    """The cases in the order in which every prefix is the best use of that many, cut at the target's limit."""
+    unique = {case.id: case for case in cases}
+    ordered = order(unique.values(), spec)
+    return ordered[: target.generate.max_cases] if target.generate.max_cases else ordered
+
+
+# --------------------------------------------------------------------------- the stages
+
+
+def bus(settings: Settings) -> Bus:
+    """The bus that the settings name."""
+    return Bus(settings.need_kafka(), options=settings.kafka_options)
+
+
+def open_run(run: str, order: Order, settings: Settings) -> str:
+    """Registers the run; gives the target's name."""
+    target = resolve(order, settings)
+    with Store(settings.need_dsn()) as store:
+        store.open_run(run, target.name, title=target.title, base_url=target.base_url)
+    return target.name
+
+
+def load_spec(run: str, order: Order, settings: Settings) -> list[Group]:
+    """Reads the document, stores it, and cuts the operations in scope into groups."""
+    target = resolve(order, settings)
+    spec = specs.load(target.spec)
+    chosen = in_scope(spec, target)
+    base_url = specs.base_url(spec, target.spec, target.base_url)
+    with Store(settings.need_dsn()) as store:
+        store.put_spec(spec.content_hash, specs.encode(spec))
+        store.open_run(
+            run, target.name, title=target.title or spec.title, base_url=base_url, spec_hash=spec.content_hash
+        )
+    for warning in spec.warnings:
+        print(f"warning: {warning}")
+    for key, why in spec.unusable.items():
+        print(f"unusable: {key}: {why}")
+    edges = range(0, len(chosen), GROUP_SIZE)
+    return [
+        Group(
+            name=f"{chosen[first].key} and {min(GROUP_SIZE, len(chosen) - first) - 1} more",
+            first=first,
+            end=min(first + GROUP_SIZE, len(chosen)),
+        )
+        for first in edges
+    ]
+
+
+def _stored_spec(store: Store, run: str) -> Spec:
+    return specs.decode(store.get_spec(store.run(run).spec_hash))
+
+
+def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
+    """Makes the cases of one group of operations and stores them; gives their number."""
+    target = resolve(order, settings)
+    with Store(settings.need_dsn()) as store:
+        spec = _stored_spec(store, run)
+        chosen = in_scope(spec, target)[group.first : group.end]
+        made = make_cases(spec, chosen, target, settings)
+        for each in made:
+            source = each.generation.source
+            store.save_cases(run, f"{group.first:06}-{source}", each.cases, each.generation)
+            print(f"{source}: {len(each.cases)} cases for {len(chosen)} operations")
+            for reason, count in each.generation.dropped.items():
+                print(f"dropped {count}: {reason}")
+            for note in each.generation.notes:
+                print(f"note: {note}")
+    return sum(len(each.cases) for each in made)
+
+
+def publish(run: str, order: Order, settings: Settings) -> Published:
+    """Puts the plan and the cases of a run into Kafka; gives the batches.
+
+    Raises:
+        GenerateError: there is no case.
+        BusError: a delivery failed; repeating is harmless.
+    """
+    target = resolve(order, settings)
+    with Store(settings.need_dsn()) as store:
+        spec = _stored_spec(store, run)
+        cases = suite(store.load_cases(run), spec, target)
+        if not cases:
+            raise GenerateError("no case was generated", where=target.name, next_step="see the log of `generate`")
+        line = bus(settings)
+        positions = line.results_position()
+        used = {step.operation for case in cases for step in (*case.steps, *case.cleanup)}
+        known = contracts(spec, target)
+        plan_batch = line.publish_plan(run, plan(spec, target), [known[key] for key in known if key in used])
+        size = target.policy.cases_per_batch
+        parts = [case for case in cases if not case.last], [case for case in cases if case.last]
+        main, last = (line.publish_cases(run, part, max_records=size) if part else [] for part in parts)
+        store.mark_published(
+            run, [case.id for case in cases], positions=positions, plan=plan_batch, batches=[*main, *last]
+        )
+    return Published(plan=str(plan_batch), batches=tuple(map(str, main)), last=tuple(map(str, last)), cases=len(cases))
+
+
+def collect(run: str, settings: Settings, *, deadline_s: float = 300) -> collecting.Counts:
+    """Brings every result of the run into the store; a published case without one becomes errored `no_result`."""
+    with Store(settings.need_dsn()) as store:
+        return collecting.collect(bus(settings), store, run, deadline_s=deadline_s)
+
+
+def analyze(run: str, order: Order, settings: Settings) -> Report:
+    """Turns the run's results into its report, judges it by the target's gate, stores it and writes the files."""
+    target = resolve(order, settings)
+    with Store(settings.need_dsn()) as store:
+        spec = _stored_spec(store, run)
+        about = store.run(run)
+        previous = store.previous_run(target.name, run)
+        before = store.report(previous) if previous else None
+        report = build_report(
+            store.results(run),
+            target,
+            run=run,
+            operations=documented(in_scope(spec, target)),
+            base_url=specs.base_url(spec, target.spec, target.base_url),
+            title=target.title or spec.title,
+            known=store.known_fingerprints(target.name),
+            previous=before,
+            generations=store.generations(run),
+            started=about.started,
+        )
+        store.save_report(run, report, report.gate is not None and report.gate.passed)
+        folder = settings.reports_dir / re.sub(r"[^A-Za-z0-9_.+-]+", "_", run)
+        write_report(report, store.results(run), folder)
+    latest = settings.reports_dir / "latest"
+    fresh = settings.reports_dir / f".latest-{os.getpid()}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(folder, fresh)
+    shutil.rmtree(latest, ignore_errors=True)
+    fresh.rename(latest)
+    return report
+
+
+def documented(operations: Iterable[Operation]) -> dict[str, tuple[str, ...]]:
+    """Operation key -> documented statuses: what a report must list."""
+    return {each.key: tuple(each.responses) for each in operations}
+
+
+def build_report(
+    results: Iterable[Result],
+    target: Target,
+    *,
+    run: str,
+    operations: Mapping[str, tuple[str, ...]],
+    base_url: str = "",
+    title: str = "",
+    known: Mapping[str, str] = {},
+    previous: Report | None = None,
+    generations: Sequence[Generation] = (),
+    started: datetime | None = None,
+) -> Report:
+    """The report of these results with the verdict of the target's gate."""
+    report = analyze_results(
+        results,
+        target=target.name,
+        run=run,
+        operations=operations,
+        base_url=base_url,
+        title=title,
+        known=known,
+        previous_run=previous.run if previous else "",
+        previous=previous.findings if previous else (),
+        generations=generations,
+        started=started,
+        finished=datetime.now(UTC),
+    )
+    return msgspec.structs.replace(report, gate=judge_run(report, target.gate))
+
+
+def write_report(report: Report, results: Iterable[Result], folder: Path) -> None:
+    """`report.json`, `report.html`, `junit.xml` and `wfc.json` in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = list(results)
+    (folder / "report.json").write_bytes(reporting.render_json(report))
+    (folder / "report.html").write_text(reporting.render_html(report), "utf-8")
+    (folder / "junit.xml").write_bytes(reporting.render_junit(report, kept))
+    (folder / "wfc.json").write_bytes(reporting.render_wfc(report, kept))
+
+
+def gate(run: str, settings: Settings) -> GateReport:
+    """The stored verdict of the run."""
+    with Store(settings.need_dsn()) as store:
+        found = store.report(run)
+    if found is None or found.gate is None:
+        return GateReport(passed=False, reasons=("the run was not analysed",))
+    return found.gate
+
+
+def notify(run: str, settings: Settings, *, state: str = "", environ: Mapping[str, str] = os.environ) -> str:
+    """Tells people how the run ended, also when it ended early; gives the text."""
+    with Store(settings.need_dsn()) as store:
+        report = store.report(run)
+        name = store.run(run).target
+    if report is None:
+        return f"{name}: run {run} ended without a report{f' ({state})' if state else ''}"
+    notifying.log(report)
+    urls = [settings.webhook_url]
+    if (settings.targets_dir / f"{name}.yaml").is_file():
+        urls.append(targets.find(settings.targets_dir, name).notify.webhook)
+    for url in filter(None, urls):
+        sent = notifying.webhook(
+            targets.expand(url, environ, where="notify.webhook"), report, secret=settings.webhook_secret
+        )
+        print(sent)
+    return notifying.summary(report, settings.ui_url)

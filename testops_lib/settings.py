@@ -1,0 +1,128 @@
+"""Environment -> one value. Read by entry points only (command line, runner, DAG files)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from testops_lib.errors import SettingsError
+from testops_lib.model import Value
+
+DOCUMENTATION: dict[str, str] = {
+    "TESTOPS_DSN": "PostgreSQL of results and reports: postgresql://user:password@host:port/database",
+    "TESTOPS_KAFKA_BOOTSTRAP": "Kafka's bootstrap servers: host:port[,host:port…]",
+    "TESTOPS_KAFKA_OPTIONS": "further librdkafka settings as a JSON object (TLS, SASL), e.g. "
+    '{"security.protocol": "SASL_SSL", "sasl.password": "…"}',
+    "TESTOPS_KAFKA_PARTITIONS": "partitions of the cases topic when it is created (default 4)",
+    "TESTOPS_KAFKA_REPLICATION": "replication factor of topics when they are created (default 1)",
+    "TESTOPS_TARGETS_DIR": "directory of the target files (default targets)",
+    "TESTOPS_SPECS_DIR": "directory below which a run may read OpenAPI files that are named by path "
+    "(default: the targets directory)",
+    "TESTOPS_REPORTS_DIR": "where runs write their reports (default .testops/reports)",
+    "TESTOPS_LAUNCHER": "how batches are executed: process (default)",
+    "TESTOPS_MAX_BATCHES_AT_ONCE": "runner processes of one run at the same time (default 2)",
+    "TESTOPS_UI_URL": "Airflow's address, for links in notifications",
+    "TESTOPS_WEBHOOK_URL": "where the outcome of a run is posted as JSON (default: nowhere)",
+    "TESTOPS_WEBHOOK_SECRET": "signs the webhook: HMAC-SHA256 in X-TestOps-Signature",
+    "GEMINI_API_KEY": "key of the Gemini API; with it, `--generator gemini` works",
+    "GEMINI_BASE_URL": "another address that speaks the Gemini protocol (default: Google's)",
+    "GEMINI_MODEL": "the model (default gemini-2.5-flash)",
+}
+"""Every variable that is read, with its meaning. A target's own secrets come on top, named by its file."""
+
+
+class Settings(Value, frozen=True, kw_only=True):
+    dsn: str = ""
+    kafka_bootstrap: str = ""
+    kafka_options: dict[str, str] = msgspec.field(default_factory=dict)
+    kafka_partitions: int = 4
+    kafka_replication: int = 1
+    targets_dir: Path = Path("targets")
+    specs_dir: Path = Path("targets")
+    reports_dir: Path = Path(".testops/reports")
+    launcher: str = "process"
+    max_batches_at_once: int = 2
+    ui_url: str = ""
+    webhook_url: str = ""
+    webhook_secret: str = ""
+    gemini_api_key: str = ""
+    gemini_base_url: str = ""
+    gemini_model: str = "gemini-2.5-flash"
+
+    def __repr__(self) -> str:
+        """Without the values: some are secrets."""
+        return f"Settings(launcher={self.launcher!r}, targets_dir={str(self.targets_dir)!r}, …)"
+
+    def need_dsn(self) -> str:
+        """The PostgreSQL address.
+
+        Raises:
+            SettingsError: it is not set.
+        """
+        return _needed("TESTOPS_DSN", self.dsn)
+
+    def need_kafka(self) -> str:
+        """Kafka's bootstrap servers.
+
+        Raises:
+            SettingsError: they are not set.
+        """
+        return _needed("TESTOPS_KAFKA_BOOTSTRAP", self.kafka_bootstrap)
+
+
+def _needed(name: str, value: str) -> str:
+    if not value:
+        raise SettingsError(
+            "is not set",
+            where=name,
+            next_step=f"set it: {DOCUMENTATION[name]}; `make run` does so for the servers it starts",
+        )
+    return value
+
+
+def read(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: a variable holds what it cannot mean.
+    """
+    given = {name: environ[name].strip() for name in DOCUMENTATION if environ.get(name, "").strip()}
+
+    def number(name: str, default: int) -> int:
+        text = given.get(name, str(default))
+        if not text.isdigit() or int(text) < 1:
+            raise SettingsError(f"{text!r} is not a number above 0", where=name, next_step=DOCUMENTATION[name])
+        return int(text)
+
+    try:
+        options = msgspec.json.decode(given.get("TESTOPS_KAFKA_OPTIONS", "{}"), type=dict[str, str])
+    except msgspec.DecodeError as error:
+        raise SettingsError(
+            "is not a JSON object of strings",
+            where="TESTOPS_KAFKA_OPTIONS",
+            next_step=DOCUMENTATION["TESTOPS_KAFKA_OPTIONS"],
+        ) from error
+    launcher = given.get("TESTOPS_LAUNCHER", "process")
+    if launcher != "process":
+        raise SettingsError(f"{launcher!r} is no launcher", where="TESTOPS_LAUNCHER", next_step="use process")
+    return Settings(
+        dsn=given.get("TESTOPS_DSN", ""),
+        kafka_bootstrap=given.get("TESTOPS_KAFKA_BOOTSTRAP", ""),
+        kafka_options=options,
+        kafka_partitions=number("TESTOPS_KAFKA_PARTITIONS", 4),
+        kafka_replication=number("TESTOPS_KAFKA_REPLICATION", 1),
+        targets_dir=Path(given.get("TESTOPS_TARGETS_DIR", "targets")),
+        specs_dir=Path(given.get("TESTOPS_SPECS_DIR") or given.get("TESTOPS_TARGETS_DIR", "targets")),
+        reports_dir=Path(given.get("TESTOPS_REPORTS_DIR", ".testops/reports")),
+        launcher=launcher,
+        max_batches_at_once=number("TESTOPS_MAX_BATCHES_AT_ONCE", 2),
+        ui_url=given.get("TESTOPS_UI_URL", ""),
+        webhook_url=given.get("TESTOPS_WEBHOOK_URL", ""),
+        webhook_secret=given.get("TESTOPS_WEBHOOK_SECRET", ""),
+        gemini_api_key=given.get("GEMINI_API_KEY", ""),
+        gemini_base_url=given.get("GEMINI_BASE_URL", ""),
+        gemini_model=given.get("GEMINI_MODEL", "gemini-2.5-flash"),
+    )

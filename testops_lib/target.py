@@ -1,0 +1,352 @@
+"""YAML -> target: the registry of APIs under test, reviewed in git, and authentication files."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+import yaml
+
+from testops_lib.errors import TargetError
+from testops_lib.model import GateRules, Identity, Login, Pairs, Policy, TokenUse, Value
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class Expected(Value, frozen=True, kw_only=True):
+    """Statuses that are by design, though the document does not say so or they are server errors."""
+
+    operation: str
+    """A glob over operation keys: `GET /status/*`."""
+    statuses: tuple[int, ...]
+    why: str
+
+
+class Scope(Value, frozen=True, kw_only=True):
+    """Which operations are tested: globs over keys (`GET /pets*`) or operation ids."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+class Generate(Value, frozen=True, kw_only=True):
+    source: str = "rules"
+    """`rules` or `gemini` (which adds to the rules)."""
+    max_cases_per_operation: int = 0
+    max_cases: int = 0
+    """Of the whole suite, the best first; 0: no limit."""
+
+
+class Notify(Value, frozen=True, kw_only=True):
+    webhook: str = ""
+    """An address, usually `${NAME}` of the environment."""
+
+
+class Target(Value, frozen=True, kw_only=True):
+    """An API under test: a spec, a base URL, credentials, a policy, a gate."""
+
+    name: str = ""
+    """The file's name without `.yaml`."""
+    title: str = ""
+    spec: str
+    """URL or file (relative to the target file); may hold `${NAME}`."""
+    base_url: str = ""
+    """May hold `${NAME}`; empty: the document's first server."""
+    identities: tuple[Identity, ...] = ()
+    policy: Policy = Policy()
+    gate: GateRules = GateRules()
+    schedule: str | None = None
+    """Cron expression (UTC) of the nightly run; none: on demand only."""
+    values: dict[str, tuple[Any, ...]] = msgspec.field(default_factory=dict)
+    """Values by parameter or field name that win over everything else."""
+    expected: tuple[Expected, ...] = ()
+    operations: Scope = Scope()
+    generate: Generate = Generate()
+    notify: Notify = Notify()
+
+
+class _File(Value, frozen=True, kw_only=True):
+    """A target file as written."""
+
+    spec: str
+    title: str = ""
+    base_url: str = ""
+    auth: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    auth_template: dict[str, Any] = msgspec.field(name="authTemplate", default_factory=dict)
+    policy: Policy = Policy()
+    gate: GateRules = GateRules()
+    schedule: str | None = None
+    values: dict[str, tuple[Any, ...]] = msgspec.field(default_factory=dict)
+    expected: tuple[Expected, ...] = ()
+    operations: Scope = Scope()
+    generate: Generate = Generate()
+    notify: Notify = Notify()
+
+
+def expand(text: str, environ: Mapping[str, str] = os.environ, *, where: str = "") -> str:
+    """`text` with each `${NAME}` replaced from the environment.
+
+    Raises:
+        TargetError: a variable is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in environ:
+            raise TargetError(
+                f"{match[0]} is not set in the environment", where=where, next_step=f"export {match[1]}=…"
+            )
+        return environ[match[1]]
+
+    return _REFERENCE.sub(value, text)
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.stat().st_size > 1_000_000:
+            raise TargetError("is larger than 1 MB", where=str(path), next_step="is it the right file?")
+        return yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise TargetError(error.strerror or "cannot be read", where=str(path), next_step="check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise TargetError(
+            f"is no YAML: {getattr(error, 'problem', error)}", where=place, next_step="mend it"
+        ) from error
+
+
+def load(path: Path) -> Target:
+    """The target that a file describes. Its credentials must be `${NAME}` references, never literals.
+
+    Raises:
+        TargetError: the file cannot be read or says what it must not; the message names the place.
+    """
+    raw = _read(path)
+    if not _NAME.fullmatch(path.stem):
+        raise TargetError(
+            "is no name for a target", where=str(path), next_step="use lower-case letters, digits, - and _: shop.yaml"
+        )
+    if not isinstance(raw, dict):
+        raise TargetError("holds no mapping", where=str(path), next_step="a target file has at least `spec:`")
+    try:
+        file = msgspec.convert(raw, _File, strict=False)
+    except msgspec.ValidationError as error:
+        raise TargetError(_hint(str(error)), where=str(path), next_step="see docs/targets.md for the keys") from error
+    document = {"auth": file.auth, "authTemplate": file.auth_template}
+    return Target(
+        name=path.stem,
+        title=file.title or path.stem,
+        spec=_relative_to(path.parent, file.spec),
+        base_url=file.base_url.rstrip("/"),
+        identities=identities(document, where=str(path), literal_secrets=False),
+        policy=file.policy,
+        gate=file.gate,
+        schedule=file.schedule,
+        values=file.values,
+        expected=file.expected,
+        operations=file.operations,
+        generate=file.generate,
+        notify=file.notify,
+    )
+
+
+def _relative_to(directory: Path, spec: str) -> str:
+    if "://" in spec or spec.startswith(("/", "${")):
+        return spec
+    return str(directory / spec)
+
+
+def load_all(directory: Path) -> dict[str, Target]:
+    """Every `*.yaml` of the directory by name, sorted.
+
+    Raises:
+        TargetError: the directory is missing, or a file is bad (the first one, by name).
+    """
+    if not directory.is_dir():
+        raise TargetError("is no directory", where=str(directory), next_step="set TESTOPS_TARGETS_DIR")
+    return {path.stem: load(path) for path in sorted(directory.glob("*.yaml"))}
+
+
+def find(directory: Path, name: str) -> Target:
+    """The target called `name`.
+
+    Raises:
+        TargetError: there is no such file; the message offers the nearest name.
+    """
+    path = directory / f"{name}.yaml"
+    if not _NAME.fullmatch(name) or not path.is_file():
+        known = sorted(each.stem for each in directory.glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, 1)
+        raise TargetError(
+            f"there is no target {name!r}",
+            where=str(directory),
+            next_step=f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}",
+        )
+    return load(path)
+
+
+def _hint(message: str) -> str:
+    """A msgspec message, with the nearest valid key for an unknown one."""
+    unknown = re.search(r"unknown field `(.+?)`", message)
+    if not unknown:
+        return message
+    known = {
+        name
+        for kind in (_File, Policy, GateRules, Expected, Scope, Generate, Notify)
+        for name in kind.__struct_encode_fields__
+    }
+    near = difflib.get_close_matches(unknown[1], known, 1)
+    return message + (f"; did you mean `{near[0]}`?" if near else "")
+
+
+# --------------------------------------------------------------------------- authentication
+
+
+class _Header(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    value: str
+
+
+class _Token(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    extract_from: str
+    extract_selector: str
+    send_in: str
+    send_name: str
+    send_template: str = "{token}"
+
+
+class _UserPassword(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    username: str
+    password: str
+    username_field: str
+    password_field: str
+
+
+class _LoginEndpoint(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    endpoint: str = ""
+    external_endpoint_url: str = msgspec.field(default="", name="externalEndpointURL")
+    payload_raw: str = ""
+    payload_user_pwd: _UserPassword | None = None
+    headers: list[_Header] = msgspec.field(default_factory=list)
+    verb: str = "POST"
+    content_type: str = ""
+    token: _Token | None = None
+    expect_cookies: bool = False
+
+
+class _User(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    name: str
+    require_mock_handling: bool = False
+    fixed_headers: list[_Header] = msgspec.field(default_factory=list)
+    login_endpoint_auth: _LoginEndpoint | None = None
+    create_users: Any = None
+
+
+def load_auth(path: Path) -> tuple[Identity, ...]:
+    """The users of a Web Fuzzing Commons authentication file, which may hold literal secrets: for use at the desk.
+
+    Raises:
+        TargetError: the file cannot be read or is not of that form.
+    """
+    raw = _read(path)
+    if not isinstance(raw, dict) or "auth" not in raw:
+        raise TargetError(
+            "has no `auth` list", where=str(path), next_step="see the Web Fuzzing Commons authentication schema"
+        )
+    return identities(raw, where=str(path), literal_secrets=True)
+
+
+def identities(document: Mapping[str, Any], *, where: str, literal_secrets: bool) -> tuple[Identity, ...]:
+    """The users of a Web Fuzzing Commons authentication document (`auth`, `authTemplate`), in order.
+
+    Raises:
+        TargetError: an entry is not of that form, two share a name, or holds a literal secret that is not allowed.
+    """
+    template = document.get("authTemplate") or {}
+    users: list[Identity] = []
+    for position, entry in enumerate(document.get("auth") or ()):
+        place = f"{where}: auth[{position}]"
+        try:
+            user = msgspec.convert(_merged(template, entry), _User)
+        except msgspec.ValidationError as error:
+            raise TargetError(str(error), where=place, next_step="see docs/targets.md, Credentials") from error
+        if user.create_users is not None:
+            raise TargetError(
+                "createUsers is not supported", where=place, next_step="create the user beforehand and use its login"
+            )
+        users.append(_identity(user, place, literal_secrets))
+    names = [user.name for user in users]
+    if len(set(names)) < len(names) or set(names) & {"", "none", "invalid"}:
+        raise TargetError(
+            "names must be unique and not `none` or `invalid`", where=f"{where}: auth", next_step="rename"
+        )
+    return tuple(users)
+
+
+def _merged(template: Any, entry: Any) -> Any:
+    """`entry` with what it leaves out taken from the template, level by level."""
+    if isinstance(template, dict) and isinstance(entry, dict):
+        merged = {key: _merged(template.get(key), value) for key, value in entry.items()}
+        return {**template, **merged}
+    return entry
+
+
+def _identity(user: _User, where: str, literal_secrets: bool) -> Identity:
+    headers: Pairs = tuple((header.name, header.value) for header in user.fixed_headers)
+    login = _login(user.login_endpoint_auth, where) if user.login_endpoint_auth else None
+    if not literal_secrets:
+        texts = [value for _, value in headers] + [value for _, value in (login.headers if login else ())]
+        if login and login.payload:
+            texts.append(login.payload)
+        for text in texts:
+            if not _REFERENCE.search(text):
+                raise TargetError(
+                    "holds a literal credential",
+                    where=where,
+                    next_step="write ${NAME} and put the secret into the environment variable NAME",
+                )
+    return Identity(name=user.name, headers=headers, login=login)
+
+
+def _login(endpoint: _LoginEndpoint, where: str) -> Login:
+    url = endpoint.external_endpoint_url or endpoint.endpoint
+    if not url or (endpoint.external_endpoint_url and urlsplit(url).scheme not in ("http", "https")):
+        raise TargetError("the login has no usable endpoint", where=where, next_step="give `endpoint: /login`")
+    payload, media = endpoint.payload_raw, endpoint.content_type or "application/json"
+    if endpoint.payload_user_pwd:
+        pair = endpoint.payload_user_pwd
+        fields = {pair.username_field: pair.username, pair.password_field: pair.password}
+        payload = urlencode(fields, safe="${}") if "form" in media else msgspec.json.encode(fields).decode()
+    token = endpoint.token
+    if token is None and not endpoint.expect_cookies:
+        raise TargetError("the login says neither `token` nor `expectCookies`", where=where, next_step="add one")
+    try:
+        use = token and msgspec.convert(
+            {
+                "extract_from": token.extract_from,
+                "selector": token.extract_selector,
+                "send_in": token.send_in,
+                "send_name": token.send_name,
+                "send_template": token.send_template,
+            },
+            TokenUse,
+        )
+    except msgspec.ValidationError as error:
+        raise TargetError(str(error), where=f"{where}: token", next_step="see docs/targets.md, Credentials") from error
+    return Login(
+        url=url,
+        method=endpoint.verb,
+        payload=payload,
+        media_type=media,
+        headers=tuple((header.name, header.value) for header in endpoint.headers),
+        token=use or None,
+        expect_cookies=endpoint.expect_cookies,
+    )
