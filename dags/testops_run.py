@@ -143,15 +143,21 @@ def testops_run() -> None:
         _label(chosen.name)
         return pipeline.generate(_run(), chosen, _order(), SETTINGS)
 
-    @task(multiple_outputs=True)
-    def publish() -> dict[str, Any]:
-        """Puts the suite into Kafka; gives the batches."""
-        import msgspec
-
+    @task
+    def publish() -> list[str]:
+        """Puts the suite into Kafka; gives the batches, and under keys of their own the plan and the last batches."""
         from testops_lib import pipeline
 
-        done: dict[str, Any] = msgspec.to_builtins(pipeline.publish(_run(), _order(), SETTINGS))
-        return {"last": [], **done}
+        done = pipeline.publish(_run(), _order(), SETTINGS)
+        instance = get_current_context()["ti"]
+        instance.xcom_push("plan", done.plan)
+        instance.xcom_push("last", list(done.last))
+        return list(done.batches)
+
+    @task
+    def last_batches(last: list[str]) -> list[str]:
+        """The batches that may end the session or the service (only a task's own return value can be mapped over)."""
+        return last
 
     @task(trigger_rule="all_done")
     def collect() -> dict[str, int]:
@@ -194,9 +200,13 @@ def testops_run() -> None:
     groups = load_spec()
     generated = generate.expand(group=groups)
     published = publish()
-    executed = launch("execute", SETTINGS, plan=published["plan"], batches=published["batches"])
+    executed = launch("execute", SETTINGS, plan=published["plan"], batches=published)
     executed_last = launch(
-        "execute_last", SETTINGS, plan=published["plan"], batches=published["last"], trigger_rule="none_failed"
+        "execute_last",
+        SETTINGS,
+        plan=published["plan"],
+        batches=last_batches(published["last"]),
+        trigger_rule="none_failed",
     )
     collected = collect()
     decided = gate()

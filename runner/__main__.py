@@ -16,12 +16,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
-from testops_lib.bus import Bus
-from testops_lib.execute import Engine
 
 from testops_lib import batch as batches
 from testops_lib import settings as configuration
+from testops_lib.bus import Bus
 from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
+from testops_lib.execute import Engine
 from testops_lib.model import Case, Plan, Result
 
 DONE, RETRY, CONFIGURATION = 0, 1, 2

@@ -184,9 +184,13 @@ class Judge:
             )
 
         if not accepted:
-            for kind in _STATUS_KINDS:
-                if (check := checks.get(kind)) and (said := _status_fault(check, answer, contract)):
-                    return (failed(check, *said),)
+            wrong = [
+                failed(check, *said)
+                for kind in _STATUS_KINDS
+                if (check := checks.get(kind)) and (said := _status_fault(check, answer, contract))
+            ]
+            if wrong:
+                return (next((failure for failure in wrong if failure.basis != "guess"), wrong[0]),)
         found: list[Failure] = []
         response = response_for(contract, answer.status) if contract else None
         if response is not None:
@@ -331,7 +335,8 @@ _STATUS_KINDS: tuple[type[Check], ...] = (
     PositiveDataAcceptance,
     StatusCodeConformance,
 )
-"""Checks that the status alone decides, the telling ones first: the first that fails speaks for all."""
+"""Checks that the status alone decides, the telling ones first: the first that fails speaks for all, and what is known
+before what is guessed."""
 
 
 def _header_is(check: HeaderIs, answer: Answer, captured: Mapping[str, Any]) -> tuple[str, str] | None:

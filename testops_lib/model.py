@@ -567,19 +567,25 @@ class Totals(Value, frozen=True, kw_only=True):
 
 
 class GateRules(Value, frozen=True, kw_only=True):
-    """What turns a run into pass or fail. Advisory and muted findings never count."""
+    """What a run must fulfil. Rates are shares from 0 to 1.
+
+    Whatever the rules say, a gate is closed when a case has no result, when no case was executed, when none passed, or
+    when one global cause spoiled the run; advisory, muted and fixed findings never close it.
+    """
 
     max_findings: int = 0
+    """Most blocking findings that still pass."""
     only_new: bool = False
-    """Only findings that no earlier run of the target had count."""
+    """Only findings first seen in this run block."""
     ignore: tuple[str, ...] = ()
-    """Names of checks whose findings do not count."""
+    """Names of checks whose findings do not block."""
     min_pass_rate: float = 0
-    """Of the cases that were judged (passed or failed), 0 to 1."""
+    """Least share of passed among passed and failed cases (a case that fails an advisory check alone counts as its
+    verdict says)."""
     min_operations_2xx: float = 0
-    """Of the operations in scope, 0 to 1."""
-    max_errored_rate: float = 0.5
-    """Of all cases, 0 to 1."""
+    """Least share of the operations in scope that answered a 2xx at least once."""
+    max_errored_rate: float = 0.05
+    """Most errored among passed and errored cases (failed ones are left out, so that they cannot thin errors out)."""
 
 
 class GateReport(Value, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from testops_lib import target as targets
 from testops_lib.analyze import analyze as analyze_results
 from testops_lib.bus import Bus
 from testops_lib.errors import GenerateError, SettingsError, TargetError
-from testops_lib.gate import gate as judge_run
+from testops_lib.gate import decide
 from testops_lib.generate import Generated, gemini, rules
 from testops_lib.generate.order import order
 from testops_lib.model import Case, Contract, GateReport, Generation, Plan, Policy, Report, Result, Value
@@ -378,11 +378,11 @@ def build_report(
         known=known,
         previous_run=previous.run if previous else "",
         previous=previous.findings if previous else (),
-        generations=generations,
+        generation=tuple(generations),
         started=started,
         finished=datetime.now(UTC),
     )
-    return msgspec.structs.replace(report, gate=judge_run(report, target.gate))
+    return msgspec.structs.replace(report, gate=decide(report, target.gate))
 
 
 def write_report(report: Report, results: Iterable[Result], folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -465,14 +465,15 @@ def report(file: Path, form: str, out: Path | None) -> int:
     if form == "terminal":
         reporting.render_terminal(built)
         return _outcome(built)
-    rendered = {
+    renderings: dict[str, Callable[[], bytes]] = {
         "json": lambda: reporting.render_json(built),
         "junit": lambda: reporting.render_junit(built, results),
         "html": lambda: reporting.render_html(built).encode(),
         "wfc": lambda: reporting.render_wfc(built, results),
-    }[form]()
+    }
+    rendered = renderings[form]()
     if out:
         out.write_bytes(rendered)
     else:
-        click.get_binary_stream("stdout").write(rendered)
+        sys.stdout.buffer.write(rendered)
     return _outcome(built)

@@ -102,6 +102,11 @@ def test_a_server_error_speaks_for_everything_else() -> None:
     assert judge(answer, *checks)[1:] == []
 
 
+def test_a_guess_never_hides_what_the_document_says() -> None:
+    checks = (StatusIs(any_of=(200,), basis="guess"), StatusCodeConformance())
+    assert judge(Answer(status=302), *checks) == [("status_code_conformance", "status 302")]
+
+
 def test_a_status_that_the_target_declares_is_neither_an_error_nor_undocumented() -> None:
     assert judge(Answer(status=503, body=b"down for the night"), *CONFORMANCE, PositiveDataAcceptance()) == []
 

@@ -1,0 +1,77 @@
+# make run    test the bundled sample API (or TARGET=airflow, or SPEC=… BASE_URL=…), serve until Ctrl-C; ONCE=1: end
+# make test   checks and tests
+# make help   the rest
+# Needs Python 3.11 or newer and nothing else: everything is set up in .venv and .testops.
+
+SHELL := /bin/bash
+export TESTOPS_MAKE_STARTED := $(shell date +%s.%N)
+
+PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$each; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+READY := $(VENV)/.testops-ready
+
+ONCE ?=
+TARGET ?=
+SPEC ?=
+BASE_URL ?=
+DEFECTS ?= all
+TESTS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format bench stop clean lock
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@echo "make run takes TARGET=name, SPEC=url-or-file BASE_URL=url, ONCE=1, DEFECTS=all|none|id,id (of the sample shop)"
+
+setup: $(READY)  ## the environment in .venv, from requirements.txt
+
+$(READY): requirements.txt pyproject.toml | $(UV)
+	@echo "installing packages (the first time takes a minute or two)"
+	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}"; \
+	  $${index:+env UV_DEFAULT_INDEX="$$index"} $(UV) pip install --quiet --python $(BIN)/python -r requirements.txt && \
+	  $${index:+env UV_DEFAULT_INDEX="$$index"} $(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(UV):
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer on PATH; give one: make PYTHON=/path/to/python3"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "make: $(PYTHON) cannot make a virtual environment with pip."; \
+	  echo "  -> on Debian and Ubuntu: apt-get install python3-venv; or give another Python: make PYTHON=/path/to/python3"; \
+	  exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+run: $(READY)  ## start everything, test, report, serve
+	@SHOP_DEFECTS='$(DEFECTS)' exec $(BIN)/python -m testops_lib.cli stack run $(if $(ONCE),--once) \
+	  $(if $(TARGET),--target '$(TARGET)') $(if $(SPEC),--spec '$(SPEC)') $(if $(BASE_URL),--base-url '$(BASE_URL)')
+
+test: lint  ## checks and all tests; TESTS='tests/… -k …' for some
+	$(BIN)/python -m pytest -q $(TESTS)
+
+lint: $(READY)  ## ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## what ruff can put right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## measurements, see bench/
+	$(BIN)/python -m bench
+
+stop:  ## end a `make run` in another terminal, and leftovers of one that was killed
+	@test ! -d .testops || $(PYTHON) -m testops_lib.stack.clean
+
+clean: stop  ## leave nothing behind
+	rm -rf .testops $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: $(READY)  ## requirements.txt from requirements.in, for the library and the runner
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate runner/requirements.in -o runner/requirements.txt
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate requirements.in -o requirements.txt

@@ -1,0 +1,1 @@
+"""APIs to try the product on, with what is wrong with them written down."""

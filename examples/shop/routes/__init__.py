@@ -1,0 +1,1 @@
+"""The shop's operations, by part of the house."""

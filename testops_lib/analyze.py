@@ -1,0 +1,345 @@
+"""Results -> report value, in one pass and bounded memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import get_args
+
+import msgspec
+
+from testops_lib.export import curl
+from testops_lib.fingerprint import fingerprint, normalise
+from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS
+from testops_lib.model import (
+    NO_ANSWER,
+    WFC_CODES,
+    Basis,
+    Failure,
+    Finding,
+    FindingExample,
+    FindingState,
+    Generation,
+    OperationReport,
+    Report,
+    Result,
+    StepOutcome,
+    Totals,
+    VerdictName,
+)
+
+__all__ = ["analyze", "fingerprint", "normalise"]
+
+NO_RESULT = "no_result"
+"""The reason of a result that stands for a case whose result never came."""
+
+MOST_CAUSES = 50
+"""Causes of one operation and check that become findings of their own; further ones share one finding."""
+
+MOST_REASONS = 100
+"""Lines of `Report.errors`; rarer reasons share the last one."""
+
+_GLOBAL_SHARE = 0.9
+_GLOBAL_LEAST = 5
+"""From this share on, and this many results over at least two operations, one cause explains the run: one line and
+no findings."""
+
+_OTHER_CAUSES = "other causes"
+_OTHER_REASONS = "other reasons"
+_VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
+_FIRMNESS: dict[Basis, int] = {"human": 0, "spec": 1, "example": 2, "description": 3, "guess": 4}
+_STATE_ORDER: dict[FindingState, int] = {"new": 0, "known": 1, "muted": 2, "fixed": 3}
+
+
+def analyze(
+    results: Iterable[Result], *, target: str, run: str, operations: Mapping[str, tuple[str, ...]],
+    base_url: str = "", title: str = "", known: Mapping[str, str] | None = None, muted: Collection[str] = (),
+    previous_run: str = "", previous: Collection[Finding] = (), generation: tuple[Generation, ...] = (),
+    started: datetime | None = None, finished: datetime | None = None, credentials_hint: str = "",
+) -> Report:  # fmt: skip
+    """The report of one run, without a gate.
+
+    `totals.results` has all four verdicts; `totals.findings` counts what was seen in this run (advisory and muted
+    ones too, `fixed` ones not), `totals.advisory` the advisory among them. The outcome does not depend on the order
+    of the results, as long as no operation and check has more than `MOST_CAUSES` causes; a result delivered twice
+    counts once.
+
+    When nearly every result has the same global cause (no answer at all, or 401 for valid requests), these results
+    count as errored with one reason and give no findings.
+
+    Args:
+        results: one per case and attempt, all of this run; consumed once, evidence is kept for one example a finding.
+        operations: every operation in scope -> its documented statuses. Empty: those that the results name.
+        known: fingerprint -> run in which it was first seen. One first seen in this very run is still new.
+        muted: fingerprints that a person has silenced.
+        previous: the open findings of `previous_run`; one that is not seen now though its operation answered is fixed.
+        credentials_hint: what to do when every valid request is answered 401; ends that reason.
+    """
+    tally = _Tally(operations)
+    for result in results:
+        tally.add(result)
+    tally.fold_global_causes(credentials_hint)
+    operation_reports = tally.operation_reports()
+    findings = [seen.finding(run, known or {}, muted) for seen in tally.findings.values() if seen.count > 0]
+    findings += _fixed(previous, {finding.fingerprint for finding in findings}, operation_reports)
+    findings.sort(key=_severity)
+    in_scope = [operation_reports[key] for key in operations] if operations else list(operation_reports.values())
+    counted = [finding for finding in findings if finding.state != "fixed"]
+    return Report(
+        target=target, run=run, title=title, base_url=base_url, started=started, finished=finished,
+        totals=Totals(
+            cases=len(tally.cases), requests=tally.requests, results={name: tally.verdicts[name] for name in _VERDICTS},
+            operations=len(in_scope), operations_with_2xx=sum(one.success_seen for one in in_scope),
+            findings=len(counted), advisory=sum(finding.advisory for finding in counted),
+            no_result=tally.no_result,
+        ),
+        operations=operation_reports, findings=tuple(findings), errors=tally.errors(),
+        previous_run=previous_run, generation=generation,
+    )  # fmt: skip
+
+
+def _severity(finding: Finding) -> tuple[int, bool, int, int, str, str, str]:
+    gone = max(0, _STATE_ORDER[finding.state] - 1)  # muted and fixed ask nothing of anybody: last
+    code = finding.wfc_code if finding.wfc_code is not None else 1_000
+    return (
+        gone, finding.advisory, _STATE_ORDER[finding.state], code, finding.operation, finding.check,
+        finding.fingerprint,
+    )  # fmt: skip
+
+
+def _fixed(previous: Collection[Finding], seen: set[str], operations: Mapping[str, OperationReport]) -> list[Finding]:
+    """Open findings of the run before that this run had every chance to show again, and did not."""
+    gone = []
+    for finding in previous:
+        report = operations.get(finding.operation)
+        answered = report is not None and any(status != "none" for status in report.statuses)
+        judged = report is not None and (report.results.get("passed", 0) + report.results.get("failed", 0)) > 0
+        if finding.state in ("new", "known") and finding.fingerprint not in seen and answered and judged:
+            gone.append(msgspec.structs.replace(finding, state="fixed", count=0))
+    return gone
+
+
+class _Seen:
+    """The results of one fingerprint so far, and the best example among them."""
+
+    def __init__(self, key: str, failure: Failure) -> None:
+        self.fingerprint = key
+        self.operation, self.check = failure.operation, failure.check
+        self.count = 0
+        self.by_global: Counter[str] = Counter()
+        self.firmest = failure
+        self._rank: tuple[bool, bool, int, int, str] | None = None
+        self._example: tuple[Result, Failure] | None = None
+
+    def add(self, result: Result, failure: Failure, explained: str) -> None:
+        self.count += 1
+        if explained:
+            self.by_global[explained] += 1
+        if _firmness(failure) < _firmness(self.firmest):
+            self.firmest = failure
+        rank = (
+            bool(explained), failure.basis == "guess", len(result.steps),
+            sum(step.request.body_bytes for step in result.steps if step.request), f"{result.case}/{result.attempt}",
+        )  # fmt: skip
+        if self._rank is None or rank < self._rank:
+            self._rank, self._example = rank, (result, failure)
+
+    def finding(self, run: str, known: Mapping[str, str], muted: Collection[str]) -> Finding:
+        assert self._example is not None
+        result, failure = self._example
+        first_seen = known.get(self.fingerprint, run)
+        state: FindingState = "known" if first_seen != run else "new"
+        step = result.steps[failure.step] if failure.step < len(result.steps) else None
+        return Finding(
+            fingerprint=self.fingerprint, operation=self.operation, check=self.check,
+            wfc_code=WFC_CODES.get(self.check), count=self.count, advisory=self.firmest.basis == "guess",
+            basis=self.firmest.basis, message=failure.message,
+            state="muted" if self.fingerprint in muted else state, first_seen_run=first_seen,
+            quote=self.firmest.quote,
+            example=FindingExample(
+                case=result.case, case_name=result.case_name, message=failure.message,
+                curl=curl(step.request) if step and step.request else "",
+                steps=result.steps, failing_step=failure.step,
+            ),
+        )  # fmt: skip
+
+
+def _firmness(failure: Failure) -> tuple[int, str]:
+    return _FIRMNESS[failure.basis], failure.quote
+
+
+class _Operation:
+    """What was seen of one operation so far."""
+
+    def __init__(self, index: int, documented: tuple[str, ...]) -> None:
+        self.index, self.documented = index, tuple(documented)
+        self.cases = self.requests = 0
+        self.statuses: Counter[str] = Counter()
+        self.verdicts: Counter[VerdictName] = Counter()
+        self.by_global: Counter[str] = Counter()
+
+
+class _Tally:
+    """Counts of everything a report says; the only evidence it holds is one example a fingerprint."""
+
+    def __init__(self, operations: Mapping[str, tuple[str, ...]]) -> None:
+        self.cases: set[str] = set()
+        self.requests = self.no_result = 0
+        self.verdicts: Counter[VerdictName] = Counter()
+        self.findings: dict[str, _Seen] = {}
+        self._delivered: set[tuple[str, int]] = set()
+        self._keys: dict[tuple[str, str, str], str] = {}
+        self._causes: Counter[tuple[str, str]] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._by_global: Counter[str] = Counter()
+        self._wanted_success = 0
+        self._operations = {key: _Operation(i, documented) for i, (key, documented) in enumerate(operations.items())}
+        self._timed_operation, self._elapsed_ms = array("l"), array("d")
+
+    def add(self, result: Result) -> None:
+        key = (result.case, result.attempt)
+        if key in self._delivered:
+            return
+        self._delivered.add(key)
+        self.cases.add(result.case)
+        self.requests += result.requests
+        self.verdicts[result.verdict] += 1
+        about = self._operation(result.operation)
+        about.cases += 1
+        about.verdicts[result.verdict] += 1
+        for step in result.steps:
+            self._add_step(step)
+        if result.verdict in ("errored", "skipped"):
+            self._add_reason(result)
+        explained = _global_cause(result)
+        if explained:
+            self._by_global[explained] += 1
+            if result.verdict == "failed":
+                about.by_global[explained] += 1
+        if result.intent in ("positive", "stateful") and result.verdict in ("passed", "failed"):
+            self._wanted_success += 1
+        shown: set[str] = set()
+        for failure in result.failures:
+            found = self._finding(failure)
+            if found.fingerprint not in shown:
+                shown.add(found.fingerprint)
+                found.add(result, failure, explained)
+
+    def _operation(self, key: str) -> _Operation:
+        if key not in self._operations:
+            self._operations[key] = _Operation(len(self._operations), ())
+        return self._operations[key]
+
+    def _add_step(self, step: StepOutcome) -> None:
+        operation = self._operation(step.operation)
+        operation.requests += step.requests
+        operation.statuses[str(step.status) if step.status else "none"] += 1
+        if 200 <= step.status < 300:
+            self._timed_operation.append(operation.index)
+            self._elapsed_ms.append(step.elapsed_ms)
+
+    def _add_reason(self, result: Result) -> None:
+        reason = result.reason or f"{result.verdict} without a reason"
+        if result.verdict == "errored" and reason.split(":")[0].strip() == NO_RESULT:
+            self.no_result += 1
+        reason = normalise(reason)
+        if reason not in self._reasons and len(self._reasons) >= MOST_REASONS:
+            reason = _OTHER_REASONS
+        self._reasons[reason] += 1
+
+    def _finding(self, failure: Failure) -> _Seen:
+        parts = (failure.operation, failure.check, failure.cause or normalise(failure.message))
+        key = self._keys.get(parts)
+        if key is None:
+            place = parts[:2]
+            if self._causes[place] >= MOST_CAUSES:
+                parts = (*place, _OTHER_CAUSES)
+            key = self._keys.get(parts)
+            if key is None:
+                self._causes[place] += 1
+                key = self._keys[parts] = fingerprint(*parts)
+                self.findings[key] = _Seen(key, failure)
+        return self.findings[key]
+
+    # ------------------------------------------------------------------- when all results are in
+
+    def fold_global_causes(self, credentials_hint: str) -> None:
+        """Turn failures that one cause outside of the operations explains into errored results with one reason."""
+        executed = sum(self.verdicts[name] for name in ("passed", "failed", "errored"))
+        same_reason = max(
+            (count for reason, count in self._reasons.items() if not reason.startswith("setup failed")), default=0
+        )
+        silent = self._by_global[_SILENT]
+        if _is_global(silent, executed) or (silent and _is_global(same_reason, executed)):
+            self._fold(_SILENT, NO_ANSWER_AT_ALL)
+        if _is_global(self._by_global[_REFUSED], self._wanted_success):
+            self._fold(_REFUSED, REFUSED_CREDENTIALS + (f": {credentials_hint}" if credentials_hint else ""))
+
+    def _fold(self, cause: str, reason: str) -> None:
+        touched = [operation for operation in self._operations.values() if operation.by_global[cause]]
+        if len(touched) < 2:
+            return  # one operation's own fault
+        moved = sum(operation.by_global[cause] for operation in touched)
+        for operation in touched:
+            operation.verdicts["failed"] -= operation.by_global[cause]
+            operation.verdicts["errored"] += operation.by_global[cause]
+        self.verdicts["failed"] -= moved
+        self.verdicts["errored"] += moved
+        self._reasons[reason] += moved
+        for seen in self.findings.values():
+            seen.count -= seen.by_global[cause]
+
+    def errors(self) -> dict[str, int]:
+        return dict(sorted(self._reasons.items(), key=lambda item: (-item[1], item[0])))
+
+    def operation_reports(self) -> dict[str, OperationReport]:
+        latencies = self._latencies()
+        return {
+            key: OperationReport(
+                cases=seen.cases, requests=seen.requests, statuses=dict(sorted(seen.statuses.items())),
+                success_seen=any(status.startswith("2") for status in seen.statuses),
+                results={name: seen.verdicts[name] for name in _VERDICTS if seen.verdicts[name]},
+                latency_ms=latencies.get(seen.index, {}), documented=seen.documented,
+            )
+            for key, seen in self._operations.items()
+        }  # fmt: skip
+
+    def _latencies(self) -> dict[int, dict[str, float]]:
+        """Percentiles of the time to a whole 2xx answer, by operation index."""
+        if not self._elapsed_ms:
+            return {}
+        import pandas
+
+        frame = pandas.DataFrame({"operation": self._timed_operation, "elapsed_ms": self._elapsed_ms})
+        shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+        table = frame.groupby("operation")["elapsed_ms"].quantile(pandas.Series(list(shares.values()))).unstack()
+        return {
+            int(str(index)): {name: round(float(row[share]), 2) for name, share in shares.items()}
+            for index, row in table.iterrows()
+        }
+
+
+_SILENT = "silent"
+_REFUSED = "refused"
+
+
+def _is_global(part: int, whole: int) -> bool:
+    return part >= _GLOBAL_LEAST and part >= _GLOBAL_SHARE * whole
+
+
+def _global_cause(result: Result) -> str:
+    """The cause outside of single operations that would explain every failure of a result, or "".
+
+    Whether it does is known when all results are in.
+    """
+    if not result.failures:
+        return ""
+    if all(failure.check == NO_ANSWER for failure in result.failures):
+        return _SILENT
+    if result.intent in ("positive", "stateful") and all(
+        failure.step < len(result.steps) and result.steps[failure.step].status == 401 for failure in result.failures
+    ):
+        return _REFUSED
+    return ""

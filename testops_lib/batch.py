@@ -1,0 +1,83 @@
+"""Offsets to batches: pure arithmetic on slices of a topic."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from testops_lib.errors import SettingsError
+from testops_lib.model import Batch
+
+_BATCH = re.compile(
+    r"(?P<topic>[A-Za-z0-9._-]{1,249}):(?P<partition>\d{1,9}):(?P<first>\d{1,18})-(?P<end>\d{1,18})", re.ASCII
+)
+
+
+def cut(first: int, end: int, size: int) -> list[range]:
+    """Offset ranges of at most `size` records covering [first, end), ascending.
+
+    Ranges touch and never overlap; none is empty; first == end gives none.
+
+    Raises:
+        ValueError: `size` is below 1, or `end` precedes `first`.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, not {size}")
+    if end < first:
+        raise ValueError(f"end {end} precedes first {first}")
+    return [range(start, min(start + size, end)) for start in range(first, end, size)]
+
+
+def parse(text: str) -> Batch:
+    """The batch that `str(batch)` wrote: `testops.cases:0:100-180`.
+
+    Raises:
+        SettingsError: the text has another form, or its end precedes its first offset.
+    """
+    found = _BATCH.fullmatch(text.strip())
+    if found is None or int(found["end"]) < int(found["first"]):
+        raise SettingsError(
+            f"{text!r} is no batch",
+            where="batch",
+            next_step="write TOPIC:PARTITION:FIRST-END, as in testops.cases:0:100-180",
+        )
+    return Batch(
+        topic=found["topic"], partition=int(found["partition"]), first=int(found["first"]), end=int(found["end"])
+    )
+
+
+def batches(
+    topic: str, records: Iterable[tuple[int, int, int]], *, max_records: int, max_bytes: int
+) -> list[Batch]:  # fmt: skip
+    """Slices that hold every delivered record once, by partition and then by offset.
+
+    Args:
+        topic: where the records are.
+        records: (partition, offset, bytes) of each delivery report, in any order.
+        max_records: delivered records in one slice.
+        max_bytes: their bytes together; a single larger record gets a slice of its own.
+
+    A slice may span records of others (a reader skips those), yet never `max_records` of them in a row.
+
+    Raises:
+        ValueError: a limit is below 1.
+    """
+    if max_records < 1 or max_bytes < 1:
+        raise ValueError(f"limits must be at least 1, not {max_records} records and {max_bytes} bytes")
+    by_partition: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for partition, offset, size in records:
+        by_partition[partition].append((offset, size))
+    made: list[Batch] = []
+    for partition, delivered in sorted(by_partition.items()):
+        delivered.sort()
+        first = last = delivered[0][0]
+        count = total = 0
+        for offset, size in delivered:
+            full = count == max_records or total + size > max_bytes or offset - last > max_records
+            if count and full:
+                made.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
+                first, count, total = offset, 0, 0
+            last, count, total = offset, count + 1, total + size
+        made.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
+    return made

@@ -1,0 +1,730 @@
+"""Cases, plans, results and dead letters over Kafka. The only module that knows librdkafka.
+
+A batch is read by assign and seek: no group, no commit, so a retry reads exactly the same records. Every record carries
+the header `run`. A failed delivery means *unknown*, not *absent*: whoever publishes again may leave two copies in
+the topic, which is harmless because results are keyed by (run, case, attempt).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from testops_lib import batch as slices
+from testops_lib.errors import BusError, ExpiredBatchError
+from testops_lib.model import Batch, Case, Contract, HeaderContract, MediaContract, Plan, Result, Value
+
+if TYPE_CHECKING:
+    _Record = Message[bytes, bytes]
+
+log = logging.getLogger(__name__)
+_client_log = logging.getLogger(f"{__name__}.librdkafka")
+_client_log.addHandler(logging.NullHandler())  # its lines matter only to who asks for them: what fails is raised
+
+MAX_RECORD_BYTES = 8_000_000
+"""A case, a plan record or a dead letter above this is refused (`message.max.bytes` of the producer)."""
+MAX_CONTRACT_BYTES = 4_000_000
+"""A contract above this is published without its schemas: statuses and media types are still judged."""
+MAX_RESULT_BYTES = 900_000
+"""A result above this loses its evidence; Kafka's own limit is 1,048,588 bytes with overhead (`max.message.bytes`)."""
+
+_GONE_AFTER_S = 5.0
+"""How long a partition may end before a batch does: after a change of leader the high watermark lags for a moment."""
+_TOPIC_GRACE_S = 3.0
+"""How long a topic may be unknown before it counts as missing: a broker just started learns its topics late."""
+
+_MISSING = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_ID,
+}
+_REFUSED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError._AUTHENTICATION,
+}
+
+_CASE = msgspec.json.Decoder(Case)
+_RESULT = msgspec.json.Decoder(Result)
+_PLAN: msgspec.json.Decoder[Plan | Contract] = msgspec.json.Decoder(Plan | Contract)
+
+
+class Topics(Value, frozen=True, kw_only=True):
+    """Names of the topics."""
+
+    cases: str = "testops.cases"
+    plans: str = "testops.plans"
+    results: str = "testops.results"
+    notifications: str = "testops.notifications"
+    dead_letters: str = "testops.dead-letters"
+
+
+class Bus:
+    """The topics of one Kafka cluster.
+
+    Connects when first needed. Usable as a context manager; `close` waits for what is still on its way.
+
+    Args:
+        bootstrap: `host:port[,host:port…]`.
+        options: further librdkafka settings for every client, such as `security.protocol` or `sasl.password`.
+        topics: other names than the usual ones.
+        timeout_s: how long brokers may be away before a call gives up with `BusError`.
+    """
+
+    def __init__(
+        self, bootstrap: str, *, options: Mapping[str, str] | None = None, topics: Topics | None = None,
+        timeout_s: float = 60,
+    ) -> None:  # fmt: skip
+        self.bootstrap, self.topics, self.timeout_s = bootstrap, topics or Topics(), timeout_s
+        self._options = dict(options or {})
+        self._dead: _Sender | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delivers the dead letters still on their way.
+
+        Raises:
+            BusError: they could not be delivered.
+        """
+        if self._dead is not None:
+            dead, self._dead = self._dead, None
+            dead.flush()
+
+    # ------------------------------------------------------------------ topics
+
+    def create_topics(self, *, partitions: int = 4, replication: int = 1, retention_ms: int = 7 * 86_400_000) -> None:
+        """Creates the topics that do not exist yet and returns when each partition has a leader.
+
+        Existing topics are left as they are. `partitions` holds for cases and results; the others have one.
+
+        Raises:
+            BusError: the cluster is away or refuses.
+        """
+        common = {"retention.ms": str(retention_ms), "min.insync.replicas": str(2 if replication > 2 else 1)}
+        large = {**common, "max.message.bytes": str(MAX_RECORD_BYTES + 388_608)}
+        wanted = {
+            self.topics.cases: (partitions, large),
+            self.topics.plans: (1, large),
+            self.topics.results: (partitions, common),
+            self.topics.notifications: (1, common),
+            self.topics.dead_letters: (1, large),
+        }
+        with self._translated("topics"):
+            admin = AdminClient(self._config())
+            there = set(self._metadata(admin, None).topics)
+            new = [
+                NewTopic(name, num_partitions=count, replication_factor=replication, config=config)
+                for name, (count, config) in wanted.items()
+                if name not in there
+            ]
+            for name, done in (admin.create_topics(new, request_timeout=self.timeout_s) if new else {}).items():
+                try:
+                    done.result()
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                        raise BusError(f"cannot be created: {error.args[0].str()}", where=f"topic {name}") from error
+            for name in wanted:
+                self._partitions(admin, name, self.timeout_s, grace_s=self.timeout_s)
+
+    # ------------------------------------------------------------------ cases
+
+    def publish_cases(
+        self, run: str, cases: Iterable[Case], *, max_records: int = 200, max_bytes: int = 8_000_000
+    ) -> list[Batch]:  # fmt: skip
+        """Writes the cases, each to the partition of its id, and gives the batches that hold them, each once.
+
+        Every case is acknowledged by all in-sync replicas when this returns. Within a partition cases keep
+        their order.
+
+        Raises:
+            BusError: a delivery failed (the case may be in the topic or not), or a case is over `MAX_RECORD_BYTES`.
+        """
+        topic = self.topics.cases
+        placed: list[tuple[int, int, int]] = []
+
+        def delivered(message: _Record) -> None:
+            placed.append((*_place(message), len(message)))
+
+        with self._sender(topic) as sender:
+            for case in cases:
+                sender.send(topic, msgspec.json.encode(case), key=case.id, run=run, delivered=delivered)
+        return slices.batches(topic, placed, max_records=max_records, max_bytes=max_bytes)
+
+    def read_cases(self, batch: Batch, run: str, *, deadline_s: float = 60) -> Iterator[Case]:
+        """The run's cases of a batch, in the topic's order, read as they are taken.
+
+        Records of other runs are skipped; what is no case goes to the dead letters and is skipped.
+
+        Args:
+            batch: the slice.
+            run: whose records to take.
+            deadline_s: how long the next record may be waited for; the caller's own time does not count.
+
+        Raises:
+            ExpiredBatchError: records of the batch are no longer in the topic.
+            BusError: the topic is missing, the brokers are away, or a dead letter could not be written.
+        """
+        for message in self._slice(batch, run, deadline_s):
+            try:
+                if _run(message) is None:
+                    raise ValueError("the record has no header `run`")
+                yield _CASE.decode(message.value() or b"")
+            except (msgspec.MsgspecError, ValueError) as error:
+                self._bury(message, str(error))
+        self.close()
+
+    # ------------------------------------------------------------------ plans
+
+    def publish_plan(self, run: str, plan: Plan, contracts: Iterable[Contract]) -> Batch:
+        """Writes what a runner must know of the target, and returns the one slice that holds it: plan, then contracts.
+
+        Raises:
+            BusError: a delivery failed.
+        """
+        topic = self.topics.plans
+        offsets: list[int] = []
+        with self._sender(topic) as sender:
+            partitions = sender.partitions(topic, self.timeout_s)
+            partition = sum(run.encode()) % len(partitions)
+
+            def delivered(message: _Record) -> None:
+                offsets.append(_place(message)[1])
+
+            def send(record: Plan | Contract, key: str) -> None:
+                data = msgspec.json.encode(record)
+                if isinstance(record, Contract) and len(data) > MAX_CONTRACT_BYTES:
+                    log.warning("%s: its contract has %d bytes; published without schemas", record.operation, len(data))
+                    data = msgspec.json.encode(_without_schemas(record))
+                sender.send(topic, data, key=key, run=run, partition=partition, delivered=delivered)
+
+            send(plan, "plan")
+            for contract in contracts:
+                send(contract, contract.operation)
+        return Batch(topic=topic, partition=partition, first=min(offsets), end=max(offsets) + 1)
+
+    def read_plan(self, batch: Batch, run: str, *, deadline_s: float = 60) -> tuple[Plan, dict[str, Contract]]:
+        """The plan of a run, and its contracts by operation.
+
+        Raises:
+            ExpiredBatchError: it is no longer in the topic.
+            BusError: the slice holds no plan of this run, or a record that is neither plan nor contract; the topic is
+                missing, or the brokers are away.
+        """
+        plan: Plan | None = None
+        contracts: dict[str, Contract] = {}
+        for message in self._slice(batch, run, deadline_s):
+            if _run(message) is None:
+                continue
+            try:
+                record = _PLAN.decode(message.value() or b"")
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise BusError(
+                    f"the record at offset {message.offset()} is neither plan nor contract: {error}", where=str(batch),
+                    next_step="publish the run again with the version that the runner has",
+                ) from error  # fmt: skip
+            if isinstance(record, Plan):
+                plan = record
+            else:
+                contracts[record.operation] = record
+        if plan is None:
+            raise BusError(f"no plan of the run {run!r}", where=str(batch), next_step="check --run and --plan")
+        return plan, contracts
+
+    # ------------------------------------------------------------------ results
+
+    def results_writer(self) -> ResultsWriter:
+        """A writer of results, to be used as a context manager; leaving it flushes.
+
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        return ResultsWriter(self._sender(self.topics.results), self.topics.results)
+
+    def results_position(self) -> dict[int, int]:
+        """The end of the results topic now, by partition: no result of a run published later stands before it.
+
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        with self._translated(self.topics.results), self._consumer() as consumer:
+            partitions = self._partitions(consumer, self.topics.results, self.timeout_s)
+            return {one: self._end(consumer, self.topics.results, one) for one in partitions}
+
+    def read_results(
+        self, start: Mapping[int, int], *, follow: bool = False, stop: Callable[[], bool] = lambda: False,
+        max_records: int = 10_000, run: str | None = None,
+    ) -> ResultsReader:  # fmt: skip
+        """Results from `start` on, in lists as they come, none empty.
+
+        Args:
+            start: offset by partition; a partition left out is read from its beginning, and one whose offset has
+                expired from the earliest that is left.
+            follow: go on until `stop`; otherwise end where the topic ended when reading began.
+            stop: asked about three times a second; True ends the reading.
+            max_records: in one list.
+            run: take the results of this run only.
+
+        What is no result goes to the dead letters and is skipped.
+
+        Raises:
+            BusError: while iterating: the topic is missing, or (unless following) the brokers are away.
+        """
+        return ResultsReader(self, start, follow=follow, stop=stop, max_records=max_records, run=run)
+
+    # ------------------------------------------------------------------ dead letters
+
+    def dead_letter(
+        self, data: bytes, *, reason: str, topic: str, partition: int, offset: int, key: bytes | None = None
+    ) -> None:  # fmt: skip
+        """Writes a record that nobody can use, unchanged, with its reason and origin as headers.
+
+        It is on its way when this returns; `close` waits for it.
+        """
+        if self._dead is None:
+            self._dead = self._sender(self.topics.dead_letters)
+        origin = {"reason": reason[:2000], "topic": topic, "partition": str(partition), "offset": str(offset)}
+        self._dead.send(self.topics.dead_letters, data[: MAX_RECORD_BYTES - 50_000], key=key, headers=origin)
+        log.warning("%s:%d:%d went to %s: %s", topic, partition, offset, self.topics.dead_letters, reason)
+
+    def _bury(self, message: _Record, reason: str) -> None:
+        partition, offset = _place(message)
+        self.dead_letter(
+            message.value() or b"", reason=reason, topic=message.topic() or "", partition=partition, offset=offset,
+            key=message.key(),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ librdkafka
+
+    def _config(self, **more: Any) -> dict[str, Any]:
+        return {
+            "bootstrap.servers": self.bootstrap,
+            "client.id": "testops",
+            "logger": _client_log,
+            "reconnect.backoff.max.ms": 2000,
+            **self._options,
+            **more,
+        }
+
+    def _sender(self, topic: str) -> _Sender:
+        """A producer for a topic that is there."""
+        with self._translated(topic):
+            sender = _Sender(
+                self,
+                Producer(
+                    self._config(
+                        **{
+                            "acks": "all",
+                            "enable.idempotence": True,
+                            "delivery.timeout.ms": int(self.timeout_s * 1000),
+                            "linger.ms": 10,
+                            "compression.type": "lz4",
+                            "partitioner": "murmur2_random",
+                            "message.max.bytes": MAX_RECORD_BYTES,
+                            "queue.buffering.max.kbytes": 65_536,
+                        }
+                    )
+                ),
+                self.timeout_s,
+            )
+            sender.partitions(topic, self.timeout_s)
+            return sender
+
+    @contextmanager
+    def _consumer(self, **more: Any) -> Iterator[Consumer]:
+        consumer = Consumer(
+            self._config(
+                **{
+                    "group.id": "testops-reader",  # librdkafka wants one; it is never joined
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "enable.partition.eof": True,
+                    "auto.offset.reset": "error",
+                    "fetch.wait.max.ms": 100,
+                    "fetch.error.backoff.ms": 100,
+                    "queued.min.messages": 1000,
+                    "queued.max.messages.kbytes": 16_384,
+                    "max.poll.interval.ms": 86_400_000,  # a slow target may take long between two records
+                    **more,
+                }
+            )
+        )
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+    @contextmanager
+    def _translated(self, where: str) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as error:
+            raise self._error(error.args[0], where) from error
+
+    def _error(self, error: KafkaError, where: str) -> BusError:
+        what, next_step = f"Kafka at {self.bootstrap}: {error.str()}", "check that the brokers run; then repeat"
+        if error.code() in _MISSING:
+            what, next_step = "there is no such topic or partition", "create the topics (`testops stack` does)"
+        elif error.code() in _REFUSED:
+            next_step = "check the credentials and what they may do"
+        return BusError(what, where=where, next_step=next_step)
+
+    def _metadata(self, client: Any, topic: str | None) -> Any:
+        return client.list_topics(topic=topic, timeout=self.timeout_s)
+
+    def _partitions(self, client: Any, topic: str, timeout_s: float, *, grace_s: float = _TOPIC_GRACE_S) -> list[int]:
+        """Partitions of the topic, all with a leader; waits for leaders, and shortly for the topic."""
+        begin = time.monotonic()
+        while True:
+            left = begin + timeout_s - time.monotonic()
+            found = client.list_topics(topic=topic, timeout=max(left, 0.1)).topics[topic]
+            said = [found.error, *(part.error for part in found.partitions.values())]
+            errors = [one for one in said if one is not None]
+            if not errors and found.partitions:
+                return sorted(found.partitions)
+            waited = time.monotonic() - begin
+            missing = not errors or any(one.code() in _MISSING for one in errors)
+            if waited > timeout_s or (missing and waited > min(grace_s, timeout_s)):
+                error = errors[0] if errors else KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+                raise self._error(error, f"topic {topic}")
+            time.sleep(0.1)
+
+    def _end(self, consumer: Consumer, topic: str, partition: int) -> int:
+        """End offset of a partition; asked again while a broker just started does not lead it yet."""
+        place = TopicPartition(topic, partition)
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                return int(consumer.get_watermark_offsets(place, timeout=self.timeout_s, cached=False)[1])
+            except KafkaException as error:
+                if time.monotonic() > deadline or error.args[0].code() in _REFUSED:
+                    raise
+                time.sleep(0.2)
+
+    def _slice(self, batch: Batch, run: str, deadline_s: float) -> Iterator[_Record]:
+        """Records of the batch that carry this run or none, in order."""
+        if batch.first >= batch.end:
+            return
+        where = str(batch)
+        with self._translated(where), self._consumer() as consumer:
+            if batch.partition not in self._partitions(consumer, batch.topic, deadline_s):
+                raise self._error(KafkaError(KafkaError._UNKNOWN_PARTITION), where)
+            consumer.assign([TopicPartition(batch.topic, batch.partition, batch.first)])
+            waiting_since = time.monotonic()
+            ends_at, ends_since = -1, 0.0
+            trouble: KafkaError | None = None
+            while True:
+                message = consumer.poll(0.2)
+                now = time.monotonic()
+                if message is not None:
+                    offset, error = _place(message)[1], message.error()
+                    if error is None or error.code() == KafkaError._PARTITION_EOF:
+                        if offset >= batch.end:
+                            return
+                        ends_at, ends_since = offset, now
+                    elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                        raise _expired(batch, f"offset {batch.first} is not in the topic any more")
+                    elif error.fatal() or error.code() in _MISSING | _REFUSED:
+                        raise self._error(error, where)
+                    else:
+                        trouble = error
+                    if error is None:
+                        if _run(message) in (run, None):
+                            yield message
+                        if offset + 1 >= batch.end:
+                            return
+                        waiting_since, ends_at, trouble = time.monotonic(), -1, None
+                        continue
+                if ends_at >= 0 and now - ends_since > min(_GONE_AFTER_S, deadline_s):
+                    raise _expired(batch, f"the partition ends at {ends_at}, before the batch does")
+                if now - waiting_since > deadline_s:
+                    said = f" ({trouble.str()})" if trouble is not None else ""
+                    raise BusError(
+                        f"no record from Kafka at {self.bootstrap} for {deadline_s:g} s{said}", where=where,
+                        next_step="check that the brokers run; then repeat",
+                    )  # fmt: skip
+
+
+class ResultsWriter:
+    """Results on their way to the topic. Not for use by several threads at once."""
+
+    def __init__(self, sender: _Sender, topic: str) -> None:
+        self._sender, self._topic = sender, topic
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sender.__exit__(kind, error, trace)
+
+    def write(self, result: Result) -> None:
+        """Queues a result; waits only when the queue (64 MB) is full.
+
+        One over `MAX_RESULT_BYTES` loses its evidence, and then all but its first failures.
+
+        Raises:
+            BusError: the queue stayed full: nothing can be delivered.
+        """
+        self._sender.send(self._topic, encode_result(result), key=result.case, run=result.run)
+
+    def flush(self) -> None:
+        """Returns when everything written so far is acknowledged.
+
+        Raises:
+            BusError: a delivery failed since the last flush.
+        """
+        self._sender.flush()
+
+
+class ResultsReader(Iterator[list[Result]]):
+    """What `Bus.read_results` gives: lists of results, and where reading stands."""
+
+    def __init__(
+        self, bus: Bus, start: Mapping[int, int], *, follow: bool, stop: Callable[[], bool], max_records: int,
+        run: str | None,
+    ) -> None:  # fmt: skip
+        self._bus, self._follow, self._stop, self._max, self._run = bus, follow, stop, max_records, run
+        self.positions: dict[int, int] = dict(start)
+        """By partition: the offset after the last record of the lists given so far."""
+        self.complete = False
+        """The end was reached (never, when following)."""
+        self._lists = self._read()
+
+    def __next__(self) -> list[Result]:
+        return next(self._lists)
+
+    def close(self) -> None:
+        """Leaves the topic before its end."""
+        self._lists.close()
+
+    def _read(self) -> Any:
+        bus, topic = self._bus, self._bus.topics.results
+        with bus._translated(topic), bus._consumer(**_RESULTS_READER) as consumer:
+            partitions = bus._partitions(consumer, topic, bus.timeout_s)
+            open_ends = {} if self._follow else {one: bus._end(consumer, topic, one) for one in partitions}
+            starts = {one: self.positions.get(one, 0) for one in partitions}
+            wanted = partitions if self._follow else [one for one in partitions if open_ends[one] != starts[one]]
+            open_ends = {one: end for one, end in open_ends.items() if one in wanted and end > 0}
+            if not self._follow and not open_ends:
+                self.complete = True
+                return
+            consumer.assign([TopicPartition(topic, one, starts[one] or OFFSET_BEGINNING) for one in wanted])
+            heard = time.monotonic()
+            while not self._stop():
+                found: list[Result] = []
+                for message in consumer.consume(self._max, timeout=0.3 if self._follow else 0.1):
+                    error = message.error()
+                    if error is None:
+                        heard = time.monotonic()
+                        self._take(message, found)
+                        partition, at = _place(message)
+                        at += 1
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        heard = time.monotonic()
+                        partition, at = _place(message)
+                        open_ends.pop(partition, None)
+                    elif error.fatal() or error.code() in _MISSING | _REFUSED:
+                        raise bus._error(error, topic)
+                    else:
+                        log.info("%s: %s", topic, error.str())
+                        continue
+                    self.positions[partition] = at
+                    if at >= open_ends.get(partition, at + 1):
+                        del open_ends[partition]
+                if found:
+                    yield found
+                    heard = time.monotonic()
+                if not self._follow and not open_ends:
+                    bus.close()
+                    self.complete = True
+                    return
+                if not self._follow and time.monotonic() - heard > bus.timeout_s:
+                    raise BusError(
+                        f"no record from Kafka at {bus.bootstrap} for {bus.timeout_s:g} s", where=topic,
+                        next_step="check that the brokers run; then repeat",
+                    )  # fmt: skip
+
+    def _take(self, message: _Record, found: list[Result]) -> None:
+        if self._run is not None and _run(message) not in (self._run, None):
+            return
+        try:
+            result = _RESULT.decode(message.value() or b"")
+        except (msgspec.MsgspecError, ValueError) as error:
+            self._bus._bury(message, str(error))
+            return
+        if self._run in (result.run, None):
+            found.append(result)
+
+
+_RESULTS_READER = {
+    "auto.offset.reset": "earliest",
+    "queued.min.messages": 20_000,
+    "queued.max.messages.kbytes": 32_768,
+}
+
+
+class _Sender:
+    """One idempotent producer with an account of what was not delivered. Leaving it as a context manager flushes."""
+
+    def __init__(self, bus: Bus, producer: Producer, timeout_s: float) -> None:
+        self._bus, self._producer, self._timeout_s = bus, producer, timeout_s
+        self._sent = 0
+        self._failed: list[tuple[str, KafkaError]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.flush()
+        else:
+            self._producer.purge()
+            self._producer.flush(1)
+
+    def partitions(self, topic: str, timeout_s: float) -> list[int]:
+        return self._bus._partitions(self._producer, topic, timeout_s)
+
+    def send(
+        self, topic: str, data: bytes, *, key: str | bytes | None, run: str | None = None, partition: int = -1,
+        headers: Mapping[str, str] | None = None, delivered: Callable[[_Record], None] | None = None,
+    ) -> None:  # fmt: skip
+        def report(error: KafkaError | None, message: _Record) -> None:
+            if error is not None:
+                self._failed.append((topic, error))
+            elif delivered is not None:
+                delivered(message)
+
+        pairs = [*(headers or {}).items()] + ([("run", run)] if run is not None else [])
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                self._producer.produce(
+                    topic, data, key=key, partition=partition, headers=[(name, text.encode()) for name, text in pairs],
+                    on_delivery=report,
+                )  # fmt: skip
+                break
+            except BufferError as error:
+                if time.monotonic() > deadline:
+                    raise BusError("nothing can be delivered: the queue stays full", where=topic) from error
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise BusError(
+                        f"the record {key!r} has {len(data)} bytes, and {MAX_RECORD_BYTES} is the limit",
+                        where=topic, next_step="make the case smaller",
+                    ) from error  # fmt: skip
+                raise self._bus._error(error.args[0], topic) from error
+        self._sent += 1
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        deadline = time.monotonic() + self._timeout_s + 5
+        # In short turns, so that a signal's handler runs meanwhile.
+        while (left := self._producer.flush(0.5)) and time.monotonic() < deadline:
+            pass
+        sent, failed = self._sent, self._failed
+        self._sent, self._failed = 0, []
+        if failed or left:
+            why = f": {failed[0][1].str()}" if failed else ""
+            self._producer.purge()
+            raise BusError(
+                f"{len(failed) + left} of {sent} records were not acknowledged{why}",
+                where=failed[0][0] if failed else self._bus.bootstrap,
+                next_step="check that the brokers run; then repeat (repeated records count once)",
+            )
+
+
+def encode_result(result: Result) -> bytes:
+    """The result as JSON of at most `MAX_RESULT_BYTES`; evidence goes first, then failures after the twentieth."""
+    data = _encode(result)
+    if len(data) > MAX_RESULT_BYTES:
+        steps = tuple(msgspec.structs.replace(step, request=None, response=None) for step in result.steps)
+        result = msgspec.structs.replace(result, steps=steps)
+        data = _encode(result)
+    if len(data) > MAX_RESULT_BYTES:
+        failures = tuple(
+            msgspec.structs.replace(one, message=one.message[:2000], cause=one.cause[:2000], quote=one.quote[:2000])
+            for one in result.failures[:20]
+        )
+        short = {"case_name": result.case_name[:2000], "reason": result.reason[:2000]}
+        data = _encode(msgspec.structs.replace(result, failures=failures, steps=(), **short))
+    return data
+
+
+def _encode(result: Result) -> bytes:
+    try:
+        return msgspec.json.encode(result)
+    except UnicodeEncodeError:
+        # A lone surrogate, as a hostile answer's "\ud800" gives when Python's json reads it.
+        return msgspec.json.encode(_encodable(msgspec.to_builtins(result)))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(one) for one in value]
+    return value
+
+
+def _without_schemas(contract: Contract) -> Contract:
+    responses = {
+        status: msgspec.structs.replace(
+            response,
+            content=dict.fromkeys(response.content, MediaContract()),
+            headers={name: HeaderContract(required=one.required) for name, one in response.headers.items()},
+        )
+        for status, response in contract.responses.items()
+    }
+    return msgspec.structs.replace(contract, responses=responses)
+
+
+def _run(message: _Record) -> str | None:
+    headers: Any = message.headers() or ()
+    for name, data in headers:
+        if name == "run":
+            return data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+    return None
+
+
+def _place(message: _Record) -> tuple[int, int]:
+    """Partition and offset (None is for messages that never met a broker)."""
+    return message.partition() or 0, message.offset() or 0
+
+
+def _expired(batch: Batch, what: str) -> ExpiredBatchError:
+    return ExpiredBatchError(
+        what, where=str(batch), next_step="clear the run's task `publish` (and what follows it) to publish it again"
+    )

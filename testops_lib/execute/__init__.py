@@ -1,0 +1,5 @@
+"""Cases -> results: the request engine. Exact bytes on the wire, within the target's policy."""
+
+from testops_lib.execute.engine import BUDGET_SPENT, STOPPED, Engine, Judging, run
+
+__all__ = ["BUDGET_SPENT", "STOPPED", "Engine", "Judging", "run"]

@@ -1,0 +1,482 @@
+"""One HTTP exchange over libcurl, many at a time: exact bytes out, a bounded answer or the reason for none back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Literal
+
+import pycurl
+from msgspec import Struct
+
+from testops_lib.address import refusal
+from testops_lib.check import Answer
+from testops_lib.execute.wire import Wire
+from testops_lib.model import Pairs, Policy
+
+_MAX_IDLE_S = 1
+"""A kept connection idle for longer is not used again: servers close theirs after 2 s (gunicorn) or 5 s (uvicorn,
+Node), and a request that crosses with the close looks like a crash."""
+
+_LONGEST_KEPT_LINE = 4_096
+_KEPT = 1_024
+_SILENT_CLOSES = 3
+"""Kept connections found closed before the server is known to close without saying so; from then on what may go out
+only once gets a connection of its own.
+"""
+
+FaultKind = Literal["timeout", "broken", "unreachable", "refused", "stopped"]
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """Why there is no whole answer.
+
+    kind: `broken` the connection was closed or broken after the request went out, or what came is no HTTP;
+    `unreachable` no connection could be made; `refused` we did not want to connect there; `stopped` by us.
+    """
+
+    kind: FaultKind
+    reason: str
+    elapsed_ms: float = 0
+
+
+class Exchange(Struct, frozen=True, kw_only=True):
+    """What became of one request. `sent` counts how often it went out: 0, 1, or 2 after a kept connection had died."""
+
+    outcome: Answer | Fault
+    sent: int
+
+
+_FAULTS: dict[int, tuple[FaultKind, str]] = {
+    pycurl.E_UNSUPPORTED_PROTOCOL: ("broken", "answer is not HTTP"),
+    pycurl.E_URL_MALFORMAT: ("refused", "refused: malformed URL"),
+    pycurl.E_COULDNT_RESOLVE_PROXY: ("unreachable", "proxy name not resolved"),
+    pycurl.E_COULDNT_RESOLVE_HOST: ("unreachable", "name not resolved"),
+    pycurl.E_COULDNT_CONNECT: ("unreachable", "connection refused"),
+    8: ("broken", "answer is not HTTP"),  # CURLE_WEIRD_SERVER_REPLY
+    pycurl.E_HTTP2: ("broken", "HTTP/2 error"),
+    pycurl.E_PARTIAL_FILE: ("broken", "closed before the answer was whole"),
+    pycurl.E_OPERATION_TIMEDOUT: ("timeout", "timeout"),
+    pycurl.E_SSL_CONNECT_ERROR: ("unreachable", "TLS handshake failed"),
+    pycurl.E_GOT_NOTHING: ("broken", "closed without a response"),
+    pycurl.E_SEND_ERROR: ("broken", "closed while the request was sent"),
+    pycurl.E_RECV_ERROR: ("broken", "connection broken while the answer came"),
+    pycurl.E_PEER_FAILED_VERIFICATION: ("unreachable", "TLS certificate not accepted"),
+    65: ("broken", "closed while the request was sent"),  # CURLE_SEND_FAIL_REWIND
+    92: ("broken", "HTTP/2 stream was reset"),  # CURLE_HTTP2_STREAM
+    100: ("broken", "answer headers are too large"),  # CURLE_TOO_LARGE
+}
+
+
+_GO, _ABORT = int(pycurl.PREREQFUNC_OK), int(pycurl.PREREQFUNC_ABORT)
+
+
+def _has_ended(fd: int | None) -> bool:
+    """An idle HTTP/1.1 connection with something to read has been closed (or spoken into) by the server."""
+    if fd is None:
+        return False
+    poll = select.poll()
+    poll.register(fd, select.POLLIN | select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+class _Descriptor:
+    """What pycurl wants of a new socket: it duplicates `fileno()` and lets go of this."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+class _Slot:
+    """An easy handle that is used over and over, with the place where its answer collects."""
+
+    __slots__ = (
+        "bodiless", "body", "easy", "fresh", "future", "header_lines", "keep", "kept", "lines", "own_port", "plain",
+        "refused", "repeat", "room", "site", "size", "stale", "timeout_ms", "tries", "truncated",
+    )  # fmt: skip
+
+    def __init__(self, allow_private: bool, vet: bool, kept: dict[int, int]) -> None:
+        self.easy: Any = pycurl.Curl()
+        self.kept = kept
+        self.own_port = 0
+        self.fresh = self.stale = False
+        self.lines: list[bytes] = []
+        self.body: list[bytes] = []
+        self.future: asyncio.Future[Exchange] | None = None
+        self.size = self.room = self.tries = 0
+        self.repeat = self.truncated = self.keep = False
+        self.refused = ""
+        # What the handle is set to already, so that equal options are not set again:
+        self.plain = True
+        self.bodiless = self.site = ""
+        self.timeout_ms = 0
+        self.header_lines: list[str | bytes] | None = None
+        easy = self.easy
+        easy.setopt(pycurl.PREREQFUNCTION, self._before_request)
+        easy.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+        easy.setopt(pycurl.WRITEFUNCTION, self._write)
+        if vet:
+            easy.setopt(pycurl.OPENSOCKETFUNCTION, lambda purpose, at: self._open(at, allow_private))
+
+    def _write(self, data: bytes) -> int | None:
+        self.size += len(data)
+        if self.size > self.room:
+            self.body.append(data[: len(data) - (self.size - self.room)])
+            self.truncated = True
+            return 0  # anything but len(data) ends the transfer
+        self.body.append(data)
+        return None
+
+    def _before_request(self, host: str, own_host: str, port: int, own_port: int) -> int:
+        # libcurl repeats by itself what a kept connection swallowed, whatever the method; here it asks first.
+        if self.tries:
+            if self.tries > 1 or not self.repeat:
+                return _ABORT
+        elif not self.repeat and not self.fresh and _has_ended(self.kept.get(own_port)):
+            # What may go out only once must not go into a connection that the server has closed meanwhile, and
+            # libcurl does not look at one that was used a moment ago.
+            self.stale = True
+            return _ABORT
+        self.tries += 1
+        self.own_port = own_port
+        return _GO
+
+    def _open(self, at: Any, allow_private: bool) -> Any:
+        if at.family not in (socket.AF_INET, socket.AF_INET6):
+            self.refused = "not an internet address"
+            return pycurl.SOCKET_BAD
+        self.refused = refusal(at.addr[0], allow_private=allow_private)
+        if self.refused:
+            return pycurl.SOCKET_BAD
+        try:
+            return _Descriptor(socket.socket(at.family, at.socktype, at.protocol).detach())
+        except OSError:
+            return pycurl.SOCKET_BAD
+
+
+class Client:
+    """Sends requests for one policy on the running loop, reusing connections and handles. Close it on that loop.
+
+    With a `proxy` the proxy resolves names, so the address guard cannot see them: it is for operators to set, and
+    nothing is taken from the environment's proxy variables.
+    """
+
+    def __init__(self, policy: Policy, *, ca_file: str = "", proxy: str = "") -> None:
+        self._loop = asyncio.get_running_loop()
+        self._policy = policy
+        self._ca_file, self._proxy = ca_file, proxy
+        self._multi: Any = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, max(16, 2 * policy.concurrency))
+        self._socket_action: Callable[[int, int], Any] = self._multi.socket_action
+        self._timer: asyncio.Handle | None = None
+        self._free: list[_Slot] = []
+        self._busy: dict[Any, _Slot] = {}
+        self._watched: dict[int, int] = {}
+        self._silent_closes = 0
+        self._kept: dict[int, int] = {}
+        """Local port -> descriptor of HTTP/1.1 connections that may be used again; may hold some long closed."""
+
+    async def send(self, wire: Wire, *, timeout_s: float, repeat: bool = False, keep: bool = False) -> Exchange:
+        """Sends once and waits for the whole answer, at most `timeout_s` from now.
+
+        `repeat`: the request may go out a second time when a kept connection died before any byte came back.
+        `keep`: `abort_all` leaves it alone unless told otherwise.
+        """
+        if timeout_s <= 0:
+            return Exchange(outcome=Fault(kind="timeout", reason="timeout"), sent=0)
+        slot = self._free.pop() if self._free else self._new_slot()
+        easy = slot.easy
+        slot.room, slot.repeat, slot.keep = self._policy.max_response_bytes, repeat, keep
+        slot.size = slot.tries = 0
+        slot.truncated = slot.stale = False
+        slot.fresh = wire.isolated or (not repeat and self._silent_closes >= _SILENT_CLOSES)
+        slot.refused = ""
+        try:
+            self._load(slot, wire, timeout_s)
+        except pycurl.error as error:
+            easy.close()
+            return Exchange(outcome=Fault(kind="refused", reason=f"refused: {error.args[-1]}"), sent=0)
+        future: asyncio.Future[Exchange] = self._loop.create_future()
+        slot.future = future
+        self._busy[easy] = slot
+        self._multi.add_handle(easy)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if easy in self._busy:
+                self._release(slot)
+            raise
+
+    def abort_all(self, reason: str, kept_too: bool = False) -> None:
+        """Every request in flight ends now, as a fault `stopped`."""
+        for slot in list(self._busy.values()):
+            if slot.keep and not kept_too:
+                continue
+            future = slot.future
+            sent = slot.tries
+            self._release(slot)
+            if future is not None and not future.done():
+                future.set_result(Exchange(outcome=Fault(kind="stopped", reason=reason), sent=sent))
+
+    def close(self) -> None:
+        """Ends what is in flight and closes every connection."""
+        self.abort_all("stopped", kept_too=True)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for slot in self._free:
+            slot.easy.close()
+        self._free.clear()
+        self._multi.close()
+        for fd in list(self._watched):
+            self._unwatch(fd)
+
+    def _new_slot(self) -> _Slot:
+        slot = _Slot(self._policy.allow_private, vet=not self._proxy, kept=self._kept)
+        setopt = slot.easy.setopt
+        setopt(pycurl.NOSIGNAL, 1)
+        setopt(pycurl.PATH_AS_IS, 1)
+        setopt(pycurl.PROXY, self._proxy)
+        setopt(pycurl.NOPROXY, "")
+        setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+        setopt(pycurl.USERAGENT, "")
+        setopt(pycurl.MAXAGE_CONN, _MAX_IDLE_S)
+        setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
+        if not self._policy.verify_tls:
+            setopt(pycurl.SSL_VERIFYPEER, 0)
+            setopt(pycurl.SSL_VERIFYHOST, 0)
+        elif self._ca_file:
+            setopt(pycurl.CAINFO, self._ca_file)
+        return slot
+
+    def _load(self, slot: _Slot, wire: Wire, timeout_s: float) -> None:
+        setopt = slot.easy.setopt
+        if self._proxy:
+            setopt(pycurl.URL, wire.url)
+        else:  # libcurl would write `%2e` as `%2E`; the request target it takes as it is
+            site, target = _split(wire.url)
+            if site != slot.site:
+                setopt(pycurl.URL, site)
+                slot.site = site
+            setopt(pycurl.REQUEST_TARGET, target)
+        if wire.body is not None:
+            setopt(pycurl.NOBODY, 0)
+            setopt(pycurl.POST, 1)
+            setopt(pycurl.POSTFIELDS, wire.body)
+            setopt(pycurl.CUSTOMREQUEST, wire.method)
+            slot.bodiless = ""
+        elif slot.bodiless != wire.method:
+            if wire.method == "HEAD":
+                setopt(pycurl.NOBODY, 1)
+            else:
+                setopt(pycurl.HTTPGET, 1)
+            setopt(pycurl.CUSTOMREQUEST, wire.method)
+            slot.bodiless = wire.method
+        lines = _header_lines(wire.headers, wire.body is not None)
+        if lines is not slot.header_lines:
+            setopt(pycurl.HTTPHEADER, lines)
+            slot.header_lines = lines
+        timeout_ms = max(1, int(timeout_s * 1000))
+        if timeout_ms != slot.timeout_ms:
+            setopt(pycurl.TIMEOUT_MS, timeout_ms)
+            slot.timeout_ms = timeout_ms
+        if slot.fresh or not slot.plain:
+            setopt(pycurl.FRESH_CONNECT, int(slot.fresh))
+            setopt(pycurl.FORBID_REUSE, int(wire.isolated))
+            slot.plain = not slot.fresh
+
+    # -- libcurl's events
+
+    def _on_socket(self, what: int, fd: int, multi: Any, data: Any) -> None:
+        now = 0 if what == pycurl.POLL_REMOVE else what & 3
+        before = self._watched.get(fd, 0)
+        if now == before:
+            return
+        if now & pycurl.POLL_IN and not before & pycurl.POLL_IN:
+            self._loop.add_reader(fd, self._on_ready, fd, pycurl.CSELECT_IN)
+        elif before & pycurl.POLL_IN and not now & pycurl.POLL_IN:
+            self._loop.remove_reader(fd)
+        if now & pycurl.POLL_OUT and not before & pycurl.POLL_OUT:
+            self._loop.add_writer(fd, self._on_ready, fd, pycurl.CSELECT_OUT)
+        elif before & pycurl.POLL_OUT and not now & pycurl.POLL_OUT:
+            self._loop.remove_writer(fd)
+        if now:
+            self._watched[fd] = now
+        else:
+            del self._watched[fd]
+
+    def _unwatch(self, fd: int) -> None:
+        events = self._watched.pop(fd)
+        if events & pycurl.POLL_IN:
+            self._loop.remove_reader(fd)
+        if events & pycurl.POLL_OUT:
+            self._loop.remove_writer(fd)
+
+    def _on_timer(self, timeout_ms: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if timeout_ms == 0:
+            self._timer = self._loop.call_soon(self._on_timeout)
+        elif timeout_ms > 0:
+            self._timer = self._loop.call_later(timeout_ms / 1000, self._on_timeout)
+
+    def _on_timeout(self) -> None:
+        self._timer = None
+        self._socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._collect()
+
+    def _on_ready(self, fd: int, event: int) -> None:
+        self._socket_action(fd, event)
+        self._collect()
+
+    def _collect(self) -> None:
+        while True:
+            left, whole, broken = self._multi.info_read()
+            for easy in whole:
+                self._finish(easy, 0, "")
+            for easy, code, message in broken:
+                self._finish(easy, code, message)
+            if not left:
+                return
+
+    def _finish(self, easy: Any, code: int, message: str) -> None:
+        slot = self._busy.get(easy)
+        if slot is None or slot.future is None:
+            return
+        if slot.stale:
+            self._send_fresh(slot)
+            return
+        future, sent = slot.future, slot.tries
+        info = easy.getinfo
+        elapsed_ms = round((info(pycurl.TOTAL_TIME) - info(pycurl.PRETRANSFER_TIME)) * 1000, 3)
+        outcome: Answer | Fault
+        if code == 0 or slot.truncated:
+            self._silent_closes += sent > 1
+            headers = parse_headers(slot.lines)
+            if headers is None:  # libcurl is content with half a head
+                outcome = Fault(kind="broken", reason="closed before the answer was whole", elapsed_ms=elapsed_ms)
+            else:
+                outcome = Answer(
+                    status=info(pycurl.RESPONSE_CODE), headers=headers, body=_joined(slot.body),
+                    elapsed_ms=elapsed_ms, truncated=slot.truncated,
+                )  # fmt: skip
+                if info(pycurl.INFO_HTTP_VERSION) <= pycurl.CURL_HTTP_VERSION_1_1:
+                    if len(self._kept) > _KEPT:
+                        self._kept.clear()
+                    self._kept[slot.own_port] = info(pycurl.ACTIVESOCKET)
+        else:
+            outcome = self._fault(slot, code, message, info(pycurl.TOTAL_TIME) * 1000)
+        self._release(slot, again=isinstance(outcome, Answer) and not slot.truncated)
+        if not future.done():
+            future.set_result(Exchange(outcome=outcome, sent=sent))
+
+    def _send_fresh(self, slot: _Slot) -> None:
+        self._silent_closes += 1
+        self._multi.remove_handle(slot.easy)
+        slot.stale, slot.fresh, slot.plain = False, True, False
+        slot.easy.setopt(pycurl.FRESH_CONNECT, 1)
+        self._multi.add_handle(slot.easy)
+
+    @staticmethod
+    def _fault(slot: _Slot, code: int, message: str, elapsed_ms: float) -> Fault:
+        if slot.refused and code == pycurl.E_COULDNT_CONNECT:
+            return Fault(kind="refused", reason=f"refused: {slot.refused}", elapsed_ms=elapsed_ms)
+        if code == pycurl.E_ABORTED_BY_CALLBACK:
+            return Fault(kind="broken", reason="closed without a response", elapsed_ms=elapsed_ms)
+        if code == pycurl.E_OPERATION_TIMEDOUT and not slot.tries:
+            return Fault(kind="unreachable", reason="timeout while connecting", elapsed_ms=elapsed_ms)
+        kind, reason = _FAULTS.get(code, ("broken" if slot.tries else "unreachable", f"curl error {code}: {message}"))
+        return Fault(kind=kind, reason=reason, elapsed_ms=elapsed_ms)
+
+    def _release(self, slot: _Slot, *, again: bool = False) -> None:
+        del self._busy[slot.easy]
+        self._multi.remove_handle(slot.easy)
+        slot.future = None
+        if not again:  # after half an answer libcurl keeps the other half's beginning in the handle
+            slot.easy.close()
+            return
+        slot.lines.clear()
+        slot.body.clear()
+        self._free.append(slot)
+
+
+def _split(url: str) -> tuple[str, str]:
+    """`http://host:port/` and the request target."""
+    ends = [at for mark in "/?" if (at := url.find(mark, 8)) >= 0]
+    start = min(ends, default=len(url))
+    target = url[start:]
+    return f"{url[:start]}/", target if target.startswith("/") else f"/{target}"
+
+
+def _joined(chunks: list[bytes]) -> bytes:
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def parse_headers(lines: list[bytes]) -> Pairs | None:
+    """Names and values of the final response (1xx ones left out) in order, trailers last; None when the head has no
+    end.
+    """
+    final = 0
+    for index, line in enumerate(lines):
+        if line[:5] == b"HTTP/":
+            final = index
+    if final:
+        lines = lines[final:]
+    if b"\r\n" not in lines and b"\n" not in lines:
+        return None
+    return tuple([pair for line in lines if (pair := _header(line)) is not None])
+
+
+@lru_cache(maxsize=2048)
+def _header(line: bytes) -> tuple[str, str] | None:
+    if len(line) > _LONGEST_KEPT_LINE:
+        _header.cache_clear()  # a few odd lines must not keep megabytes alive
+    name, colon, value = line.partition(b":")
+    if not colon or line[:5] == b"HTTP/":
+        return None
+    try:
+        return name.decode(), value.strip(b" \t\r\n").decode()
+    except UnicodeDecodeError:
+        return name.decode("latin-1"), value.strip(b" \t\r\n").decode("latin-1")
+
+
+@lru_cache(maxsize=1024)
+def _header_lines(headers: Pairs, has_body: bool) -> list[str | bytes]:
+    """The headers as libcurl takes them; those it would add by itself are taken out."""
+    lines = [f"{name}: {value}" if value.strip(" \t") else f"{name};" for name, value in headers]
+    if has_body:
+        named = {name.lower() for name, _ in headers}
+        lines += [f"{name}:" for name in ("Expect", "Content-Type") if name.lower() not in named]
+    return [line if line.isascii() else line.encode("utf-8", "replace") for line in lines]
+
+
+def ca_file(environ: Mapping[str, str]) -> str:
+    """The certificate bundle to trust: `SSL_CERT_FILE`, else the system's, else certifi's, else libcurl's own ("")."""
+    named = environ.get("SSL_CERT_FILE", "")
+    if named:
+        return named
+    system = ssl.get_default_verify_paths().cafile
+    if system:
+        return system
+    try:
+        import certifi
+    except ImportError:
+        return ""
+    return certifi.where()

@@ -1,0 +1,713 @@
+"""Cases -> results: runs each case against the target within its policy, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from urllib.parse import urljoin
+
+import msgspec
+from msgspec import structs
+
+from testops_lib.check import Answer, Judge, select
+from testops_lib.errors import CaseError, TargetError, TestOpsError
+from testops_lib.execute import evidence
+from testops_lib.execute.client import Client, Fault, ca_file
+from testops_lib.execute.identity import NOTHING, Credentials, Identities, LoginError, apply, overridden
+from testops_lib.execute.pace import Budget, Pace
+from testops_lib.execute.wire import Wire, allowed, escape_target, origin, placeholders, prepare, unique_token
+from testops_lib.model import (
+    INVALID_CREDENTIALS,
+    NO_ANSWER,
+    NO_CREDENTIALS,
+    SAFE_METHODS,
+    Capture,
+    Case,
+    Contract,
+    Failure,
+    MaxResponseTime,
+    Plan,
+    Result,
+    Step,
+    StepOutcome,
+    VerdictName,
+)
+from testops_lib.redact import Redactor, sensitive
+
+_ENDING_CHECKS = frozenset(
+    {
+        NO_ANSWER, "not_a_server_error", "positive_data_acceptance", "status_code_conformance", "status",
+        "ensure_resource_availability", "use_after_free",
+    }
+)  # fmt: skip
+"""After a failure of one of these the later steps have nothing to stand on."""
+
+_IDEMPOTENT = SAFE_METHODS | {"PUT", "DELETE", "QUERY"}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+_MAX_RESPONSE_TIME = "max_response_time"
+_NO_DOCUMENT = object()
+
+_RESULTS_AHEAD = 256
+"""Results that may wait for whoever takes them before no further case is started."""
+
+_PROBE_S = 5.0
+_PROBE_AGAIN_S = 2.0
+_CLEANUP_AFTER_DEADLINE_S = 5.0
+_CLEANUP_AFTER_STOP_S = 3.0
+
+BUDGET_SPENT = "budget spent"
+STOPPED = "stopped"
+
+
+class Judging(Protocol):
+    def judge(
+        self, step: Step, answer: Answer, captured: Mapping[str, Any], *, index: int = 0
+    ) -> tuple[Failure, ...]: ...
+
+
+class _Ended(Exception):
+    """The case cannot go on: it is errored or skipped for this reason, unless it has failed already."""
+
+    def __init__(self, verdict: VerdictName, reason: str) -> None:
+        super().__init__(reason)
+        self.verdict: VerdictName = verdict
+        self.reason = reason
+
+
+class _Sent:
+    """One step that was tried: kept until the verdict is known, because only then evidence is due."""
+
+    __slots__ = ("answer", "elapsed_ms", "error", "operation", "requests", "status", "wire")
+
+    def __init__(self, operation: str, wire: Wire) -> None:
+        self.operation, self.wire = operation, wire
+        self.answer: Answer | None = None
+        self.status = self.requests = 0
+        self.elapsed_ms = 0.0
+        self.error = ""
+
+
+class _Attempt:
+    """A case while it runs."""
+
+    __slots__ = ("captured", "case", "cleanup_by", "deadline", "failures", "reserved", "sent", "started")
+
+    def __init__(self, case: Case, token: str, timeout_s: float, reserved: int) -> None:
+        self.case = case
+        self.captured: dict[str, Any] = {"unique": token}
+        self.failures: list[Failure] = []
+        self.sent: list[_Sent] = []
+        self.started = time.monotonic()
+        self.deadline = self.started + timeout_s
+        self.reserved = reserved
+        self.cleanup_by = float("inf")
+
+
+class Engine:
+    """Executes cases against one target for one run. One `run` at a time; the values it yields are complete results.
+
+    max_requests: case requests (confirmations, followed redirects and repeats included) that may be sent in all,
+    0 for no limit; a case is only started when all its steps and its cleanup fit. Logins and probes do not count.
+    max_time_s: after this long no further request is sent (cleanup has 3 s more), 0 for no limit.
+    judge: judges answers in place of the contracts' own judge.
+    proxy: an http proxy's URL. Nothing is taken from the environment's proxy variables; behind a proxy the resolved
+    addresses cannot be checked, only the hosts.
+
+    Raises:
+        TargetError: the plan's base URL is unusable.
+    """
+
+    def __init__(
+        self, plan: Plan, contracts: Mapping[str, Contract], *, run: str, attempt: int = 1,
+        environ: Mapping[str, str] = os.environ, max_requests: int = 0, max_time_s: float = 0,
+        judge: Judging | None = None, proxy: str = "",
+    ) -> None:  # fmt: skip
+        self._plan, self._policy = plan, plan.policy
+        self._base = origin(plan.base_url)
+        self._base_url = plan.base_url.rstrip("/")
+        if "?" in self._base_url or "#" in self._base_url:
+            raise TargetError(f"the base URL {plan.base_url!r} has a query or a fragment", next_step="leave it out")
+        self._base_url = escape_target(self._base_url)
+        self._run, self._attempt = run, attempt
+        self._environ = environ
+        self._proxy = proxy
+        self._judge: Judging = judge if judge is not None else Judge(contracts)
+        self._identities = Identities(plan, environ, seed=f"{plan.target}/{run}")
+        self._budget = Budget(max_requests)
+        self._pace = Pace(plan.policy.requests_per_second)
+        self._max_time_s = max_time_s
+        self._time_up = float("inf")
+        self._client: Client | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._halted: asyncio.Event | None = None
+        self._grace_timer: asyncio.TimerHandle | None = None
+        self._killed = False
+        self._cleanup_by = float("inf")
+        self._answered = False
+        self._dead: asyncio.Event | None = None
+        self._probing: asyncio.Lock | None = None
+        self._probed_at = float("-inf")
+        self._shared_redactor: tuple[int, Redactor] | None = None
+        self.stopped = False
+        """`stop` was called: no new case is taken."""
+        self.requests_sent = 0
+        """Everything that went out: case requests, logins, probes."""
+
+    # -- the crowd
+
+    async def run(self, cases: Iterable[Case] | AsyncIterable[Case]) -> AsyncGenerator[Result, None]:
+        """One result for each case that was taken, as they complete.
+
+        At most `policy.concurrency` cases run at once; cases marked `last` run one by one after all others. After
+        `stop` no further case is taken from `cases`.
+
+        Raises:
+            TargetError: an identity's environment variable is missing, or its login is outside the policy.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._halted, self._dead, self._probing = asyncio.Event(), asyncio.Event(), asyncio.Lock()
+        trusted = ca_file(self._environ) if self._policy.verify_tls else ""
+        self._client = Client(self._policy, ca_file=trusted, proxy=self._proxy)
+        if self._max_time_s > 0:
+            self._time_up = time.monotonic() + self._max_time_s
+        done: deque[Result] = deque()
+        ready = asyncio.Event()
+        source = _Source(cases, self, self._halted)
+        last: list[Case] = []
+
+        room = asyncio.Event()
+
+        def deliver(result: Result) -> None:
+            done.append(result)
+            ready.set()
+
+        async def work() -> None:
+            while (case := await source.take()) is not None:
+                if case.last:
+                    last.append(case)
+                    continue
+                deliver(await self._execute(case))
+                while len(done) >= _RESULTS_AHEAD:
+                    room.clear()
+                    await room.wait()
+
+        async def work_all() -> None:
+            workers = [asyncio.create_task(work()) for _ in range(max(1, self._policy.concurrency))]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+            for case in last:
+                deliver(self._not_run(case, "errored", STOPPED) if self.stopped else await self._execute(case))
+
+        crowd = asyncio.create_task(work_all())
+        crowd.add_done_callback(lambda _: ready.set())
+        try:
+            while True:
+                while done:
+                    room.set()
+                    yield done.popleft()
+                if crowd.done() and not done:
+                    break
+                ready.clear()
+                if not done and not crowd.done():
+                    await ready.wait()
+            crowd.result()
+        finally:
+            crowd.cancel()
+            await asyncio.gather(crowd, return_exceptions=True)
+            await source.close()
+            if self._grace_timer is not None:
+                self._grace_timer.cancel()
+            self._client.close()
+            self._client = self._loop = None
+
+    def stop(self, grace_s: float = 5) -> None:
+        """Takes no new cases; after `grace_s` what is still in flight is errored as `stopped`, its cleanup is sent
+        within 3 s more. Safe to call from any thread and from a signal handler, any number of times.
+        """  # fmt: skip
+        self.stopped = True
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._halt, grace_s)
+            except RuntimeError:
+                return  # the loop has ended meanwhile, and every case with it
+
+    def _halt(self, grace_s: float) -> None:
+        if self._halted is None or self._loop is None:
+            return
+        self._halted.set()
+        if self._killed:
+            return
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
+        self._grace_timer = self._loop.call_later(grace_s, self._kill)
+
+    def _kill(self) -> None:
+        self._killed = True
+        self._cleanup_by = time.monotonic() + _CLEANUP_AFTER_STOP_S
+        if self._dead is not None:
+            self._dead.set()
+        if self._client is not None and self._loop is not None:
+            self._client.abort_all(STOPPED)
+            self._grace_timer = self._loop.call_later(_CLEANUP_AFTER_STOP_S, self._client.abort_all, STOPPED, True)
+
+    # -- one case
+
+    async def _execute(self, case: Case) -> Result:
+        refused = self._not_allowed(case)
+        if refused:
+            return self._not_run(case, "skipped", refused)
+        planned = len(case.steps) + len(case.cleanup)
+        if not await self._budget.reserve(planned):
+            return self._not_run(case, "skipped", BUDGET_SPENT)
+        if time.monotonic() >= self._time_up:
+            self._budget.give_back(planned)
+            return self._not_run(case, "skipped", BUDGET_SPENT)
+        token = unique_token(self._run, case.id, self._attempt)
+        attempt = _Attempt(case, token, self._policy.case_timeout_s, planned)
+        started = datetime.now(UTC)
+        verdict: VerdictName = "passed"
+        reason = ""
+        try:
+            try:
+                for index, step in enumerate(case.steps):
+                    if not await self._step(attempt, index, step):
+                        break
+            except _Ended as ended:
+                verdict, reason = ended.verdict, ended.reason
+            if case.cleanup and any(sent.requests for sent in attempt.sent):
+                await self._clean_up(attempt)
+        except TargetError:
+            raise
+        except Exception as error:
+            verdict, reason = "errored", f"engine: {type(error).__name__}: {error}"
+        finally:
+            self._budget.give_back(attempt.reserved)
+        if attempt.failures:
+            verdict, reason = "failed", ""
+        return self._result(attempt, verdict, reason, started)
+
+    async def _step(self, attempt: _Attempt, index: int, step: Step) -> bool:
+        """Sends and judges one step; whether the next one may follow."""
+        captured = attempt.captured
+        _, outcome = await self._exchange(attempt, step, attempt.deadline)
+        if isinstance(outcome, Fault):
+            await self._judge_fault(attempt, index, step, outcome)
+            return False
+        try:
+            failures = self._judge.judge(step, outcome, captured, index=index)
+        except TestOpsError as error:
+            raise _Ended("errored", f"check: {error.what}") from error
+        if failures:
+            slow = any(failure.check == _MAX_RESPONSE_TIME for failure in failures)
+            if slow and not await self._slow_again(attempt, index, step):
+                failures = tuple(failure for failure in failures if failure.check != _MAX_RESPONSE_TIME)
+            attempt.failures += failures
+        if step.setup and not 200 <= outcome.status < 300:
+            raise _Ended("skipped", f"setup failed: {step.operation} answered {outcome.status}")
+        if step.captures:
+            _capture(step.captures, outcome, captured)
+        return not failures or not any(failure.check in _ENDING_CHECKS for failure in failures)
+
+    async def _exchange(
+        self, attempt: _Attempt, step: Step, deadline: float, *, cleanup: bool = False
+    ) -> tuple[_Sent, Answer | Fault]:
+        """The request of a step, with its credentials, redirects and one repeat after a 401; and what was answered."""
+        own = attempt.case.id if attempt.case.last else ""
+        try:
+            plain = prepare(self._base_url, step.request, attempt.captured)
+            credentials = NOTHING
+            if step.identity != NO_CREDENTIALS:
+                login = self._login_sender(deadline)
+                credentials = await self._identities.credentials(step.identity, login, own=own)
+            wire = apply(plain, credentials, step.request) if credentials is not NOTHING else plain
+        except CaseError as error:
+            raise _Ended("errored", f"refused: {error.what}") from error
+        except LoginError as error:
+            raise _Ended("errored", STOPPED if self._killed else str(error)) from error
+        sent = _Sent(step.operation, wire)
+        attempt.sent.append(sent)
+        outcome = await self._send(attempt, sent, wire, cleanup=cleanup)
+        if isinstance(outcome, Answer) and outcome.status == 401 and credentials.session:
+            if step.identity != INVALID_CREDENTIALS and not overridden(credentials, step.request):
+                outcome = await self._again_as(attempt, step, sent, plain, credentials, outcome, own, cleanup)
+        hops = 0
+        while isinstance(outcome, Answer) and outcome.status in _REDIRECTS and hops < self._policy.follow_redirects:
+            target = next((value for name, value in outcome.headers if name.lower() == "location"), "")
+            if not target or not self._may_send_extra(attempt):
+                break
+            hops += 1
+            try:
+                wire = self._redirected(wire, target, outcome.status, credentials)
+            except _Ended as ended:
+                sent.error = ended.reason
+                raise
+            outcome = await self._send(attempt, sent, wire, cleanup=cleanup)
+        if isinstance(outcome, Answer):
+            sent.answer, sent.status, sent.elapsed_ms = outcome, outcome.status, outcome.elapsed_ms
+        else:
+            sent.error, sent.elapsed_ms = outcome.reason, round(outcome.elapsed_ms, 3)
+        return sent, outcome
+
+    async def _again_as(
+        self, attempt: _Attempt, step: Step, sent: _Sent, plain: Wire, used: Credentials, first: Answer, own: str,
+        cleanup: bool,
+    ) -> Answer | Fault:  # fmt: skip
+        login = self._login_sender(attempt.deadline)
+        renewed = await self._identities.renewed(step.identity, used, login, own=own)
+        if renewed is None or not self._may_send_extra(attempt):
+            return first
+        sent.wire = apply(plain, renewed, step.request)
+        return await self._send(attempt, sent, sent.wire, cleanup=cleanup)
+
+    def _may_send_extra(self, attempt: _Attempt) -> bool:
+        """Sets aside one request beyond those the case was planned with."""
+        if not self._budget.extra():
+            return False
+        attempt.reserved += 1
+        return True
+
+    async def _send(self, attempt: _Attempt, sent: _Sent, wire: Wire, *, cleanup: bool = False) -> Answer | Fault:
+        """One request within every limit: rate, budget, time of the request, the case and the run."""
+        if self._pace.limited and (wait := self._pace.wait_s()) > 0:
+            attempt.deadline += wait  # waiting for the rate is not the case's own time
+            await self._pause(min(wait, self._time_left(attempt, cleanup)), even_killed=cleanup)
+        if self._killed and not cleanup:
+            return Fault(kind="stopped", reason=STOPPED)
+        left = self._time_left(attempt, cleanup)
+        if left <= 0:
+            raise self._out_of_time(cleanup)
+        timeout_s = min(self._policy.request_timeout_s, left)
+        repeat = wire.method in _IDEMPOTENT and self._may_send_extra(attempt)
+        assert self._client is not None
+        exchange = await self._client.send(wire, timeout_s=timeout_s, repeat=repeat, keep=cleanup)
+        count = exchange.sent
+        sent.requests += count
+        self.requests_sent += count
+        self._budget.spend(count)
+        attempt.reserved -= count
+        if repeat and count < 2:
+            self._budget.give_back(1)
+            attempt.reserved -= 1
+        outcome = exchange.outcome
+        if isinstance(outcome, Answer):
+            self._answered = True
+        elif outcome.kind == "timeout" and left <= timeout_s:
+            ended = self._out_of_time(cleanup)
+            sent.error, sent.elapsed_ms = ended.reason, round(outcome.elapsed_ms, 3)
+            raise ended
+        return outcome
+
+    def _time_left(self, attempt: _Attempt, cleanup: bool) -> float:
+        now = time.monotonic()
+        if cleanup:
+            by = attempt.deadline + _CLEANUP_AFTER_DEADLINE_S
+            return min(by, attempt.cleanup_by, self._cleanup_by) - now
+        return min(attempt.deadline, self._time_up) - now
+
+    def _out_of_time(self, cleanup: bool) -> _Ended:
+        if not cleanup and time.monotonic() >= self._time_up - 0.002:
+            return _Ended("skipped", BUDGET_SPENT)
+        return _Ended("errored", "case timeout")
+
+    async def _pause(self, seconds: float, *, even_killed: bool) -> None:
+        if even_killed or self._dead is None:
+            await asyncio.sleep(max(0.0, seconds))
+        elif seconds > 0:
+            try:
+                await asyncio.wait_for(self._dead.wait(), seconds)
+            except TimeoutError:
+                return
+
+    def _redirected(self, wire: Wire, target: str, status: int, credentials: Credentials) -> Wire:
+        """The request a redirect asks for, if the policy lets it go there; elsewhere it goes without credentials."""
+        try:
+            url = escape_target(urljoin(wire.url, target)).partition("%23")[0]
+            here, there = origin(wire.url), origin(url)
+        except (ValueError, TargetError) as error:
+            raise _Ended("errored", "refused: redirect to something that is no http(s) URL") from error
+        if not allowed(there, self._base, self._policy.hosts):
+            raise _Ended("errored", f"refused: redirect to {there}, which the policy does not allow")
+        headers, method, body = wire.headers, wire.method, wire.body
+        if here != there:
+            secret = _CREDENTIAL_HEADERS | {name.lower() for name, _ in credentials.headers}
+            headers = tuple(p for p in headers if p[0].lower() not in secret and not sensitive(p[0]))
+        if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
+            method, body = "GET", None
+            headers = tuple(p for p in headers if p[0].lower() != "content-type")
+        return structs.replace(wire, url=url, headers=headers, method=method, body=body)
+
+    def _login_sender(self, deadline: float) -> Callable[[Wire], Any]:
+        async def send(wire: Wire) -> Answer | Fault:
+            left = min(deadline, self._time_up) - time.monotonic()
+            wait = self._pace.wait_s() if self._pace.limited else 0.0
+            if wait > 0:
+                await self._pause(min(wait, left), even_killed=False)
+            if self._killed:
+                return Fault(kind="stopped", reason=STOPPED)
+            return await self._uncounted(wire, min(self._policy.request_timeout_s, left - wait))
+
+        return send
+
+    async def _uncounted(self, wire: Wire, timeout_s: float) -> Answer | Fault:
+        assert self._client is not None
+        exchange = await self._client.send(wire, timeout_s=timeout_s, repeat=True)
+        self.requests_sent += exchange.sent
+        if isinstance(exchange.outcome, Answer):
+            self._answered = True
+        return exchange.outcome
+
+    async def _target_answers(self) -> bool:
+        """The target has given a whole answer in this run, or gives one to `GET /` now."""
+        if self._answered or self._probing is None:
+            return self._answered
+        async with self._probing:
+            if not self._answered and time.monotonic() - self._probed_at > _PROBE_AGAIN_S:
+                wire = Wire(method="GET", url=f"{self._base_url}/", headers=(("Accept", "*/*"),))
+                await self._uncounted(wire, min(_PROBE_S, self._policy.request_timeout_s))
+                self._probed_at = time.monotonic()
+            return self._answered
+
+    async def _judge_fault(self, attempt: _Attempt, index: int, step: Step, fault: Fault) -> None:
+        """A step without a whole answer: a failure where that is the target's fault, else the end of the case."""
+        if fault.kind == "broken":
+            if not await self._target_answers():
+                raise _Ended("errored", f"target down: {fault.reason}")
+            attempt.failures.append(
+                Failure(
+                    check=NO_ANSWER, operation=step.operation, message=f"no whole response: {fault.reason}",
+                    cause=fault.reason, step=index,
+                )
+            )  # fmt: skip
+            return
+        if fault.kind == "timeout":
+            slow = self._slow(step, fault.elapsed_ms, attempt, index)
+            if slow and await self._slow_again(attempt, index, step):
+                attempt.failures += slow
+                return
+        raise _Ended("errored", fault.reason)
+
+    def _slow(self, step: Step, elapsed_ms: float, attempt: _Attempt, index: int) -> tuple[Failure, ...]:
+        """What the step's limit of the response time alone says of this duration."""
+        limits = tuple(check for check in step.checks if isinstance(check, MaxResponseTime))
+        if not limits:
+            return ()
+        answer = Answer(status=200, elapsed_ms=elapsed_ms)
+        found = self._judge.judge(structs.replace(step, checks=limits), answer, attempt.captured, index=index)
+        return tuple(failure for failure in found if failure.check == _MAX_RESPONSE_TIME)
+
+    async def _slow_again(self, attempt: _Attempt, index: int, step: Step) -> bool:
+        """Whether a second, equal request is too slow as well; an unsafe one is not sent twice and counts as slow."""
+        if step.request.method not in SAFE_METHODS:
+            return True
+        if not self._may_send_extra(attempt):
+            return False
+        first = attempt.sent[-1]
+        try:
+            again = await self._send(attempt, first, first.wire)
+        except _Ended:
+            return False
+        if isinstance(again, Fault) and again.kind != "timeout":
+            return False
+        return bool(self._slow(step, again.elapsed_ms, attempt, index))
+
+    async def _clean_up(self, attempt: _Attempt) -> None:
+        """Sends the cleanup steps whose captures exist; nothing that happens here counts."""
+        case = attempt.case
+        names = {capture.name for step in (*case.steps, *case.cleanup) for capture in step.captures}
+        if time.monotonic() >= self._time_up:
+            attempt.cleanup_by = time.monotonic() + _CLEANUP_AFTER_STOP_S
+        for step in case.cleanup:
+            if self._policy.methods == "safe" and step.request.method not in SAFE_METHODS:
+                continue
+            if (placeholders(step.request) & names) - attempt.captured.keys():
+                continue
+            try:
+                _, outcome = await self._exchange(attempt, step, attempt.deadline, cleanup=True)
+                if isinstance(outcome, Answer):
+                    _capture(step.captures, outcome, attempt.captured)
+            except _Ended:
+                continue
+
+    # -- results
+
+    def _not_allowed(self, case: Case) -> str:
+        if self._policy.methods == "safe":
+            for step in case.steps:
+                if step.request.method not in SAFE_METHODS:
+                    return f"not allowed by policy: {step.request.method}"
+        return ""
+
+    def _not_run(self, case: Case, verdict: VerdictName, reason: str) -> Result:
+        return Result(
+            run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
+            intent=case.intent, verdict=verdict, reason=reason, started=datetime.now(UTC), origin=case.origin.source,
+        )  # fmt: skip
+
+    def _result(self, attempt: _Attempt, verdict: VerdictName, reason: str, started: datetime) -> Result:
+        case, failures = attempt.case, tuple(attempt.failures)
+        elapsed_ms = round((time.monotonic() - attempt.started) * 1000, 3)
+        if verdict == "passed":
+            steps = tuple(_outcome(sent, None) for sent in attempt.sent)
+        else:
+            redactor = self._redactor(attempt)
+            steps = tuple(_outcome(sent, redactor) for sent in attempt.sent)
+            reason = redactor.text(reason)
+            failures = tuple(
+                structs.replace(f, message=redactor.text(f.message), cause=redactor.text(f.cause)) for f in failures
+            )
+        return Result(
+            run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
+            intent=case.intent, verdict=verdict, reason=reason, failures=failures, steps=steps,
+            requests=sum(sent.requests for sent in attempt.sent), elapsed_ms=elapsed_ms, started=started,
+            origin=case.origin.source,
+        )  # fmt: skip
+
+    def _redactor(self, attempt: _Attempt) -> Redactor:
+        """Masks what the identities know, and what the case has captured under the name of a credential."""
+        own = {
+            str(attempt.captured[capture.name])
+            for step in (*attempt.case.steps, *attempt.case.cleanup)
+            for capture in step.captures
+            if capture.name in attempt.captured and (sensitive(capture.name) or sensitive(capture.path))
+        }
+        secrets = self._identities.secrets
+        if own - secrets:
+            return Redactor(secrets | own)
+        if self._shared_redactor is None or self._shared_redactor[0] != len(secrets):
+            self._shared_redactor = (len(secrets), Redactor(secrets))
+        return self._shared_redactor[1]
+
+
+class _Source:
+    """Hands out cases one at a time to many workers, until there are no more or the engine is stopped."""
+
+    def __init__(self, cases: Iterable[Case] | AsyncIterable[Case], engine: Engine, halted: asyncio.Event) -> None:
+        self._engine, self._halted = engine, halted
+        self._plain: Iterator[Case] | None = None
+        self._async: AsyncIterator[Case] | None = None
+        if isinstance(cases, AsyncIterable):
+            self._async = aiter(cases)
+        else:
+            self._plain = iter(cases)
+        self._lock = asyncio.Lock()
+        self._over = False
+
+    async def take(self) -> Case | None:
+        """The next case, or None when no further one is to be started."""
+        if self._ended():
+            return None
+        if self._plain is not None:
+            case = next(self._plain, None)
+            self._over = case is None
+            return case
+        async with self._lock:
+            return None if self._ended() else await self._pull()
+
+    def _ended(self) -> bool:
+        return self._over or self._engine.stopped
+
+    async def _pull(self) -> Case | None:
+        assert self._async is not None
+        pull = asyncio.ensure_future(anext(self._async, None))
+        halt = asyncio.ensure_future(self._halted.wait())
+        try:
+            await asyncio.wait((pull, halt), return_when=asyncio.FIRST_COMPLETED)
+            if pull.done():
+                case = pull.result()
+                self._over = case is None
+                return case
+            return None
+        finally:
+            for task in (pull, halt):
+                task.cancel()
+            await asyncio.gather(pull, halt, return_exceptions=True)
+
+    async def close(self) -> None:
+        close = getattr(self._async, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _capture(captures: tuple[Capture, ...], answer: Answer, captured: dict[str, Any]) -> None:
+    """Keeps what the captures select.
+
+    Raises:
+        _Ended: one that is not optional selects nothing.
+    """
+    document: Any = None
+    decoded = False
+    for capture in captures:
+        found: list[Any]
+        if capture.source == "status":
+            found = [answer.status]
+        elif capture.source == "header":
+            wanted = capture.path.lower()
+            found = [value for name, value in answer.headers if name.lower() == wanted]
+        else:
+            if not decoded:
+                decoded = True
+                try:
+                    document = msgspec.json.decode(answer.body)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    document = _NO_DOCUMENT
+            try:
+                found = [] if document is _NO_DOCUMENT else select(capture.path, document)
+            except CaseError as error:
+                raise _Ended("errored", f"capture {capture.name}: {error.what}") from error
+        if found:
+            captured[capture.name] = found[0]
+        elif not capture.optional:
+            raise _Ended("errored", f"capture {capture.name} selected nothing")
+
+
+def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:
+    if redactor is None:
+        return StepOutcome(
+            operation=sent.operation, status=sent.status, elapsed_ms=sent.elapsed_ms, requests=sent.requests,
+            error=sent.error,
+        )  # fmt: skip
+    return StepOutcome(
+        operation=sent.operation, status=sent.status, elapsed_ms=sent.elapsed_ms, requests=sent.requests,
+        error=redactor.text(sent.error), request=evidence.of_request(sent.wire, redactor),
+        response=evidence.of_response(sent.answer, redactor) if sent.answer is not None else None,
+    )  # fmt: skip
+
+
+def run(
+    engine: Engine, cases: Iterable[Case] | AsyncIterable[Case], on_result: Callable[[Result], None], *,
+    signals: Iterable[int] = (), grace_s: float = 5,
+) -> None:  # fmt: skip
+    """Runs the engine on a uvloop of its own until every case has its result; each goes to `on_result` at once.
+
+    signals: signal numbers that call `engine.stop(grace_s)` while it runs (main thread only).
+    """
+    import uvloop
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        numbers = tuple(signals)
+        for number in numbers:
+            loop.add_signal_handler(number, engine.stop, grace_s)
+        results = engine.run(cases)
+        try:
+            async for result in results:
+                on_result(result)
+        finally:
+            await results.aclose()
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -1,0 +1,341 @@
+"""Who a step speaks as: credentials from the environment, logins done once, tokens and cookies put in place."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import quote_plus, urljoin
+
+import msgspec
+from msgspec import Struct, structs
+
+from testops_lib.check import Answer
+from testops_lib.errors import CaseError, TargetError
+from testops_lib.execute.client import Fault
+from testops_lib.execute.wire import Wire, add_query, allowed, escape_target, origin, refuse_header
+from testops_lib.model import INVALID_CREDENTIALS, NO_CREDENTIALS, Identity, Login, Pairs, Plan, Request
+
+LOGIN_AGAIN_S = 30
+"""A session that a 401 has put in doubt is renewed at most this often; so is a login that failed."""
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+Send = Callable[[Wire], Awaitable[Answer | Fault]]
+
+
+class Credentials(Struct, frozen=True, kw_only=True):
+    """What an identity adds to a request."""
+
+    headers: Pairs = ()
+    query: Pairs = ()
+    cookies: Pairs = ()
+    session: int = 0
+    """Number of the login they come from; 0: no login."""
+
+
+class LoginError(Exception):
+    """A login did not give what it should; the case that needed it is errored."""
+
+
+NOTHING = Credentials()
+
+
+class _Session:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.credentials: Credentials | None = None
+        self.number = 0
+        self.tried_at = float("-inf")
+        self.error = ""
+
+
+class Identities:
+    """The plan's identities at work. `secrets` grows with every value read from the environment or a login."""
+
+    def __init__(self, plan: Plan, environ: Mapping[str, str], *, seed: str) -> None:
+        self._plan, self._environ = plan, environ
+        self._base = origin(plan.base_url)
+        self._by_name = {identity.name: identity for identity in reversed(plan.identities)}
+        self._default = plan.identities[0] if plan.identities else None
+        self._static: dict[str, Credentials] = {}
+        self._sessions: dict[tuple[str, str], _Session] = {}
+        self._fake = f"invalid-{hashlib.sha256(seed.encode()).hexdigest()[:24]}"
+        self._invalid: Credentials | None = None
+        self.secrets: set[str] = set()
+
+    async def credentials(self, name: str, send: Send, *, own: str = "") -> Credentials:
+        """What to send as `name`, logging in first where that is due.
+
+        own: a key under which the session is kept apart (a case that ends its session must not end the others').
+
+        Raises:
+            TargetError: a `${NAME}` is not in the environment, or the login URL is outside the policy.
+            CaseError: there is no such identity.
+            LoginError: the login failed.
+        """
+        if name == NO_CREDENTIALS:
+            return NOTHING
+        if name == INVALID_CREDENTIALS:
+            if self._invalid is None:
+                self._invalid = self._made_invalid()
+            return self._invalid
+        identity = self._by_name.get(name) if name else self._default
+        if identity is None:
+            if name:
+                raise CaseError(f"unknown identity {name!r}")
+            return NOTHING
+        if identity.login is None:
+            known = self._static.get(identity.name)
+            return known if known is not None else self._resolved(identity)
+        session = self._sessions.setdefault((identity.name, own), _Session())
+        known = session.credentials
+        if known is None:
+            async with session.lock:
+                known = session.credentials
+                if known is None:
+                    known = await self._log_in(identity, identity.login, session, send)
+        return known
+
+    async def renewed(self, name: str, used: Credentials, send: Send, *, own: str = "") -> Credentials | None:
+        """Other credentials after a 401 answered to `used`, or None when there is nothing new to try."""
+        identity = self._by_name.get(name) if name else self._default
+        if not used.session or identity is None or identity.login is None:
+            return None
+        session = self._sessions[identity.name, own]
+        async with session.lock:
+            if session.number == used.session:
+                if time.monotonic() - session.tried_at < LOGIN_AGAIN_S:
+                    return None
+                try:
+                    await self._log_in(identity, identity.login, session, send)
+                except LoginError:
+                    return None
+            return session.credentials
+
+    def _resolved(self, identity: Identity) -> Credentials:
+        made = Credentials(
+            headers=self._pairs(identity, identity.headers),
+            query=self._pairs(identity, identity.query),
+            cookies=self._pairs(identity, identity.cookies),
+        )
+        for name, value in made.headers:
+            refuse_header(name, value)
+            self.secrets.add(value)
+            scheme, _, rest = value.partition(" ")
+            if rest:
+                self.secrets.add(rest.strip())
+            if scheme.lower() == "basic":
+                self._learn_basic(rest)
+        for _, value in (*made.query, *made.cookies):
+            self.secrets.add(value)
+        self._static[identity.name] = made
+        return made
+
+    def _learn_basic(self, encoded: str) -> None:
+        try:
+            user_and_password = base64.b64decode(encoded, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        self.secrets.add(user_and_password.partition(":")[2])
+
+    def _pairs(self, identity: Identity, pairs: Pairs) -> Pairs:
+        return tuple((name, self._filled(identity, value)) for name, value in pairs)
+
+    def _filled(self, identity: Identity, text: str, escape: Callable[[str], str] = str) -> str:
+        def value(match: re.Match[str]) -> str:
+            found = self._environ.get(match[1])
+            if found is None:
+                raise TargetError(
+                    f"environment variable {match[1]} is not set",
+                    where=f"target {self._plan.target}, identity {identity.name!r}",
+                    next_step=f"set {match[1]} where the tests run, or take the reference out of the identity",
+                )
+            self.secrets.add(found)
+            return escape(found)
+
+        return _REFERENCE.sub(value, text)
+
+    async def _log_in(self, identity: Identity, login: Login, session: _Session, send: Send) -> Credentials:
+        if session.error and time.monotonic() - session.tried_at < LOGIN_AGAIN_S:
+            raise LoginError(session.error)
+        wire = self._login_request(identity, login)
+        session.tried_at = time.monotonic()
+        answer = await send(wire)
+        try:
+            made = self._taken(identity, login, answer, session.number + 1)
+        except LoginError as error:
+            if isinstance(answer, Fault) and answer.kind == "stopped":
+                session.tried_at = float("-inf")
+            session.error = str(error)
+            raise
+        session.error = ""
+        session.number += 1
+        session.credentials = made
+        return made
+
+    def _login_request(self, identity: Identity, login: Login) -> Wire:
+        url = escape_target(urljoin(f"{self._base}/", self._filled(identity, login.url)))
+        where = f"target {self._plan.target}, identity {identity.name!r}"
+        if not allowed(origin(url), self._base, self._plan.policy.hosts):
+            raise TargetError(
+                f"the login URL is on {origin(url)}, not on the target", where=where,
+                next_step=f"add {origin(url).host}:{origin(url).port} to the policy's hosts",
+            )  # fmt: skip
+        escape: Callable[[str], str] = str
+        if "json" in login.media_type.lower():
+            escape = _in_json
+        elif "urlencoded" in login.media_type.lower():
+            escape = quote_plus
+        payload = self._filled(identity, login.payload, escape)
+        headers = [*self._pairs(identity, login.headers)]
+        names = {name.lower() for name, _ in headers}
+        if payload and login.media_type and "content-type" not in names:
+            headers.append(("Content-Type", login.media_type))
+        if "accept" not in names:
+            headers.append(("Accept", "*/*"))
+        try:
+            for name, value in headers:
+                refuse_header(name, value)
+        except CaseError as error:
+            raise TargetError(f"login {error}", where=where, next_step="correct the login's headers") from error
+        body = payload.encode() if payload or login.method not in ("GET", "HEAD") else None
+        return Wire(method=login.method, url=url, headers=tuple(headers), body=body)
+
+    def _taken(self, identity: Identity, login: Login, answer: Answer | Fault, number: int) -> Credentials:
+        static = self._resolved(identity)
+        if isinstance(answer, Fault):
+            raise LoginError(f"login failed: identity {identity.name}: {answer.reason}")
+        if answer.status >= 400:
+            raise LoginError(f"login failed: identity {identity.name}: answered {answer.status}")
+        headers, query, cookies = static.headers, static.query, static.cookies
+        if login.token is not None:
+            token = _token(login, answer)
+            if not token:
+                raise LoginError(
+                    f"login failed: identity {identity.name}: no token at {login.token.extract_from}"
+                    f" {login.token.selector}"
+                )
+            sent = login.token.send_template.replace("{token}", token)
+            self.secrets.update((token, sent))
+            if login.token.send_in == "header":
+                try:
+                    refuse_header(login.token.send_name, sent)
+                except CaseError as error:
+                    raise LoginError(f"login failed: identity {identity.name}: the token is unusable") from error
+                headers = (*headers, (login.token.send_name, sent))
+            else:
+                query = (*query, (login.token.send_name, sent))
+        if login.expect_cookies:
+            given = _cookies(answer)
+            if not given:
+                raise LoginError(f"login failed: identity {identity.name}: no cookie was set")
+            self.secrets.update(value for _, value in given)
+            cookies = (*cookies, *given)
+        return Credentials(headers=headers, query=query, cookies=cookies, session=number)
+
+    def _made_invalid(self) -> Credentials:
+        identity, fake = self._default, self._fake
+        if identity is None:
+            return Credentials(headers=(("Authorization", f"Bearer {fake}"),))
+        headers = [(name, self._fake_value(value)) for name, value in identity.headers]
+        query = [(name, fake) for name, _ in identity.query]
+        cookies = [(name, fake) for name, _ in identity.cookies]
+        if identity.login is not None:
+            token = identity.login.token
+            if token is not None:
+                sent = (token.send_name, token.send_template.replace("{token}", fake))
+                (headers if token.send_in == "header" else query).append(sent)
+            session = self._sessions.get((identity.name, ""))
+            if identity.login.expect_cookies and session is not None and session.credentials is not None:
+                cookies = [(name, fake) for name, _ in session.credentials.cookies]
+        return Credentials(headers=tuple(headers), query=tuple(query), cookies=tuple(cookies))
+
+    def _fake_value(self, value: str) -> str:
+        known = _REFERENCE.sub(lambda m: self._environ.get(m[1], ""), value)
+        scheme, space, _ = known.partition(" ")
+        if scheme.lower() == "basic":
+            return f"{scheme} {base64.b64encode(f'invalid:{self._fake}'.encode()).decode()}"
+        return f"{scheme} {self._fake}" if space else self._fake
+
+
+def apply(wire: Wire, credentials: Credentials, request: Request) -> Wire:
+    """`wire` with the credentials added; what the request itself names (header, query, cookie) is left as it is."""
+    headers, url = wire.headers, wire.url
+    if credentials.headers:
+        named = {name.lower() for name, _ in request.headers}
+        added = tuple(pair for pair in credentials.headers if pair[0].lower() not in named)
+        kept = headers
+        if added:
+            replaced = {name.lower() for name, _ in added}
+            kept = tuple(pair for pair in headers if pair[0].lower() not in replaced)
+        headers = (*added, *kept)
+    if credentials.cookies:
+        own = {name for name, _ in request.cookies}
+        extra = "; ".join(f"{name}={value}" for name, value in credentials.cookies if name not in own)
+        if extra:
+            refuse_header("Cookie", extra)
+            mine = next((i for i, (name, _) in enumerate(headers) if name == "Cookie"), -1) if request.cookies else -1
+            if mine < 0:
+                headers = (*headers, ("Cookie", extra))
+            else:
+                headers = (*headers[:mine], ("Cookie", f"{headers[mine][1]}; {extra}"), *headers[mine + 1 :])
+    if credentials.query:
+        named = {name for name, _ in request.query}
+        url = add_query(url, (pair for pair in credentials.query if pair[0] not in named))
+    if headers is wire.headers and url is wire.url:
+        return wire
+    return structs.replace(wire, headers=headers, url=url)
+
+
+def overridden(credentials: Credentials, request: Request) -> bool:
+    """The request itself names one of the credentials: what it is answered says nothing of the session."""
+    headers = {name.lower() for name, _ in request.headers}
+    query = {name for name, _ in request.query}
+    cookies = {name for name, _ in request.cookies}
+    return (
+        any(name.lower() in headers for name, _ in credentials.headers)
+        or any(name in query for name, _ in credentials.query)
+        or any(name in cookies for name, _ in credentials.cookies)
+    )
+
+
+def _in_json(value: str) -> str:
+    return json.dumps(value)[1:-1]
+
+
+def _token(login: Login, answer: Answer) -> str:
+    assert login.token is not None
+    if login.token.extract_from == "header":
+        wanted = login.token.selector.lower()
+        return next((value for name, value in answer.headers if name.lower() == wanted), "")
+    try:
+        found: Any = msgspec.json.decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    pointer = login.token.selector
+    for key in pointer.removeprefix("/").split("/") if pointer not in ("", "/") else ():
+        key = key.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+        elif isinstance(found, list) and key.isascii() and key.isdigit() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            return ""
+    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""
+
+
+def _cookies(answer: Answer) -> Pairs:
+    found: dict[str, str] = {}
+    for name, value in answer.headers:
+        if name.lower() == "set-cookie":
+            key, equals, text = value.partition(";")[0].partition("=")
+            if equals and key.strip():
+                found[key.strip()] = text.strip()
+    return tuple(found.items())

@@ -1,0 +1,71 @@
+"""How much may still be sent, and how soon: the request budget, the time budget and the smooth rate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+
+class Budget:
+    """Counts case requests against a limit that holds exactly; a case reserves what it is made of before it starts."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._spent = self._reserved = 0
+        self._changed: asyncio.Event | None = None
+
+    @property
+    def spent(self) -> int:
+        return self._spent
+
+    async def reserve(self, count: int) -> bool:
+        """Whether `count` requests are now set aside; waits while running cases may still give theirs back."""
+        if not self._limit:
+            return True
+        while self._spent + self._reserved + count > self._limit:
+            if not self._reserved or self._spent + count > self._limit:
+                return False
+            if self._changed is None:
+                self._changed = asyncio.Event()
+            await self._changed.wait()
+        self._reserved += count
+        return True
+
+    def extra(self) -> bool:
+        """Sets one more request aside, if there is one nobody has reserved."""
+        if not self._limit:
+            return True
+        if self._spent + self._reserved >= self._limit:
+            return False
+        self._reserved += 1
+        return True
+
+    def spend(self, count: int) -> None:
+        """`count` of the reserved requests went out."""
+        self._spent += count
+        if self._limit:
+            self._reserved -= count
+
+    def give_back(self, count: int) -> None:
+        """`count` reserved requests will not be sent."""
+        if self._limit:
+            self._reserved -= count
+            if self._changed is not None:
+                self._changed.set()
+                self._changed = None
+
+
+class Pace:
+    """Spreads requests evenly: never two closer than 1/rate seconds, and no burst after a pause."""
+
+    def __init__(self, per_second: float) -> None:
+        self.limited = per_second > 0
+        self._gap = 1 / per_second if per_second > 0 else 0.0
+        self._next = 0.0
+
+    def wait_s(self) -> float:
+        """Books the next free moment and says how far away it is; 0 without a limit."""
+        now = time.monotonic()
+        at = max(now, self._next)
+        self._next = at + self._gap
+        return at - now

@@ -1,0 +1,281 @@
+"""Request as data -> the bytes that go out: substitution, encoding, and what is refused before it is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+from msgspec import Struct, structs
+
+from testops_lib.errors import CaseError, TargetError
+from testops_lib.model import METHODS, BytesBody, FormBody, JsonBody, MultipartBody, Pairs, Part, Request, TextBody
+
+USER_AGENT = "ai-testops/0.1.0"
+
+_PLACEHOLDER = re.compile(r"\{([^{}\s\"]{1,200})\}")
+_BREAKS_LINE = re.compile(r"[\r\n\0]")
+_NOT_TOKEN = re.compile(r"[\x00-\x20\x7f:]")
+_NOT_IN_TARGET = re.compile(r"[^\x21-\x22\x24-\x7e]+")  # control characters, space, `#`, non-ASCII
+_COMMON = frozenset(METHODS)
+_BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
+_FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"})
+
+
+class Wire(Struct, frozen=True, kw_only=True):
+    """One request as it will be sent."""
+
+    method: str
+    url: str
+    """Absolute; sent byte for byte."""
+    headers: Pairs
+    """Every header line but Host and Content-Length, in order; an empty value is sent as an empty value."""
+    body: bytes | None = None
+    """None: no body and no Content-Length."""
+    isolated: bool = False
+    """A header touches the framing: the request gets a connection of its own, so that no other case is harmed."""
+
+
+class Origin(Struct, frozen=True):
+    """Scheme, host (lower case, IPv6 without brackets) and port."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+@lru_cache(maxsize=256)
+def origin(url: str) -> Origin:
+    """The origin of an absolute http(s) URL.
+
+    Raises:
+        TargetError: another scheme, no host, credentials inside, or an impossible port.
+    """
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
+    except ValueError as error:
+        raise TargetError(f"{url!r} is not a URL: {error}", next_step="give http://host[:port][/path]") from error
+    scheme = parts.scheme.lower()
+    if scheme not in ("http", "https") or not host or "\\" in parts.netloc or _NOT_IN_TARGET.search(parts.netloc):
+        raise TargetError(f"{url!r} is not an http(s) URL with a host", next_step="give http://host[:port][/path]")
+    if "@" in parts.netloc:
+        raise TargetError("a URL must not hold credentials", next_step="declare an identity with headers or a login")
+    return Origin(scheme, host.lower().rstrip("."), port or (443 if scheme == "https" else 80))
+
+
+def allowed(where: Origin, base: Origin, hosts: Iterable[str]) -> bool:
+    """Whether the policy lets `where` be called: the base's own origin, or one of `hosts`.
+
+    An entry `host` stands for the default ports of http and https, `host:port` for exactly that port.
+    """
+    if where == base:
+        return True
+    if base.scheme == "https" and where.scheme == "http":
+        return False
+    for entry in hosts:
+        try:
+            named = urlsplit(f"//{entry.strip().lower()}")
+            host, port = (named.hostname or "").rstrip("."), named.port
+        except ValueError:
+            continue
+        if host == where.host and (where.port in (80, 443) if port is None else where.port == port):
+            return True
+    return False
+
+
+def unique_token(run: str, case: str, attempt: int) -> str:
+    """What `{unique}` stands for: 12 lower-case hex digits, the same for the same attempt, another for any other."""
+    return hashlib.sha256(f"{run}\0{case}\0{attempt}".encode()).hexdigest()[:12]
+
+
+def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wire:
+    """The request with captured values in their places, encoded below `base_url`; no credentials yet.
+
+    Raises:
+        CaseError: it must not be sent (a line break or NUL where it would end a line, no absolute path, …).
+    """
+    method = request.method
+    if method not in _COMMON and (not method or _NOT_TOKEN.search(method) or not method.isascii()):
+        raise CaseError(f"method {method!r} is not a token")
+    path = request.path
+    if not path.startswith("/"):
+        raise CaseError(f"path {path[:80]!r} does not start with a slash")
+    if _BREAKS_LINE.search(path):
+        raise CaseError("path holds CR, LF or NUL")
+    if "{" in path:
+        path = _PLACEHOLDER.sub(lambda m: _in_path(m, captured), path)
+    url = base_url + escape_target(path)
+    if request.query:
+        url = add_query(url, ((_filled(n, captured), _filled(v, captured)) for n, v in request.query))
+    headers: list[tuple[str, str]] = []
+    names: set[str] = set()
+    for name, value in request.headers:
+        if "{" in value:
+            value = _filled(value, captured)
+        headers.append((name, value))
+        lower = name.lower()
+        names.add(lower)
+        if lower == "host" and not _same_host(value, base_url):
+            raise CaseError("header Host names another host than the target")
+    if request.cookies:
+        headers.append(("Cookie", "; ".join(f"{n}={_filled(v, captured)}" for n, v in request.cookies)))
+    body: bytes | None = None
+    if request.body is not None:
+        body, media_type = _encode(request.body, captured)
+        if media_type and "content-type" not in names:
+            headers.append(("Content-Type", media_type))
+        if method == "HEAD":
+            raise CaseError("HEAD with a body: its answer could not be told from a hanging one")
+    elif method in _BODY_EXPECTED:
+        body = b""
+    if "accept" not in names:
+        headers.append(("Accept", "*/*"))
+    if "user-agent" not in names:
+        headers.append(("User-Agent", USER_AGENT))
+    whole = tuple(headers)
+    _refuse_headers(whole)
+    return Wire(method=method, url=url, headers=whole, body=body, isolated=not names.isdisjoint(_FRAMING))
+
+
+def refuse_header(name: str, value: str) -> None:
+    """Raises CaseError for a header that would break the header block."""
+    if not name or _NOT_TOKEN.search(name) or not name.isascii():
+        raise CaseError(f"header name {name[:80]!r} is not a token")
+    if _BREAKS_LINE.search(value):
+        raise CaseError(f"header {name}: the value holds CR, LF or NUL")
+
+
+def _same_host(value: str, base_url: str) -> bool:
+    base = origin(base_url)
+    try:
+        return origin(f"{base.scheme}://{value.strip()}") == base
+    except TargetError:
+        return not value.strip()
+
+
+@lru_cache(maxsize=1024)
+def _refuse_headers(headers: Pairs) -> None:
+    for name, value in headers:
+        refuse_header(name, value)
+
+
+def escape_target(path: str) -> str:
+    """`path` with spaces, control characters, `#` and non-ASCII percent-encoded, all else as given."""
+    if _NOT_IN_TARGET.search(path):
+        return _NOT_IN_TARGET.sub(lambda m: quote(m.group().encode("utf-8", "surrogatepass"), safe=""), path)
+    return path
+
+
+def add_query(url: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """`url` with the pairs appended, everything but unreserved characters percent-encoded."""
+    query = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in pairs)
+    if not query:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{query}"
+
+
+def with_url(wire: Wire, url: str) -> Wire:
+    return structs.replace(wire, url=url)
+
+
+def placeholders(value: Any) -> set[str]:
+    """The names in `{name}` anywhere in a struct's strings (a superset of what substitution looks at)."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        text = repr(value)
+    return set(_PLACEHOLDER.findall(text))
+
+
+def as_text(value: Any) -> str:
+    """A captured value inside a longer string: strings as they are, anything else as compact JSON."""
+    return value if isinstance(value, str) else _json(value).decode("utf-8", "surrogatepass")
+
+
+def _quoted(text: str) -> str:
+    return text if text.isascii() and text.isalnum() else quote(text.encode("utf-8", "surrogatepass"), safe="")
+
+
+def _in_path(match: re.Match[str], captured: Mapping[str, Any]) -> str:
+    name = match.group(1)
+    return _quoted(as_text(captured[name])) if name in captured else match.group()
+
+
+def _filled(text: str, captured: Mapping[str, Any]) -> str:
+    if "{" not in text:
+        return text
+    return _PLACEHOLDER.sub(lambda m: as_text(captured[m[1]]) if m[1] in captured else m[0], text)
+
+
+def _filled_json(value: Any, captured: Mapping[str, Any]) -> Any:
+    if isinstance(value, str):
+        if value[:1] == "{" and value[-1:] == "}" and value[1:-1] in captured:
+            return captured[value[1:-1]]
+        return _filled(value, captured)
+    if isinstance(value, list | tuple):
+        return [_filled_json(item, captured) for item in value]
+    if isinstance(value, dict):
+        return {key: _filled_json(item, captured) for key, item in value.items()}
+    return value
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except (UnicodeEncodeError, OverflowError, TypeError, msgspec.MsgspecError):
+        return json.dumps(value, separators=(",", ":"), default=str).encode()  # lone surrogates go out as \uXXXX
+
+
+def _encode(
+    body: JsonBody | TextBody | BytesBody | FormBody | MultipartBody, captured: Mapping[str, Any]
+) -> tuple[bytes, str]:
+    if isinstance(body, JsonBody):
+        plain = _json(body.value)
+        if b"{" in plain and any(f"{{{name}}}".encode("utf-8", "replace") in plain for name in captured):
+            plain = _json(_filled_json(body.value, captured))
+        return plain, body.media_type
+    if isinstance(body, TextBody):
+        return body.text.encode("utf-8", "surrogatepass"), body.media_type
+    if isinstance(body, BytesBody):
+        return body.data, body.media_type
+    if isinstance(body, FormBody):
+        fields = [(_filled(n, captured), _filled(v, captured)) for n, v in body.fields]
+        return urlencode(fields, encoding="utf-8", errors="surrogatepass").encode(), "application/x-www-form-urlencoded"
+    return _multipart(body.parts)
+
+
+def _multipart(parts: tuple[Part, ...]) -> tuple[bytes, str]:
+    digest = hashlib.sha256(b"\0".join(part.data for part in parts)).hexdigest()
+    boundary = next(b for i in range(1_000) if not _holds(parts, b := f"testops-{digest[:24]}-{i}"))
+    out = bytearray()
+    for part in parts:
+        out += f'--{boundary}\r\nContent-Disposition: form-data; name="{_in_quotes(part.name)}"'.encode()
+        if part.filename:
+            out += f'; filename="{_in_quotes(part.filename)}"'.encode()
+        if part.media_type:
+            if _BREAKS_LINE.search(part.media_type):
+                raise CaseError(f"part {part.name!r}: the media type holds CR, LF or NUL")
+            out += f"\r\nContent-Type: {part.media_type}".encode()
+        out += b"\r\n\r\n" + part.data + b"\r\n"
+    out += f"--{boundary}--\r\n".encode()
+    return bytes(out), f"multipart/form-data; boundary={boundary}"
+
+
+def _holds(parts: tuple[Part, ...], boundary: str) -> bool:
+    return any(boundary.encode() in part.data for part in parts)
+
+
+def _in_quotes(text: str) -> str:
+    """Source: the HTML standard, "multipart/form-data encoding algorithm"."""
+    escaped = text.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
+    return escaped.encode("utf-8", "replace").decode()

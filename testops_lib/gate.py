@@ -1,0 +1,64 @@
+"""Report and rules -> pass or fail: pure, and never opened by more failures."""
+
+from __future__ import annotations
+
+from testops_lib.model import Finding, GateReport, GateRules, Report
+
+NO_ANSWER_AT_ALL = "no answer from the target"
+REFUSED_CREDENTIALS = "401 for valid requests"
+"""How the reasons of `Report.errors` begin that say: one cause outside of the operations spoiled the run."""
+
+
+def blocks(finding: Finding, rules: GateRules) -> bool:
+    """Whether a finding counts against `max_findings`."""
+    states = {"new"} if rules.only_new else {"new", "known"}
+    return not finding.advisory and finding.count > 0 and finding.state in states and finding.check not in rules.ignore
+
+
+def decide(report: Report, rules: GateRules) -> GateReport:
+    """Pass or fail, with a reason in words for every rule that does not hold; each names its rule."""
+    return GateReport(passed=not (reasons := _reasons(report, rules)), reasons=reasons)
+
+
+def _reasons(report: Report, rules: GateRules) -> tuple[str, ...]:
+    totals = report.totals
+    passed, failed, errored = (totals.results.get(verdict, 0) for verdict in ("passed", "failed", "errored"))
+    reasons = []
+    blocking = sum(blocks(finding, rules) for finding in report.findings)
+    if blocking > rules.max_findings:
+        kind = "new finding" if rules.only_new else "finding"
+        reasons.append(f"max_findings: {_count(blocking, kind)}, at most {rules.max_findings} allowed")
+    if totals.no_result:
+        reasons.append(f"no_result: {_count(totals.no_result, 'case')} without a result")
+    for reason, number in report.errors.items():
+        if reason.startswith((NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS)):
+            reasons.append(f"global_cause: {reason} ({_count(number, 'case')})")
+    if passed + failed == 0:
+        reasons.append("executed: no case was executed to a verdict")
+    elif passed == 0:
+        reasons.append("passed: no case passed")
+    if passed + failed and passed / (passed + failed) < rules.min_pass_rate:
+        rate = passed / (passed + failed)
+        least = _share(rules.min_pass_rate)
+        reasons.append(f"min_pass_rate: {_share(rate)} of the judged cases passed, at least {least} required")
+    if errored and errored / (passed + errored) > rules.max_errored_rate:
+        rate = errored / (passed + errored)
+        reasons.append(
+            f"max_errored_rate: {_count(errored, 'case')} errored ({_share(rate)}), "
+            f"at most {_share(rules.max_errored_rate)} allowed"
+        )
+    covered = totals.operations_with_2xx / totals.operations if totals.operations else 0.0
+    if covered < rules.min_operations_2xx:
+        reasons.append(
+            f"min_operations_2xx: {totals.operations_with_2xx} of {totals.operations} operations answered a 2xx "
+            f"({_share(covered)}), at least {_share(rules.min_operations_2xx)} required"
+        )
+    return tuple(reasons)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _share(rate: float) -> str:
+    return f"{rate * 100:.4g} %"

@@ -1,0 +1,87 @@
+"""Cases from the document alone: the same document, the same cases, in the same order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from testops_lib.generate import Generated
+from testops_lib.generate.rules import wire
+from testops_lib.generate.rules.cases import Planner
+from testops_lib.generate.rules.chains import Chains
+from testops_lib.generate.rules.drafts import Drafter
+from testops_lib.generate.rules.resources import Graph
+from testops_lib.generate.rules.schemas import Schemas
+from testops_lib.generate.rules.values import Impossible, Maker
+from testops_lib.model import Case, Generation, Policy
+from testops_lib.spec.operation import Spec
+
+
+def generate(
+    spec: Spec,
+    *,
+    operations: Collection[str] | None = None,
+    policy: Policy,
+    values: Mapping[str, tuple[Any, ...]] | None = None,
+    identities: Sequence[str] = (),
+    max_cases_per_operation: int = 0,
+) -> Generated:
+    """The cases of `operations` (keys; None: all), by operation in the spec's order, the most valuable first.
+
+    Steps that prepare a case may call any operation that `policy` allows. `values` (by parameter or field name) win
+    over everything that the document says. Operations that may end the session or the service run under
+    `identities[1]`, if there is one. `max_cases_per_operation`: 0 keeps all.
+    """
+    schemas = Schemas(spec.definitions)
+    graph = Graph(spec, schemas, policy)
+    maker = Maker(schemas, values or {})
+    drafter = Drafter(graph, schemas, maker, _credentials(spec))
+    planner = Planner(graph, schemas, maker, drafter, policy, identities[1] if len(identities) > 1 else "")
+    chains = Chains(graph, schemas, drafter)
+    cases: list[Case] = []
+    ids: set[str] = set()
+    dropped: Counter[str] = Counter()
+    notes: list[str] = []
+    for operation in spec.operations:
+        if operations is not None and operation.key not in operations:
+            continue
+        if operation.key in spec.unusable:
+            notes.append(f"{operation.key}: not tested: {spec.unusable[operation.key]}")
+            continue
+        if not graph.allowed(operation):
+            dropped["method not allowed"] += 1
+            continue
+        found: list[Case] = []
+        try:
+            if operation.body is not None and not wire.media_types(operation.body):
+                sort = ", ".join(operation.body.content) or "no media type"
+                if operation.body.required:
+                    raise Impossible(f"its body is only documented as {sort}, which cannot be written")
+                notes.append(f"{operation.key}: sent without a body, which is only documented as {sort}")
+            found.extend(planner.plan(operation, chains.plan(operation), chained=chains.readable(operation)))
+        except Impossible as reason:
+            notes.append(f"{operation.key}: no valid request could be made: {reason}")
+            dropped["no valid request"] += 1
+        if policy.methods == "all":
+            at = [other for other in graph.at(operation.path) if other.path == operation.path]
+            first = next((other for other in at if other.method == "GET"), at[0])
+            if first.key == operation.key:
+                found.extend(planner.unsupported(at))
+        fresh = [case for case in found if not (case.id in ids or ids.add(case.id))]  # type: ignore[func-returns-value]
+        dropped["duplicate"] += len(found) - len(fresh)
+        if max_cases_per_operation > 0:
+            dropped["beyond the limit"] += max(0, len(fresh) - max_cases_per_operation)
+            fresh = fresh[:max_cases_per_operation]
+        cases.extend(fresh)
+    return Generated(
+        cases=tuple(cases),
+        generation=Generation(source="rules", cases=len(cases), dropped=dict(+dropped), notes=tuple(notes)),
+    )
+
+
+def _credentials(spec: Spec) -> frozenset[tuple[str, str]]:
+    """Where API keys go: place and lower-case name. The runner sets them, never a case."""
+    return frozenset(
+        (scheme.where, scheme.name.lower()) for scheme in spec.security_schemes.values() if scheme.kind == "apiKey"
+    )

@@ -1,0 +1,569 @@
+"""One operation -> its cases, the most valuable first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import zip_longest
+from typing import Any, Final
+
+import msgspec
+
+from testops_lib.generate.rules import boundary, negative, wire
+from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter, makes_things
+from testops_lib.generate.rules.resources import Graph, creates_by_put
+from testops_lib.generate.rules.schemas import Schemas, kinds
+from testops_lib.generate.rules.values import Impossible, Maker
+from testops_lib.generate.rules.words import is_static, segments, words
+from testops_lib.model import (
+    INVALID_CREDENTIALS,
+    NO_CREDENTIALS,
+    AnyCheck,
+    Basis,
+    Case,
+    ContentTypeConformance,
+    IgnoredAuth,
+    Intent,
+    MaxResponseTime,
+    NegativeDataRejection,
+    NotAServerError,
+    Origin,
+    Policy,
+    PositiveDataAcceptance,
+    Request,
+    ResponseHeadersConformance,
+    ResponseSchemaConformance,
+    StatusCodeConformance,
+    Step,
+    TextBody,
+    UnsupportedMethod,
+    make_case,
+)
+from testops_lib.spec.operation import Operation, Parameter, Schema
+
+ORIGIN: Final = Origin(source="rules", version="1")
+
+ANSWER: Final[tuple[AnyCheck, ...]] = (
+    ContentTypeConformance(), ResponseHeadersConformance(), ResponseSchemaConformance(),
+)  # fmt: skip
+CONFORMANCE: Final[tuple[AnyCheck, ...]] = (NotAServerError(), StatusCodeConformance(), *ANSWER)
+
+_STATE: Final = frozenset({"402", "409", "412", "423", "425", "426", "428"})
+"""Documented answers to valid data in the wrong state of things."""
+
+_REFUSALS: Final = frozenset({"400", "404", "422", "4XX", "default"})
+
+_PROVING: Final = frozenset(
+    "login signin authenticate token tokens oauth auth session sessions password verify "
+    "verification otp activate confirm".split()
+)
+"""Words of operations that ask for something only a person knows."""
+
+_MOST: Final = {"parameters": 24, "negatives": 60, "edges": 40, "examples": 5}
+_PROBED: Final = ("DELETE", "PUT", "PATCH", "POST")
+_EMPTY_ID: Final = "00000000-0000-4000-8000-000000000000"
+
+
+class Planner:
+    """Makes the cases of one operation at a time."""
+
+    def __init__(
+        self, graph: Graph, schemas: Schemas, maker: Maker, drafter: Drafter, policy: Policy, spare_identity: str
+    ) -> None:
+        self.graph, self.schemas, self.maker, self.drafter, self.policy = graph, schemas, maker, drafter, policy
+        self._spare = spare_identity
+        self._used = 0
+
+    # ------------------------------------------------------------------ the whole of one operation
+
+    def plan(self, operation: Operation, chains: Sequence[Case] = (), *, chained: bool = False) -> Iterator[Case]:
+        """All cases; `chains` are the stateful ones about it, `chained` says that one of them reads what was made.
+
+        Raises:
+            Impossible: not even one valid request can be made.
+        """
+        self._used = 0
+        base = self.drafter.draft(operation)
+        if self.graph.destructive(operation):
+            yield from self._destructive(operation, base)
+            return
+        happy = self._happy(operation, base, chained)
+        yield next(happy)
+        security = self._security(operation, base)
+        first = next(security, None)
+        if first is not None:
+            yield first
+        yield from chains
+        yield from security
+        yield from _mixed(
+            _mixed(happy, self._parameters(operation, base, chained)),
+            self._negatives(operation, base),
+            self._edges(operation, base, chained),
+        )
+        yield from self._nowhere(operation, base)
+        yield from self._twice(operation, base)
+
+    def _destructive(self, operation: Operation, base: Draft) -> Iterator[Case]:
+        spared = replace(base, cleanup=())
+        checks = (*CONFORMANCE, *self._accepted(operation, base, None, False), *self._fast())
+        yield self._case(f"{operation.key}: as documented", "positive", spared, checks, identity=self._spare, last=True)
+        for case in self._security(operation, spared, last=True):
+            yield case
+            break
+        for index, case in enumerate(self._negatives(operation, base)):
+            if index == 2:
+                break
+            steps = tuple(msgspec.structs.replace(step, identity=step.identity or self._spare) for step in case.steps)
+            yield make_case(
+                name=case.name, intent=case.intent, operation=case.operation, steps=steps, origin=ORIGIN,
+                tags=case.tags, last=True,
+            )  # fmt: skip
+
+    # ------------------------------------------------------------------ positive
+
+    def _happy(self, operation: Operation, base: Draft, chained: bool) -> Iterator[Case]:
+        key = operation.key
+        foreign = operation.method == "DELETE" and base.listed and not base.guessed
+        seen = {self._print(base)}
+        yield self._positive(f"{key}: valid request", operation, base, chained, last=foreign)
+        if foreign:
+            return
+        for draft, label in self._variants(operation, base):
+            shown = self._print(draft)
+            if shown not in seen:
+                seen.add(shown)
+                yield self._positive(f"{key}: {label}", operation, draft, chained)
+
+    def _variants(self, operation: Operation, base: Draft) -> Iterator[tuple[Draft, str]]:
+        try:
+            full = self.drafter.draft(operation, full=True, salt=1)
+        except Impossible:
+            full = self._again(base)
+        for parameter in self.drafter.parameters(operation):
+            if parameter.where != "path" and not parameter.required and not parameter.deprecated:
+                made = self.drafter.optional(full, parameter)
+                if made is not None:
+                    full = replace(full.put(parameter.where, parameter.name, made[0]), sure=full.sure and made[1])
+        several = sum(len(full.values(where)) for where in ("query", "header", "cookie")) > 1
+        # Optional parameters may contradict each other in ways that no schema says.
+        yield replace(full, sure=full.sure and not several), "all parameters and properties"
+        described = operation.body.content.get(base.media) if operation.body else None
+        for index, example in enumerate((described.examples if described else ())[1 : _MOST["examples"]]):
+            yield from self._try(operation, f"documented example {index + 2}", example=example, salt=index + 2)
+        for media in wire.media_types(operation.body)[1:4]:
+            if base.body is not ABSENT:
+                yield from self._try(operation, f"as {media}", media=media, salt=7)
+
+    def _try(self, operation: Operation, label: str, **wanted: Any) -> Iterator[tuple[Draft, str]]:
+        try:
+            yield self.drafter.draft(operation, **wanted), label
+        except Impossible:
+            return
+
+    def _parameters(self, operation: Operation, base: Draft, chained: bool) -> Iterator[Case]:
+        """Each optional parameter once on its own, and each value of a small enumeration."""
+        count = 0
+        for parameter in self.drafter.parameters(operation):
+            if parameter.where == "path" or (parameter.required and not self._options(parameter)):
+                continue
+            made = self.drafter.optional(base, parameter)
+            if made is None:
+                continue
+            value, sure, example = made
+            place = f"{parameter.where}/{parameter.name}"
+            if not parameter.required:
+                draft = self._again(base.put(parameter.where, parameter.name, value))
+                draft = replace(draft, sure=base.sure and sure, example=base.example or example)
+                yield self._positive(f"{operation.key}: with {place}", operation, draft, chained)
+                count += 1
+            current = base.values(parameter.where).get(parameter.name, value)
+            for option in self._options(parameter):
+                sent = [option] if isinstance(current, list) else option
+                if sent != current:
+                    draft = self._again(base.put(parameter.where, parameter.name, sent))
+                    yield self._positive(
+                        f"{operation.key}: {place} = {option}", operation, draft, chained, intent="boundary"
+                    )
+                    count += 1
+            if count >= _MOST["parameters"]:
+                return
+
+    def _options(self, parameter: Parameter) -> list[Any]:
+        flat = self.schemas.flat(parameter.schema)
+        if "array" in kinds(flat):
+            flat = self.schemas.flat(flat.get("items"))
+        found = flat.get("enum")
+        return (
+            [value for value in found if value is not None]
+            if isinstance(found, list) and len(found) <= boundary.SMALL_ENUM
+            else []
+        )
+
+    def _edges(self, operation: Operation, base: Draft, chained: bool) -> Iterator[Case]:
+        count = 0
+        for parameter in self.drafter.parameters(operation):
+            if parameter.where == "path" or parameter.content_type:
+                continue
+            good = base.values(parameter.where).get(parameter.name)
+            if good is None:
+                made = self.drafter.optional(base, parameter)
+                good = made[0] if made else None
+            flat = self.schemas.flat(parameter.schema)
+            for label, edge, explicit in boundary.edge_values(
+                self.schemas, flat, _inner(self.schemas, flat, good), parameter.name, good, False
+            ):
+                if (
+                    edge is None
+                    or label.startswith("enum ")
+                    or edge in ("", [])
+                    or not self.schemas.accepts(parameter.schema, edge)
+                ):
+                    continue
+                if parameter.where != "query" and label in ("odd characters", "long"):
+                    continue
+                draft = self._again(base.put(parameter.where, parameter.name, edge))
+                draft = replace(draft, sure=base.sure and explicit)
+                yield self._edge(operation, f"{parameter.where}/{parameter.name}", label, draft, explicit, chained)
+                count += 1
+        for edge in self._body_edges(operation, base):
+            draft = self._again(replace(base, body=edge.value))
+            draft = replace(draft, sure=base.sure and edge.explicit)
+            yield self._edge(operation, _place("body", edge.place), edge.label, draft, edge.explicit, chained)
+            count += 1
+            if count >= _MOST["edges"]:
+                return
+
+    def _body_edges(self, operation: Operation, base: Draft) -> Iterator[boundary.Edge]:
+        schema = self._body_schema(operation, base)
+        if schema is not None:
+            yield from boundary.edges(
+                self.schemas, self.maker, schema, base.body, base.samples, unique=makes_things(operation)
+            )
+
+    def _edge(self, operation: Operation, place: str, label: str, draft: Draft, explicit: bool, chained: bool) -> Case:
+        accepted = self._accepted(operation, draft, None if explicit else "guess", chained) if explicit else ()
+        checks = (*CONFORMANCE, *accepted, *self._fast())
+        return self._case(f"{operation.key}: {place} at {label}", "boundary", draft, checks, tags=("boundary",))
+
+    def _positive(
+        self, name: str, operation: Operation, draft: Draft, chained: bool, *, intent: Intent = "positive",
+        last: bool = False,
+    ) -> Case:  # fmt: skip
+        checks = (*CONFORMANCE, *self._accepted(operation, draft, None, chained), *self._fast())
+        tags = ("happy",) if intent == "positive" else ("boundary",)
+        return self._case(name, intent, draft, checks, tags=tags, last=last)
+
+    def _accepted(self, operation: Operation, draft: Draft, basis: Basis | None, chained: bool) -> tuple[AnyCheck, ...]:
+        """The acceptance check of a valid request, as far as the document alone can promise it."""
+        if draft.guessed:
+            return ()
+        also = {int(code) for code in operation.responses if code in _STATE}
+        proving = operation.method != "GET" and bool(set(words(operation.path)) & _PROVING)
+        acting = (
+            operation.method != "GET"
+            and "{" in operation.path
+            and is_static(segments(operation.path)[-1])
+            and not draft.example
+        )
+        part = bool(draft.path) and is_static(segments(operation.path)[-1])
+        if draft.foreign or (draft.listed and self.policy.methods == "all"):
+            also |= {404, 410}
+        if part and operation.method == "GET" and "404" in operation.responses:
+            also.add(404)  # the thing exists, this part of it need not
+        if draft.salted:
+            also.add(409)
+        if chained and draft.setup and operation.method in ("GET", "HEAD"):
+            also |= {404, 410}  # ensure_resource_availability says so, once
+        if acting:
+            also.add(409)
+        if basis is None:
+            unsure = not draft.sure or draft.dangling or acting or proving
+            basis = "guess" if unsure else "example" if draft.example else "spec"
+        return (PositiveDataAcceptance(basis=basis, also=tuple(sorted(also))),)
+
+    def _fast(self) -> tuple[AnyCheck, ...]:
+        limit = self.policy.max_response_ms
+        return (MaxResponseTime(limit_ms=limit),) if limit > 0 else ()
+
+    # ------------------------------------------------------------------ negative
+
+    def _negatives(self, operation: Operation, base: Draft) -> Iterator[Case]:
+        kinds_of_fault = (
+            self._missing(operation, base), self._bad_parameters(operation, base), self._bad_body(operation, base),
+            self._bad_media(operation, base),
+        )  # fmt: skip
+        for index, case in enumerate(_mixed(*kinds_of_fault)):
+            if index == _MOST["negatives"]:
+                return
+            yield case
+
+    def _missing(self, operation: Operation, base: Draft) -> Iterator[Case]:
+        for parameter in self.drafter.parameters(operation):
+            if parameter.required and parameter.where in ("query", "header", "cookie"):
+                if "default" not in self.schemas.flat(parameter.schema):
+                    yield self._negative(
+                        operation,
+                        base.drop(parameter.where, parameter.name),
+                        f"{parameter.where}/{parameter.name}",
+                        "required",
+                    )
+        if operation.body is not None and operation.body.required and base.body is not ABSENT:
+            yield self._negative(operation, replace(base, body=ABSENT, media=""), "body", "required")
+
+    def _bad_parameters(self, operation: Operation, base: Draft) -> Iterator[Case]:
+        per_parameter: list[Iterator[Case]] = []
+        for parameter in self.drafter.parameters(operation):
+            if parameter.content_type:
+                continue
+            good = base.values(parameter.where).get(parameter.name)
+            if good is None or (isinstance(good, str) and "{" in good):
+                made = self.drafter.optional(base, parameter)
+                good = made[0] if made else None
+            per_parameter.append(self._bad_parameter(operation, base, parameter, good))
+        yield from _mixed(*per_parameter)
+
+    def _bad_parameter(self, operation: Operation, base: Draft, parameter: Parameter, good: Any) -> Iterator[Case]:
+        readable = partial(wire.reads_as_valid, self.schemas, parameter.schema, parameter)
+        for rule, bad, basis in negative.broken_parameter(self.schemas, parameter.schema, good, readable):
+            if parameter.where in ("header", "cookie") and isinstance(bad, dict):
+                continue
+            if parameter.where == "path" and (
+                not wire.text(bad).strip("./") or self._other_path(operation, parameter, bad)
+            ):
+                continue
+            draft = base.put(parameter.where, parameter.name, bad)
+            # A path that routes nowhere answers 404, whether the document of the operation says so or not.
+            routed = parameter.where != "path" or bool(set(operation.responses) & _REFUSALS)
+            yield self._negative(operation, draft, f"{parameter.where}/{parameter.name}", rule, basis, status=routed)
+
+    def _other_path(self, operation: Operation, parameter: Parameter, bad: Any) -> bool:
+        """The path filled so is another operation's: `/users/me` beside `/users/{id}`."""
+        filled = operation.path.replace("{" + parameter.name + "}", wire.text(bad))
+        return filled != operation.path and bool(self.graph.at(filled)) and "{" + parameter.name not in filled
+
+    def _bad_body(self, operation: Operation, base: Draft) -> Iterator[Case]:
+        schema = self._body_schema(operation, base)
+        if schema is None:
+            return
+        if wire.is_json(base.media):
+            for fault in negative.faults(self.schemas, schema, base.body, base.samples):
+                yield self._negative(
+                    operation, replace(base, body=fault.value), _place("body", fault.place), fault.rule, fault.basis
+                )
+        elif base.media in (wire.FORM, wire.MULTIPART):
+            yield from self._bad_form(operation, base, schema)
+
+    def _bad_form(self, operation: Operation, base: Draft, schema: Schema) -> Iterator[Case]:
+        """In a form all is text, as in a query."""
+        properties = self.schemas.flat(schema).get("properties", {})
+        for fault in negative.faults(self.schemas, schema, base.body, base.samples, nested=0):
+            if len(fault.place) != 1 or fault.rule in ("null", "additionalProperties"):
+                continue
+            name = str(fault.place[0])
+            if fault.rule != "required":
+                declared = properties.get(name, True)
+                value = fault.value[name]
+                as_query = Parameter(name=name, where="query", schema=declared, explode=True)
+                if (
+                    isinstance(value, dict)
+                    or value == ""
+                    or wire.reads_as_valid(self.schemas, declared, as_query, value)
+                ):
+                    continue
+            yield self._negative(
+                operation, replace(base, body=fault.value), _place("body", fault.place), fault.rule, fault.basis
+            )
+
+    def _bad_media(self, operation: Operation, base: Draft) -> Iterator[Case]:
+        if base.body is ABSENT or operation.body is None or not wire.is_json(base.media) or base.media == "*/*":
+            return
+        request = self.drafter.request(base)
+        broken = TextBody(text='{"unfinished": ', media_type="application/json" if "*" in base.media else base.media)
+        yield self._negative(
+            operation, base, "body", "malformed", request=msgspec.structs.replace(request, body=broken)
+        )
+        taken = any(media.startswith(("text/", "*/")) for media in operation.body.content)
+        if not taken and "*" not in base.media:
+            plain = TextBody(text=json.dumps(base.body, ensure_ascii=False), media_type="text/plain")
+            documented = "415" in operation.responses
+            yield self._negative(
+                operation, base, "body", "media_type", "spec" if documented else "guess",
+                request=msgspec.structs.replace(request, body=plain), status=documented,
+            )  # fmt: skip
+
+    def _negative(
+        self, operation: Operation, draft: Draft, place: str, rule: str, basis: Basis = "spec", *,
+        request: Request | None = None, status: bool = True,
+    ) -> Case:  # fmt: skip
+        conformance: tuple[AnyCheck, ...] = CONFORMANCE if status else (NotAServerError(), *ANSWER)
+        checks = (*conformance, NegativeDataRejection(basis=basis, location=place, rule=rule))
+        return self._case(
+            f"{operation.key}: {place} breaks {rule}", "negative", self._again(draft), checks, request=request,
+            tags=("negative", rule),
+        )  # fmt: skip
+
+    def _nowhere(self, operation: Operation, base: Draft) -> Iterator[Case]:
+        """A well-formed name that nothing has, where the document says 404."""
+        names = wire.parameter_names(operation.path)
+        if not names or "404" not in operation.responses or creates_by_put(operation) or not base.setup or base.listed:
+            return
+        parameter = next((p for p in operation.parameters if p.where == "path" and p.name == names[-1]), None)
+        if parameter is None or base.path.get(parameter.name) is None:
+            return
+        for value in (2_000_000_011, 999_999, 99_999, "00000000-0000-4000-8000-{unique}", "{unique}"):
+            if self.schemas.accepts(parameter.schema, value) and "enum" not in self.schemas.flat(parameter.schema):
+                draft = self._again(base.put("path", parameter.name, value))
+                place = f"path/{parameter.name}"
+                if operation.method in (
+                    "PUT",
+                    "DELETE",
+                ):  # either may rightly succeed: nothing is there afterwards, or it is
+                    yield self._case(f"{operation.key}: {place} breaks nonexistent", "negative", draft, CONFORMANCE)
+                else:
+                    basis: Basis = "spec" if operation.method == "GET" else "guess"
+                    yield self._negative(operation, draft, place, "nonexistent", basis)
+                return
+
+    def _twice(self, operation: Operation, base: Draft) -> Iterator[Case]:
+        """The same thing made twice, where the document says 409."""
+        if operation.method != "POST" or "409" not in operation.responses or base.body is ABSENT:
+            return
+        captures, cleanup = self.drafter.made_by(base)
+        request = self.drafter.request(base)
+        first = Step(operation=operation.key, request=request, captures=captures, setup=True)
+        names = {capture.name: f"{capture.name}_again" for capture in captures}
+        others = tuple(msgspec.structs.replace(capture, name=names[capture.name]) for capture in captures)
+        again = Step(operation=operation.key, request=request, checks=CONFORMANCE, captures=others)
+        cleanup = (*(renamed(step, names) for step in cleanup if captures), *cleanup)
+        yield make_case(
+            name=f"{operation.key}: the same again", intent="stateful", operation=operation.key,
+            steps=(*base.setup, first, again), cleanup=(*cleanup, *base.cleanup), origin=ORIGIN, tags=("stateful",),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ security
+
+    def _security(self, operation: Operation, base: Draft, *, last: bool = False) -> Iterator[Case]:
+        if not operation.protected:
+            return
+        checks = (NotAServerError(), IgnoredAuth(), *ANSWER)
+        for identity, label in (
+            (NO_CREDENTIALS, "without credentials"),
+            (INVALID_CREDENTIALS, "with credentials nobody owns"),
+        ):
+            yield self._case(
+                f"{operation.key}: {label}", "security", self._again(base), checks, identity=identity,
+                tags=("security",), last=last or (operation.method == "DELETE" and base.listed), keep=True,
+            )  # fmt: skip
+
+    def unsupported(self, operations: Sequence[Operation]) -> Iterator[Case]:
+        """Methods that the document does not offer on a path; `operations` are those it offers."""
+        offered = {operation.method for operation in operations}
+        about = next((op for op in operations if op.method == "GET"), operations[0])
+        names = {p.name: p for p in about.parameters if p.where == "path"}
+        values = {name: self._dummy(parameter) for name, parameter in names.items()}
+        path = wire.path(about.path, names, values)
+        for method in _PROBED:
+            if method in offered or self._served(path, method):
+                continue
+            step = Step(
+                operation=about.key, request=Request(method=method, path=path),
+                checks=(NotAServerError(), UnsupportedMethod()),
+            )  # fmt: skip
+            yield make_case(
+                name=f"{about.path}: {method} is not offered", intent="negative", operation=about.key, steps=(step,),
+                origin=ORIGIN, tags=("negative", "method"),
+            )  # fmt: skip
+
+    def _dummy(self, parameter: Parameter) -> Any:
+        for value in (*self.maker.hint(parameter.name), *parameter.examples):
+            if value not in ("~", "*", "-") and not isinstance(value, dict | list):
+                return value
+        flat = self.schemas.flat(parameter.schema)
+        for value in (*self.maker.examples(parameter.schema), *flat.get("enum", ())):
+            return value
+        return next((v for v in (1, _EMPTY_ID, "a") if self.schemas.accepts(parameter.schema, v)), "1")
+
+    def _served(self, path: str, method: str) -> bool:
+        """Another template of the document matches the path and offers the method."""
+        sent = segments(path)
+        alike = (*self.graph.shaped(method, len(sent)), *self.graph.greedy(method))
+        return any(
+            all(not is_static(part) or part == mine for part, mine in zip(parts, sent, strict=False)) for parts in alike
+        )
+
+    # ------------------------------------------------------------------ assembling
+
+    def _body_schema(self, operation: Operation, base: Draft) -> Schema | None:
+        if base.body is ABSENT or operation.body is None:
+            return None
+        return operation.body.content[base.media].schema
+
+    def _again(self, draft: Draft) -> Draft:
+        """The draft for one more case: what should be unique but cannot hold a token gets other values."""
+        if not draft.salted:
+            return draft
+        self._used += 1
+        try:
+            other = self.drafter.draft(draft.operation, salt=self._used + 10, media=draft.media)
+        except Impossible:
+            return draft
+        return replace(draft, setup=other.setup, cleanup=other.cleanup, samples={**draft.samples, **other.samples})
+
+    def _print(self, draft: Draft) -> bytes:
+        return msgspec.json.encode(self.drafter.request(replace(draft)))
+
+    def _case(
+        self, name: str, intent: Intent, draft: Draft, checks: Iterable[AnyCheck], *, request: Request | None = None,
+        identity: str = "", tags: tuple[str, ...] = (), last: bool = False, keep: bool = False,
+    ) -> Case:  # fmt: skip
+        operation = draft.operation
+        request = request or self.drafter.request(draft)
+        captures, cleanup = self.drafter.made_by(draft)
+        setup, undo = draft.setup, draft.cleanup
+        if not draft.echoed and not _mentions(request, draft.samples):
+            setup, undo = (), ()
+        if operation.method == "DELETE" and intent in ("positive", "boundary") and not keep:
+            undo = tuple(step for step in undo if step.operation != operation.key)
+        if last and identity and identity == self._spare:
+            setup = tuple(msgspec.structs.replace(step, identity=identity) for step in setup)
+        step = Step(
+            operation=operation.key, request=request, checks=tuple(checks), captures=captures, identity=identity
+        )
+        return make_case(
+            name=name, intent=intent, operation=operation.key, steps=(*setup, step), cleanup=(*cleanup, *undo),
+            origin=ORIGIN, tags=tags, last=last,
+        )  # fmt: skip
+
+
+def _mentions(request: Request, samples: Mapping[str, Any]) -> bool:
+    if not samples:
+        return False
+    written = msgspec.json.encode(request).decode()
+    return any("{" + name + "}" in written for name in samples)
+
+
+def _inner(schemas: Schemas, flat: dict[str, Any], good: Any) -> dict[str, Any]:
+    for branch in schemas.branches(flat):
+        if kinds(schemas.flat(branch)) != {"null"}:
+            return schemas.flat(branch)
+    return flat
+
+
+def _place(root: str, place: negative.Place) -> str:
+    return "/".join((root, *map(str, place)))
+
+
+def _mixed(*sources: Iterable[Case]) -> Iterator[Case]:
+    """One of each in turn, until all are used up."""
+    for row in zip_longest(*sources):
+        yield from (case for case in row if case is not None)
+
+
+def renamed(step: Step, names: Mapping[str, str]) -> Step:
+    """The step with other capture names in its path."""
+    path = step.request.path
+    for old, new in names.items():
+        path = path.replace("{" + old + "}", "{" + new + "}")
+    return msgspec.structs.replace(step, request=msgspec.structs.replace(step.request, path=path))

@@ -1,0 +1,564 @@
+"""Operation -> a request that should succeed, with the steps that make what it needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from testops_lib.generate.rules import wire
+from testops_lib.generate.rules.resources import Candidate, Graph, Supply, creates_by_put, prefix_of, success
+from testops_lib.generate.rules.schemas import UNIQUE, Schemas, kinds, substitute
+from testops_lib.generate.rules.values import WILDCARDS, Impossible, Maker, Making
+from testops_lib.generate.rules.words import IDENTIFYING, NOT_STORING, REFERRING, collection_noun, segments, words
+from testops_lib.model import Capture, Request, Step
+from testops_lib.spec.operation import Operation, Parameter, Schema
+
+MAX_SETUP: Final = 4
+"""Producers that need producers, at most this deep."""
+
+ABSENT: Final = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
+"""No body at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A request in values, before it is written; `samples` stand for what is only known at run time."""
+
+    operation: Operation
+    path: Mapping[str, Any] = field(default_factory=dict)
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    cookies: Mapping[str, Any] = field(default_factory=dict)
+    body: Any = ABSENT
+    media: str = ""
+    setup: tuple[Step, ...] = ()
+    cleanup: tuple[Step, ...] = ()
+    samples: Mapping[str, Any] = field(default_factory=dict)
+    sure: bool = True
+    """By the document nothing can be wrong with it."""
+    example: bool = False
+    salted: bool = False
+    listed: bool = False
+    """What it names was found in a list, not made by the case: someone else may change it."""
+    guessed: bool = False
+    """What its path names may not exist."""
+    foreign: bool = False
+    """What its path names exists, but perhaps not there: `/tasks/{id}` with an id from `/runs`."""
+    dangling: bool = False
+    """Its body or query points at something that may not exist."""
+    echoed: bool = False
+    """Something of it is known because an earlier step sent it, not because one answered it."""
+
+    def values(self, where: str) -> Mapping[str, Any]:
+        return {"path": self.path, "query": self.query, "header": self.headers, "cookie": self.cookies}[where]
+
+    def put(self, where: str, name: str, value: Any) -> Draft:
+        """The draft with one parameter set."""
+        return self._with(where, {**self.values(where), name: value})
+
+    def drop(self, where: str, name: str) -> Draft:
+        """The draft without one parameter."""
+        return self._with(where, {key: value for key, value in self.values(where).items() if key != name})
+
+    def _with(self, where: str, values: Mapping[str, Any]) -> Draft:
+        match where:
+            case "path":
+                return replace(self, path=values)
+            case "query":
+                return replace(self, query=values)
+            case "header":
+                return replace(self, headers=values)
+            case _:
+                return replace(self, cookies=values)
+
+
+@dataclass
+class Binding:
+    """What the steps of one case have made so far."""
+
+    seed: str
+    salt: int = 0
+    steps: list[Step] = field(default_factory=list)
+    cleanup: list[Step] = field(default_factory=list)
+    samples: dict[str, Any] = field(default_factory=dict)
+    paths: dict[str, Any] = field(default_factory=dict)
+    """Nameless template up to a parameter -> its value: `/users/{}` -> `{user_id}`."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Body field -> placeholder."""
+    listed: bool = False
+    salted: bool = False
+    echoed: bool = False
+    foreign: bool = False
+    wild: bool = True
+    """Wildcard hints may stand for the parents of a list."""
+
+    def copy(self) -> Binding:
+        return Binding(
+            self.seed, self.salt, [*self.steps], [*self.cleanup], {**self.samples}, {**self.paths}, {**self.fields},
+            self.listed, self.salted, self.echoed, self.foreign, self.wild,
+        )  # fmt: skip
+
+    def take(self, other: Binding) -> None:
+        self.steps, self.cleanup, self.paths, self.fields = other.steps, other.cleanup, other.paths, other.fields
+        self.listed, self.salted, self.echoed, self.foreign = other.listed, other.salted, other.echoed, other.foreign
+        self.samples.update(other.samples)  # in place: values in the making look at it
+
+    def name(self, wanted: str) -> str:
+        """A capture name not used yet."""
+        stem = re.sub(r"\W+", "_", wanted).strip("_").lower() or "value"
+        name, count = stem, 2
+        while name in self.samples or name == "unique":
+            name, count = f"{stem}_{count}", count + 1
+        return name
+
+
+class Drafter:
+    """Drafts requests for the operations of one spec."""
+
+    def __init__(
+        self, graph: Graph, schemas: Schemas, maker: Maker, credentials: frozenset[tuple[str, str]], identity: str = ""
+    ) -> None:
+        self.graph, self.schemas, self.maker = graph, schemas, maker
+        self._credentials = credentials
+        self._identity = identity
+        self._parameters: dict[str, list[Parameter]] = {}
+
+    def parameters(self, operation: Operation) -> list[Parameter]:
+        known = self._parameters.get(operation.key)
+        if known is None:
+            known = self._parameters[operation.key] = wire.sent_parameters(operation, self._credentials)
+        return known
+
+    def draft(
+        self, operation: Operation, *, salt: int = 0, full: bool = False, example: Any = ABSENT, media: str = "",
+        seed: str = "", binding: Binding | None = None, stack: tuple[str, ...] = (),
+    ) -> Draft:  # fmt: skip
+        """A request that should succeed.
+
+        Raises:
+            Impossible: a required part cannot be made.
+        """
+        binding = binding if binding is not None else Binding(seed or operation.key, salt)
+        stack = (*stack, operation.key)
+        path, sure, guessed, with_example = self._path(operation, binding, stack)
+        dangling = False
+        sent: dict[str, dict[str, Any]] = {"query": {}, "header": {}, "cookie": {}}
+        for parameter in self.parameters(operation):
+            if parameter.where in sent and parameter.required:
+                once = parameter.where == "header" and "idempotency" in words(parameter.name)
+                making = self._making(binding, stack, operation, full=False, unique=once)
+                sent[parameter.where][parameter.name] = self.value(parameter, making)
+                sure, with_example = sure and making.sure, with_example or making.example
+                dangling = dangling or making.dangling
+        body: Any = ABSENT
+        kinds_of_body = wire.media_types(operation.body)
+        if (
+            kinds_of_body
+            and operation.body is not None
+            and (operation.body.required or full or not _bodiless(operation))
+        ):
+            media = media or kinds_of_body[0]
+            making = self._making(binding, stack, operation, full=full, unique=makes_things(operation))
+            body = self._body(operation, media, making, binding, example)
+            sure, with_example = sure and making.sure, with_example or making.example
+            dangling = dangling or making.dangling
+            binding.salted = binding.salted or making.salted
+        return Draft(
+            operation=operation, path=path, query=sent["query"], headers=sent["header"], cookies=sent["cookie"],
+            body=body, media=media if body is not ABSENT else "", setup=tuple(binding.steps),
+            cleanup=tuple(reversed(binding.cleanup)), samples=dict(binding.samples), sure=sure, example=with_example,
+            salted=binding.salted, listed=binding.listed, guessed=guessed, dangling=dangling,
+            echoed=binding.echoed, foreign=binding.foreign,
+        )  # fmt: skip
+
+    def value(self, parameter: Parameter, making: Making) -> Any:
+        """A value for a query, header or cookie parameter. Free text without an example is never sure."""
+        hinted = self._hint(parameter.name, wild=False)
+        if hinted is not None:
+            return hinted
+        reference = making.refer(parameter.name, parameter.schema) if parameter.required else None
+        if reference is not None:
+            return [reference] if "array" in kinds(self.schemas.flat(parameter.schema)) else reference
+        for example in parameter.examples:
+            if self.schemas.accepts(parameter.schema, example):
+                making.example = True
+                making.sure = making.sure and not _refers(parameter.name)
+                return example
+        making.refer = _no_reference
+        before = making.sure, making.example
+        value = self.maker.make(parameter.schema, parameter.name, making)
+        flat = self.schemas.flat(parameter.schema)
+        if flat.get("items") is not None and isinstance(value, list):
+            flat = self.schemas.flat(flat["items"])
+        documented = (making.example and not before[1]) or bool({"enum", "const", "default", "pattern"} & set(flat))
+        if "string" in kinds(flat) and not documented and not flat.get("format"):
+            making.sure = making.sure and bool(set(words(parameter.name)) & _SEARCHES)
+        return value
+
+    def optional(self, draft: Draft, parameter: Parameter, salt: int = 0) -> tuple[Any, bool, bool] | None:
+        """A value for an optional parameter on top of `draft`: value, sure, example. None: nothing fits."""
+        once = parameter.where == "header" and "idempotency" in words(parameter.name)
+        making = Making(seed=draft.operation.key, salt=salt, unique=once)
+        try:
+            value = self.value(parameter, making)
+        except Impossible:
+            return None
+        return value, making.sure, making.example
+
+    def request(self, draft: Draft) -> Request:
+        """The draft as it is sent."""
+        operation = draft.operation
+        declared = {(p.where, p.name): p for p in operation.parameters}
+        named = {p.name: p for p in operation.parameters if p.where == "path"}
+        query = [
+            pair
+            for name, value in draft.query.items()
+            for pair in wire.pairs(declared.get(("query", name)) or Parameter(name=name, where="query"), value)
+        ]
+        plain_headers = tuple(
+            (name, wire.header(declared.get(("header", name)) or Parameter(name=name, where="header"), value))
+            for name, value in draft.headers.items()
+        )
+        accept = self._accept(operation)
+        if accept and not any(name.lower() == "accept" for name, _ in plain_headers):
+            plain_headers = (*plain_headers, ("Accept", accept))
+        cookies = tuple(
+            (name, wire.header(declared.get(("cookie", name)) or Parameter(name=name, where="cookie"), value))
+            for name, value in draft.cookies.items()
+        )
+        body = None
+        if draft.body is not ABSENT and operation.body is not None:
+            body = wire.body(draft.media, operation.body.content[draft.media], draft.body, self.schemas)
+        return Request(
+            method=operation.method, path=wire.path(operation.path, named, draft.path), query=tuple(query),
+            headers=plain_headers, cookies=cookies, body=body,
+        )  # fmt: skip
+
+    def _accept(self, operation: Operation) -> str:
+        """What to ask for where success is only documented in other forms than JSON; "" leaves it to the runner."""
+        answer = success(operation)
+        offered = list(answer[1].content) if answer else []
+        if not offered or any("*" in media or wire.is_json(media) for media in offered):
+            return ""
+        return ", ".join(media.split(";", 1)[0].strip() for media in offered)
+
+    def made_by(self, draft: Draft) -> tuple[tuple[Capture, ...], tuple[Step, ...]]:
+        """What to keep of the draft's own answer, and the step that removes what it made; both may be empty."""
+        found = self.graph.deleter(draft.operation) if draft.operation.method == "POST" else None
+        if found is None:
+            return (), ()
+        deleter, supply = found
+        parents = wire.parameter_names(deleter.path)[:-1]
+        own = wire.parameter_names(draft.operation.path)
+        values = dict(zip(parents, (draft.path.get(name, "1") for name in own), strict=False))
+        captures: tuple[Capture, ...] = ()
+        last = wire.parameter_names(deleter.path)[-1]
+        if supply.source == "echo":
+            values[last] = draft.body.get(supply.path, "1") if isinstance(draft.body, dict) else "1"
+        elif supply.source == "path":
+            values[last] = draft.path.get(supply.path, "1")
+        else:
+            name = f"made_{collection_noun(draft.operation.path) or 'thing'}"
+            captures = (_capture(name, supply, optional=True),)
+            values[last] = "{" + name + "}"
+        step = self._bare_step(deleter, values)
+        return captures, () if step is None else (step,)
+
+    def _bare_step(self, operation: Operation, values: Mapping[str, Any]) -> Step | None:
+        """A request with the path given and only required parameters; None when something else is needed."""
+        draft = Draft(operation=operation, path=values)
+        for parameter in self.parameters(operation):
+            if parameter.where != "path" and parameter.required:
+                made = self.optional(draft, parameter)
+                if made is None:
+                    return None
+                draft = draft.put(parameter.where, parameter.name, made[0])
+        if operation.body is not None and operation.body.required:
+            return None
+        return Step(operation=operation.key, request=self.request(draft), identity=self._identity)
+
+    # ------------------------------------------------------------------ parts
+
+    def _making(
+        self, binding: Binding, stack: tuple[str, ...], operation: Operation, *, full: bool, unique: bool
+    ) -> Making:
+        def refer(name: str, schema: Schema) -> str | None:
+            return self._reference(name, schema, binding, stack)
+
+        return Making(
+            seed=binding.seed, salt=binding.salt, unique=unique, refer=refer, full=full, samples=binding.samples
+        )
+
+    def _path(
+        self, operation: Operation, binding: Binding, stack: tuple[str, ...]
+    ) -> tuple[dict[str, Any], bool, bool, bool]:
+        declared = {p.name: p for p in operation.parameters if p.where == "path"}
+        names = [name for name in wire.parameter_names(operation.path) if name in declared]
+        values: dict[str, Any] = {}
+        sure, guessed, example = True, False, False
+        for name in reversed(names):
+            place = prefix_of(operation.path, name) + "/{}"
+            if place in binding.paths:
+                values[name] = binding.paths[place]
+                continue
+            tail = name == names[-1] and operation.path.endswith("}")
+            hinted = self._hint(name, wild=binding.wild and len(stack) > 1 and operation.method == "GET" and not tail)
+            if hinted is not None:
+                values[name] = binding.paths[place] = hinted
+                continue
+            parameter = declared[name]
+            flat = self.schemas.flat(parameter.schema)
+            if creates_by_put(operation) and name == names[-1]:
+                made = self._own_name(parameter, binding)
+                if made is not None:
+                    values[name] = binding.paths[place] = made
+                    continue
+            if "enum" not in flat and "const" not in flat and self._supply(operation, parameter, binding, stack):
+                values[name] = binding.paths[place]
+                continue
+            making = Making(seed=binding.seed, salt=binding.salt, unique=False)
+            making.example = False
+            known = next((e for e in parameter.examples if self.schemas.accepts(parameter.schema, e)), ABSENT)
+            values[name] = self.maker.make(parameter.schema, name, making) if known is ABSENT else known
+            documented = making.example or known is not ABSENT
+            example = example or documented
+            names_a_thing = bool(words(name)) and words(name)[-1] in IDENTIFYING
+            closed = bool({"enum", "const", "default"} & set(flat))
+            if not closed and (names_a_thing or not documented):
+                sure, guessed = False, guessed or True
+            binding.paths[place] = values[name]
+        return values, sure, guessed, example
+
+    def _hint(self, name: str, *, wild: bool) -> Any:
+        """A hint for a path parameter; a wildcard only where a list is asked for on behalf of another operation."""
+        for value in self.maker.hint(name):
+            if value not in WILDCARDS or wild:
+                return value
+        return None
+
+    def _own_name(self, parameter: Parameter, binding: Binding) -> str | None:
+        for candidate in (f"t{UNIQUE}", UNIQUE, f"00000000-0000-4000-8000-{UNIQUE}"):
+            if kinds(self.schemas.flat(parameter.schema)) & {"string"} and self.schemas.accepts(
+                parameter.schema, candidate
+            ):
+                return candidate
+        return None
+
+    def _supply(self, operation: Operation, parameter: Parameter, binding: Binding, stack: tuple[str, ...]) -> bool:
+        """Bind a path parameter (and those before it that come with it) by an earlier step."""
+        if len(stack) > MAX_SETUP:
+            return False
+        taken = set(wire.parameter_names(operation.path))
+        candidates = [c for c in self.graph.for_parameter(operation, parameter) if c.operation.key not in stack]
+        ways = [(candidate, wild, False) for candidate in candidates for wild in self._wild(candidate)]
+        for candidate, wild, dangling in [*ways, *((candidate, False, True) for candidate in candidates)]:
+            trial = binding.copy()
+            trial.wild = wild
+            supplied = self._produce(candidate, trial, stack, operation, dangling)
+            if supplied is None:
+                continue
+            trial.wild = True
+            binding.take(trial)
+            binding.foreign = binding.foreign or (not candidate.own and len(stack) == 1)
+            for name, value in supplied.items():
+                if name in taken:
+                    place = prefix_of(operation.path, name) + "/{}"
+                    if name == parameter.name or place not in binding.paths or binding.paths[place] in WILDCARDS:
+                        binding.paths[place] = value
+            return True
+        return False
+
+    def _wild(self, candidate: Candidate) -> tuple[bool, ...]:
+        """First with wildcards for the candidate's own parents, then without; once, when there are no such hints."""
+        names = wire.parameter_names(candidate.operation.path)
+        return (
+            (True, False) if any(value in WILDCARDS for name in names for value in self.maker.hint(name)) else (True,)
+        )
+
+    def _reference(self, name: str, schema: Schema, binding: Binding, stack: tuple[str, ...]) -> str | None:
+        if len(stack) > MAX_SETUP or not _refers(name):
+            return None
+        flat = self.schemas.flat(schema)
+        if "array" in kinds(flat) or "enum" in flat or "const" in flat:
+            return None
+        if name in binding.fields:
+            return binding.fields[name]
+        for candidate in self.graph.for_field(name, schema):
+            if candidate.operation.key in stack:
+                continue
+            trial = binding.copy()
+            supplied = self._produce(candidate, trial, stack, None, False)
+            if supplied is not None:
+                sample = substitute(supplied[name], {**trial.samples, "unique": "0123456789ab"})
+                if self.schemas.rejects(schema, sample):
+                    continue
+                binding.take(trial)
+                binding.fields[name] = supplied[name]
+                return str(supplied[name])
+        return None
+
+    def _produce(
+        self, candidate: Candidate, binding: Binding, stack: tuple[str, ...], consumer: Operation | None, dangling: bool
+    ) -> dict[str, Any] | None:
+        """Append the step of `candidate`; what it supplies by name, or None when it cannot be drafted.
+
+        Without `dangling` a request that points at something unknown is not taken.
+        """
+        operation = candidate.operation
+        try:
+            draft = self.draft(operation, binding=binding, stack=stack)
+        except Impossible:
+            return None
+        if draft.guessed or (draft.dangling and not dangling):
+            return None
+        if consumer is not None:
+            wild = {name for name, value in draft.path.items() if value in WILDCARDS}
+            if (wild - {supply.need for supply in candidate.supplies}) & set(wire.parameter_names(consumer.path)):
+                return None  # found anywhere, but nothing says where
+        binding.paths = {place: value for place, value in binding.paths.items() if value not in WILDCARDS}
+        captures: list[Capture] = []
+        supplied: dict[str, Any] = {}
+        for supply in candidate.supplies:
+            if supply is not candidate.supplies[0] and consumer is not None:
+                if prefix_of(consumer.path, supply.need) + "/{}" in binding.paths:
+                    continue
+            binding.echoed = binding.echoed or supply.source in ("echo", "path")
+            if supply.source == "echo":
+                value = draft.body.get(supply.path) if isinstance(draft.body, dict) else None
+                if value is None:
+                    return None
+                supplied[supply.need] = value
+            elif supply.source == "path":
+                supplied[supply.need] = draft.path.get(supply.path)
+            else:
+                name = binding.name(_capture_name(supply.need, operation))
+                captures.append(_capture(name, supply))
+                binding.samples[name] = self._sample(supply)
+                supplied[supply.need] = "{" + name + "}"
+        binding.steps.append(
+            Step(
+                operation=operation.key,
+                request=self.request(draft),
+                captures=tuple(captures),
+                setup=True,
+                identity=self._identity,
+            )
+        )
+        if candidate.kind == "list":
+            binding.listed = True
+        else:
+            self._clean_up(operation, draft, candidate, supplied, binding)
+        return supplied
+
+    def _clean_up(
+        self, creator: Operation, draft: Draft, candidate: Candidate, supplied: Mapping[str, Any], binding: Binding
+    ) -> None:
+        found = self.graph.deleter(creator) if creator.method == "POST" else None
+        if creator.method == "PUT":
+            remover = next(
+                (op for op in self.graph.at(creator.path) if op.method == "DELETE" and self.graph.allowed(op)), None
+            )
+            step = (
+                self._bare_step(
+                    remover, dict(zip(wire.parameter_names(remover.path), draft.path.values(), strict=False))
+                )
+                if remover
+                else None
+            )
+            if step is not None:
+                binding.cleanup.append(step)
+            return
+        if found is None:
+            return
+        deleter, wanted = found
+        parents = wire.parameter_names(deleter.path)
+        values = dict(
+            zip(parents[:-1], (draft.path.get(n, "1") for n in wire.parameter_names(creator.path)), strict=False)
+        )
+        same = next((s for s in candidate.supplies if (s.source, s.path) == (wanted.source, wanted.path)), None)
+        if same is not None:
+            values[parents[-1]] = supplied[same.need]
+        elif wanted.source == "body":
+            name = binding.name(f"made_{collection_noun(creator.path) or 'thing'}")
+            binding.samples[name] = self._sample(wanted)
+            last = binding.steps[-1]
+            binding.steps[-1] = Step(
+                operation=last.operation, request=last.request, setup=True, identity=last.identity,
+                captures=(*last.captures, _capture(name, wanted, optional=True)),
+            )  # fmt: skip
+            values[parents[-1]] = "{" + name + "}"
+        else:
+            return
+        step = self._bare_step(deleter, values)
+        if step is not None:
+            binding.cleanup.append(step)
+
+    def _sample(self, supply: Supply) -> Any:
+        try:
+            return self.maker.make(supply.schema, "", Making(seed=supply.path, unique=False))
+        except Impossible:
+            return "1"
+
+    def _body(self, operation: Operation, media: str, making: Making, binding: Binding, example: Any) -> Any:
+        assert operation.body is not None
+        described = operation.body.content[media]
+        schema: Schema = True if described.schema is None else described.schema
+        if example is ABSENT and described.examples and not making.full:
+            example = described.examples[0]
+        if example is not ABSENT and self.schemas.accepts(schema, example):
+            spare = replace(making, example=True)
+            value = self.maker.adapt(example, schema, "", spare)
+            if self.schemas.accepts(schema, substitute(value, binding.samples)):
+                making.sure, making.example, making.salted, making.dangling = (
+                    spare.sure,
+                    True,
+                    spare.salted,
+                    spare.dangling,
+                )
+                return value
+        value = self.maker.make(schema, "body", making)
+        if not self.schemas.accepts(schema, substitute(value, binding.samples)):
+            raise Impossible("the body with what earlier steps made does not fit its schema")
+        return value
+
+
+def makes_things(operation: Operation) -> bool:
+    """A body's names should be unique: it stores something, rather than logging in or searching."""
+    if operation.method not in ("POST", "PUT", "PATCH"):
+        return False
+    spoken = set(words(operation.operation_id)) | {
+        word for part in segments(operation.path)[-2:] for word in words(part)
+    }
+    return not spoken & NOT_STORING
+
+
+_SEARCHES: Final = frozenset({"q", "search", "text", "term", "keyword", "keywords", "contains", "like"})
+
+
+def _bodiless(operation: Operation) -> bool:
+    return operation.method in ("GET", "HEAD", "DELETE", "OPTIONS")
+
+
+def _refers(name: str) -> bool:
+    found = words(name)
+    return bool(found) and found[-1] in REFERRING
+
+
+def _no_reference(name: str, schema: Schema) -> None:
+    return None
+
+
+def _capture(name: str, supply: Supply, *, optional: bool = False) -> Capture:
+    if supply.source == "header":
+        return Capture(name=name, source="header", path=supply.path, optional=optional)
+    return Capture(name=name, path=supply.path, optional=optional)
+
+
+def _capture_name(need: str, operation: Operation) -> str:
+    found = words(need)
+    if len(found) > 1:
+        return "_".join(found)
+    thing = collection_noun(operation.path)
+    return "_".join(part for part in (thing, *found) if part)

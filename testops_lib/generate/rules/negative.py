@@ -1,0 +1,258 @@
+"""A valid value -> values that break exactly one rule of its schema, each judged to be really invalid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from testops_lib.generate.rules.schemas import UNIQUE, Flat, Schemas, kind_of, kinds, substitute
+from testops_lib.generate.rules.values import highest, lowest
+from testops_lib.model import Basis
+from testops_lib.spec.operation import Schema
+
+LONGEST: Final = 100_000
+"""Characters; a longer `maxLength` is not exceeded."""
+
+MOST_ITEMS: Final = 200
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One datum made invalid."""
+
+    place: Place
+    rule: str
+    value: Any
+    """The whole value with the fault in it."""
+    basis: Basis = "spec"
+
+
+_WRONG_TYPES: Final[tuple[Any, ...]] = ("not-a-value", {"unexpected": "object"}, 12345, ["unexpected"], True)
+_BAD_FORMATS: Final[Mapping[str, str]] = {
+    "uuid": "not-a-uuid",
+    "date": "2024-13-45",
+    "date-time": "2024-13-45T99:99:99Z",
+    "email": "not-an-email",
+    "ipv4": "999.1.1.1",
+}
+_BAD_PATTERNS: Final = ("!", "@@", " ", "~none~", "0", "a", "A", "\u2603", "zzzzzzzz!", "")
+
+
+def faults(
+    schemas: Schemas, schema: Schema, value: Any, samples: Mapping[str, Any], *, nested: int = 2
+) -> Iterator[Fault]:
+    """Faults of a body, `value` being valid: the shallow ones first; properties down to `nested` levels.
+
+    Placeholders in `value` stand for `samples`.
+    """
+    seen: set[tuple[Place, str]] = set()
+    for place, rule, bad, basis in _mutations(schemas, schema, value, (), nested):
+        if (place, rule) not in seen and schemas.rejects(schema, substitute(bad, samples)):
+            seen.add((place, rule))
+            yield Fault(place, rule, bad, basis)
+
+
+def all_kinds(schemas: Schemas, schema: Schema) -> frozenset[str]:
+    """The JSON types a schema allows, those of its alternatives included."""
+    flat = schemas.flat(schema)
+    branches = schemas.branches(flat)
+    if branches and "type" not in flat and "enum" not in flat and "const" not in flat:
+        found: frozenset[str] = frozenset()
+        for branch in branches:
+            found |= kinds(schemas.flat(branch))
+        return found
+    return kinds(flat)
+
+
+def _mutations(
+    schemas: Schemas, schema: Schema, value: Any, place: Place, nested: int
+) -> Iterator[tuple[Place, str, Any, Basis]]:
+    """Candidates, each a whole value; the caller judges whether they are invalid."""
+    flat = _chosen(schemas, schemas.flat(schema), value)
+    if isinstance(value, dict):
+        yield from _of_object(schemas, flat, value, place, nested)
+    for rule, bad, basis in bad_values(schemas, schema, value):
+        yield place, rule, bad, basis
+    if isinstance(value, list) and value and nested >= 0:
+        items = flat.get("items", True)
+        for inner, rule, bad, basis in _mutations(schemas, items, value[0], (*place, 0), nested - 1):
+            yield inner, rule, [bad, *value[1:]], basis
+
+
+def _of_object(
+    schemas: Schemas, flat: Flat, value: dict[str, Any], place: Place, nested: int
+) -> Iterator[tuple[Place, str, Any, Basis]]:
+    properties: Mapping[str, Schema] = flat.get("properties", {})
+    for name in flat.get("required", ()):
+        if name in value:
+            yield (*place, name), "required", {key: item for key, item in value.items() if key != name}, "spec"
+    deeper: list[str] = []
+    for name, declared in properties.items():
+        inner = schemas.flat(declared)
+        if inner.get("readOnly") is True:
+            continue
+        given = value.get(name)
+        if nested > 0 and isinstance(given, dict | list):
+            deeper.append(name)
+        for rule, bad, basis in bad_values(schemas, declared, given):
+            yield (*place, name), rule, {**value, name: bad}, basis
+        required = name in flat.get("required", ())
+        if required and "null" not in all_kinds(schemas, declared):
+            yield (*place, name), "null", {**value, name: None}, "spec"
+    if flat.get("additionalProperties") is False:
+        yield (*place, "unexpected_property"), "additionalProperties", {**value, "unexpected_property": "x"}, "spec"
+    for name in deeper:
+        declared = properties[name]
+        for inner_place, rule, bad, basis in _mutations(schemas, declared, value[name], (*place, name), nested - 1):
+            if inner_place != (*place, name):
+                yield inner_place, rule, {**value, name: bad}, basis
+
+
+def _chosen(schemas: Schemas, flat: Flat, value: Any) -> Flat:
+    """Of alternatives, the one that `value` was made for."""
+    for branch in schemas.branches(flat):
+        inner = schemas.flat(branch)
+        if kind_of(value) in kinds(inner) and (
+            not isinstance(value, dict) or set(inner.get("required", ())) <= set(value)
+        ):
+            own = {key: item for key, item in flat.items() if key not in ("oneOf", "anyOf")}
+            return schemas.flat({"allOf": [own, branch]}) if own else inner
+    return flat
+
+
+def bad_values(schemas: Schemas, schema: Schema, good: Any) -> Iterator[tuple[str, Any, Basis]]:
+    """Rule, value and basis of values that break one rule of `schema`; `good`: a valid one, or None."""
+    allowed = all_kinds(schemas, schema)
+    whole = schemas.flat(schema)
+    flat = _chosen(schemas, whole, good) if good is not None else _first_branch(schemas, whole)
+    if len(allowed) < 7:
+        for wrong in _WRONG_TYPES:
+            kind = kind_of(wrong)
+            if kind not in allowed and not (kind == "integer" and allowed & {"number", "string"}):
+                yield "type", wrong, "spec"
+                break
+    if isinstance(whole.get("enum"), list):
+        yield "enum", _outside(whole["enum"]), "spec"
+        return
+    if "const" in whole:
+        yield "const", _outside([whole["const"]]), "spec"
+        return
+    yield from _bad_numbers(flat, good)
+    if "string" in kinds(flat):
+        yield from _bad_strings(schemas, schema, flat, good if isinstance(good, str) else "")
+    if isinstance(good, list):
+        yield from _bad_arrays(flat, good)
+
+
+def _first_branch(schemas: Schemas, flat: Flat) -> Flat:
+    for branch in schemas.branches(flat):
+        if kinds(schemas.flat(branch)) != {"null"}:
+            return schemas.flat(branch)
+    return flat
+
+
+def _outside(values: list[Any]) -> Any:
+    numbers = [value for value in values if kind_of(value) in ("integer", "number")]
+    if numbers and len(numbers) == len([value for value in values if value is not None]):
+        return max(numbers) + 1
+    bad = "not-an-option"
+    while bad in values:
+        bad += "-x"
+    return bad
+
+
+def _bad_numbers(flat: Flat, good: Any) -> Iterator[tuple[str, Any, Basis]]:
+    if not kinds(flat) & {"integer", "number"} or len(kinds(flat)) == 7:
+        return
+    low, high = lowest(flat), highest(flat)
+    step = flat.get("multipleOf", 1)
+    if low is not None:
+        rule = "exclusiveMinimum" if "exclusiveMinimum" in flat and flat.get("minimum", low - 1) < low else "minimum"
+        yield rule, _tidy(flat["exclusiveMinimum"] if rule == "exclusiveMinimum" else low - step), "spec"
+    if high is not None:
+        rule = "exclusiveMaximum" if "exclusiveMaximum" in flat and flat.get("maximum", high + 1) > high else "maximum"
+        yield rule, _tidy(flat["exclusiveMaximum"] if rule == "exclusiveMaximum" else high + step), "spec"
+    if "multipleOf" in flat and flat["multipleOf"] not in (0, 1):
+        base = low if low is not None else 0
+        off = flat["multipleOf"] / 2
+        yield (
+            "multipleOf",
+            _tidy((base // flat["multipleOf"] + 1) * flat["multipleOf"] + (1 if off >= 1 else off)),
+            "spec",
+        )
+    elif kinds(flat) & {"integer"} and "number" not in kinds(flat):
+        fraction = (good if kind_of(good) == "integer" else low if low is not None else 1) + 0.5
+        yield "type", fraction, "spec"
+
+
+def _tidy(value: float) -> float:
+    return int(value) if value == int(value) else round(value, 6)
+
+
+def _bad_strings(schemas: Schemas, schema: Schema, flat: Flat, good: str) -> Iterator[tuple[str, Any, Basis]]:
+    least, most = int(flat.get("minLength", 0)), flat.get("maxLength")
+    if least > 0:
+        yield "minLength", (good if UNIQUE not in good else "")[: least - 1].ljust(min(least - 1, 50), "a"), "spec"
+    if most is not None and most < LONGEST:
+        yield "maxLength", _stretched(flat, good, int(most) + 1), "spec"
+    if isinstance(flat.get("pattern"), str):
+        for bad in (*((good + "!",) if good else ()), *_BAD_PATTERNS):
+            length = len(bad) - len(UNIQUE) + 12 if UNIQUE in bad else len(bad)
+            if least <= length and (most is None or length <= most) and schemas.rejects(_pattern_only(flat), bad):
+                yield "pattern", bad, "spec"
+                break
+    elif flat.get("format") in _BAD_FORMATS:
+        bad = _BAD_FORMATS[flat["format"]]
+        if least <= len(bad) and (most is None or len(bad) <= most):
+            yield "format", bad, "guess"
+
+
+def _pattern_only(flat: Flat) -> Schema:
+    return {"pattern": flat["pattern"]}
+
+
+def _stretched(flat: Flat, good: str, length: int) -> str:
+    """A string of `length` that otherwise keeps as many rules as it can."""
+    if good and UNIQUE not in good and "@" not in good:
+        return good + (good[-1] if good[-1].isalnum() else "a") * max(0, length - len(good))
+    if "email" in str(flat.get("format", "")) or "@" in good:
+        return "a" * max(1, length - len("@example.com")) + "@example.com"
+    return "a" * length
+
+
+def _bad_arrays(flat: Flat, good: list[Any]) -> Iterator[tuple[str, Any, Basis]]:
+    least, most = int(flat.get("minItems", 0)), flat.get("maxItems")
+    if least > 0:
+        yield "minItems", good[: least - 1], "spec"
+    if most is not None and good and most < MOST_ITEMS and not flat.get("uniqueItems"):
+        yield "maxItems", [good[index % len(good)] for index in range(int(most) + 1)], "spec"
+    if flat.get("uniqueItems") and good and (most is None or most >= 2):
+        yield "uniqueItems", [good[0], good[0]], "spec"
+
+
+def broken_parameter(
+    schemas: Schemas, schema: Schema, good: Any, readable: Callable[[Any], bool]
+) -> Iterator[tuple[str, Any, Basis]]:
+    """Rule, value and basis of invalid values for a parameter; `readable`: what is sent could be read as valid."""
+    seen: set[str] = set()
+    flat = schemas.flat(schema)
+    # An object's text has no telling form: `filter=x` may be its property `filter`.
+    whole = "object" in all_kinds(schemas, schema) and len(all_kinds(schemas, schema)) < 7
+    candidates = [] if whole else list(bad_values(schemas, schema, good))
+    if isinstance(good, list):
+        item = good[0] if good else None
+        candidates += [(rule, [bad], basis) for rule, bad, basis in bad_values(schemas, flat.get("items", True), item)]
+    if isinstance(good, dict):
+        candidates += [(rule, bad, basis) for _, rule, bad, basis in _of_object(schemas, flat, good, (), 0)]
+    for rule, bad, basis in candidates:
+        scalar = not isinstance(bad, dict | list) or (
+            isinstance(bad, list) and not any(isinstance(i, dict | list) for i in bad)
+        )
+        if rule in seen or bad in ([], "") or bad is None or not (scalar or isinstance(good, dict)):
+            continue
+        if not readable(bad):
+            seen.add(rule)
+            yield rule, bad, basis

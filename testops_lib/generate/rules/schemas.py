@@ -1,0 +1,297 @@
+"""Schemas of a spec as a generator needs them: references followed, `allOf` merged, values judged.
+
+Everything here speaks of *requests*: a `readOnly` property is never required (OpenAPI 3.1 §4.8.24, "required" holds for
+the response alone) and `int32`/`int64` are ranges.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import jsonschema_rs
+import msgspec
+
+from testops_lib.spec.operation import Schema
+
+UNIQUE: Final = "{unique}"
+"""What a runner replaces by 12 hex digits, new for every attempt."""
+
+_DEFS: Final = "#/$defs/"
+_TOKENS: Final = ("0123456789ab", "000000000000", "ffffffffffff")
+_SCHEMA_MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_LITERAL: Final = frozenset({"enum", "const", "default", "example", "examples", "required", "discriminator"})
+_RANGES: Final = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
+_KINDS: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+Flat = dict[str, Any]
+"""A schema without `$ref` and `allOf` at its top."""
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
+
+
+def target(ref: str) -> str:
+    """The definition that a `$ref` names."""
+    return ref.removeprefix(_DEFS).replace("~1", "/").replace("~0", "~")
+
+
+def substitute(value: Any, samples: Mapping[str, Any]) -> Any:
+    """`value` as a runner would send it, with `samples` in place of what is captured or made at run time."""
+    if isinstance(value, str):
+        if "{" not in value:
+            return value
+        if value[:1] == "{" and value[-1:] == "}" and value[1:-1] in samples:
+            return samples[value[1:-1]]
+        return re.sub(r"\{(\w+)\}", lambda m: str(samples[m[1]]) if m[1] in samples else m[0], value)
+    if isinstance(value, list):
+        return [substitute(item, samples) for item in value]
+    if isinstance(value, dict):
+        return {name: substitute(item, samples) for name, item in value.items()}
+    return value
+
+
+def kinds(schema: Flat) -> frozenset[str]:
+    """The JSON types that `schema` allows by its own keywords; all seven when it says nothing."""
+    named = schema.get("type")
+    if isinstance(named, str):
+        return frozenset({named})
+    if isinstance(named, list):
+        return frozenset(kind for kind in named if isinstance(kind, str))
+    if "const" in schema:
+        return frozenset({kind_of(schema["const"])})
+    if isinstance(schema.get("enum"), list):
+        return frozenset(kind_of(item) for item in schema["enum"])
+    if "properties" in schema:
+        return frozenset({"object"})
+    if "items" in schema:
+        return frozenset({"array"})
+    return frozenset(_KINDS)
+
+
+def kind_of(value: Any) -> str:
+    """The JSON type of a Python value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list | tuple) else "object"
+
+
+class Schemas:
+    """The definitions of one spec; answers are kept, so asking twice is cheap."""
+
+    def __init__(self, definitions: Mapping[str, Schema]) -> None:
+        self._definitions = definitions
+        # Keyed by identity; the key's object is kept beside the answer so that its id cannot be used again.
+        self._flat: dict[int, tuple[Any, Flat]] = {}
+        self._by_id: dict[int, tuple[Any, jsonschema_rs.Draft202012Validator | None]] = {}
+        self._by_content: dict[bytes, jsonschema_rs.Draft202012Validator | None] = {}
+        self._requests: dict[str, tuple[Any, frozenset[str]]] = {}
+
+    def flat(self, schema: Schema | None) -> Flat:
+        """`schema` with its reference followed and its `allOf` merged; `anyOf` and `oneOf` stay."""
+        if schema is None or schema is True:
+            return {}
+        if schema is False:
+            return {"not": {}}
+        found = self._flat.get(id(schema))
+        if found is None:
+            found = self._flat[id(schema)] = (schema, self._flatten(schema, frozenset()))
+        return found[1]
+
+    def _flatten(self, schema: Schema, seen: frozenset[str]) -> Flat:
+        if not isinstance(schema, dict):
+            return {} if schema else {"not": {}}
+        parts: list[Flat] = []
+        ref = schema.get("$ref")
+        if isinstance(ref, str):
+            name = target(ref)
+            if name in self._definitions and name not in seen:
+                parts.append(self._flatten(self._definitions[name], seen | {name}))
+        parts.extend(self._flatten(part, seen) for part in schema.get("allOf", ()))
+        own = {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
+        if not parts:
+            return self._unwrapped(own if len(own) != len(schema) else schema, seen)
+        merged: Flat = {}
+        for part in (*parts, own):
+            _merge(merged, part)
+        return self._unwrapped(merged, seen)
+
+    def _unwrapped(self, flat: Flat, seen: frozenset[str]) -> Flat:
+        """`anyOf: [X, null]`, the usual form of nullable, as X that may be null; a single alternative as itself."""
+        for key in ("anyOf", "oneOf"):
+            branches = flat.get(key)
+            if not isinstance(branches, list) or not branches or ("anyOf" in flat and "oneOf" in flat):
+                continue
+            real = [branch for branch in branches if not (isinstance(branch, dict) and branch.get("type") == "null")]
+            if len(real) != 1:
+                continue
+            merged: Flat = {}
+            _merge(merged, self._flatten(real[0], seen))
+            _merge(merged, {name: value for name, value in flat.items() if name != key})
+            if len(real) < len(branches):
+                merged["type"] = (
+                    sorted(kinds(merged) | {"null"}) if len(kinds(merged)) < 7 else merged.get("type", list(_KINDS))
+                )
+                if isinstance(merged.get("enum"), list):
+                    merged["enum"] = [*merged["enum"], None]
+            return merged
+        return flat
+
+    def name(self, schema: Schema | None) -> str:
+        """The definition that `schema` refers to, or ""."""
+        if isinstance(schema, dict):
+            ref = schema.get("$ref")
+            if isinstance(ref, str):
+                return target(ref)
+            if len(schema.get("allOf", ())) == 1:
+                return self.name(schema["allOf"][0])
+        return ""
+
+    def branches(self, schema: Flat) -> list[Schema]:
+        """The alternatives of `oneOf` or `anyOf`, in order; empty when there are none."""
+        found = schema.get("oneOf") or schema.get("anyOf") or []
+        return found if isinstance(found, list) else []
+
+    def nullable(self, schema: Schema | None) -> bool:
+        flat = self.flat(schema)
+        return "null" in kinds(flat) and bool(flat) and self.accepts(schema if schema is not None else True, None)
+
+    def accepts(self, schema: Schema, value: Any) -> bool:
+        """`value` is valid, for every token in place of `{unique}`. A schema that cannot be compiled accepts all."""
+        validator = self._validator(schema)
+        if validator is None:
+            return True
+        if _holds_token(value):
+            return all(validator.is_valid(substitute(value, {"unique": token})) for token in _TOKENS)
+        return validator.is_valid(value)
+
+    def rejects(self, schema: Schema, value: Any) -> bool:
+        """`value` is surely invalid. A schema that cannot be compiled rejects nothing."""
+        validator = self._validator(schema)
+        if validator is None:
+            return False
+        if _holds_token(value):
+            return not any(validator.is_valid(substitute(value, {"unique": token})) for token in _TOKENS)
+        return not validator.is_valid(value)
+
+    def _validator(self, schema: Schema) -> jsonschema_rs.Draft202012Validator | None:
+        known = self._by_id.get(id(schema))
+        if known is not None:
+            return known[1]
+        content = msgspec.json.encode(schema)
+        if content not in self._by_content:
+            self._by_content[content] = self._compile(schema)
+        compiled = self._by_content[content]
+        self._by_id[id(schema)] = (schema, compiled)
+        return compiled
+
+    def _compile(self, schema: Schema) -> jsonschema_rs.Draft202012Validator | None:
+        form = _request_form(schema, self)
+        needed: dict[str, Any] = {}
+        waiting = list(_references(form))
+        while waiting:
+            name = waiting.pop()
+            if name in needed:
+                continue
+            if name not in self._requests:
+                body = _request_form(self._definitions.get(name, True), self)
+                self._requests[name] = (body, frozenset(_references(body)))
+            needed[name], further = self._requests[name]
+            waiting.extend(further)
+        if isinstance(form, dict) and needed:
+            form = {**form, "$defs": needed}
+        try:
+            return jsonschema_rs.Draft202012Validator(form, validate_formats=True, formats={"byte": _is_base64})
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError):
+            return None
+
+
+def _holds_token(value: Any) -> bool:
+    if isinstance(value, str):
+        return UNIQUE in value
+    if isinstance(value, list):
+        return any(_holds_token(item) for item in value)
+    if isinstance(value, dict):
+        return any(_holds_token(item) for item in value.values())
+    return False
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            if key == "$ref" and isinstance(value, str) and value.startswith(_DEFS):
+                yield target(value)
+            elif key not in _LITERAL:
+                yield from _references(value)
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from _references(item)
+
+
+def _request_form(schema: Any, schemas: Schemas) -> Any:
+    """A copy for requests: read-only properties not required, `int32` and `int64` as ranges."""
+    if isinstance(schema, list):
+        return [_request_form(item, schemas) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    form: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _SCHEMA_MAPS and isinstance(value, dict):
+            form[key] = {name: _request_form(item, schemas) for name, item in value.items()}
+        elif key in _LITERAL or not isinstance(value, dict | list):
+            form[key] = value
+        else:
+            form[key] = _request_form(value, schemas)
+    required = form.get("required")
+    if isinstance(required, list):
+        properties = schema.get("properties", {})
+        form["required"] = [n for n in required if schemas.flat(properties.get(n)).get("readOnly") is not True]
+    bounds = _RANGES.get(str(form.get("format")))
+    if bounds and "integer" in kinds(form):
+        form["minimum"] = max(bounds[0], form.get("minimum", bounds[0]))
+        form["maximum"] = min(bounds[1], form.get("maximum", bounds[1]))
+    return form
+
+
+def _merge(into: Flat, part: Flat) -> None:
+    """Narrow `into` by `part`, keyword by keyword; where two cannot be joined, both stay under `allOf`."""
+    for key, value in part.items():
+        if key not in into:
+            into[key] = dict(value) if key == "properties" else value
+        elif key == "properties":
+            for name, schema in value.items():
+                held = into[key].get(name)
+                into[key][name] = schema if held is None or held == schema else {"allOf": [held, schema]}
+        elif key == "required":
+            into[key] = [*into[key], *(name for name in value if name not in into[key])]
+        elif key in ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"):
+            into[key] = max(into[key], value)
+        elif key in ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"):
+            into[key] = min(into[key], value)
+        elif key == "enum":
+            into[key] = [item for item in into[key] if item in value]
+        elif key == "type":
+            both = kinds({"type": into[key]}) & kinds({"type": value})
+            into[key] = sorted(both) if len(both) != 1 else next(iter(both))
+        elif key == "additionalProperties":
+            into[key] = False if value is False or into[key] is False else value
+        elif key in ("oneOf", "anyOf"):
+            continue  # the first alternatives stay; the whole schema still judges every value
+        else:
+            into[key] = value

@@ -1,0 +1,554 @@
+"""Schema and name -> a valid value, the same one every time.
+
+A hint wins over the document's example, an example over `const`, `enum`, `default`; then format, pattern and name
+decide. What comes out is checked against the schema; strings that a server is likely to want unique hold `{unique}`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import rstr
+
+from testops_lib.generate.rules.schemas import UNIQUE, Flat, Schemas, kind_of, kinds, substitute
+from testops_lib.generate.rules.words import REFERRING, plain, words
+from testops_lib.spec.operation import Schema
+
+MAX_DEPTH: Final = 7
+"""Objects nested deeper are left out where optional, and given up where required."""
+
+WILDCARDS: Final = ("~", "*", "-", "_all")
+"""Hints that mean "any parent": used where a list is asked for, never to name one thing."""
+
+FULL_DEPTH: Final = 3
+"""Optional properties are filled down to here."""
+
+
+class Impossible(Exception):
+    """No value could be made that fits the schema."""
+
+
+@dataclass(kw_only=True)
+class Making:
+    """What the making of one value may use, and what it came to."""
+
+    seed: str
+    salt: int = 0
+    """Another salt gives other values where the schema leaves room."""
+    unique: bool = True
+    """Names, addresses and codes should hold `{unique}`."""
+    refer: Callable[[str, Schema], str | None] = field(default=lambda name, schema: None)
+    """Field name and schema -> placeholder of a thing that an earlier step made; None: there is no such thing."""
+    full: bool = False
+    """Optional properties too."""
+    sure: bool = True
+    """Nothing outside the document can make the value wrong."""
+    example: bool = False
+    """Some of it is the document's own example."""
+    samples: Mapping[str, Any] = field(default_factory=dict)
+    """Placeholder -> what it may stand for, to judge values that hold placeholders."""
+    dangling: bool = False
+    """It points at something (`owner_id`) that no earlier step made."""
+    salted: bool = False
+    """It should be unique but cannot hold a token: only another salt makes another value."""
+
+
+_FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
+    "date": ("2024-05-17", "2025-06-18"),
+    "date-time": ("2024-05-17T12:30:00Z", "2025-06-18T13:45:00Z"),
+    "time": ("12:30:00Z", "13:45:00Z"),
+    "duration": ("P1D", "PT1H"),
+    "email": ("test@example.com", "other@example.com"),
+    "idn-email": ("test@example.com", "other@example.com"),
+    "hostname": ("example.com", "example.org"),
+    "idn-hostname": ("example.com", "example.org"),
+    "ipv4": ("192.0.2.1", "192.0.2.2"),
+    "ip": ("192.0.2.1", "192.0.2.2"),
+    "ipv6": ("2001:db8::1", "2001:db8::2"),
+    "uri": ("https://example.com/a", "https://example.com/b"),
+    "iri": ("https://example.com/a", "https://example.com/b"),
+    "url": ("https://example.com/a", "https://example.com/b"),
+    "uri-reference": ("/a", "/b"),
+    "uri-template": ("/a/{b}", "/b"),
+    "uuid": ("b5b6d8f0-3c1e-4a6b-9c55-0d5f4a0e7b11", "5d3f9a52-7c44-4b8e-8f0e-6a1c2b3d4e5f"),
+    "byte": ("dGVzdA==", "b3RoZXI="),
+    "binary": ("test", "other"),
+    "password": ("Pa55-word!x", "0ther-Pa55!x"),
+    "json-pointer": ("/a", "/b"),
+    "regex": ("a+", "b+"),
+    "int32": ("1", "2"),
+    "int64": ("1", "2"),
+    "uint32": ("1", "2"),
+    "uint64": ("1", "2"),
+    "float": ("1.5", "2.5"),
+    "double": ("1.5", "2.5"),
+    "decimal": ("1.50", "2.50"),
+    "phone": ("+4915112345678", "+4915112345679"),
+}
+
+_NAMED: Final[tuple[tuple[frozenset[str], tuple[str, ...], bool], ...]] = tuple(
+    (frozenset(names.split()), values, sure)
+    for names, values, sure in (
+        ("email mail", ("test@example.com", "other@example.com"), True),
+        ("phone mobile fax telephone tel msisdn", ("+4915112345678", "+4915112345679"), True),
+        ("currency", ("EUR", "USD"), False),
+        ("country nationality", ("DE", "US"), False),
+        ("language lang locale", ("en", "de"), False),
+        ("timezone tz", ("UTC", "Europe/Berlin"), False),
+        ("url uri website homepage href link webhook", ("https://example.com/a", "https://example.com/b"), True),
+        ("image avatar photo picture logo icon", ("https://example.com/a.png", "https://example.com/b.jpg"), True),
+        ("city town", ("Berlin", "Hamburg"), True),
+        ("street address", ("1 Main Street", "2 Side Street"), True),
+        ("zip postal postcode", ("10115", "20095"), True),
+        ("password passwd pwd passphrase", ("Pa55-word!x", "0ther-Pa55!x"), True),
+        ("date day birthday dob", ("2024-05-17", "2025-06-18"), False),
+        ("time timestamp at", ("2024-05-17T12:30:00Z", "2025-06-18T13:45:00Z"), False),
+        ("color colour", ("#336699", "#996633"), False),
+        ("ip", ("192.0.2.1", "192.0.2.2"), False),
+        ("host hostname domain", ("example.com", "example.org"), False),
+        ("gender sex", ("female", "male"), False),
+        ("version", ("1.0.0", "1.1.0"), False),
+        ("iban", ("DE89370400440532013000", "GB82WEST12345698765432"), False),
+        ("isbn", ("9783161484100", "9780306406157"), False),
+        ("cron schedule", ("0 0 * * *", "0 1 * * *"), False),
+        ("first given firstname", ("Ada", "Grace"), True),
+        ("last family surname lastname", ("Lovelace", "Hopper"), True),
+        ("codes statuscode", ("200", "201"), False),
+        ("mime", ("text/plain", "application/json"), False),
+        ("codes statuscode statuscodes", ("200", "201"), False),
+        ("latitude lat", ("52.52", "48.14"), False),
+        ("longitude lng lon", ("13.40", "11.58"), False),
+    )
+)  # fmt: skip
+"""Words of a name -> values, and whether nothing but the document's own rules could refuse them."""
+
+_UNIQUE_WORDS: Final = frozenset(
+    "name username login nickname nick handle email mail sku slug code title label key isbn serial identifier alias "
+    "subject reference idempotency".split()
+)
+_NOT_UNIQUE: Final = frozenset("first last family given sort order country currency language file zip postal".split())
+_CLOSED: Final = frozenset(
+    "code type kind status state role unit region zone format mode level scope category filter sort order orderby "
+    "query expression path cursor token after before field fields include expand view algorithm schema class namespace "
+    "secret signature hash digest range encoding charset protocol engine driver provider".split()
+)
+"""A free string by the schema, but the server is likely to know only some of them."""
+_TIMES: Final = frozenset(
+    "start end from to until since expires expiry expiration due deadline valid begin finish".split()
+)
+_LATER: Final = frozenset("end to until expires expiry expiration due deadline finish".split())
+
+_LITERALS: Final = (
+    "test", "abc", "Test", "ABC", "a", "A", "1", "12", "123", "1234", "12345", "123456", "AB", "EUR", "ab12", "AB12",
+    "AB-1234", "ABC-1234", "ABC-123", "a-b", "a_b", "a1", "A1", "1.0.0", "v1", "v1.0.0", "12:30", "12:30:00",
+    "2024-05-17", "2024-05", "en", "en-US", "DE", "#336699", "336699", "test@example.com", "+4915112345678",
+    "0151-123456",
+    "555-1234", "https://example.com/", "/a", "a/b", "192.0.2.1", "10115", "10.50", "0", "0.5", "true", "deadbeef",
+    "b5b6d8f0-3c1e-4a6b-9c55-0d5f4a0e7b11", "+1-555-0100", "555-555-0100", "1h", "1d", "10s",
+)  # fmt: skip
+
+_NUMBERS: Final[tuple[tuple[frozenset[str], tuple[float, ...]], ...]] = tuple(
+    (frozenset(names.split()), values)
+    for names, values in (
+        ("price amount cost total fee balance salary rate", (10.5, 12.25, 10, 12)),
+        ("year", (2024, 2025)),
+        ("month day hour", (5, 6)),
+        ("port", (8080, 8081)),
+        ("latitude lat", (52.5, 48.25)),
+        ("longitude lng lon", (13.5, 11.25)),
+        ("age", (30, 31)),
+        ("page", (1, 2)),
+        ("offset skip", (0, 1)),
+        ("limit size", (10, 5)),
+        ("quantity count stock", (3, 4)),
+        ("rating score stars", (3, 4)),
+        ("percent percentage discount", (10, 15)),
+    )
+)
+
+
+class Maker:
+    """Makes values for the schemas of one spec."""
+
+    def __init__(self, schemas: Schemas, hints: Mapping[str, Sequence[Any]]) -> None:
+        self._schemas = schemas
+        self._hints = {plain(name): tuple(values) for name, values in hints.items() if values}
+
+    def hint(self, name: str) -> tuple[Any, ...]:
+        """What the target file says to use for this name, most wanted first."""
+        return self._hints.get(plain(name), ())
+
+    def make(self, schema: Schema, name: str, making: Making, depth: int = 0) -> Any:
+        """A valid value.
+
+        Raises:
+            Impossible: none could be made.
+        """
+        hinted = [value for value in self.hint(name) if value not in WILDCARDS]
+        if hinted:
+            return hinted[making.salt % len(hinted)]
+        flat = self._schemas.flat(schema)
+        if depth > MAX_DEPTH:
+            raise Impossible(f"{name}: nested too deeply")
+        reference = making.refer(name, schema)
+        if reference is not None:
+            return reference
+        for value in self._documented(flat):
+            if self._schemas.accepts(schema, value):
+                return self._used(value, schema, name, making, depth)
+        for value in self._candidates(schema, flat, name, making, depth):
+            if self._schemas.accepts(schema, substitute(value, making.samples)):
+                return value
+        raise Impossible(f"{name or 'value'}: no valid value found")
+
+    def examples(self, schema: Schema) -> list[Any]:
+        """The document's own examples that are valid."""
+        flat = self._schemas.flat(schema)
+        return [value for value in self._documented(flat) if self._schemas.accepts(schema, value)]
+
+    def adapt(self, value: Any, schema: Schema, name: str, making: Making, depth: int = 0) -> Any:
+        """An example made usable here and now: references point at things that exist, what must be unique is.
+
+        What cannot be changed without breaking the schema stays as it is.
+        """
+        hinted = [value for value in self.hint(name) if value not in WILDCARDS]
+        if hinted and depth:
+            return hinted[making.salt % len(hinted)]
+        flat = self._schemas.flat(schema)
+        if isinstance(value, dict):
+            properties = flat.get("properties", {})
+            whole = {
+                key: self.adapt(item, properties.get(key, True), key, making, depth + 1)
+                for key, item in value.items()
+                if self._schemas.flat(properties.get(key)).get("readOnly") is not True
+            }
+            return whole
+        if isinstance(value, list):
+            return [self.adapt(item, flat.get("items", True), name, making, depth + 1) for item in value]
+        if value is None or isinstance(value, bool):
+            return value
+        reference = making.refer(name, schema)
+        if reference is not None:
+            return reference
+        return self._enlivened(value, schema, name, making)
+
+    def _documented(self, flat: Flat) -> Iterator[Any]:
+        examples = flat.get("examples")
+        if isinstance(examples, list):
+            yield from examples
+        if "example" in flat:
+            yield flat["example"]
+        if "const" in flat:
+            yield flat["const"]
+
+    def _used(self, value: Any, schema: Schema, name: str, making: Making, depth: int) -> Any:
+        """A documented value, adapted as far as it stays valid."""
+        if not isinstance(value, dict | list):
+            return self._enlivened(value, schema, name, making)
+        making.example = True
+        adapted = self.adapt(value, schema, name, making, depth)
+        return adapted if self._schemas.accepts(schema, substitute(adapted, making.samples)) else value
+
+    def _enlivened(self, value: Any, schema: Schema, name: str, making: Making) -> Any:
+        """An example value, with a token in it where it should be unique."""
+        making.example = True
+        _note_reference(name, making)
+        flat = self._schemas.flat(schema)
+        if isinstance(value, str) and making.unique and _wants_unique(name, flat):
+            for candidate in self._unique_strings(flat, name, making, value):
+                if self._schemas.accepts(schema, candidate):
+                    return candidate
+            making.salted = True
+            if making.salt and flat.get("pattern"):
+                for candidate in self._patterned(str(flat["pattern"]), name, making):
+                    if self._schemas.accepts(schema, candidate):
+                        return candidate
+        return value
+
+    def _candidates(self, schema: Schema, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
+        if isinstance(flat.get("enum"), list) and flat["enum"]:
+            values = [value for value in flat["enum"] if value is not None] or flat["enum"]
+            yield from (*values[making.salt % len(values) :], *values)
+            return
+        if "default" in flat and flat["default"] is not None and not (making.unique and _wants_unique(name, flat)):
+            if not making.salt or isinstance(flat["default"], dict | list):
+                yield flat["default"]
+        branches = self._schemas.branches(flat)
+        if branches:
+            yield from self._from_branches(flat, branches, name, making, depth)
+            return
+        allowed = kinds(flat)
+        if len(allowed) == 7:
+            making.sure = False
+            yield from (values[making.salt % 2] for known, values, _ in _NAMED if set(words(name)[-1:]) & known)
+            yield from ("test", 1, {}, [])
+            return
+        for kind in ("object", "array", "string", "integer", "number", "boolean", "null"):
+            if kind in allowed:
+                yield from getattr(self, f"_{kind}")(flat, name, making, depth)
+
+    def _from_branches(
+        self, flat: Flat, branches: list[Schema], name: str, making: Making, depth: int
+    ) -> Iterator[Any]:
+        order = [branch for branch in branches if kinds(self._schemas.flat(branch)) != {"null"}] or branches
+        start = making.salt % len(order) if making.salt else 0
+        for branch in (*order[start:], *order[:start]):
+            yield from self.branch_values(flat, branch, name, making, depth)
+
+    def branch_values(self, flat: Flat, branch: Schema, name: str, making: Making, depth: int = 0) -> Iterator[Any]:
+        """Values for one alternative of `flat`, the discriminator set."""
+        own = {key: value for key, value in flat.items() if key not in ("oneOf", "anyOf", "discriminator", "default")}
+        joined: Schema = {"allOf": [own, branch]} if set(own) - {"title", "description"} else branch
+        try:
+            value = self.make(joined, name, making, depth + 1)
+        except Impossible:
+            return
+        tag = flat.get("discriminator")
+        if isinstance(value, dict) and isinstance(tag, dict) and isinstance(tag.get("propertyName"), str):
+            target = self._schemas.name(branch)
+            given = tag.get("mapping")
+            mapping = given if isinstance(given, dict) else {}
+            keys = [key for key, goal in mapping.items() if target and str(goal).rsplit("/", 1)[-1] == target]
+            declared = self._schemas.flat(self._schemas.flat(branch).get("properties", {}).get(tag["propertyName"]))
+            if (keys or target) and "const" not in declared and "enum" not in declared:
+                value = {**value, tag["propertyName"]: keys[0] if keys else target}
+        yield value
+
+    # ------------------------------------------------------------------ one method a JSON type
+
+    def _null(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
+        yield None
+
+    def _boolean(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
+        yield from (True, False) if making.salt % 2 == 0 else (False, True)
+
+    def _integer(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
+        for value in self._number(flat, name, making, depth):
+            if value == int(value):
+                yield int(value)
+
+    def _number(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
+        _note_reference(name, making)
+        named = next((values for known, values in _NUMBERS if known & set(words(name)[-1:])), ())
+        low, high = lowest(flat), highest(flat)
+        step = flat.get("multipleOf")
+        found: list[float] = [*named, 1, 2, 10, 0]
+        if low is not None and high is not None:
+            found += [(low + high) // 2, (low + high) / 2]
+        if step:
+            found += [step * ((low or 0) // step + 1), step]
+        if low is not None:
+            found += [low, low + 1]
+        if high is not None:
+            found += [high, high - 1]
+        flatter = [value for value in dict.fromkeys(found) if _within(flat, value)]
+        if "number" not in kinds(flat):
+            flatter = [value for value in flatter if value == int(value)]
+        turn = making.salt % len(flatter) if flatter else 0
+        yield from (*flatter[turn:], *flatter[:turn])
+
+    def _string(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
+        form, pattern = str(flat.get("format", "")), flat.get("pattern")
+        wants_unique = making.unique and _wants_unique(name, flat)
+        if wants_unique:
+            yield from self._unique_strings(flat, name, making, "")
+            making.salted = True
+        last = set(words(name))
+        _note_reference(name, making)
+        if form and form not in _FORMATS:
+            making.sure = False
+        if form in ("date", "date-time", "time") and last & _TIMES:
+            making.sure = False
+            if last & _LATER:
+                yield {"date": "2099-12-31", "date-time": "2099-12-31T12:30:00Z", "time": "23:30:00Z"}[form]
+        if form in _FORMATS:
+            values = _FORMATS[form]
+            yield values[making.salt % 2]
+            yield from values
+        if isinstance(pattern, str):
+            yield from self._patterned(pattern, name, making)
+        for known, values, sure in _NAMED:
+            if set(words(name)[-2:]) & known:
+                making.sure = making.sure and sure
+                yield values[making.salt % 2]
+                break
+        else:
+            if not form and not isinstance(pattern, str) and set(words(name)[-2:]) & _CLOSED:
+                making.sure = False
+        yield from self._sized(flat, making)
+
+    def _sized(self, flat: Flat, making: Making) -> Iterator[str]:
+        least, most = int(flat.get("minLength", 0)), flat.get("maxLength")
+        for text in (f"test{making.salt}" if making.salt else "test", "t", ""):
+            padded = text.ljust(min(least, 100_000), "x")
+            yield padded if most is None else padded[: int(most)]
+
+    def _unique_strings(self, flat: Flat, name: str, making: Making, like: str) -> Iterator[str]:
+        letter = "tuvwxyzabcdefghijklmnopqrs"[making.salt % 26]
+        form = flat.get("format")
+        if form in ("email", "idn-email") or (set(words(name)) & {"email", "mail"} and form is None) or "@" in like:
+            yield f"{letter}{UNIQUE}@example.com"
+        if form == "uuid":
+            yield f"00000000-0000-4{making.salt % 1000:03d}-8000-{UNIQUE}"
+            return
+        if form is not None and form not in ("email", "idn-email", "password"):
+            return
+        stem = f"{letter}{UNIQUE}"
+        least = int(flat.get("minLength", 0))
+        yield stem if least <= 13 else stem + "x" * (min(least, 100_000) - 13)
+        yield from (UNIQUE, f"{letter}-{UNIQUE}", f"{letter.upper()}{UNIQUE}", f"{letter.upper()}-{UNIQUE}")
+        yield from (
+            f"{letter}/{UNIQUE}",
+            f"{letter}_{UNIQUE}",
+            f"{letter * 3}-{UNIQUE}",
+            f"{letter.upper() * 3}-{UNIQUE}",
+        )
+
+    def _patterned(self, pattern: str, name: str, making: Making) -> Iterator[str]:
+        if not making.salted:
+            yield from _LITERALS
+        chance = random.Random(f"{making.seed}/{name}/{making.salt}")
+        source = rstr.Rstr(chance)
+        plain_first: list[str] = []
+        for _ in range(12):
+            try:
+                text = source.xeger(pattern)
+            except Exception:  # rstr raises whatever `re` and its own tables raise: a pattern it cannot read
+                return
+            if text.isascii() and text.isprintable() and not set(text) & set("{}"):
+                yield text
+            else:
+                plain_first.append(text)
+        yield from plain_first
+
+    def _array(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
+        items = flat.get("items", True)
+        least = int(flat.get("minItems", 0))
+        count = max(least, 1)
+        if flat.get("maxItems") is not None:
+            count = min(count, int(flat["maxItems"]))
+        if count > 1_000:
+            raise Impossible(f"{name}: {count} items")
+        made: list[Any] = []
+        turn = making.salt
+        try:
+            for _ in range(count if not flat.get("uniqueItems") else count * 4):
+                value = self.make(items, name, making, depth + 1)
+                making.salt += 1
+                if not flat.get("uniqueItems") or value not in made:
+                    made.append(value)
+                if len(made) == count:
+                    break
+        except Impossible:
+            made = []
+        finally:
+            making.salt = turn
+        if made or not least:
+            yield made
+        if made and not least:
+            yield []
+
+    def _object(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
+        properties = flat.get("properties", {})
+        required = [key for key in flat.get("required", ()) if isinstance(key, str)]
+        made: dict[str, Any] = {}
+        if not properties and not required:
+            making.sure = making.sure and depth > 0
+        for key in required:
+            declared = properties.get(key, flat.get("additionalProperties", True))
+            if self._schemas.flat(declared).get("readOnly") is not True:
+                made[key] = self.make(declared, key, making, depth + 1)
+        wanted = [key for key in properties if key not in made and self._offered(key, properties[key])]
+        if making.full and depth < FULL_DEPTH:
+            self._fill(made, wanted, properties, making, depth)
+        elif not required and depth == 0:
+            simple = [key for key in wanted if kinds(self._schemas.flat(properties[key])) <= _SCALARS]
+            self._fill(made, simple or wanted[:1], properties, making, depth)
+        least = int(flat.get("minProperties", 0))
+        if len(made) < least:
+            self._fill(made, [key for key in wanted if key not in made][: least - len(made)], properties, making, depth)
+            more = flat.get("additionalProperties", True)
+            for index in range(least - len(made)):
+                made[f"key{index}"] = self.make(more, f"key{index}", making, depth + 1)
+        in_order = {key: made[key] for key in properties if key in made}
+        yield {**in_order, **made}
+
+    def _offered(self, key: str, schema: Schema) -> bool:
+        flat = self._schemas.flat(schema)
+        return flat.get("readOnly") is not True and flat.get("deprecated") is not True and schema is not False
+
+    def _fill(self, made: dict[str, Any], wanted: Sequence[str], properties: Flat, making: Making, depth: int) -> None:
+        """Optional properties that can be made and that nothing outside the document could refuse, first 40."""
+        for key in wanted[:40]:
+            before = (making.sure, making.salted, making.example, making.dangling)
+            making.dangling = False
+            try:
+                value = self.make(properties[key], key, making, depth + 1)
+            except Impossible:
+                value = None
+                making.dangling = True
+            if making.dangling:  # left out rather than pointing at nothing
+                making.sure, making.salted, making.example, making.dangling = before
+                continue
+            making.dangling = before[3]
+            made[key] = value
+
+
+_SCALARS: Final = frozenset({"string", "integer", "number", "boolean", "null"})
+
+
+def _note_reference(name: str, making: Making) -> None:
+    if _refers(name):
+        making.sure, making.dangling = False, True
+
+
+def _refers(name: str) -> bool:
+    found = words(name)
+    return bool(found) and found[-1] in REFERRING
+
+
+def _wants_unique(name: str, flat: Flat) -> bool:
+    if "enum" in flat or "const" in flat or flat.get("format") in ("date", "date-time", "time", "uri", "url", "byte"):
+        return False
+    if "string" not in kinds(flat):
+        return False
+    found = words(name)
+    return bool(found) and bool({found[-1], found[0]} & _UNIQUE_WORDS) and not set(found) & _NOT_UNIQUE
+
+
+def lowest(flat: Flat) -> float | None:
+    """The least number allowed by `minimum` or `exclusiveMinimum` (a whole step above it)."""
+    bounds = [
+        flat[key] + shift
+        for key, shift in (("minimum", 0), ("exclusiveMinimum", _step(flat)))
+        if _is_number(flat.get(key))
+    ]
+    return max(bounds) if bounds else None
+
+
+def highest(flat: Flat) -> float | None:
+    """The greatest number allowed by `maximum` or `exclusiveMaximum`."""
+    bounds = [
+        flat[key] - shift
+        for key, shift in (("maximum", 0), ("exclusiveMaximum", _step(flat)))
+        if _is_number(flat.get(key))
+    ]
+    return min(bounds) if bounds else None
+
+
+def _step(flat: Flat) -> float:
+    if _is_number(flat.get("multipleOf")):
+        return float(flat["multipleOf"])
+    return 1 if "number" not in kinds(flat) else 0.01
+
+
+def _is_number(value: Any) -> bool:
+    return kind_of(value) in ("integer", "number")
+
+
+def _within(flat: Flat, value: float) -> bool:
+    low, high = lowest(flat), highest(flat)
+    return (low is None or value >= low) and (high is None or value <= high)

@@ -1,0 +1,196 @@
+"""Tell people how a run ended: one log record, one webhook call."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from typing import Any, cast
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
+
+import msgspec
+
+from testops_lib.model import Finding, Report, Value
+
+_log = logging.getLogger("testops.notify")
+
+SIGNATURE_HEADER = "X-TestOps-Signature"
+"""Of a webhook with a secret: `sha256=` and the hex HMAC-SHA256 of the body's bytes."""
+
+_MOST_FINDINGS = 5
+_MOST_REASONS = 3
+
+
+class Message(Value, frozen=True, kw_only=True):
+    """What a webhook receives as JSON. `text` alone suffices for chat systems; none of it was said by the target,
+    except `new_findings[].message`.
+    """
+
+    text: str
+    verdict: str
+    """`passed`, `failed`, or `none` when the run had no gate."""
+    target: str
+    run: str
+    totals: dict[str, Any]
+    reasons: tuple[str, ...] = ()
+    new_findings: tuple[dict[str, Any], ...] = ()
+    """fingerprint, operation, check, count, advisory, message; the most severe first, at most 50."""
+    url: str = ""
+
+
+class NotifyResult(Value, frozen=True, kw_only=True):
+    """How a notification ended."""
+
+    sent: bool
+    attempts: int
+    status: int = 0
+    """HTTP status of the last answer; 0: none."""
+    error: str = ""
+    """Why it was not sent; holds no URL, since webhook URLs are secrets."""
+
+
+def summary(report: Report, ui_url: str = "") -> str:
+    """A few lines for a chat or a log: verdict, new findings first, where to read on.
+
+    They hold nothing that the target answered, so that no answer can mention people or forge a line.
+    """
+    new = [finding for finding in report.findings if finding.state == "new"]
+    known = sum(finding.state == "known" for finding in report.findings)
+    fixed = sum(finding.state == "fixed" for finding in report.findings)
+    results = report.totals.results
+    counts = ", ".join(f"{results.get(name, 0)} {name}" for name in ("passed", "failed", "errored", "skipped"))
+    lines = [f"{_verdict(report).upper()}: {_plain(report.title or report.target)}, run {_plain(report.run)}"]
+    lines.append(f"{report.totals.cases} cases: {counts}")
+    lines.append(f"Findings: {len(new)} new, {known} known, {fixed} fixed")
+    lines += [f"- {_finding(finding)}" for finding in new[:_MOST_FINDINGS]]
+    if len(new) > _MOST_FINDINGS:
+        lines.append(f"- and {len(new) - _MOST_FINDINGS} more new findings")
+    reasons = report.gate.reasons if report.gate else ()
+    lines += [f"Gate: {_plain(reason)}" for reason in reasons[:_MOST_REASONS]]
+    if ui_url:
+        lines.append(ui_url)
+    return "\n".join(lines)
+
+
+def message(report: Report, ui_url: str = "") -> Message:
+    """The webhook's document."""
+    new = [finding for finding in report.findings if finding.state == "new"][:50]
+    return Message(
+        text=summary(report, ui_url), verdict=_verdict(report), target=report.target, run=report.run, url=ui_url,
+        totals=cast(dict[str, Any], msgspec.to_builtins(report.totals)),
+        reasons=report.gate.reasons if report.gate else (),
+        new_findings=tuple(
+            {
+                "fingerprint": one.fingerprint, "operation": one.operation, "check": one.check, "count": one.count,
+                "advisory": one.advisory, "message": _plain(one.message),
+            }
+            for one in new
+        ),
+    )  # fmt: skip
+
+
+def log(report: Report, ui_url: str = "") -> NotifyResult:
+    """Write the summary to the log `testops.notify`: a warning when the gate failed."""
+    failed = report.gate is not None and not report.gate.passed
+    _log.log(logging.WARNING if failed else logging.INFO, "%s", summary(report, ui_url))
+    return NotifyResult(sent=True, attempts=1)
+
+
+def webhook(
+    url: str, report: Report, *, ui_url: str = "", secret: str = "", timeout_s: float = 10, attempts: int = 3,
+    pause_s: float = 1,
+) -> NotifyResult:  # fmt: skip
+    """POST the message as JSON; every failure is told in the result, none is raised.
+
+    5xx, 429 and broken connections are tried again, `attempts` times in all, after a pause of `pause_s` that doubles.
+    Redirects are not followed.
+    """
+    import tenacity
+
+    if not _is_http(url):
+        return NotifyResult(sent=False, attempts=0, error="the webhook's URL must begin with http:// or https://")
+    body = msgspec.json.encode(message(report, ui_url))
+    headers = {"Content-Type": "application/json", "User-Agent": "ai-testops"}
+    if secret:
+        headers[SIGNATURE_HEADER] = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    result = NotifyResult(sent=False, attempts=0)
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(max(1, attempts)),
+        wait=tenacity.wait_exponential(multiplier=pause_s, max=30),
+        retry=tenacity.retry_if_result(_worth_another),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else result,
+    )
+    tried = 0
+
+    def attempt() -> NotifyResult:
+        nonlocal tried
+        tried += 1
+        return _post(Request(url, data=body, headers=headers, method="POST"), timeout_s, tried)
+
+    try:
+        result = retrying(attempt)
+    except ValueError:  # a URL that urllib cannot use; its text may hold the URL
+        result = NotifyResult(sent=False, attempts=tried, error="the webhook's URL is not usable")
+    if not result.sent:
+        _log.warning("webhook not sent after %d attempts: %s", result.attempts, result.error)
+    return result
+
+
+def _is_http(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https")
+    except ValueError:  # a broken IPv6 address
+        return False
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+def _opener() -> OpenerDirector:
+    return build_opener(_NoRedirect)
+
+
+def _post(request: Request, timeout_s: float, attempt: int) -> NotifyResult:
+    from http.client import HTTPException
+
+    try:
+        with _opener().open(request, timeout=timeout_s) as answer:
+            return NotifyResult(sent=True, attempts=attempt, status=answer.status)
+    except HTTPError as error:
+        with error:
+            return NotifyResult(sent=False, attempts=attempt, status=error.code, error=f"answered {error.code}")
+    except URLError as error:
+        return NotifyResult(sent=False, attempts=attempt, error=f"no connection: {_kind(error.reason)}")
+    except (OSError, HTTPException) as error:
+        return NotifyResult(sent=False, attempts=attempt, error=f"no answer: {_kind(error)}")
+
+
+def _kind(error: object) -> str:
+    """What went wrong, by the operating system's words or the error's name."""
+    text = getattr(error, "strerror", None)
+    return str(text) if text else type(error).__name__
+
+
+def _worth_another(result: NotifyResult) -> bool:
+    return not result.sent and (result.status == 0 or result.status == 429 or result.status >= 500)
+
+
+def _verdict(report: Report) -> str:
+    return "none" if report.gate is None else "passed" if report.gate.passed else "failed"
+
+
+def _finding(finding: Finding) -> str:
+    notes = f"{finding.count} case{'' if finding.count == 1 else 's'}" + (", advisory" if finding.advisory else "")
+    return f"{_plain(finding.operation)}: {_plain(finding.check)} ({notes})"
+
+
+def _plain(text: str) -> str:
+    """One line without characters that chats or terminals act on."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[:400]).split())
+    for char, harmless in (("<", "‹"), (">", "›"), ("@", "@\u2060"), ("`", "'")):  # noqa: RUF001
+        line = line.replace(char, harmless)
+    return line[:200]

@@ -1,0 +1,153 @@
+"""The report for a terminal: what is wrong, where, how often, and how to see it again."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, TextIO
+
+from testops_lib.model import Finding, Report
+from testops_lib.report.text import duration, one_line, plural, quiet, seconds, shown_findings, title, verdict, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MOST_FINDINGS = 40
+_MOST_CURLS = 3
+_MOST_OPERATIONS = 10
+_MOST_REASONS = 5
+_LONGEST_CURL = 1_500
+
+
+def render_terminal(report: Report, *, width: int | None = None, file: TextIO | None = None) -> None:
+    """Print the report: coloured on a terminal, plain text (without escape sequences) elsewhere.
+
+    Args:
+        width: columns; by default the terminal's, 100 elsewhere.
+        file: where to; standard output by default.
+    """
+    import sys
+
+    from rich.console import Console
+
+    target = file or sys.stdout
+    if not target.isatty():
+        width = width or 100
+    console = Console(file=target, width=width, highlight=False, emoji=False, markup=False)
+    _print(console, report)
+
+
+def terminal_text(report: Report, width: int = 100) -> str:
+    """What `render_terminal` prints where there is no terminal."""
+    out = io.StringIO()
+    render_terminal(report, width=width, file=out)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _print(console: Console, report: Report) -> None:
+    from rich.text import Text
+
+    _headline(console, report)
+    findings = shown_findings(report)
+    if findings:
+        console.print()
+        _findings(console, findings)
+    else:
+        console.print(Text("\nNo findings.", style="green"))
+    if words := quiet(report):
+        console.print(Text(f"Also {words}.", style="dim"))
+    _curls(console, findings)
+    _without_success(console, report)
+    _reasons(console, report)
+
+
+def _headline(console: Console, report: Report) -> None:
+    from rich.text import Text
+
+    totals, word = report.totals, verdict(report.gate)
+    line = Text()
+    if word:
+        line.append(f" {word} ", style="bold white on green" if word == "PASSED" else "bold white on red")
+        line.append(" ")
+    line.append(one_line(report.title or report.target), style="bold")
+    line.append(f"  run {one_line(report.run)}", style="dim")
+    console.print(line)
+    if report.gate is not None:
+        for reason in report.gate.reasons:
+            console.print(Text(f"  gate: {one_line(reason)}", style="red"))
+    counts = [f"{totals.results.get(name, 0):,} {name}" for name in ("passed", "failed", "errored", "skipped")]
+    taken = seconds(report)
+    rest = f" in {duration(taken)}" if taken is not None else ""
+    console.print(Text(f"{plural(totals.cases, 'case')}: {', '.join(counts)}"))
+    console.print(
+        Text(
+            f"{plural(totals.requests, 'request')}{rest}; {totals.operations_with_2xx} of "
+            f"{plural(totals.operations, 'operation')} answered a 2xx"
+        )
+    )
+
+
+def _findings(console: Console, findings: list[Finding]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    advisory = sum(finding.advisory for finding in findings)
+    new = sum(finding.state == "new" for finding in findings)
+    notes = ", ".join(f"{number} {word}" for number, word in ((new, "new"), (advisory, "advisory")) if number)
+    console.print(Text(plural(len(findings), "finding") + (f" ({notes})" if notes else ""), style="bold"))
+    table = Table(box=None, pad_edge=False, expand=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("what", ratio=None, overflow="fold")
+    table.add_column("where", overflow="fold")
+    table.add_column("times", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    narrow = console.width < 90
+    for number, finding in enumerate(findings[:_MOST_FINDINGS], 1):
+        what = Text(title(finding.check), style="yellow" if finding.advisory else "red")
+        if not narrow:
+            what.append("\n" + one_line(finding.message, 160), style="dim")
+        marks = [finding.state] + (["advisory"] if finding.advisory else [])
+        table.add_row(
+            str(number), what, Text(one_line(finding.operation)), f"{finding.count:,}",
+            Text("\n".join(marks), style="dim"),
+        )  # fmt: skip
+    console.print(table)
+    if len(findings) > _MOST_FINDINGS:
+        console.print(Text(f"and {len(findings) - _MOST_FINDINGS} more in the report", style="dim"))
+
+
+def _curls(console: Console, findings: list[Finding]) -> None:
+    from rich.text import Text
+
+    lines = [(number, visible(finding.example.curl)) for number, finding in enumerate(findings, 1)]
+    short = [(number, line) for number, line in lines if 0 < len(line) <= _LONGEST_CURL][:_MOST_CURLS]
+    if short:
+        console.print(Text("\nSee it again", style="bold"))
+    for number, line in short:
+        console.print(Text(f"{number}. {line}"), soft_wrap=True)
+
+
+def _without_success(console: Console, report: Report) -> None:
+    from rich.text import Text
+
+    without = [key for key, one in report.operations.items() if not one.success_seen]
+    if not without:
+        return
+    console.print(Text(f"\nWithout a 2xx: {plural(len(without), 'operation')}", style="bold"))
+    for key in without[:_MOST_OPERATIONS]:
+        one = report.operations[key]
+        seen = ", ".join(f"{status}: {number}" for status, number in one.statuses.items()) or "not called"
+        console.print(Text(f"  {one_line(key)}  {one_line(seen)}"))
+    if len(without) > _MOST_OPERATIONS:
+        console.print(Text(f"  and {len(without) - _MOST_OPERATIONS} more", style="dim"))
+
+
+def _reasons(console: Console, report: Report) -> None:
+    from rich.text import Text
+
+    if not report.errors:
+        return
+    console.print(Text("\nErrored and skipped", style="bold"))
+    for reason, number in list(report.errors.items())[:_MOST_REASONS]:
+        console.print(Text(f"  {number:,}  {one_line(reason)}"))
+    if len(report.errors) > _MOST_REASONS:
+        console.print(Text(f"  and {plural(len(report.errors) - _MOST_REASONS, 'more reason')}", style="dim"))

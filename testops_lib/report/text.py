@@ -1,0 +1,103 @@
+"""Words and clean text that the formats share."""
+
+from __future__ import annotations
+
+import re
+
+from testops_lib.model import Finding, GateReport, Report
+
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
+"""Controls (terminal escape sequences begin with one), direction changes, invisible characters, lone surrogates."""
+
+_ILLEGAL_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 (section 2.2) has no way to write."""
+
+TITLES: dict[str, str] = {
+    "not_a_server_error": "Server error",
+    "status_code_conformance": "Undocumented status",
+    "content_type_conformance": "Undocumented content type",
+    "response_headers_conformance": "Response header breaks the contract",
+    "response_schema_conformance": "Response body breaks the schema",
+    "negative_data_rejection": "Invalid data accepted",
+    "positive_data_acceptance": "Valid data refused",
+    "use_after_free": "Deleted resource still there",
+    "ensure_resource_availability": "Created resource not found",
+    "ignored_auth": "Credentials not required",
+    "unsupported_method": "Unoffered method answered",
+    "max_response_time": "Too slow",
+    "status": "Unexpected status",
+    "header": "Unexpected header",
+    "jsonpath": "Unexpected value in the body",
+    "no_answer": "Connection broken without an answer",
+}
+"""Check name -> what its failure says to people."""
+
+
+def title(check: str) -> str:
+    """A check's title for people; the name itself when it has none."""
+    return TITLES.get(check) or one_line(check)
+
+
+def visible(text: str) -> str:
+    """Text in which nothing acts: controls and invisible characters are written as `\\x1b` or `\\u202e`.
+
+    Line feeds and tabs stay, carriage returns before line feeds go.
+    """
+    return _HIDDEN.sub(_escaped, text.replace("\r\n", "\n"))
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """Visible text on one line of at most `limit` characters."""
+    line = " ".join(visible(text[: limit * 4]).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def xml_text(text: str) -> str:
+    """Visible text without the characters that XML cannot hold."""
+    return _ILLEGAL_XML.sub("", visible(text))
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shown_findings(report: Report) -> list[Finding]:
+    """The findings of this run, in the report's order: neither muted nor fixed."""
+    return [finding for finding in report.findings if finding.state in ("new", "known")]
+
+
+def quiet(report: Report) -> str:
+    """`2 muted and 1 fixed finding`, or "" when there is none."""
+    counts = [(sum(one.state == state for one in report.findings), state) for state in ("muted", "fixed")]
+    words = " and ".join(f"{number} {state}" for number, state in counts if number)
+    return f"{words} finding{'' if sum(number for number, _ in counts) == 1 else 's'}" if words else ""
+
+
+def verdict(gate: GateReport | None) -> str:
+    """`PASSED`, `FAILED`, or "" when no gate was asked."""
+    return "" if gate is None else "PASSED" if gate.passed else "FAILED"
+
+
+def seconds(report: Report) -> float | None:
+    """How long the run took."""
+    if report.started is None or report.finished is None:
+        return None
+    return max(0.0, (report.finished - report.started).total_seconds())
+
+
+def duration(total_s: float) -> str:
+    """`8.4 s`, `3 min 20 s`, `2 h 05 min`."""
+    if total_s < 60:
+        return f"{total_s:.1f} s"
+    minutes, rest_s = divmod(round(total_s), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest_s:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65_536 else f"\\U{code:08x}"

@@ -1,0 +1,1 @@
+"""Alembic's scripts; `testops_lib.store.migrate` runs them."""

@@ -1,0 +1,127 @@
+"""The tables of the PostgreSQL schema `testops` as they are now; migrations lead here from any earlier version.
+
+Used by Alembic and by the test that compares a migrated database with a fresh one; `Store` itself speaks SQL.
+Ids are compared byte by byte (collation C): faster, and the same order on every server. JSON documents are kept as
+`text`: `jsonb` refuses `\\u0000`, which hostile answers contain.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Sequence,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata = MetaData(schema="testops")
+
+
+def _id(name: str) -> Column[str]:
+    return Column(name, Text(collation="C"), nullable=False)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False, server_default="")
+
+
+specs = Table(
+    "specs", metadata,
+    _id("hash"),
+    Column("body", LargeBinary, nullable=False, comment="zlib"),
+    PrimaryKeyConstraint("hash"),
+)  # fmt: skip
+
+runs = Table(
+    "runs", metadata,
+    _id("run"),
+    Column("seq", BigInteger, Identity(always=True), nullable=False, comment="order in which runs were first opened"),
+    _id("target"),
+    _text("title"),
+    _text("base_url"),
+    _text("spec_hash"),
+    Column("state", Text, nullable=False, server_default="open", comment="open, published, finished"),
+    Column("opened", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("published_at", DateTime(timezone=True)),
+    Column("finished", DateTime(timezone=True)),
+    Column("plan", Text, comment="JSON of Plan"),
+    Column("plan_batch", Text),
+    Column("batches", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("positions", JSONB, comment="results topic: partition -> offset before any result of the run"),
+    Column("passed", Boolean),
+    Column("report", Text, comment="JSON of Report"),
+    PrimaryKeyConstraint("run"),
+    Index("runs_by_target", "target", "seq"),
+)  # fmt: skip
+
+cases = Table(
+    "cases", metadata,
+    _id("id"),
+    _text("name"),
+    _text("operation"),
+    _text("intent"),
+    _text("source"),
+    Column("document", Text, nullable=False, comment="JSON of Case"),
+    PrimaryKeyConstraint("id"),
+)  # fmt: skip
+
+run_groups = Table(
+    "run_groups", metadata,
+    _id("run"),
+    _id("name"),
+    Column("case_ids", ARRAY(Text(collation="C")), nullable=False, comment="in order"),
+    Column("generation", Text, nullable=False, comment="JSON of Generation"),
+    PrimaryKeyConstraint("run", "name"),
+)  # fmt: skip
+
+run_cases = Table(
+    "run_cases", metadata,
+    _id("run"),
+    _id("case_id"),
+    PrimaryKeyConstraint("run", "case_id"),
+    comment="published cases",
+)  # fmt: skip
+
+results_seq = Sequence("results_seq", metadata=metadata, schema="testops")
+
+results = Table(
+    "results", metadata,
+    _id("run"),
+    _id("case_id"),
+    Column("attempt", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False, server_default=results_seq.next_value(), comment="order of storing"),
+    Column("verdict", Text(collation="C"), nullable=False),
+    _text("reason"),
+    _text("operation"),
+    Column("requests", Integer, nullable=False, server_default="0"),
+    Column("elapsed_ms", Double, nullable=False, server_default=text("0")),
+    Column("started", DateTime(timezone=True)),
+    Column("document", Text, nullable=False, comment="JSON of Result"),
+    PrimaryKeyConstraint("run", "case_id", "attempt"),
+    Index("results_failed", "run", "seq", postgresql_where=text("verdict = 'failed'")),
+)  # fmt: skip
+
+findings = Table(
+    "findings", metadata,
+    _id("target"),
+    _id("fingerprint"),
+    _text("operation"),
+    _text("check_name"),
+    _text("message"),
+    Column("state", Text, nullable=False, comment="new, known, fixed, muted"),
+    _id("first_seen_run"),
+    _id("last_seen_run"),
+    PrimaryKeyConstraint("target", "fingerprint"),
+)  # fmt: skip

@@ -1,0 +1,169 @@
+"""Every SQL statement of the store, named; each says what it gives."""
+
+from __future__ import annotations
+
+VERSION = "SELECT version_num FROM testops.alembic_version"
+"""The schema's version."""
+
+PUT_SPEC = "INSERT INTO testops.specs (hash, body) VALUES (%s, %s) ON CONFLICT (hash) DO NOTHING"
+GET_SPEC = "SELECT body FROM testops.specs WHERE hash = %s"
+
+OPEN_RUN = """
+INSERT INTO testops.runs (run, target, title, base_url, spec_hash, plan) VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (run) DO UPDATE SET
+    target = excluded.target, title = excluded.title, base_url = excluded.base_url, spec_hash = excluded.spec_hash,
+    plan = excluded.plan, state = 'open', finished = NULL
+"""
+"""Opens a run, or opens it again; what was published and stored of it stays."""
+
+GET_RUN = """
+SELECT run, target, title, base_url, spec_hash, state, opened, finished, plan, plan_batch, batches, positions, passed
+FROM testops.runs WHERE run = %s
+"""
+LOCK_RUN = "SELECT positions FROM testops.runs WHERE run = %s FOR UPDATE"
+
+CASES_INCOMING = """
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming_cases (
+    id text COLLATE "C", name text, operation text, intent text, source text, document text
+) ON COMMIT DELETE ROWS
+"""
+COPY_CASES = "COPY incoming_cases FROM STDIN (FORMAT BINARY)"
+MERGE_CASES = """
+INSERT INTO testops.cases AS stored
+SELECT id, name, operation, intent, source, document FROM incoming_cases ORDER BY id
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, source = excluded.source, document = excluded.document
+WHERE stored.document <> excluded.document
+"""
+"""Adds cases; one known under another name or origin takes the latest. Ordered, so that two tasks cannot deadlock."""
+
+PUT_GROUP = """
+INSERT INTO testops.run_groups (run, name, case_ids, generation) VALUES (%s, %s, %s, %s)
+ON CONFLICT (run, name) DO UPDATE SET case_ids = excluded.case_ids, generation = excluded.generation
+"""
+LOAD_CASES = """
+SELECT c.document
+FROM (
+    SELECT DISTINCT ON (id) id, name, position
+    FROM testops.run_groups, unnest(case_ids) WITH ORDINALITY AS listed (id, position)
+    WHERE run = %s ORDER BY id, name, position
+) AS first JOIN testops.cases c USING (id)
+ORDER BY first.name, first.position
+"""
+"""Documents of a run's cases by group and position; a case listed twice stands where it comes first."""
+GENERATIONS = "SELECT generation FROM testops.run_groups WHERE run = %s ORDER BY name"
+
+DELETE_PUBLISHED = "DELETE FROM testops.run_cases WHERE run = %s"
+COPY_PUBLISHED = "COPY testops.run_cases (run, case_id) FROM STDIN (FORMAT BINARY)"
+DELETE_UNPUBLISHED_RESULTS = """
+DELETE FROM testops.results r
+WHERE run = %s AND NOT EXISTS (SELECT FROM testops.run_cases c WHERE c.run = r.run AND c.case_id = r.case_id)
+"""
+"""Drops results of cases that an earlier publication of the run had and this one has not."""
+MARK_PUBLISHED = """
+UPDATE testops.runs SET state = 'published', published_at = now(), positions = %s, plan_batch = %s, batches = %s
+WHERE run = %s
+"""
+COUNT_PUBLISHED = "SELECT count(*) FROM testops.run_cases WHERE run = %s"
+OPEN_POSITIONS = """
+SELECT positions FROM testops.runs
+WHERE positions IS NOT NULL AND state <> 'finished' AND published_at > now() - interval '1 day'
+"""
+"""Positions of the runs whose results may still come."""
+
+RESULTS_INCOMING = """
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming_results (
+    run text COLLATE "C", case_id text COLLATE "C", attempt integer, verdict text COLLATE "C", reason text,
+    operation text, requests integer, elapsed_ms double precision, started timestamptz, document text
+) ON COMMIT DELETE ROWS
+"""
+COPY_RESULTS = "COPY incoming_results FROM STDIN (FORMAT BINARY)"
+LOCK_RESULTS = "SELECT pg_advisory_xact_lock(8271105)"
+"""One merge at a time: `seq` grows in the order of commits, and two collectors cannot deadlock."""
+MERGE_RESULTS = """
+WITH wanted AS (
+    SELECT i.* FROM incoming_results i JOIN testops.runs USING (run)
+    WHERE runs.published_at IS NULL
+       OR EXISTS (SELECT FROM testops.run_cases c WHERE c.run = i.run AND c.case_id = i.case_id)
+), merged AS (
+    INSERT INTO testops.results AS stored (
+        run, case_id, attempt, verdict, reason, operation, requests, elapsed_ms, started, document
+    )
+    SELECT run, case_id, attempt, verdict, reason, operation, requests, elapsed_ms, started, document FROM wanted
+    ON CONFLICT (run, case_id, attempt) DO UPDATE SET
+        verdict = excluded.verdict, reason = excluded.reason, operation = excluded.operation,
+        requests = excluded.requests, elapsed_ms = excluded.elapsed_ms, started = excluded.started,
+        document = excluded.document, seq = nextval('testops.results_seq')
+    WHERE stored.verdict IN ('errored', 'skipped') AND (
+        excluded.verdict IN ('passed', 'failed')
+        OR (stored.reason = 'no_result' AND excluded.reason <> 'no_result')
+        OR excluded.started > coalesce(stored.started, '-infinity')
+    )
+    RETURNING run, verdict
+)
+SELECT 'merged', run, verdict, count(*) FROM merged GROUP BY run, verdict
+UNION ALL
+SELECT 'wanted', '', '', count(*) FROM wanted
+"""
+"""Stores what supersedes (`rows.supersedes`); gives counts by run and verdict, and of the results of known cases."""
+NOTIFY = "SELECT pg_notify('testops_results', %s)"
+
+MISSING = """
+SELECT case_id FROM testops.run_cases c
+WHERE run = %s AND NOT EXISTS (SELECT FROM testops.results r WHERE r.run = c.run AND r.case_id = c.case_id)
+ORDER BY case_id
+"""
+"""Published cases without a result."""
+COUNT_NO_RESULT = """
+SELECT count(*) FROM testops.results WHERE run = %s AND verdict = 'errored' AND reason = 'no_result'
+"""
+DESCRIBE_CASES = "SELECT id, name, operation, intent, source FROM testops.cases WHERE id = ANY(%s)"
+
+COUNT_VERDICTS = """
+SELECT verdict, count(*) FROM (
+    SELECT DISTINCT ON (case_id) verdict FROM testops.results WHERE run = %s ORDER BY case_id DESC, attempt DESC
+) AS last GROUP BY verdict
+"""
+"""Cases by the verdict of their last attempt."""
+NEW_FAILURES = """
+SELECT seq, document FROM testops.results
+WHERE run = %s AND verdict = 'failed' AND seq > %s ORDER BY seq LIMIT %s
+"""
+RESULTS = """
+SELECT document FROM testops.results r
+WHERE run = %s AND NOT EXISTS (
+    SELECT FROM testops.results later
+    WHERE later.run = r.run AND later.case_id = r.case_id AND later.attempt > r.attempt
+)
+ORDER BY case_id
+"""
+"""Documents of the last attempts."""
+
+PREVIOUS_RUN = """
+SELECT run FROM testops.runs
+WHERE target = %s AND state = 'finished' AND run <> %s
+  AND seq < coalesce((SELECT seq FROM testops.runs WHERE run = %s), 9223372036854775807)
+ORDER BY seq DESC LIMIT 1
+"""
+LATEST_RUN = """
+SELECT run FROM testops.runs WHERE %(target)s::text IS NULL OR target = %(target)s ORDER BY seq DESC LIMIT 1
+"""
+
+KNOWN_FINGERPRINTS = "SELECT fingerprint, first_seen_run FROM testops.findings WHERE target = %s"
+FINISH_RUN = """
+UPDATE testops.runs SET state = 'finished', finished = now(), passed = %s, report = %s WHERE run = %s
+"""
+GET_REPORT = "SELECT report FROM testops.runs WHERE run = %s"
+FORGET_FINDINGS = """
+DELETE FROM testops.findings
+WHERE target = %s AND first_seen_run = %s AND last_seen_run = %s AND NOT fingerprint = ANY(%s)
+"""
+"""Drops what an earlier analysis of the same run saw for the first time and this one does not see."""
+PUT_FINDING = """
+INSERT INTO testops.findings AS stored (
+    target, fingerprint, operation, check_name, message, state, first_seen_run, last_seen_run
+) VALUES (%(target)s, %(fingerprint)s, %(operation)s, %(check)s, %(message)s, %(state)s, %(run)s, %(run)s)
+ON CONFLICT (target, fingerprint) DO UPDATE SET
+    message = excluded.message,
+    state = CASE WHEN stored.state = 'muted' THEN 'muted' ELSE excluded.state END,
+    last_seen_run = CASE WHEN excluded.state = 'fixed' THEN stored.last_seen_run ELSE excluded.last_seen_run END
+"""

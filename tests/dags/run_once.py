@@ -1,0 +1,26 @@
+"""Runs `testops_run` once by `dag.test()` and prints the outcome as the last line of JSON: started by the tests in a
+process of its own, because Airflow is configured by the environment of the process that imports it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from airflow.dag_processing.dagbag import DagBag
+
+
+def main() -> None:
+    folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+    bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+    outcomes = []
+    for conf in json.loads(sys.argv[1]):
+        run = bag.dags["testops_run"].test(run_conf=conf)
+        tasks: dict[str, list[str]] = {}
+        for task in run.get_task_instances():
+            tasks.setdefault(task.task_id, []).append(str(task.state))
+        outcomes.append({"run": run.run_id, "state": str(run.state), "tasks": tasks})
+    print("\n" + json.dumps(outcomes))
+
+
+main()

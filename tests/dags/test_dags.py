@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.airflow
+
+HEAVY = ("pandas", "google.genai", "kubernetes", "sqlalchemy", "alembic", "confluent_kafka", "pycurl", "jsonschema_rs")
+
+PARSE = """
+import json, sys
+import airflow.sdk
+before = set(sys.modules)
+sys.path.insert(0, sys.argv[1])
+import testops_run
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+STRUCTURE = """
+import json, os
+from airflow.dag_processing.dagbag import DagBag
+folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+print("\\n" + json.dumps({
+    "errors": bag.import_errors,
+    "dags": {
+        name: {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} for name, dag in bag.dags.items()
+    },
+    "teardowns": [task.task_id for task in bag.dags["testops_run"].tasks if task.is_teardown],
+}))
+"""
+
+
+def python(code: str, *arguments: str, environment: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=dict(environment), capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip().rpartition("\n")[2]
+
+
+def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> None:
+    found = json.loads(python(STRUCTURE, environment=airflow_environment))
+    assert found["errors"] == {}
+    tasks = found["dags"]["testops_run"]
+    stages = ["open_run", "load_spec", "generate", "publish", "execute", "execute_last", "collect", "analyze", "gate"]
+    assert all(after in tasks[before] for before, after in pairwise(stages))
+    assert found["teardowns"] == ["notify"], "the gate must decide: what follows it may only be a teardown"
+    scheduled = {name for name in found["dags"] if name.startswith("testops_nightly_")}
+    assert "testops_nightly_shop" in scheduled
+
+
+def test_parsing_the_run_dag_imports_nothing_heavy(airflow_environment: Mapping[str, str]) -> None:
+    imported = json.loads(python(PARSE, str(ROOT / "dags"), environment=airflow_environment))
+    assert [name for name in imported if name.startswith(HEAVY)] == []
+
+
+@pytest.mark.parametrize("folder", ["dags", "plugins", "runner"])
+def test_rooms_never_import_each_other(folder: str) -> None:
+    others = {"dags", "plugins", "runner"} - {folder}
+    barred = others | {path.stem for other in others for path in (ROOT / other).glob("*.py") if path.stem[0] != "_"}
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in names} & barred, path

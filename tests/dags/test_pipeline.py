@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from testops_lib.bus import Bus
+from testops_lib.stack.samples import Sample
+from testops_lib.store import Store
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.integration, pytest.mark.airflow]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Sample]:
+    sample = Sample("shop", tmp_path / "shop", defects="price-below-minimum,missing-header")
+    sample.start()
+    yield sample
+    sample.stop()
+
+
+@pytest.fixture
+def variables(kafka: str, postgres: str, shop: Sample, tmp_path: Path) -> dict[str, str]:
+    """What the tasks must know: a database of their own, the broker, the shop."""
+    with Store(postgres) as store:
+        store.upgrade()
+    with Bus(kafka) as bus:
+        bus.create_topics(partitions=2)
+    return {
+        "TESTOPS_DSN": postgres,
+        "TESTOPS_KAFKA_BOOTSTRAP": kafka,
+        "TESTOPS_REPORTS_DIR": str(tmp_path / "reports"),
+        **shop.variables(),
+    }
+
+
+@pytest.mark.timeout(300)
+def test_a_run_goes_from_document_to_verdict(
+    run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], tmp_path: Path
+) -> None:
+    passing = {"target": "shop", "operations": ["GET /products*", "GET /products/*"]}
+    failing = {"target": "shop", "operations": ["* /products", "GET /categories"]}
+    passed, failed = run_dag([passing, failing], variables)
+
+    assert passed["state"] == "success"
+    assert set(passed["tasks"]["execute"]) == {"success"}
+    assert failed["state"] == "failed"
+    assert failed["tasks"]["gate"] == ["failed"]
+    assert failed["tasks"]["notify"] == ["success"]
+
+    with Store(variables["TESTOPS_DSN"]) as store:
+        progress = store.progress(failed["run"])
+        assert progress.published == progress.done > 50
+        assert store.missing(failed["run"]) == []
+        report = store.report(failed["run"])
+    assert report is not None
+    expected = {
+        (defect["operation"], defect["check"])
+        for defect in yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
+        if defect["id"] in ("price-below-minimum", "missing-header")
+    }
+    assert {(finding.operation, finding.check) for finding in report.findings} == expected
+    written = tmp_path / "reports" / "latest"
+    assert {path.name for path in written.iterdir()} == {"report.json", "report.html", "junit.xml", "wfc.json"}
+    assert json.loads((written / "report.json").read_bytes())["totals"]["findings"] == 2

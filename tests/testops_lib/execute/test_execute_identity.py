@@ -1,0 +1,256 @@
+"""Who a step speaks as: credentials, logins, what is renewed and what never leaks."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from engine_server import Seen, Serve, answer, case, execute, one, plan, step
+
+from testops_lib.errors import TargetError
+from testops_lib.execute import Engine, identity
+from testops_lib.model import Identity, Login, Result, TokenUse
+
+STATIC = Identity(
+    name="ann",
+    headers=(("Authorization", "Bearer ${ANN_TOKEN}"),),
+    query=(("key", "${ANN_KEY}"),),
+    cookies=(("c", "cookie-1"),),
+)
+ENV = {"ANN_TOKEN": "token-of-ann", "ANN_KEY": "key/of ann", "PASSWORD": 'pa"ss\\word'}
+
+TOKEN = TokenUse(
+    extract_from="body", selector="/data/0/token", send_in="header", send_name="X-Token", send_template="T {token}"
+)
+LOGIN = Login(
+    url="/login?a=1", payload='{"user": "bob", "password": "${PASSWORD}"}', headers=(("X-L", "1"),), token=TOKEN
+)
+BOB = Identity(name="bob", login=LOGIN)
+
+
+def credentials(seen: Seen) -> tuple[str | None, str | None, str]:
+    return seen.header("authorization"), seen.header("cookie"), seen.target
+
+
+def test_default_identity_is_the_first(serve: Serve) -> None:
+    server = serve()
+    other = Identity(name="eve", headers=(("Authorization", "Basic eve"),))
+    steps = (step(), step(identity="eve"), step(identity="none"), step(identity="ann"))
+    the_plan = plan(server.url, identities=(STATIC, other))
+    assert one(the_plan, case(*steps), environ=ENV).verdict == "passed"
+    ann = ("Bearer token-of-ann", "c=cookie-1", "/?key=key%2Fof%20ann")
+    assert [credentials(seen) for seen in server.seen] == [ann, ("Basic eve", None, "/"), (None, None, "/"), ann]
+
+
+def test_invalid_identity_has_the_shape_of_the_default_one(serve: Serve) -> None:
+    server = serve()
+    basic = Identity(name="b", headers=(("Authorization", "Basic ${PASSWORD}"), ("X-Api-Key", "k")))
+    token_only = Identity(name="t", login=LOGIN)
+    for who in ((STATIC,), (basic,), (token_only,), ()):
+        one(plan(server.url, identities=who), case(step(identity="invalid")), environ=ENV)
+    bearer, second, third, nobody = server.seen
+    fake = (bearer.header("authorization") or "").removeprefix("Bearer ")
+    assert fake.startswith("invalid-") and len(fake) == 32
+    assert (bearer.header("cookie"), bearer.target) == (f"c={fake}", f"/?key={fake}")
+    scheme, _, encoded = (second.header("authorization") or "").partition(" ")
+    assert scheme == "Basic" and base64.b64decode(encoded).decode() == f"invalid:{fake}"
+    assert second.header("x-api-key") == fake
+    assert (third.header("x-token"), third.target) == (f"T {fake}", "/")
+    assert nobody.header("authorization") == f"Bearer {fake}"
+
+
+def test_request_that_names_its_own_credentials_keeps_them(serve: Serve) -> None:
+    server = serve()
+    mine = step(headers=(("authorization", "mine"),), query=(("key", "mine"),), cookies=(("c", "mine"), ("d", "2")))
+    one(plan(server.url, identities=(STATIC,)), case(mine), environ=ENV)
+    assert credentials(server.seen[0]) == ("mine", "c=mine; d=2", "/?key=mine")
+
+
+def test_cookies_of_request_and_identity_share_one_header(serve: Serve) -> None:
+    server = serve()
+    one(plan(server.url, identities=(STATIC,)), case(step(cookies=(("d", "2"),))), environ=ENV)
+    assert [line for line in server.seen[0].header_lines if line.startswith("Cookie")] == ["Cookie: d=2; c=cookie-1"]
+
+
+def test_missing_variable_is_named(serve: Serve) -> None:
+    server = serve()
+    with pytest.raises(TargetError, match="ANN_KEY is not set"):
+        one(plan(server.url, identities=(STATIC,)), case(step()), environ={"ANN_TOKEN": "x"})
+    assert one(plan(server.url, identities=(STATIC,)), case(step(identity="none")), environ={}).verdict == "passed"
+    assert len(server.seen) == 1
+
+
+def test_unknown_identity_is_an_errored_case(serve: Serve) -> None:
+    result = one(plan(serve().url), case(step(identity="who")))
+    assert (result.verdict, result.reason) == ("errored", "refused: unknown identity 'who'")
+
+
+def test_secrets_stay_out_of_results(serve: Serve) -> None:
+    def handler(connection: Any, seen: Seen) -> bytes:
+        if seen.target.startswith("/login"):
+            return answer(200, '{"data": [{"token": "tok-from-login"}]}', "Set-Cookie: s=cookie-from-login")
+        encoded = base64.b64encode(b"me:token-of-ann").decode()
+        said = {"message": f"bad {seen.header('authorization')} {seen.header('x-token')} {encoded} {seen.target}"}
+        return answer(500, json.dumps(said), f"X-Echo: {seen.header('cookie')}")
+
+    server = serve(handler)
+    both = Identity(name="x", headers=STATIC.headers, query=STATIC.query, cookies=STATIC.cookies, login=LOGIN)
+    cookie_login = Identity(name="y", login=Login(url="/login", expect_cookies=True))
+    for who in (STATIC, both, cookie_login):
+        result = one(plan(server.url, identities=(who,)), case(step(expect=200)), environ=ENV)
+        assert result.verdict == "failed"
+        shown = repr(result)
+        for secret in ("token-of-ann", "key/of", "key%2Fof", "cookie-1", "tok-from-login", "cookie-from-login"):
+            assert secret not in shown
+        assert who is cookie_login or base64.b64encode(b"me:token-of-ann").decode() not in shown
+        assert "[redacted]" in shown
+
+
+# -- logins
+
+
+class Shop:
+    """A target with a login; tokens it no longer likes are answered 401."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.valid: set[str] = set()
+        self.lock = threading.Lock()
+        self.login_status = 200
+
+    def __call__(self, connection: Any, seen: Seen) -> bytes:
+        if seen.target.startswith("/login"):
+            time.sleep(0.02)
+            with self.lock:
+                self.tokens.append(f"token-{len(self.tokens)}")
+                self.valid.add(f"T {self.tokens[-1]}")
+            return answer(
+                self.login_status, json.dumps({"data": [{"token": self.tokens[-1]}]}), f"X-T: {self.tokens[-1]}",
+                "Set-Cookie: sid=abc123; Path=/; HttpOnly", "Set-Cookie: other=xyz789",
+            )  # fmt: skip
+        return answer(200 if seen.header("x-token") in self.valid else 401)
+
+
+def test_login_happens_once_for_all_cases(serve: Serve) -> None:
+    shop = Shop()
+    server = serve(shop)
+    engine = Engine(plan(server.url, identities=(BOB,), concurrency=8), {}, run="r", environ=ENV)
+    results = execute(engine, [case(step("GET", f"/{i}", expect=200)) for i in range(20)])
+    assert {r.verdict for r in results} == {"passed"} and sum(r.requests for r in results) == 20
+    (login,) = [seen for seen in server.seen if seen.target.startswith("/login")]
+    assert login.line == "POST /login?a=1 HTTP/1.1" and login.header("x-l") == "1"
+    assert json.loads(login.body) == {"user": "bob", "password": 'pa"ss\\word'}
+    assert engine.requests_sent == 21
+
+
+def test_form_login_encodes_what_the_environment_gives(serve: Serve) -> None:
+    server = serve(Shop())
+    login = Login(url="login", payload="u=b&p=${PASSWORD}", media_type="application/x-www-form-urlencoded", token=TOKEN)
+    one(plan(f"{server.url}/base", identities=(Identity(name="f", login=login),)), case(step()), environ=ENV)
+    assert server.seen[0].target == "/login" and server.seen[0].body == b"u=b&p=pa%22ss%5Cword"
+
+
+def test_token_may_come_and_go_elsewhere(serve: Serve) -> None:
+    server = serve(Shop())
+    use = TokenUse(extract_from="header", selector="x-t", send_in="query", send_name="tok")
+    login = Login(url=f"{server.url}/login", method="GET", token=use, expect_cookies=True)
+    one(plan(server.url, identities=(Identity(name="h", login=login),)), case(step("GET", "/x?a=1")))
+    assert server.seen[0].method == "GET" and server.seen[0].body == b""
+    assert credentials(server.seen[1]) == (None, "sid=abc123; other=xyz789", "/x?a=1&tok=token-0")
+
+
+def test_cookies_of_answers_are_never_kept(serve: Serve) -> None:
+    server = serve(Shop())
+    execute(Engine(plan(server.url, concurrency=1), {}, run="r"), [case(step("GET", "/login"), step()), case(step())])
+    assert [seen.header("cookie") for seen in server.seen] == [None, None, None]
+
+
+def expire(shop: Shop) -> Any:
+    def handler(connection: Any, seen: Seen) -> bytes:
+        if seen.target == "/expire":
+            shop.valid.clear()
+            return answer()
+        return shop(connection, seen)
+
+    return handler
+
+
+def two_halves(engine: Engine) -> list[Result]:
+    steps = [step("GET", "/a", expect=200), step("GET", "/expire", identity="none"), step("POST", "/b", expect=200)]
+    return execute(engine, [case(*steps)])
+
+
+def test_401_renews_the_session_once_it_is_old_enough(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop()
+    server = serve(expire(shop))
+    monkeypatch.setattr(identity, "LOGIN_AGAIN_S", 0.0)  # the clock cannot be made to run
+    engine = Engine(plan(server.url, identities=(BOB,)), {}, run="r", environ=ENV)
+    (result,) = two_halves(engine)
+    assert result.verdict == "passed" and result.steps[2].requests == 2
+    assert [seen.header("x-token") for seen in server.seen if seen.target == "/b"] == ["T token-0", "T token-1"]
+    assert engine.requests_sent == 6
+
+
+def test_401_soon_after_a_login_is_taken_as_it_is(serve: Serve) -> None:
+    shop = Shop()
+    server = serve(expire(shop))
+    (result,) = two_halves(Engine(plan(server.url, identities=(BOB,)), {}, run="r", environ=ENV))
+    assert result.verdict == "failed" and result.steps[2].status == 401
+    assert len(shop.tokens) == 1
+
+
+def test_401_to_bad_credentials_renews_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop()
+    server = serve(shop)
+    monkeypatch.setattr(identity, "LOGIN_AGAIN_S", 0.0)
+    asked = (step(expect=200), step(identity="invalid"), step(identity="none"), step(headers=(("X-Token", "bad"),)))
+    assert one(plan(server.url, identities=(BOB,)), case(*asked), environ=ENV).verdict == "passed"
+    assert len(shop.tokens) == 1 and len(server.seen) == 5
+
+
+def test_failed_login_errors_the_cases_and_is_not_hammered(serve: Serve) -> None:
+    shop = Shop()
+    shop.login_status = 403
+    server = serve(shop)
+    engine = Engine(plan(server.url, identities=(BOB,)), {}, run="r", environ=ENV)
+    results = execute(engine, [case(step("GET", f"/{i}")) for i in range(5)])
+    assert {(r.verdict, r.reason) for r in results} == {("errored", "login failed: identity bob: answered 403")}
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", '{"data": []}', '{"data": [{"token": null}]}', '{"data": [{"token": "a\\nb"}]}']
+)
+def test_login_without_a_usable_token_fails(serve: Serve, body: str) -> None:
+    server = serve(lambda c, s: answer(200, body))
+    result = one(plan(server.url, identities=(BOB,)), case(step()), environ=ENV)
+    assert result.verdict == "errored" and result.reason.startswith("login failed: identity bob: ")
+
+
+def test_login_elsewhere_must_be_allowed(serve: Serve) -> None:
+    server, shop = serve(Shop()), serve(Shop())
+    far = Identity(name="f", login=Login(url=f"{shop.url}/login", token=TOKEN))
+    with pytest.raises(TargetError, match=r"add 127\.0\.0\.1"):
+        one(plan(server.url, identities=(far,)), case(step()))
+    assert shop.connections == 0
+    one(plan(server.url, identities=(far,), hosts=(f"127.0.0.1:{shop.port}",)), case(step()))
+    assert len(shop.seen) == 1 and server.seen[0].header("x-token") == "T token-0"
+
+
+def test_login_is_allowed_where_only_safe_methods_are(serve: Serve) -> None:
+    server = serve(Shop())
+    result = one(plan(server.url, identities=(BOB,), methods="safe"), case(step("GET", "/", expect=200)), environ=ENV)
+    assert result.verdict == "passed" and server.seen[0].method == "POST"
+
+
+def test_last_cases_have_a_session_of_their_own(serve: Serve) -> None:
+    shop = Shop()
+    server = serve(shop)
+    cases = [case(step("GET", "/a")), case(step("GET", "/logout"), last=True)]
+    execute(Engine(plan(server.url, identities=(BOB,)), {}, run="r", environ=ENV), cases)
+    used = {seen.target: seen.header("x-token") for seen in server.seen if not seen.target.startswith("/login")}
+    assert used == {"/a": "T token-0", "/logout": "T token-1"}

@@ -1,0 +1,235 @@
+"""Budgets, rate and stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from engine_server import Seen, Serve, answer, case, execute, one, plan, step
+from test_execute_cases import hang
+
+from testops_lib.execute import Engine, run
+from testops_lib.model import Case, JsonPathIs, MaxResponseTime, Result
+
+
+@pytest.mark.parametrize("limit", [1, 4, 7])
+def test_request_budget_holds_exactly(serve: Serve, limit: int) -> None:
+    server = serve()
+    cases = [case(step("GET", f"/{i}")) for i in range(12)]
+    results = execute(Engine(plan(server.url, concurrency=5), {}, run="r", max_requests=limit), cases)
+    assert len(server.seen) == limit
+    assert [r.verdict for r in results].count("passed") == limit
+    assert {(r.verdict, r.reason, r.requests) for r in results} == {("passed", "", 1), ("skipped", "budget spent", 0)}
+    assert len(results) == 12
+
+
+def test_case_that_does_not_fit_is_not_begun_and_smaller_ones_go_on(serve: Serve) -> None:
+    server = serve()
+    big = case(step("GET", "/big"), step("GET", "/big2"), cleanup=(step("DELETE", "/big"),))
+    cases = [case(step("GET", "/1")), big, case(step("GET", "/2"))]
+    results = execute(Engine(plan(server.url, concurrency=1), {}, run="r", max_requests=3), cases)
+    assert {r.operation: r.reason for r in results} == {"GET /1": "", "GET /big": "budget spent", "GET /2": ""}
+    assert server.targets() == ["GET /1", "GET /2"]
+
+
+def test_what_a_case_sets_aside_and_does_not_send_is_given_back(serve: Serve) -> None:
+    server = serve(lambda c, s: hang(0.05)(c, s))
+    short = case(step("GET", "/stop", expect=500), *(step("GET", f"/never/{i}") for i in range(4)))
+    cases = [short, *(case(step("GET", f"/{i}")) for i in range(4))]
+    results = execute(Engine(plan(server.url, concurrency=3), {}, run="r", max_requests=5), cases)
+    assert len(server.seen) == 5 and {r.reason for r in results} == {""}
+
+
+def test_confirmations_and_redirects_count_and_never_exceed(serve: Serve) -> None:
+    def handler(connection: Any, seen: Seen) -> bytes | None:
+        return answer(302, "", "Location: /go") if seen.target == "/go" else hang(0.08)(connection, seen)
+
+    server = serve(handler)
+    slow = case(step("GET", "/slow", checks=(MaxResponseTime(limit_ms=20),)))
+    engine = Engine(plan(server.url, concurrency=1, follow_redirects=9), {}, run="r", max_requests=2)
+    results = execute(engine, [slow, case(step("GET", "/x"))])
+    assert [(r.verdict, r.requests) for r in results] == [("failed", 2), ("skipped", 0)]
+    assert one(plan(server.url), slow, max_requests=1).verdict == "passed"  # no request left to confirm with
+    assert one(plan(server.url, follow_redirects=9), case(step("GET", "/go")), max_requests=4).requests == 4
+    assert len(server.seen) == 2 + 1 + 4
+
+
+def test_retry_of_a_dead_connection_stays_within_the_budget(serve: Serve) -> None:
+    server = serve(lambda c, s: None if s.target == "/die" else answer())
+    result = one(plan(server.url), case(step("GET", "/"), step("GET", "/die")), max_requests=2)
+    assert [f.check for f in result.failures] == ["no_answer"] and len(server.seen) == 2
+
+
+def test_time_budget_ends_everything(serve: Serve) -> None:
+    server = serve(lambda c, s: hang(0.1)(c, s))
+    cases = [case(step("GET", f"/{i}"), step("GET", f"/{i}/b")) for i in range(50)]
+    before = time.monotonic()
+    results = execute(Engine(plan(server.url, concurrency=2), {}, run="r", max_time_s=0.35), cases)
+    assert 0.3 < time.monotonic() - before < 1
+    assert len(results) == 50
+    assert {(r.verdict, r.reason) for r in results} == {("passed", ""), ("skipped", "budget spent")}
+    assert 4 <= len(server.seen) <= 8
+
+
+def test_time_budget_still_cleans_up(serve: Serve) -> None:
+    server = serve(lambda c, s: hang()(c, s) if s.target == "/hang" else answer())
+    the_case = case(step("GET", "/a"), step("GET", "/hang"), cleanup=(step("DELETE", "/a"),))
+    result = one(plan(server.url), the_case, max_time_s=0.2)
+    assert (result.verdict, result.reason) == ("skipped", "budget spent")
+    assert server.targets() == ["GET /a", "GET /hang", "DELETE /a"]
+
+
+def test_rate_is_smooth(serve: Serve) -> None:
+    server = serve()
+    cases = [case(step("GET", f"/{i}"), step("GET", f"/{i}/b")) for i in range(8)]
+    results = execute(
+        Engine(plan(server.url, concurrency=8, requests_per_second=40, case_timeout_s=0.3), {}, run="r"), cases
+    )
+    assert {r.verdict for r in results} == {"passed"}  # waiting for the rate is not the case's time
+    times = [seen.at for seen in server.seen]
+    assert times[-1] - times[0] >= 15 / 40 * 0.95
+    for start in range(len(times) - 8):
+        assert times[start + 8] - times[start] > 8 / 40 * 0.8
+
+
+def collect(engine: Engine, cases: Any, **options: Any) -> list[Result]:
+    found: list[Result] = []
+    run(engine, cases, found.append, **options)
+    return found
+
+
+def test_stop_lets_what_is_in_flight_finish(serve: Serve) -> None:
+    server = serve(lambda c, s: hang(0.15)(c, s))
+    engine = Engine(plan(server.url, concurrency=2), {}, run="r")
+    timer = threading.Timer(0.08, engine.stop)
+    timer.start()
+    results = collect(engine, (case(step("GET", f"/{i}")) for i in range(50)))
+    timer.join()
+    assert engine.stopped and [r.verdict for r in results] == ["passed", "passed"]
+
+
+def test_stop_marks_what_does_not_finish_in_time_and_cleans_up(serve: Serve) -> None:
+    server = serve(lambda c, s: hang()(c, s) if s.target.startswith("/hang") else answer())
+    cases = [case(step("POST", "/x"), step("GET", f"/hang{i}"), cleanup=(step("DELETE", f"/x{i}"),)) for i in range(9)]
+    engine = Engine(plan(server.url, concurrency=3), {}, run="r")
+    timer = threading.Timer(0.1, engine.stop, (0.1,))
+    before = time.monotonic()
+    timer.start()
+    results = collect(engine, iter(cases))
+    timer.join()
+    assert time.monotonic() - before < 2
+    assert [(r.verdict, r.reason) for r in results] == [("errored", "stopped")] * 3
+    assert sorted(t for t in server.targets() if t.startswith("DELETE")) == ["DELETE /x0", "DELETE /x1", "DELETE /x2"]
+
+
+def test_failure_found_before_the_stop_stays_a_failure(serve: Serve) -> None:
+    server = serve(lambda c, s: hang()(c, s) if s.target == "/hang" else answer())
+    engine = Engine(plan(server.url), {}, run="r")
+    timer = threading.Timer(0.1, engine.stop, (0.0,))
+    timer.start()
+    (result,) = collect(engine, [case(step(checks=(JsonPathIs(path="$.x"),)), step("GET", "/hang"))])
+    timer.join()
+    assert result.verdict == "failed"
+
+
+def test_hanging_cleanup_does_not_outlive_a_stop(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    from testops_lib.execute import engine as module
+
+    monkeypatch.setattr(module, "_CLEANUP_AFTER_STOP_S", 0.2)
+    server = serve(lambda c, s: hang()(c, s) if s.method != "POST" else answer())
+    engine = Engine(plan(server.url), {}, run="r")
+    timer = threading.Timer(0.1, engine.stop, (0.0,))
+    before = time.monotonic()
+    timer.start()
+    cases = [
+        case(step("POST", "/x"), cleanup=(step("DELETE", "/x"), step("DELETE", "/y"))),
+        case(step("POST", "/x"), step("GET", "/hang"), cleanup=(step("DELETE", "/z"),)),
+    ]
+    results = collect(engine, cases)
+    timer.join()
+    assert time.monotonic() - before < 1.5
+    assert sorted(r.verdict for r in results) == ["errored", "passed"]
+
+
+def test_stop_wakes_those_who_wait_for_the_rate(serve: Serve) -> None:
+    server = serve()
+    engine = Engine(plan(server.url, requests_per_second=0.1, concurrency=2), {}, run="r")
+    timer = threading.Timer(0.15, engine.stop, (0.05,))
+    before = time.monotonic()
+    timer.start()
+    results = collect(engine, (case(step("GET", f"/{i}")) for i in range(9)))
+    timer.join()
+    assert time.monotonic() - before < 2
+    assert {r.verdict for r in results} == {"passed", "errored"} and len(results) <= 3
+
+
+def test_signal_stops_the_run(serve: Serve) -> None:
+    server = serve(lambda c, s: hang(0.05)(c, s))
+    engine = Engine(plan(server.url, concurrency=2), {}, run="r")
+    timer = threading.Timer(0.12, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    results = collect(engine, (case(step("GET", f"/{i}")) for i in range(500)), signals=(signal.SIGUSR1,))
+    timer.join()
+    assert 2 <= len(results) < 20 and {r.verdict for r in results} == {"passed"}
+
+
+def test_stop_before_the_start_takes_nothing(serve: Serve) -> None:
+    engine = Engine(plan(serve().url), {}, run="r")
+    engine.stop()
+    assert collect(engine, [case(step())]) == []
+
+
+def test_stop_ends_the_wait_for_more_cases(serve: Serve) -> None:
+    server = serve()
+
+    async def cases() -> AsyncIterator[Case]:
+        yield case(step("GET", "/1"))
+        yield case(step("GET", "/2"))
+        await asyncio.sleep(60)
+        yield case(step("GET", "/3"))
+
+    engine = Engine(plan(server.url), {}, run="r")
+    timer = threading.Timer(0.2, engine.stop)
+    timer.start()
+    results = collect(engine, cases())
+    timer.join()
+    assert sorted(r.operation for r in results) == ["GET /1", "GET /2"]
+
+
+def test_deferred_last_cases_are_marked_when_stopped(serve: Serve) -> None:
+    server = serve(lambda c, s: hang(0.2)(c, s))
+    engine = Engine(plan(server.url), {}, run="r")
+    timer = threading.Timer(0.1, engine.stop)
+    timer.start()
+    results = collect(engine, [case(step("GET", "/end"), last=True), case(step("GET", "/a"))])
+    timer.join()
+    assert [(r.operation, r.verdict, r.reason) for r in results] == [
+        ("GET /a", "passed", ""),
+        ("GET /end", "errored", "stopped"),
+    ]
+
+
+def test_closing_the_results_early_ends_everything(serve: Serve) -> None:
+    server = serve(lambda c, s: hang()(c, s) if s.target != "/0" else answer())
+
+    async def main() -> None:
+        results = Engine(plan(server.url), {}, run="r").run([case(step("GET", f"/{i}")) for i in range(20)])
+        assert (await anext(results)).operation == "GET /0"
+        await results.aclose()
+
+    before = time.monotonic()
+    asyncio.run(main())  # the standard loop serves as well
+    assert time.monotonic() - before < 2
+
+
+def test_engine_can_run_again(serve: Serve) -> None:
+    server = serve()
+    engine = Engine(plan(server.url), {}, run="r")
+    assert len(collect(engine, [case(step())])) == len(collect(engine, [case(step())])) == 1
+    assert engine.requests_sent == 2

@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import random
+import string
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from testops_lib.analyze import MOST_CAUSES, analyze, fingerprint, normalise
+from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS
+from testops_lib.model import (
+    Basis,
+    Failure,
+    Finding,
+    Generation,
+    Intent,
+    Report,
+    RequestEvidence,
+    Result,
+    StepOutcome,
+    VerdictName,
+)
+
+OPERATION = "GET /pets/{id}"
+OPERATIONS = {OPERATION: ("200", "404"), "POST /pets": ("201",)}
+
+
+def failure(check: str = "not_a_server_error", cause: str = "answered 500", **more: Any) -> Failure:
+    return Failure(check=check, operation=more.pop("operation", OPERATION), message=cause, cause=cause, **more)
+
+
+def result(
+    case: str, *failures: Failure, verdict: VerdictName | None = None, status: int = 200, steps: int = 1,
+    operation: str = OPERATION, elapsed_ms: float = 5, intent: Intent = "positive", reason: str = "",
+) -> Result:  # fmt: skip
+    request = RequestEvidence(method="GET", url=f"http://127.0.0.1/{case}") if failures else None
+    outcome = StepOutcome(operation=operation, status=status, elapsed_ms=elapsed_ms, request=request)
+    return Result(
+        run="r2", case=case, case_name=f"case {case}", operation=operation, intent=intent, reason=reason,
+        verdict=verdict or ("failed" if failures else "passed"), failures=failures, steps=(outcome,) * steps,
+        requests=steps,
+    )  # fmt: skip
+
+
+def report(*results: Result, **more: Any) -> Report:
+    return analyze(results, target="t", run="r2", **{"operations": OPERATIONS, **more})
+
+
+# ------------------------------------------------------------------------ fingerprints
+
+
+def test_fingerprint_is_16_hex_digits_and_parts_do_not_run_together() -> None:
+    assert fingerprint("a", "b", "c") == fingerprint("a", "b", "c")
+    assert set(fingerprint("a", "b", "c")) <= set("0123456789abcdef") and len(fingerprint("", "", "")) == 16
+    assert len({fingerprint("a", "bc", "d"), fingerprint("ab", "c", "d"), fingerprint("a", "b", "cd")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("pet 17 not found", "pet 4711 not found"),
+        ("id 6f1c2d3e-0000-4000-8000-aaaaaaaaaaaa is gone", "id 0f1c2d3e-1111-4000-9000-bbbbbbbbbbbb is gone"),
+        ("at 2026-01-02T03:04:05Z it failed", "at 2027-11-12T13:14:15.123+02:00 it failed"),
+        ("connect to 10.0.0.1:8080 refused", "connect to 192.168.3.44:9000 refused"),
+        ("GET http://a.example:80/x failed", "GET http://b.example/x failed"),
+        ('"abc" is too long', '"abd\\"e" is too long'),
+        ("value 'x' is not allowed", "value 'something else' is not allowed"),
+        ("$.items[3].price is missing", "$.items[12].price is missing"),
+        ("body/items/3/price: wrong", "body/items/12/price: wrong"),
+        ("token 5f2ab9c0de11 expired", "token 77aa00ff19cd2e expired"),
+        ("took 2,140.5 ms", "took 12 ms"),
+    ],
+)
+def test_what_varies_is_folded(one: str, other: str) -> None:
+    assert normalise(one) == normalise(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("answered 500", "answered 404"),
+        ("status code 201 is not documented", "status code 302 is not documented"),
+        ("$.items is missing", "$.total is missing"),
+        ("doesn't fit, isn't right", "doesn't suit, isn't right"),
+    ],
+)
+def test_what_tells_causes_apart_stays(one: str, other: str) -> None:
+    assert normalise(one) != normalise(other)
+
+
+@settings(max_examples=300)
+@given(st.text() | st.text(alphabet=string.digits + "abc-:./'\"`[]#* @T,e+status", max_size=60))
+@example("'" * 2_000)
+@example('"' + "\\" * 1_999)
+def test_normalising_twice_changes_nothing_more(message: str) -> None:
+    once = normalise(message)
+    assert len(once) <= 300
+    assert normalise(once) == once
+
+
+def test_hostile_messages_are_normalised_quickly() -> None:
+    import time
+
+    started = time.process_time()
+    for text in ("a." * 50_000, "1-" * 50_000, "a" * 100_000, "'a\\" * 30_000, "http://" * 10_000, "0a" * 50_000):
+        normalise(text)
+    assert time.process_time() - started < 1
+
+
+# ------------------------------------------------------------------------ findings
+
+
+def test_one_finding_per_operation_check_and_cause() -> None:
+    found = report(
+        result("1", failure(), status=500), result("2", failure(), status=500),
+        result("3", failure(cause="answered 503")), result("4", failure(check="status_code_conformance")), result("5"),
+    )  # fmt: skip
+    assert sorted((one.check, one.count) for one in found.findings) == [
+        ("not_a_server_error", 1), ("not_a_server_error", 2), ("status_code_conformance", 1),
+    ]  # fmt: skip
+    assert found.totals.findings == 3 and found.totals.results == {"passed": 1, "failed": 4, "errored": 0, "skipped": 0}
+
+
+def test_a_result_that_shows_a_finding_twice_counts_once() -> None:
+    assert report(result("1", failure(), failure())).findings[0].count == 1
+
+
+def test_a_result_delivered_twice_counts_once() -> None:
+    one = result("1", failure())
+    found = report(one, one)
+    assert (found.totals.cases, found.findings[0].count, found.totals.requests) == (1, 1, 1)
+
+
+def test_without_a_cause_the_normalised_message_tells_findings_apart() -> None:
+    def said(text: str) -> Failure:
+        return Failure(check="jsonpath", operation=OPERATION, message=text)
+
+    found = report(result("1", said("item 3 is gone")), result("2", said("item 4 is gone")), result("3", said("other")))
+    assert sorted(one.count for one in found.findings) == [1, 2]
+
+
+def test_the_example_is_the_shortest_case_with_its_curl_line() -> None:
+    found = report(result("long", failure(), steps=3), result("short", failure()), result("longer", failure(), steps=4))
+    example = found.findings[0].example
+    assert (example.case, example.case_name, len(example.steps)) == ("short", "case short", 1)
+    assert example.curl == "curl -i --url http://127.0.0.1/short"
+
+
+def test_the_curl_line_is_the_failing_step_s() -> None:
+    steps = tuple(
+        StepOutcome(operation=OPERATION, status=200, request=RequestEvidence(method="GET", url=f"http://h/{n}"))
+        for n in range(3)
+    )
+    one = msgspec.structs.replace(result("1", failure(step=1)), steps=steps)
+    assert report(one).findings[0].example.curl == "curl -i --url http://h/1"
+    nowhere = msgspec.structs.replace(result("1", failure(step=9)), steps=steps)
+    assert report(nowhere).findings[0].example.curl == ""
+
+
+@pytest.mark.parametrize(
+    ("bases", "basis", "advisory"),
+    [
+        (("guess", "guess"), "guess", True),
+        (("guess", "description"), "description", False),
+        (("description", "spec"), "spec", False),
+        (("spec", "human"), "human", False),
+    ],
+)
+def test_a_finding_is_advisory_only_when_all_of_it_is_guessed(
+    bases: tuple[Basis, ...], basis: Basis, advisory: bool
+) -> None:
+    for order in (bases, bases[::-1]):
+        found = report(*(result(f"{n}", failure(basis=one, quote=one)) for n, one in enumerate(order))).findings[0]
+        assert (found.basis, found.advisory, found.quote) == (basis, advisory, basis)
+
+
+def test_most_severe_first() -> None:
+    cases = [
+        ("jsonpath", "a", "spec"), ("ignored_auth", "b", "spec"), ("not_a_server_error", "c", "guess"),
+        ("not_a_server_error", "d", "spec"), ("use_after_free", "known", "spec"), ("use_after_free", "muted", "spec"),
+    ]  # fmt: skip
+    results = [result(cause, failure(check=check, cause=cause, basis=basis)) for check, cause, basis in cases]
+    key = {cause: fingerprint(OPERATION, check, cause) for check, cause, _ in cases}
+    found = report(*results, known={key["known"]: "r1"}, muted={key["muted"]})
+    assert [one.message for one in found.findings] == ["d", "b", "a", "known", "c", "muted"]
+    assert [one.state for one in found.findings] == ["new", "new", "new", "known", "new", "muted"]
+    assert [one.wfc_code for one in found.findings] == [100, 207, None, 103, 100, 103]
+
+
+def test_new_known_and_fixed_against_the_previous_run() -> None:
+    before = analyze(
+        [result("1", failure(cause="stays")), result("2", failure(cause="goes")),
+         result("3", failure(cause="unasked", operation="POST /pets"))],
+        target="t", run="r1", operations=OPERATIONS,
+    )  # fmt: skip
+    now = report(
+        result("1", failure(cause="stays")), result("4", failure(cause="comes")),
+        previous=before.findings, previous_run="r1", known={one.fingerprint: "r1" for one in before.findings},
+    )  # fmt: skip
+    states = {one.message: (one.state, one.count, one.first_seen_run) for one in now.findings}
+    assert states == {"stays": ("known", 1, "r1"), "comes": ("new", 1, "r2"), "goes": ("fixed", 0, "r1")}
+    assert now.totals.findings == 2 and now.findings[-1].state == "fixed" and now.previous_run == "r1"
+
+
+def test_nothing_is_fixed_when_the_operation_did_not_answer() -> None:
+    before = report(result("1", failure())).findings
+    errored = result("2", verdict="errored", status=0, reason="timeout")
+    assert report(errored, previous=before).findings == ()
+    broken = result("3", failure(check="no_answer", cause="closed"), status=0)
+    assert [one.check for one in report(broken, previous=before).findings] == ["no_answer"]
+
+
+def test_a_run_analysed_again_keeps_its_findings_new() -> None:
+    first = report(result("1", failure()))
+    again = report(result("1", failure()), known={first.findings[0].fingerprint: "r2"}, previous=first.findings)
+    assert again == first
+
+
+def test_the_order_of_results_does_not_matter() -> None:
+    bases: list[Basis] = ["guess", "spec", "description", "human"]
+    results = [result(f"e{n}", verdict="errored", reason=f"timeout {n}") for n in range(5)]
+    for n in range(40):
+        shown = failure(cause=f"cause {n % 3}", basis=bases[n % 4], quote=f"q{n % 5}")
+        results.append(result(f"{n}", shown, steps=1 + n % 2, elapsed_ms=n))
+    expected = report(*results)
+    for seed in range(5):
+        random.Random(seed).shuffle(results)
+        assert report(*results) == expected
+
+
+def test_many_causes_share_one_finding_in_the_end() -> None:
+    found = report(*(result(f"{n}", failure(cause=f"cause {n}")) for n in range(MOST_CAUSES + 30)))
+    assert len(found.findings) == MOST_CAUSES + 1
+    assert max(one.count for one in found.findings) == 30
+    assert sum(one.count for one in found.findings) == found.totals.results["failed"]
+
+
+# ------------------------------------------------------------------------ totals and operations
+
+
+def test_every_operation_in_scope_is_listed_called_or_not() -> None:
+    found = report(result("1"), result("2", status=404), result("3", verdict="errored", status=0, reason="timeout"))
+    pets = found.operations[OPERATION]
+    assert pets.statuses == {"200": 1, "404": 1, "none": 1} and pets.success_seen
+    assert pets.results == {"passed": 2, "errored": 1} and (pets.cases, pets.requests) == (3, 3)
+    assert found.operations["POST /pets"].documented == ("201",) and not found.operations["POST /pets"].success_seen
+    assert (found.totals.operations, found.totals.operations_with_2xx) == (2, 1)
+    assert found.errors == {"timeout": 1}
+
+
+def test_an_operation_out_of_scope_is_listed_but_not_counted() -> None:
+    found = report(result("1", operation="PUT /other"))
+    assert "PUT /other" in found.operations
+    assert (found.totals.operations, found.totals.operations_with_2xx) == (2, 0)
+    assert report(result("1", operation="PUT /other"), operations={}).totals.operations == 1
+
+
+def test_latency_is_of_successful_answers_only() -> None:
+    fast = [result(f"{n}", elapsed_ms=n) for n in range(1, 101)]
+    slow = [result("x", status=404, elapsed_ms=9_000), result("y", status=0, verdict="errored", elapsed_ms=9_000)]
+    latency = report(*fast, *slow).operations[OPERATION].latency_ms
+    assert latency == {"p50": 50.5, "p95": 95.05, "p99": 99.01, "max": 100}
+    assert report(*slow).operations[OPERATION].latency_ms == {}
+
+
+def test_no_results_give_a_whole_report() -> None:
+    found = report(generation=(Generation(source="rules", cases=3),), title="Pets", base_url="http://h")
+    assert found.totals.results == {"passed": 0, "failed": 0, "errored": 0, "skipped": 0}
+    assert found.totals.cases == 0 and found.findings == () and found.generation[0].cases == 3
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Report) == found
+
+
+def test_a_case_without_a_result_is_counted_apart() -> None:
+    found = report(*(result(f"{n}", verdict="errored", reason="no_result", steps=0) for n in range(3)))
+    assert found.totals.no_result == 3 and found.errors == {"no_result": 3}
+
+
+def test_reasons_that_differ_in_ids_are_one_line() -> None:
+    found = report(
+        *(result(f"{n}", verdict="skipped", reason=f"setup failed: POST /pets/{n} answered 500") for n in range(9))
+    )
+    assert found.errors == {"setup failed: POST /pets/# answered 500": 9}
+
+
+# ------------------------------------------------------------------------ global causes
+
+
+def silent(case: str, operation: str) -> Result:
+    return result(
+        case, failure(check="no_answer", cause="closed", operation=operation), status=0, operation=operation
+    )  # fmt: skip
+
+
+def test_a_target_that_answers_nothing_is_one_line_and_no_finding() -> None:
+    found = report(*(silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), result("ok"))
+    assert found.findings == () and found.errors == {NO_ANSWER_AT_ALL: 20}
+    assert found.totals.results == {"passed": 1, "failed": 0, "errored": 20, "skipped": 0}
+    assert found.operations["POST /pets"].results == {"errored": 10}
+
+
+def test_one_operation_that_breaks_connections_is_a_finding() -> None:
+    assert report(*(silent(f"{n}", OPERATION) for n in range(20))).findings[0].count == 20
+    some = report(*(silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(8)), result("a"), result("b"))
+    assert len(some.findings) == 2 and some.errors == {}
+
+
+def test_credentials_that_nobody_takes_are_one_line_with_the_hint() -> None:
+    def refused(case: str, operation: str) -> Result:
+        return result(
+            case, failure(check="positive_data_acceptance", cause="answered 401", operation=operation),
+            failure(check="status_code_conformance", cause="answered 401", operation=operation),
+            status=401, operation=operation,
+        )  # fmt: skip
+
+    negative = [result(f"n{n}", intent="negative", status=401) for n in range(50)]
+    odd = result("odd", failure(check="status_code_conformance", cause="answered 401"), intent="negative", status=401)
+    found = report(
+        *(refused(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), *negative, odd, credentials_hint="see --auth"
+    )
+    assert found.errors == {f"{REFUSED_CREDENTIALS}: see --auth": 20}
+    (left,) = found.findings
+    assert (left.check, left.count, left.example.case) == ("status_code_conformance", 1, "odd")
+    assert found.totals.results == {"passed": 50, "failed": 1, "errored": 20, "skipped": 0}
+
+
+def test_memory_holds_one_example_a_finding() -> None:
+    import tracemalloc
+
+    def stream() -> Any:
+        for number in range(3_000):
+            one = result(f"{number:032x}", failure(cause=f"cause {number % 5}"))
+            evidence = RequestEvidence(method="GET", url="http://h/", body=f"{number}" + "x" * 4_000, body_bytes=4_000)
+            yield msgspec.structs.replace(
+                one, steps=(msgspec.structs.replace(one.steps[0], request=evidence),)
+            )  # fmt: skip
+
+    report(result("warm"))  # pandas is loaded once
+    tracemalloc.start()
+    found = analyze(stream(), target="t", run="r", operations=OPERATIONS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.totals.cases == 3_000 and isinstance(found.findings[0], Finding)
+    assert peak < 3_000_000  # all evidence would be 12 MB
