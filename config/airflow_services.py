@@ -11,6 +11,7 @@ The output of a service goes to HOME/logs/SERVICE.log, its pid to HOME/pids/SERV
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -81,12 +82,19 @@ def preload() -> None:
 
 
 def preload_for_tasks() -> None:
-    """Import what every task would: tasks are forks of the scheduler's workers, which are forks of the scheduler."""
+    """Import what every task would: tasks are forks of the scheduler's workers, which are forks of the scheduler.
+
+    That holds for our library as well: after a change in it the scheduler must be started again.
+    """
+    # A library's own threads do not survive a fork.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import airflow.providers.standard.decorators.python
     import airflow.providers.standard.operators.python
     from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
     ProvidersManagerTaskRuntime().initialize_providers_taskflow_decorator()
+    for name in ("testops_lib.pipeline", "pandas", "jsonschema_rs", "jinja2", "pycurl"):
+        importlib.import_module(name)
     del airflow
 
 

@@ -29,9 +29,6 @@ DONE, RETRY, CONFIGURATION = 0, 1, 2
 CHUNK = 100
 """Cases read ahead of the engine at a time."""
 
-READ_DEADLINE_S = 60
-"""For Kafka to give the next chunk of a batch."""
-
 EXAMPLES = """examples:
   python -m runner --run nightly-7 --plan testops.plans:0:3-40 --batch testops.cases:0:100-180
 
@@ -91,10 +88,11 @@ async def _execute(engine: Engine, cases: Iterator[Case]) -> AsyncIterator[Resul
 def work(args: argparse.Namespace) -> int:
     """Executes the batch; gives the exit code."""
     settings = configuration.read()
-    bus = Bus(settings.need_kafka(), options=settings.kafka_options)
-    plan, contracts = bus.read_plan(batches.parse(args.plan), args.run)
+    plan_at, batch = batches.parse(args.plan), batches.parse(args.batch)
+    bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
+    plan, contracts = bus.read_plan(plan_at, args.run, deadline_s=settings.kafka_timeout_s)
     engine = Engine(part(plan, max(1, args.share)), contracts, run=args.run, attempt=args.attempt)
-    cases = bus.read_cases(batches.parse(args.batch), args.run, deadline_s=READ_DEADLINE_S)
+    cases = bus.read_cases(batch, args.run, deadline_s=settings.kafka_timeout_s)
     verdicts: Counter[str] = Counter()
 
     async def drive() -> None:

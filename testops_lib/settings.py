@@ -18,6 +18,7 @@ DOCUMENTATION: dict[str, str] = {
     '{"security.protocol": "SASL_SSL", "sasl.password": "…"}',
     "TESTOPS_KAFKA_PARTITIONS": "partitions of the cases topic when it is created (default 4)",
     "TESTOPS_KAFKA_REPLICATION": "replication factor of topics when they are created (default 1)",
+    "TESTOPS_KAFKA_TIMEOUT_S": "seconds to wait for Kafka before a task fails and is retried (default 60)",
     "TESTOPS_TARGETS_DIR": "directory of the target files (default targets)",
     "TESTOPS_SPECS_DIR": "directory below which a run may read OpenAPI files that are named by path "
     "(default: the targets directory)",
@@ -40,6 +41,7 @@ class Settings(Value, frozen=True, kw_only=True):
     kafka_options: dict[str, str] = msgspec.field(default_factory=dict)
     kafka_partitions: int = 4
     kafka_replication: int = 1
+    kafka_timeout_s: int = 60
     targets_dir: Path = Path("targets")
     specs_dir: Path = Path("targets")
     reports_dir: Path = Path(".testops/reports")
@@ -114,6 +116,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         kafka_options=options,
         kafka_partitions=number("TESTOPS_KAFKA_PARTITIONS", 4),
         kafka_replication=number("TESTOPS_KAFKA_REPLICATION", 1),
+        kafka_timeout_s=number("TESTOPS_KAFKA_TIMEOUT_S", 60),
         targets_dir=Path(given.get("TESTOPS_TARGETS_DIR", "targets")),
         specs_dir=Path(given.get("TESTOPS_SPECS_DIR") or given.get("TESTOPS_TARGETS_DIR", "targets")),
         reports_dir=Path(given.get("TESTOPS_REPORTS_DIR", ".testops/reports")),

@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from testops_lib.bus import Bus, Topics
 from testops_lib.stack.kafka import Kafka
 from testops_lib.stack.postgres import Postgres
+from testops_lib.stack.samples import Sample
 from testops_lib.store import Store
 
 # Machines are shared and noisy: how long an example takes says nothing here. The same examples in every run.
@@ -85,3 +86,21 @@ def breakable_bus(breakable_kafka: Kafka) -> Iterator[Bus]:
     with Bus(breakable_kafka.start(), topics=own_topics(), timeout_s=60) as made:
         made.create_topics(partitions=2)
         yield made
+
+
+@pytest.fixture(scope="session")
+def sound_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
+    """The sample shop with every defect switched off."""
+    sample = Sample("shop", tmp_path_factory.mktemp("sound-shop"), defects="none")
+    sample.start()
+    yield sample
+    sample.stop()
+
+
+@pytest.fixture(scope="session")
+def defective_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
+    """The sample shop with every defect."""
+    sample = Sample("shop", tmp_path_factory.mktemp("defective-shop"), defects="all")
+    sample.start()
+    yield sample
+    sample.stop()

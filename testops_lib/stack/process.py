@@ -278,7 +278,8 @@ class Processes:
     ) -> Child:
         """A running child in a session of its own, written down in the book.
 
-        `env` replaces the environment; `death_signal` (default: `stop_signal`) comes from the kernel when we die.
+        `env` replaces the environment; `death_signal` (default: `stop_signal`; 0: none) comes from the kernel when we
+        die.
         """
         if self._forbidden:
             raise StackError("is being stopped", where=name)
@@ -287,7 +288,7 @@ class Processes:
         user = user or User()
         full = [
             *(sys.executable, "-I", "-S", str(LAUNCH), str(user.uid), str(user.gid)),
-            *(str(int(death_signal or stop_signal)), str(os.getpid()), "--", *command),
+            *(str(int(stop_signal if death_signal is None else death_signal)), str(os.getpid()), "--", *command),
         ]
         log = self._log(name)
         with log.open("ab") as output:

@@ -47,7 +47,6 @@ ALWAYS_DESTRUCTIVE: Final = frozenset(
         "logout",
         "signout",
         "shutdown",
-        "maintenance",
         "selfdestruct",
         "poweroff",
         "createdb",

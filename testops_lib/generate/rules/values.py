@@ -156,6 +156,7 @@ _NUMBERS: Final[tuple[tuple[frozenset[str], tuple[float, ...]], ...]] = tuple(
         ("price amount cost total fee balance salary rate", (10.5, 12.25, 10, 12)),
         ("year", (2024, 2025)),
         ("month day hour", (5, 6)),
+        ("code", (200, 201)),
         ("port", (8080, 8081)),
         ("latitude lat", (52.5, 48.25)),
         ("longitude lng lon", (13.5, 11.25)),

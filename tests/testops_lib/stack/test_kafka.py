@@ -19,8 +19,8 @@ pytestmark = pytest.mark.integration
 
 
 def send(bootstrap: str, topic: str, count: int) -> None:
-    done = AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, 1, 1)])
-    done[topic].result(30)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
     errors = []
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all"})
     for number in range(count):
@@ -54,6 +54,7 @@ def test_acknowledged_records_survive_a_kill_and_a_change_of_ports(tmp_path):
     assert server.start() == bootstrap, "a second start changes nothing"
     server.stop()
     with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         stranger.bind(("127.0.0.1", int(bootstrap.rpartition(":")[2])))
         stranger.listen()
         with Kafka(tmp_path, durable=False) as second:
@@ -129,5 +130,3 @@ def test_jars_that_are_there_are_not_fetched_again(monkeypatch, tmp_path):
     (tmp_path / "libs").mkdir()
     (tmp_path / "libs" / "a.jar").touch()
     assert launcher.fetch(tmp_path / "libs") == str(tmp_path / "libs" / "a.jar")
-
-

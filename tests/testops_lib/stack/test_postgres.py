@@ -72,6 +72,7 @@ def test_a_stale_pid_file_of_somebody_else_does_not_matter(state):
 def test_a_taken_port_is_replaced(state, server):
     server.stop()
     with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         stranger.bind(("127.0.0.1", server.port))
         stranger.listen()
         before = server.port
@@ -113,4 +114,4 @@ def test_a_server_left_by_a_killed_owner_ends_at_the_next_start(state):
     owner.stdout.close()
     with Postgres(state, durable=False) as server:
         assert not started_at(pid)
-        assert psycopg.connect(server.dsn()).execute("SELECT 1").fetchone() == (1,)
+        psycopg.connect(server.dsn()).close()

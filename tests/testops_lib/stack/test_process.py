@@ -100,6 +100,7 @@ def test_a_recycled_pid_is_not_signalled(tmp_path):
     processes.start("sleeper", SLEEP).stop()
     processes.release()
     with subprocess.Popen(SLEEP, start_new_session=True) as stranger:
+        time.sleep(0.05)  # The kernel counts start times in hundredths of a second.
         child = Processes(tmp_path / "other").start("x", SLEEP)
         # The book says: pid of the stranger, but another start time.
         book = tmp_path / "processes" / "sleeper.json"

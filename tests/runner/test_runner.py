@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from testops_lib.bus import Bus
+from testops_lib.collect import collect
+from testops_lib.model import (
+    Batch,
+    Case,
+    Contract,
+    NotAServerError,
+    Origin,
+    Plan,
+    Policy,
+    Request,
+    ResponseContract,
+    StatusCodeConformance,
+    Step,
+    make_case,
+)
+from testops_lib.stack.samples import Sample
+from testops_lib.store import Store
+
+ROOT = Path(__file__).parents[2]
+OPERATION = "GET /products"
+CONTRACT = Contract(operation=OPERATION, responses={"200": ResponseContract(), "422": ResponseContract()})
+
+pytestmark = pytest.mark.integration
+
+
+def case(number: int, path: str = "/products") -> Case:
+    request = Request(method="GET", path=path, query=(("limit", str(number % 40 + 1)), ("n", str(number))))
+    step = Step(operation=OPERATION, request=request, checks=(NotAServerError(), StatusCodeConformance()))
+    return make_case(
+        name=f"list {number}", intent="positive", operation=OPERATION, steps=(step,), origin=Origin(source="human")
+    )
+
+
+def runner(kafka: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "TESTOPS_KAFKA_BOOTSTRAP": kafka, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    )
+
+
+def outcome(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def line(kafka: str) -> Bus:
+    """The bus with the names a runner uses."""
+    bus = Bus(kafka, timeout_s=30)
+    bus.create_topics(partitions=2)
+    return bus
+
+
+def publish(bus: Bus, store: Store, run: str, plan: Plan, cases: list[Case]) -> tuple[Batch, list[Batch]]:
+    store.open_run(run, plan.target)
+    positions = bus.results_position()
+    at = bus.publish_plan(run, plan, [CONTRACT])
+    batches = bus.publish_cases(run, cases, max_records=200)
+    store.mark_published(run, [each.id for each in cases], positions=positions, plan=at, batches=batches)
+    return at, batches
+
+
+def plan(url: str, **policy: object) -> Plan:
+    return Plan(target="shop", base_url=url, policy=Policy(allow_private=True, **policy))  # type: ignore[arg-type]
+
+
+def test_a_batch_becomes_results_and_failing_cases_are_no_error(
+    line: Bus, kafka: str, store: Store, sound_shop: Sample
+) -> None:
+    cases = [case(number) for number in range(30)] + [case(99, "/nowhere")]
+    at, batches = publish(line, store, "runner-1", plan(sound_shop.url), cases)
+    for batch in batches:
+        code, out, err = outcome(runner(kafka, "--run", "runner-1", "--plan", str(at), "--batch", str(batch)))
+        assert code == 0, err
+        assert str(batch) in out
+    counts = collect(line, store, "runner-1")
+    assert (counts.published, counts.no_result) == (31, 0)
+    assert store.progress("runner-1").by_verdict == {"passed": 30, "failed": 1}
+
+
+def test_a_repeated_batch_counts_once(line: Bus, kafka: str, store: Store, sound_shop: Sample) -> None:
+    cases = [case(number) for number in range(20)]
+    at, batches = publish(line, store, "runner-2", plan(sound_shop.url), cases)
+    for batch in [*batches, *batches]:
+        assert outcome(runner(kafka, "--run", "runner-2", "--plan", str(at), "--batch", str(batch)))[0] == 0
+    collect(line, store, "runner-2")
+    assert sorted(result.case for result in store.results("runner-2")) == sorted(each.id for each in cases)
+
+
+def test_records_of_another_run_are_not_executed(line: Bus, kafka: str, store: Store, sound_shop: Sample) -> None:
+    at, batches = publish(line, store, "runner-3", plan(sound_shop.url), [case(1), case(2)])
+    line.publish_cases("another", [case(number) for number in range(100, 120)])
+    wide = [Batch(topic=b.topic, partition=b.partition, first=b.first, end=b.end + 1) for b in batches]
+    done = [outcome(runner(kafka, "--run", "runner-3", "--plan", str(at), "--batch", str(batch)))[1] for batch in wide]
+    assert sum("1 passed; 1 requests" in out or "2 passed; 2 requests" in out for out in done) == len(batches)
+
+
+def test_a_stopped_runner_ends_in_time_and_asks_for_a_retry(
+    line: Bus, kafka: str, store: Store, sound_shop: Sample
+) -> None:
+    cases = [case(number) for number in range(300)]
+    slow = plan(sound_shop.url, requests_per_second=10)
+    at, batches = publish(line, store, "runner-4", slow, cases)
+    process = runner(kafka, "--run", "runner-4", "--plan", str(at), "--batch", str(batches[0]))
+    time.sleep(4)
+    process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    code, _, err = outcome(process)
+    assert code == 1 and "stopped" in err
+    assert time.monotonic() - begun < 10
+    fast = line.publish_plan("runner-4", plan(sound_shop.url), [CONTRACT])
+    for batch in batches:
+        assert outcome(runner(kafka, "--run", "runner-4", "--plan", str(fast), "--batch", str(batch)))[0] == 0
+    assert collect(line, store, "runner-4").no_result == 0
+    assert store.progress("runner-4").by_verdict == {"passed": 300}
+
+
+def test_a_killed_runner_loses_nothing_when_its_batch_is_repeated(
+    line: Bus, kafka: str, store: Store, sound_shop: Sample
+) -> None:
+    cases = [case(number) for number in range(200)]
+    at, batches = publish(line, store, "runner-5", plan(sound_shop.url, requests_per_second=40), cases)
+    process = runner(kafka, "--run", "runner-5", "--plan", str(at), "--batch", str(batches[0]))
+    time.sleep(2.5)
+    process.kill()
+    outcome(process)
+    fast = line.publish_plan("runner-5", plan(sound_shop.url), [CONTRACT])
+    for batch in batches:
+        assert outcome(runner(kafka, "--run", "runner-5", "--plan", str(fast), "--batch", str(batch)))[0] == 0
+    counts = collect(line, store, "runner-5")
+    assert (counts.published, counts.stored, counts.no_result) == (200, 200, 0)
+    assert len(list(store.results("runner-5"))) == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "code", "said"),
+    [
+        (["--batch", "nonsense", "--plan", "testops.plans:0:0-1"], {}, 2, "nonsense"),
+        (["--batch", "testops.cases:0:0-1", "--plan", "testops.plans:0:900000-900001"], {}, 2, "testops.plans"),
+        (["--batch", "testops.cases:0:0-1", "--plan", "t:0:0-1"], {"TESTOPS_KAFKA_BOOTSTRAP": ""}, 2, "BOOTSTRAP"),
+        (["--batch", "b:0:0-1", "--plan", "testops.missing:0:0-1"], {}, 1, "testops.missing"),
+    ],
+)
+def test_a_bad_start_says_why_and_whether_to_retry(
+    line: Bus, kafka: str, arguments: list[str], variables: Mapping[str, str], code: int, said: str
+) -> None:
+    got, _, err = outcome(runner(kafka, "--run", "x", *arguments, **variables), timeout=100)
+    assert (got, said in err, "Traceback" in err) == (code, True, False), err
+
+
+def test_a_broker_that_is_away_asks_for_a_retry() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        away = f"127.0.0.1:{taken.getsockname()[1]}"
+        process = runner(
+            away,
+            "--run",
+            "x",
+            "--plan",
+            "testops.plans:0:0-1",
+            "--batch",
+            "testops.cases:0:0-1",
+            TESTOPS_KAFKA_TIMEOUT_S="3",
+        )
+        code, _, err = outcome(process, timeout=60)
+    assert code == 1 and away in err and "Traceback" not in err
+
+
+def test_starting_imports_nothing_heavy() -> None:
+    code = "import json, sys, runner.__main__; print(json.dumps(sorted(sys.modules)))"
+    imported = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT))
+    heavy = ("airflow", "pandas", "google", "sqlalchemy", "psycopg", "rich", "click", "jinja2", "yaml")
+    assert [name for name in imported if name.partition(".")[0] in heavy] == []

@@ -1,0 +1,480 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from testops_lib import spec as specs
+from testops_lib.generate import Generated
+from testops_lib.generate.order import order
+from testops_lib.generate.rules import generate
+from testops_lib.model import (
+    INVALID_CREDENTIALS,
+    NO_CREDENTIALS,
+    Case,
+    EnsureResourceAvailability,
+    IgnoredAuth,
+    JsonBody,
+    JsonPathIs,
+    MaxResponseTime,
+    NegativeDataRejection,
+    Policy,
+    PositiveDataAcceptance,
+    StatusCodeConformance,
+    UnsupportedMethod,
+    UseAfterFree,
+    case_id,
+)
+from testops_lib.spec import Spec
+
+ALL = Policy(methods="all")
+SAFE = Policy(methods="safe")
+
+
+def ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def says(schema: dict[str, Any] | None, *, status: str = "200", **more: Any) -> dict[str, Any]:
+    content = {"content": {"application/json": {"schema": schema}}} if schema else {}
+    return {status: {"description": "", **content}, **{code: {"description": ""} for code in more.get("also", ())}}
+
+
+def takes(schema: dict[str, Any], **media: Any) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema, **media}}}
+
+
+def path(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def query(name: str, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, **more}
+
+
+def load(paths: dict[str, Any], **components: Any) -> Spec:
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": "t", "version": "1"},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+    return specs.load_bytes(json.dumps(document).encode(), source="t.json")
+
+
+ORDER_IN = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["product_id", "quantity"],
+    "properties": {
+        "product_id": {"type": "integer"},
+        "quantity": {"type": "integer", "minimum": 1, "maximum": 100},
+        "note": {"type": "string", "maxLength": 40},
+    },
+}
+PRODUCT_IN = {
+    "type": "object",
+    "required": ["name", "price"],
+    "properties": {
+        "id": {"type": "integer", "readOnly": True},
+        "name": {"type": "string", "minLength": 1, "maxLength": 60},
+        "price": {"type": "number", "minimum": 0.5},
+        "kind": {"enum": ["tool", "toy"]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def shop() -> Spec:
+    item = path("order_id", {"type": "integer"})
+    order_out = {"type": "object", "properties": {"id": {"type": "integer"}, **ORDER_IN["properties"]}}  # type: ignore[dict-item]
+    signed_in = [{"token": []}]
+    return load(
+        {
+            "/products": {
+                "get": {
+                    "parameters": [
+                        query("limit", {"type": "integer", "minimum": 1, "maximum": 50}, description="At most this many items."),
+                        query("kind", {"enum": ["tool", "toy"]}),
+                    ],
+                    "responses": says({"type": "array", "items": ref("Product")}),
+                },
+                "post": {"requestBody": takes(ref("Product")), "responses": says(ref("Product"), status="201", also=["422"])},
+            },
+            "/products/{id}": {
+                "parameters": [path("id", {"type": "integer"})],
+                "get": {"responses": says(ref("Product"), also=["404"])},
+                "put": {"requestBody": takes(ref("Product")), "responses": says(None, status="204")},
+                "delete": {"responses": says(None, status="204")},
+            },
+            "/orders": {
+                "post": {
+                    "security": signed_in,
+                    "requestBody": takes(ref("OrderIn")),
+                    "responses": says(ref("Order"), status="201"),
+                }
+            },
+            "/orders/{order_id}": {
+                "get": {"security": signed_in, "parameters": [item], "responses": says(ref("Order"), also=["404"])},
+                "delete": {"security": signed_in, "parameters": [item], "responses": says(None, status="204")},
+            },
+            "/logout": {"post": {"security": signed_in, "responses": says(None, status="204")}},
+        },
+        Product=PRODUCT_IN,
+        OrderIn=ORDER_IN,
+        Order=order_out,
+    )
+
+
+@pytest.fixture(scope="module")
+def made(shop: Spec) -> Generated:
+    return generate(shop, policy=ALL, identities=("main", "spare"))
+
+
+def about(made: Generated, operation: str, intent: str = "") -> list[Case]:
+    return [case for case in made.cases if case.operation == operation and (not intent or case.intent == intent)]
+
+
+def checks(case: Case, kind: type) -> list[Any]:
+    return [check for step in case.steps for check in step.checks if isinstance(check, kind)]
+
+
+def body(case: Case, step: int = -1) -> Any:
+    sent = case.steps[step].request.body
+    return sent.value if isinstance(sent, JsonBody) else None
+
+
+def requests(case: Case) -> list[str]:
+    return [f"{step.request.method} {step.request.path}" for step in case.steps]
+
+
+def filled(value: Any) -> Any:
+    """A body as it may be sent: whatever is a placeholder alone is a number, a token is 12 digits."""
+    if isinstance(value, str):
+        return 7 if re.fullmatch(r"\{(?!unique)\w+\}", value) else value.replace("{unique}", "0123456789ab")
+    if isinstance(value, dict):
+        return {key: filled(item) for key, item in value.items()}
+    return [filled(item) for item in value] if isinstance(value, list) else value
+
+
+def test_the_same_spec_gives_the_same_cases_in_the_same_order(shop: Spec, made: Generated) -> None:
+    again = generate(shop, policy=ALL, identities=("main", "spare"))
+    assert again == made
+    assert len({case.id for case in made.cases}) == len(made.cases)
+    assert all(case.id == case_id(case.intent, case.operation, case.steps, case.cleanup, case.last) for case in made.cases)
+
+
+def test_every_operation_has_a_case_and_its_first_one_is_positive(shop: Spec, made: Generated) -> None:
+    for operation in shop.operations:
+        assert about(made, operation.key)[0].intent == "positive", operation.key
+
+
+def test_an_order_is_made_of_a_product_made_before(made: Generated) -> None:
+    case = about(made, "POST /orders", "positive")[0]
+    assert requests(case) == ["POST /products", "POST /orders"]
+    (capture,) = case.steps[0].captures
+    assert (capture.path, body(case)["product_id"]) == ("$.id", "{" + capture.name + "}")
+    assert [f"{s.request.method} {s.operation}" for s in case.cleanup] == [
+        "DELETE DELETE /orders/{order_id}",
+        "DELETE DELETE /products/{id}",
+    ]
+
+
+def test_a_path_parameter_is_what_a_create_operation_answered(made: Generated) -> None:
+    case = about(made, "GET /orders/{order_id}", "positive")[0]
+    assert requests(case) == ["POST /products", "POST /orders", "GET /orders/{order_id}"]
+    assert [step.setup for step in case.steps] == [True, True, False]
+    assert all(not step.checks for step in case.steps if step.setup)
+
+
+def test_safe_methods_only_takes_ids_from_lists_and_sends_nothing_else(shop: Spec) -> None:
+    cases = generate(shop, policy=SAFE).cases
+    assert {step.request.method for case in cases for step in (*case.steps, *case.cleanup)} == {"GET"}
+    first = next(case for case in cases if case.operation == "GET /products/{id}")
+    assert first.steps[0].captures[0].path == "$[0].id"
+    assert not any(isinstance(check, UnsupportedMethod) for case in cases for check in case.steps[-1].checks)
+
+
+def test_setup_may_use_operations_outside_those_asked_for(shop: Spec) -> None:
+    cases = generate(shop, policy=ALL, operations={"GET /orders/{order_id}"}).cases
+    assert {case.operation for case in cases} == {"GET /orders/{order_id}"}
+    assert requests(cases[0])[0] == "POST /products"
+
+
+def test_what_must_be_unique_holds_a_token(made: Generated) -> None:
+    assert "{unique}" in body(about(made, "POST /products", "positive")[0])["name"]
+
+
+def test_read_only_properties_are_never_sent(made: Generated) -> None:
+    sent = [body(case) for case in made.cases if case.steps[-1].operation == "POST /products"]
+    assert not any("id" in value for value in sent if isinstance(value, dict))
+
+
+@pytest.mark.parametrize("operation", ["POST /products", "POST /orders"])
+def test_valid_bodies_are_valid_and_invalid_ones_are_not(shop: Spec, made: Generated, operation: str) -> None:
+    described = shop.operation(operation).body
+    assert described is not None
+    schema = specs.closed(described.content["application/json"].schema, shop.definitions, direction="request")
+    validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+    judged = 0
+    for case in about(made, operation):
+        faults = checks(case, NegativeDataRejection)
+        value = filled(body(case))
+        if case.intent in ("positive", "boundary"):
+            assert validator.is_valid(value), case.name
+        elif faults and faults[0].location.startswith("body") and isinstance(case.steps[-1].request.body, JsonBody):
+            assert not validator.is_valid(value), case.name
+            judged += 1
+    assert judged >= 6
+
+
+def test_each_rule_of_a_body_is_broken_once(made: Generated) -> None:
+    broken = [(c.location, c.rule) for case in about(made, "POST /orders") for c in checks(case, NegativeDataRejection)]
+    assert len(broken) == len(set(broken))
+    assert {
+        ("body", "required"), ("body", "malformed"), ("body", "media_type"), ("body", "type"),
+        ("body/product_id", "required"), ("body/product_id", "type"), ("body/quantity", "minimum"),
+        ("body/quantity", "maximum"), ("body/note", "maxLength"), ("body/note", "type"),
+        ("body/unexpected_property", "additionalProperties"),
+    } <= set(broken)  # fmt: skip
+
+
+def test_query_parameters_are_broken_only_where_text_can_break_them(made: Generated) -> None:
+    broken = {(c.location, c.rule) for case in about(made, "GET /products") for c in checks(case, NegativeDataRejection)}
+    assert broken == {
+        ("query/limit", "type"), ("query/limit", "minimum"), ("query/limit", "maximum"), ("query/kind", "enum"),
+    }  # fmt: skip
+
+
+def test_limits_are_tried_at_their_very_edge(made: Generated) -> None:
+    sent = {dict(case.steps[-1].request.query).get("limit") for case in about(made, "GET /products", "boundary")}
+    assert {"1", "50"} <= sent
+    quantities = {body(case)["quantity"] for case in about(made, "POST /orders", "boundary")}
+    assert {1, 100} <= quantities
+
+
+def test_a_protected_operation_is_called_without_and_with_false_credentials(made: Generated) -> None:
+    cases = about(made, "GET /orders/{order_id}", "security")
+    assert {case.steps[-1].identity for case in cases} == {NO_CREDENTIALS, INVALID_CREDENTIALS}
+    for case in cases:
+        assert checks(case, IgnoredAuth)
+        assert not checks(case, StatusCodeConformance)
+        assert all(step.identity == "" for step in case.steps[:-1])
+    assert not about(made, "GET /products", "security")
+
+
+def test_methods_not_offered_are_probed_under_the_path_s_own_operation(made: Generated) -> None:
+    probes = [case for case in made.cases if checks(case, UnsupportedMethod)]
+    assert {(c.operation, c.steps[0].request.method) for c in probes if c.operation == "GET /products"} == {
+        ("GET /products", "PUT"), ("GET /products", "PATCH"), ("GET /products", "DELETE"),
+    }  # fmt: skip
+    assert not any(step.request.method in ("TRACE", "CONNECT") for case in probes for step in case.steps)
+
+
+def test_a_method_that_another_template_offers_is_not_probed() -> None:
+    spec = load(
+        {
+            "/pets/{id}": {
+                "parameters": [path("id", {"type": "string"})],
+                "get": {"responses": says(None)},
+                "delete": {"responses": says(None)},
+            },
+            "/pets/mine": {"get": {"responses": says(None)}},
+        }
+    )
+    probed = {c.steps[0].request.method for c in generate(spec, policy=ALL).cases if "/pets/mine" in c.name and "offered" in c.name}
+    assert probed == {"PUT", "PATCH", "POST"}
+
+
+def test_logout_comes_last_under_the_spare_identity_and_is_never_a_setup(shop: Spec, made: Generated) -> None:
+    assert all(case.last for case in about(made, "POST /logout") if not checks(case, UnsupportedMethod))
+    assert about(made, "POST /logout", "positive")[0].steps[-1].identity == "spare"
+    assert not any(step.operation == "POST /logout" for c in made.cases for step in c.steps if c.operation != "POST /logout")
+    assert order(made.cases, shop)[-1].operation == "POST /logout"
+
+
+@pytest.mark.parametrize(
+    ("method", "template", "last"),
+    [
+        ("delete", "/users/me", True), ("delete", "/session", True), ("get", "/auth/sign-out", True),
+        ("post", "/admin/shutdown", True), ("post", "/server/restart", True), ("put", "/maintenance", True),
+        ("get", "/users/me", False), ("post", "/restaurants", False), ("post", "/password/reset", False),
+        ("get", "/reports/maintenance", False),
+    ],
+)  # fmt: skip
+def test_what_ends_the_session_or_the_service_is_recognised(method: str, template: str, last: bool) -> None:
+    cases = generate(load({template: {method: {"responses": says(None)}}}), policy=ALL).cases
+    assert cases[0].last is last
+
+
+def test_a_resource_is_read_written_twice_and_read_after_its_end(made: Generated) -> None:
+    read = about(made, "GET /products/{id}", "stateful")
+    assert requests(read[0]) == ["POST /products", "GET /products/{product_id}"]
+    assert checks(read[0], EnsureResourceAvailability)
+    once, twice = about(made, "PUT /products/{id}", "stateful")
+    item = "/products/{product_id}"
+    assert requests(once) == ["POST /products", f"PUT {item}", f"GET {item}"]
+    assert requests(twice) == ["POST /products", f"PUT {item}", f"PUT {item}", f"GET {item}"]
+    gone, again = about(made, "DELETE /products/{id}", "stateful")
+    assert requests(gone) == ["POST /products", f"DELETE {item}", f"GET {item}"]
+    assert checks(gone, UseAfterFree)
+    assert requests(again) == ["POST /products", f"DELETE {item}", f"DELETE {item}"]
+
+
+def test_a_replacement_differs_from_what_was_made_and_is_compared_as_sent(made: Generated) -> None:
+    once = about(made, "PUT /products/{id}", "stateful")[0]
+    before, after = body(once, 0), body(once, 1)
+    assert before["price"] != after["price"]
+    assert before["name"] != after["name"]
+    compared = {check.path: (check.value, check.basis) for check in checks(once, JsonPathIs)}
+    assert compared == {"$.name": (after["name"], "spec"), "$.price": (after["price"], "spec")}
+
+
+def test_a_list_is_asked_for_fewer_items_than_there_are(made: Generated) -> None:
+    case = about(made, "GET /products", "stateful")[0]
+    assert requests(case) == ["POST /products"] * 3 + ["GET /products"]
+    assert len({body(case, step)["name"] for step in range(3)}) == 3
+    (check,) = checks(case, JsonPathIs)
+    assert (check.path, check.op, check.value, check.basis) == ("$[*]", "max_items", 2, "description")
+    assert check.quote == "At most this many items."
+    assert len({capture.name for step in case.steps for capture in step.captures}) == 3
+    assert len(case.cleanup) == 3
+
+
+def test_a_read_of_what_was_made_leaves_its_absence_to_one_check(made: Generated) -> None:
+    happy = about(made, "GET /products/{id}", "positive")[0]
+    assert checks(happy, PositiveDataAcceptance)[0].also == (404, 410)
+
+
+def test_time_is_only_checked_when_the_policy_has_a_limit(shop: Spec, made: Generated) -> None:
+    assert not any(checks(case, MaxResponseTime) for case in made.cases)
+    timed = generate(shop, policy=Policy(max_response_ms=900)).cases
+    limited = [case for case in timed if checks(case, MaxResponseTime)]
+    assert {check.limit_ms for case in limited for check in checks(case, MaxResponseTime)} == {900}
+    assert {case.intent for case in limited} == {"positive", "boundary"}
+
+
+def test_a_limit_of_cases_keeps_the_most_valuable(shop: Spec, made: Generated) -> None:
+    few = generate(shop, policy=ALL, max_cases_per_operation=3, identities=("main", "spare"))
+    assert [c.id for c in about(few, "POST /orders")] == [c.id for c in about(made, "POST /orders")[:3]]
+    assert few.generation.dropped["beyond the limit"] > 0
+
+
+def test_hints_win_over_everything(shop: Spec) -> None:
+    cases = generate(shop, policy=ALL, values={"order_id": (42,), "quantity": (5,)}).cases
+    assert next(c for c in cases if c.operation == "GET /orders/{order_id}").steps[0].request.path == "/orders/42"
+    assert body(next(c for c in cases if c.operation == "POST /orders"))["quantity"] == 5
+
+
+def test_an_id_that_nobody_supplies_is_no_promise_of_success() -> None:
+    spec = load({"/things/{id}": {"get": {"parameters": [path("id", {"type": "integer"})], "responses": says(None)}}})
+    assert not checks(generate(spec, policy=ALL).cases[0], PositiveDataAcceptance)
+
+
+def test_links_beat_names() -> None:
+    spec = load(
+        {
+            "/tickets": {
+                "post": {
+                    "responses": {
+                        "201": {
+                            "description": "",
+                            "content": {"application/json": {"schema": {"type": "object", "properties": {"id": {"type": "string"}}}}},
+                            "links": {"l": {"operationId": "show", "parameters": {"number": "$response.body#/meta/0/no"}}},
+                        }
+                    }
+                }
+            },
+            "/shows/{number}": {
+                "get": {"operationId": "show", "parameters": [path("number", {"type": "string"})], "responses": says(None)}
+            },
+        }
+    )
+    case = next(c for c in generate(spec, policy=ALL).cases if c.operation.startswith("GET"))
+    assert requests(case)[0] == "POST /tickets"
+    assert case.steps[0].captures[0].path == "$.meta[0].no"
+
+
+def tree() -> Spec:
+    rows = {"type": "array", "items": ref("Run")}
+    return load(
+        {
+            "/dags": {"get": {"responses": says({"type": "object", "properties": {"dags": {"type": "array", "items": ref("Dag")}}})}},
+            "/dags/{dag_id}/runs": {
+                "get": {
+                    "parameters": [path("dag_id", {"type": "string"})],
+                    "responses": says({"type": "object", "properties": {"runs": rows, "total": {"type": "integer"}}}),
+                }
+            },
+            "/dags/{dag_id}/runs/{run_id}": {
+                "get": {
+                    "parameters": [path("dag_id", {"type": "string"}), path("run_id", {"type": "string"})],
+                    "responses": says(ref("Run"), also=["404"]),
+                }
+            },
+        },
+        Dag={"type": "object", "properties": {"dag_id": {"type": "string"}}},
+        Run={"type": "object", "properties": {"dag_id": {"type": "string"}, "run_id": {"anyOf": [{"type": "string"}, {"type": "null"}]}}},
+    )  # fmt: skip
+
+
+def test_parents_come_from_the_list_above() -> None:
+    case = next(c for c in generate(tree(), policy=SAFE).cases if c.operation.endswith("{run_id}"))
+    assert requests(case) == ["GET /dags", "GET /dags/{dag_id}/runs", "GET /dags/{dag_id}/runs/{run_id}"]
+
+
+def test_a_wildcard_hint_lets_one_list_supply_all_parents_together() -> None:
+    cases = generate(tree(), policy=SAFE, values={"dag_id": ("~",)}).cases
+    case = next(c for c in cases if c.operation.endswith("{run_id}"))
+    assert requests(case) == ["GET /dags/~/runs", "GET /dags/{dag_id}/runs/{run_id}"]
+    assert {c.path for c in case.steps[0].captures} == {"$.runs[0].run_id", "$.runs[0].dag_id"}
+    assert requests(next(c for c in cases if c.operation == "GET /dags/{dag_id}/runs"))[0] == "GET /dags"
+
+
+def test_operations_that_need_each_other_do_not_hang() -> None:
+    needs = {"type": "object", "required": ["b_id"], "properties": {"b_id": {"type": "integer"}}}
+    back = {"type": "object", "required": ["a_id"], "properties": {"a_id": {"type": "integer"}}}
+    answer = {"type": "object", "properties": {"id": {"type": "integer"}}}
+    spec = load(
+        {
+            "/as": {"post": {"requestBody": takes(needs), "responses": says(answer, status="201")}},
+            "/bs": {"post": {"requestBody": takes(back), "responses": says(answer, status="201")}},
+        }
+    )
+    made = generate(spec, policy=ALL)
+    assert {case.operation for case in made.cases} == {"POST /as", "POST /bs"}
+    for case in made.cases:
+        assert all(check.basis == "guess" for check in checks(case, PositiveDataAcceptance))
+
+
+def test_what_cannot_be_written_is_noted() -> None:
+    spec = load(
+        {"/a": {"post": {"requestBody": {"required": True, "content": {"application/xml": {}}}, "responses": says(None)}}}
+    )
+    made = generate(spec, policy=ALL)
+    assert all(checks(case, UnsupportedMethod) for case in made.cases)
+    assert "application/xml" in made.generation.notes[0]
+
+
+def test_no_undocumented_refusal_is_asked_of_a_media_type_probe(made: Generated) -> None:
+    (probe,) = [c for c in about(made, "POST /orders") if any(k.rule == "media_type" for k in checks(c, NegativeDataRejection))]
+    assert not checks(probe, StatusCodeConformance)
+    assert checks(probe, NegativeDataRejection)[0].basis == "guess"
+
+
+def test_order_sees_every_operation_before_it_looks_twice(shop: Spec, made: Generated) -> None:
+    cases = order(made.cases, shop)
+    assert sorted(case.id for case in cases) == sorted(case.id for case in made.cases)
+    operations = {case.operation for case in made.cases if not case.last}
+    lead = cases[: len(operations)]
+    assert {case.operation for case in lead} == operations
+    assert all(case.intent == "positive" for case in lead)
+    steps = [len(case.steps) for case in lead]
+    assert steps == sorted(steps)
+    assert [case.last for case in cases] == sorted(case.last for case in cases)
