@@ -49,7 +49,7 @@ from testops_lib.model import (
     make_case,
 )
 
-HOSTILE = "'; touch /tmp/x; $(id) `id` \"$HOME\" \\ \n# !! * ? {a,b} \x1b[31m\u202e é 漢字 ''' \"\"\" {{}} %s"
+HOSTILE = '\'; touch /tmp/x; $(id) `id` "$HOME" \\ \n# !! * ? {a,b} \x1b[31m\u202e é 漢字 \'\'\' """ {{}} %s'
 
 
 def arguments(line: str) -> list[str]:
@@ -151,7 +151,7 @@ def test_a_case_is_a_script_of_curl_lines() -> None:
         "# create and read",
         "# 1. POST /pets; keeps {id} from $.id; keeps {tag} from ETag",
         "curl -i -X POST --url http://h/api/pets -H 'Content-Type: application/json' "
-        "--data-raw '{\"name\":\"Rex {unique}\",\"age\":3}'",
+        '--data-raw \'{"name":"Rex {unique}","age":3}\'',
         "# 2. GET /pets/{id}; as none",
         "curl -i --globoff --url 'http://h/api/pets/{id}?full=true&full={id}' -H 'If-Match: {tag}'",
         "# 3. DELETE /pets/{id}; cleanup",

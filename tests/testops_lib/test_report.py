@@ -385,9 +385,7 @@ def test_hostile_text_cannot_steer_a_terminal() -> None:
 def test_console_markup_in_messages_is_shown_as_it_stands() -> None:
     text = "[bold]x[/bold] :smile: [link=http://e]y[/link]"
     finding = msgspec.structs.replace(shop_report().findings[0], message=text)
-    assert text in terminal_text(
-        msgspec.structs.replace(shop_report(), findings=(finding,)), 160
-    )
+    assert text in terminal_text(msgspec.structs.replace(shop_report(), findings=(finding,)), 160)
 
 
 def test_a_clean_run_says_so() -> None:

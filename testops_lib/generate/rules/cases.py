@@ -13,7 +13,7 @@ import msgspec
 
 from testops_lib.generate.rules import boundary, negative, wire
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter, makes_things
-from testops_lib.generate.rules.resources import Graph, creates_by_put
+from testops_lib.generate.rules.resources import Graph, creates_by_put, is_destructive
 from testops_lib.generate.rules.schemas import Schemas, kinds
 from testops_lib.generate.rules.values import Impossible, Maker
 from testops_lib.generate.rules.words import is_static, segments, words
@@ -467,13 +467,17 @@ class Planner:
         for method in _PROBED:
             if method in offered or self._served(path, method):
                 continue
+            last = any(map(self.graph.destructive, operations)) or is_destructive(
+                msgspec.structs.replace(about, method=method)
+            )
             step = Step(
+                identity=self._spare if last else "",
                 operation=about.key, request=Request(method=method, path=path),
                 checks=(NotAServerError(), UnsupportedMethod()),
             )  # fmt: skip
             yield make_case(
                 name=f"{about.path}: {method} is not offered", intent="negative", operation=about.key, steps=(step,),
-                origin=ORIGIN, tags=("negative", "method"),
+                origin=ORIGIN, tags=("negative", "method"), last=last,
             )  # fmt: skip
 
     def _dummy(self, parameter: Parameter) -> Any:

@@ -100,12 +100,19 @@ def shop() -> Spec:
             "/products": {
                 "get": {
                     "parameters": [
-                        query("limit", {"type": "integer", "minimum": 1, "maximum": 50}, description="At most this many items."),
+                        query(
+                            "limit",
+                            {"type": "integer", "minimum": 1, "maximum": 50},
+                            description="At most this many items.",
+                        ),
                         query("kind", {"enum": ["tool", "toy"]}),
                     ],
                     "responses": says({"type": "array", "items": ref("Product")}),
                 },
-                "post": {"requestBody": takes(ref("Product")), "responses": says(ref("Product"), status="201", also=["422"])},
+                "post": {
+                    "requestBody": takes(ref("Product")),
+                    "responses": says(ref("Product"), status="201", also=["422"]),
+                },
             },
             "/products/{id}": {
                 "parameters": [path("id", {"type": "integer"})],
@@ -167,7 +174,9 @@ def test_the_same_spec_gives_the_same_cases_in_the_same_order(shop: Spec, made: 
     again = generate(shop, policy=ALL, identities=("main", "spare"))
     assert again == made
     assert len({case.id for case in made.cases}) == len(made.cases)
-    assert all(case.id == case_id(case.intent, case.operation, case.steps, case.cleanup, case.last) for case in made.cases)
+    assert all(
+        case.id == case_id(case.intent, case.operation, case.steps, case.cleanup, case.last) for case in made.cases
+    )
 
 
 def test_every_operation_has_a_case_and_its_first_one_is_positive(shop: Spec, made: Generated) -> None:
@@ -246,7 +255,9 @@ def test_each_rule_of_a_body_is_broken_once(made: Generated) -> None:
 
 
 def test_query_parameters_are_broken_only_where_text_can_break_them(made: Generated) -> None:
-    broken = {(c.location, c.rule) for case in about(made, "GET /products") for c in checks(case, NegativeDataRejection)}
+    broken = {
+        (c.location, c.rule) for case in about(made, "GET /products") for c in checks(case, NegativeDataRejection)
+    }
     assert broken == {
         ("query/limit", "type"), ("query/limit", "minimum"), ("query/limit", "maximum"), ("query/kind", "enum"),
     }  # fmt: skip
@@ -288,15 +299,27 @@ def test_a_method_that_another_template_offers_is_not_probed() -> None:
             "/pets/mine": {"get": {"responses": says(None)}},
         }
     )
-    probed = {c.steps[0].request.method for c in generate(spec, policy=ALL).cases if "/pets/mine" in c.name and "offered" in c.name}
+    probed = {
+        c.steps[0].request.method
+        for c in generate(spec, policy=ALL).cases
+        if "/pets/mine" in c.name and "offered" in c.name
+    }
     assert probed == {"PUT", "PATCH", "POST"}
 
 
 def test_logout_comes_last_under_the_spare_identity_and_is_never_a_setup(shop: Spec, made: Generated) -> None:
-    assert all(case.last for case in about(made, "POST /logout") if not checks(case, UnsupportedMethod))
+    assert all(case.last for case in about(made, "POST /logout"))
     assert about(made, "POST /logout", "positive")[0].steps[-1].identity == "spare"
-    assert not any(step.operation == "POST /logout" for c in made.cases for step in c.steps if c.operation != "POST /logout")
+    assert not any(
+        step.operation == "POST /logout" for c in made.cases for step in c.steps if c.operation != "POST /logout"
+    )
     assert order(made.cases, shop)[-1].operation == "POST /logout"
+
+
+def test_probing_the_own_account_for_a_way_to_delete_it_comes_last() -> None:
+    cases = generate(load({"/users/me": {"get": {"responses": says(None)}}}), policy=ALL).cases
+    probes = {case.steps[0].request.method: case.last for case in cases if checks(case, UnsupportedMethod)}
+    assert probes == {"DELETE": True, "PUT": False, "PATCH": False, "POST": False}
 
 
 @pytest.mark.parametrize(
@@ -385,14 +408,24 @@ def test_links_beat_names() -> None:
                     "responses": {
                         "201": {
                             "description": "",
-                            "content": {"application/json": {"schema": {"type": "object", "properties": {"id": {"type": "string"}}}}},
-                            "links": {"l": {"operationId": "show", "parameters": {"number": "$response.body#/meta/0/no"}}},
+                            "content": {
+                                "application/json": {
+                                    "schema": {"type": "object", "properties": {"id": {"type": "string"}}}
+                                }
+                            },
+                            "links": {
+                                "l": {"operationId": "show", "parameters": {"number": "$response.body#/meta/0/no"}}
+                            },
                         }
                     }
                 }
             },
             "/shows/{number}": {
-                "get": {"operationId": "show", "parameters": [path("number", {"type": "string"})], "responses": says(None)}
+                "get": {
+                    "operationId": "show",
+                    "parameters": [path("number", {"type": "string"})],
+                    "responses": says(None),
+                }
             },
         }
     )
@@ -455,7 +488,11 @@ def test_operations_that_need_each_other_do_not_hang() -> None:
 
 def test_what_cannot_be_written_is_noted() -> None:
     spec = load(
-        {"/a": {"post": {"requestBody": {"required": True, "content": {"application/xml": {}}}, "responses": says(None)}}}
+        {
+            "/a": {
+                "post": {"requestBody": {"required": True, "content": {"application/xml": {}}}, "responses": says(None)}
+            }
+        }
     )
     made = generate(spec, policy=ALL)
     assert all(checks(case, UnsupportedMethod) for case in made.cases)
@@ -463,7 +500,9 @@ def test_what_cannot_be_written_is_noted() -> None:
 
 
 def test_no_undocumented_refusal_is_asked_of_a_media_type_probe(made: Generated) -> None:
-    (probe,) = [c for c in about(made, "POST /orders") if any(k.rule == "media_type" for k in checks(c, NegativeDataRejection))]
+    (probe,) = [
+        c for c in about(made, "POST /orders") if any(k.rule == "media_type" for k in checks(c, NegativeDataRejection))
+    ]
     assert not checks(probe, StatusCodeConformance)
     assert checks(probe, NegativeDataRejection)[0].basis == "guess"
 

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from testops_lib.stack.samples import Sample
+
+ROOT = Path(__file__).parents[2]
+DEFECTS = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
+
+
+def cli(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TESTOPS_", "GEMINI_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "testops_lib.cli", *arguments],
+        env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=cwd,
+    )
+
+
+def authorization(shop: Sample) -> str:
+    return f"Authorization: Bearer {shop.variables()['TESTOPS_SHOP_ADMIN_TOKEN']}"
+
+
+def try_shop(shop: Sample, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    arguments = ["--base-url", shop.url, "-H", authorization(shop), "--max-response-ms", "2500", "--out", str(out)]
+    return cli("try", f"{shop.url}/openapi.json", *arguments, *more)
+
+
+def test_every_seeded_defect_is_one_finding_and_nothing_else_is(defective_shop: Sample, tmp_path: Path) -> None:
+    done = try_shop(defective_shop, tmp_path)
+    assert done.returncode == 1, done.stderr
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    found = sorted((finding["operation"], finding["check"]) for finding in report["findings"])
+    assert found == sorted((defect["operation"], defect["check"]) for defect in DEFECTS)
+    assert len(DEFECTS) >= 15
+
+
+def test_a_sound_api_has_no_finding_and_every_operation_is_reached(sound_shop: Sample, tmp_path: Path) -> None:
+    done = try_shop(sound_shop, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    assert report["findings"] == []
+    assert [key for key, operation in report["operations"].items() if not operation.get("success_seen")] == []
+
+
+def test_no_credential_reaches_a_report(defective_shop: Sample, tmp_path: Path) -> None:
+    done = try_shop(defective_shop, tmp_path, "--operations", "* /payments*", "--operations", "* /stock*")
+    secret = authorization(defective_shop).rpartition(" ")[2]
+    assert done.returncode == 1
+    for text in (done.stdout, done.stderr, *(path.read_text("utf-8") for path in tmp_path.iterdir())):
+        assert secret not in text
+
+
+@pytest.mark.parametrize("most", [1, 7, 60])
+def test_the_budget_of_requests_holds_exactly(sound_shop: Sample, tmp_path: Path, most: int) -> None:
+    done = try_shop(sound_shop, tmp_path, "--max-requests", str(most))
+    assert done.returncode in (0, 1), done.stderr
+    requests = json.loads((tmp_path / "report.json").read_bytes())["totals"]["requests"]
+    assert most - 4 <= requests <= most
+
+
+def test_generate_execute_and_report_work_on_files(defective_shop: Sample, tmp_path: Path) -> None:
+    cases, results = tmp_path / "cases.jsonl", tmp_path / "results.jsonl"
+    made = cli("generate", "--spec", f"{defective_shop.url}/openapi.json", "--out", str(cases), "-o", "GET /categories")
+    assert made.returncode == 0, made.stderr
+    token = authorization(defective_shop)
+    ran = cli("execute", str(cases), "--base-url", defective_shop.url, "-H", token, "--out", str(results))
+    assert ran.returncode == 1, ran.stderr
+    assert token.rpartition(" ")[2] not in cases.read_text() + results.read_text()
+    for form, start in (("json", "{"), ("junit", "<?xml"), ("html", "<!doctype html>"), ("wfc", "{")):
+        told = cli("report", str(results), "--format", form)
+        assert told.returncode == 1, told.stderr
+        assert told.stdout.lower().startswith(start)
+    found = json.loads(cli("report", str(results), "--format", "json").stdout)["findings"]
+    assert [finding["check"] for finding in found] == ["response_headers_conformance"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["try", "missing.json"], "missing.json"),
+        (["try", str(ROOT / "pyproject.toml")], "pyproject.toml"),
+        (["try", "http://127.0.0.1:9/openapi.json"], "127.0.0.1"),
+        (["try", str(ROOT / "tests/testops_lib/spec"), "--max-requests", "x"], "max-requests"),
+        (
+            ["execute", str(ROOT / "pyproject.toml"), "--base-url", "http://127.0.0.1:9", "--out", "x"],
+            "pyproject.toml:1",
+        ),
+        (["collect", "--follow"], "TESTOPS_DSN"),
+        (["trigger", "--url", "http://127.0.0.1:9", "--username", "a", "--target", "shop"], "TESTOPS_AIRFLOW_PASSWORD"),
+    ],
+)
+def test_what_cannot_run_says_where_and_ends_with_2(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = cli(*arguments, cwd=tmp_path)
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+def test_a_target_that_is_down_could_not_be_tested(sound_shop: Sample, tmp_path: Path) -> None:
+    done = cli("try", f"{sound_shop.url}/openapi.json", "--base-url", "http://127.0.0.1:9", "--max-requests", "30")
+    assert done.returncode == 2
+    assert "nothing could be tested" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["try", "generate", "execute", "report", "trigger", "collect", "stack run"])
+def test_help_has_an_example(command: str) -> None:
+    done = cli(*command.split(), "--help")
+    assert done.returncode == 0
+    assert f"testops {command}" in done.stdout.partition("xample")[2]

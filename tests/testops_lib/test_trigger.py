@@ -1,0 +1,287 @@
+"""Airflow's REST API: against a real Airflow, and against a server that breaks as a real one would."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from testops_lib.errors import StackError, TriggerError
+from testops_lib.stack.airflow import AirflowStack
+from testops_lib.stack.postgres import Postgres
+from testops_lib.trigger import Airflow
+
+DAGS = """
+from airflow.sdk import Param, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+
+@dag(dag_id="small", schedule=None, params={"fail": Param(False, type="boolean")})
+def small():
+    @task
+    def numbers():
+        return [1, 2]
+
+    @task(map_index_template="{{ task.op_kwargs['number'] }}")
+    def show(number):
+        print("number", number)
+
+    @task(retries=0)
+    def gate(params=None):
+        if params["fail"]:
+            raise AirflowFailException("the gate is closed: 3 findings")
+
+    show.expand(number=numbers()) >> gate()
+
+small()
+"""
+
+
+# --------------------------------------------------------------------------- a real Airflow
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    # Not below pytest's own directory: another session closes that to other users, PostgreSQL's among them.
+    with tempfile.TemporaryDirectory(prefix="testops-") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path) -> Iterator[AirflowStack]:
+    (folder / "dags").mkdir()
+    (folder / "dags" / "small.py").write_text(DAGS)
+    with Postgres(folder / "postgres", durable=False) as postgres:
+        stack = AirflowStack(
+            folder / "airflow",
+            dsn=postgres.create_database("airflow"),
+            dags=folder / "dags",
+            plugins=folder / "plugins",
+            parallelism=2,
+        )
+        try:
+            stack.launch()
+            stack.wait(dag="small")
+            yield stack
+        finally:
+            stack.stop()
+
+
+@pytest.fixture(scope="module")
+def airflow(stack: AirflowStack) -> Airflow:
+    client = Airflow(stack.url, username=stack.username, password=stack.password)
+    client.unpause("small")
+    return client
+
+
+@pytest.mark.airflow
+@pytest.mark.integration
+def test_a_run_is_followed_to_its_end(airflow):
+    run = airflow.trigger("small", {}, note="from a test")
+    snapshots = list(airflow.wait("small", run, timeout_s=120, interval_s=0.3))
+    last = snapshots[-1]
+    assert last.state == "success"
+    assert not any(each.is_finished for each in snapshots[:-1])
+    assert [(t.task, t.map_index, t.label, t.state) for t in last.tasks if t.task == "show"] == [
+        ("show", 0, "1", "success"),
+        ("show", 1, "2", "success"),
+    ]
+    assert all(t.started and t.ended and t.started <= t.ended for t in last.tasks)
+    assert airflow.verdict("small", run) == 0
+    shown = next(t for t in last.tasks if t.label == "2")
+    assert "number 2" in airflow.log_tail("small", run, shown)
+    # The same id is the same run.
+    assert airflow.trigger("small", {}, run_id=run) == run
+    assert airflow.state("small", run) == "success"
+
+
+@pytest.mark.airflow
+@pytest.mark.integration
+def test_a_closed_gate_is_a_verdict_and_clearing_runs_it_again(airflow):
+    run = airflow.trigger("small", {"fail": True})
+    *_, last = airflow.wait("small", run, timeout_s=120, interval_s=0.3)
+    assert last.state == "failed"
+    assert airflow.verdict("small", run) == 1
+    gate = next(t for t in last.tasks if t.task == "gate")
+    assert "the gate is closed: 3 findings" in airflow.log_tail("small", run, gate, lines=3)
+    assert airflow.clear("small", run, ["gate"]) == 1
+    *_, again = airflow.wait("small", run, timeout_s=120, interval_s=0.3)
+    assert next(t for t in again.tasks if t.task == "gate").attempt == 2
+
+
+@pytest.mark.airflow
+@pytest.mark.integration
+def test_refusals_say_what_next(airflow, stack):
+    with pytest.raises(TriggerError, match=r"404 .*\n.*has Airflow parsed the DAG"):
+        airflow.trigger("smal", {})
+    with pytest.raises(TriggerError, match=r"refused: (.|\n)*fail(.|\n)*trigger form"):
+        airflow.trigger("small", {"fail": "perhaps"})
+    with pytest.raises(TriggerError, match="login was refused"):
+        Airflow(stack.url, username=stack.username, password="guess").state("small", "any")
+    with pytest.raises(TriggerError, match=r"token was refused|login was refused"):
+        Airflow(stack.url, token="ey.not.true").state("small", "any")
+
+
+@pytest.mark.airflow
+@pytest.mark.integration
+def test_killed_services_come_back_and_the_client_waits_for_them(airflow, stack):
+    pids = {name: int((stack.state / "pids" / name).read_text()) for name in ("api-server", "scheduler")}
+    for pid in pids.values():
+        os.kill(pid, signal.SIGKILL)
+    run = airflow.trigger("small", {})
+    *_, last = airflow.wait("small", run, timeout_s=120, interval_s=0.3)
+    assert last.state == "success"
+    assert all(int((stack.state / "pids" / name).read_text()) != pid for name, pid in pids.items())
+
+
+@pytest.mark.airflow
+@pytest.mark.integration
+def test_a_second_start_needs_no_migration_and_keeps_secrets(airflow, stack):
+    assert stack._is_migrated()
+    secrets = {path.name: path.read_text() for path in (stack.state / "secrets").iterdir()}
+    assert secrets.keys() >= {"password", "fernet-key", "jwt-secret", "api-secret"}
+    assert all(path.stat().st_mode & 0o77 == 0 for path in (stack.state / "secrets").iterdir())
+    with pytest.raises(StackError, match="already in use"):
+        AirflowStack(stack.state, dsn=stack.dsn).prepare()
+
+
+# --------------------------------------------------------------------------- a server that breaks
+
+Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
+def reply(status: int, body: object) -> Answer:
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        data = json.dumps(body).encode()
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    return answer
+
+
+def hang_up(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+
+
+class Scripted:
+    """Answers in the order given, the last one for ever."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.seen: list[tuple[str, str, str]] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                body = self.rfile.read(length).decode()
+                outer.seen.append((f"{self.command} {self.path}", self.headers.get("Authorization", ""), body))
+                (outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0])(self)
+
+            do_GET = do_POST = do_PATCH = answer
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Scripted:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def test_a_restarting_server_is_waited_for():
+    with Scripted(hang_up, reply(503, {}), reply(502, {}), reply(200, {"state": "running"})) as server:
+        assert Airflow(server.url, token="t").state("d", "r") == "running"
+    assert len(server.seen) == 4
+
+
+def test_patience_ends():
+    with Scripted(reply(503, {"detail": "starting"})) as server:
+        begun = time.monotonic()
+        with pytest.raises(TriggerError, match="503 starting"):
+            Airflow(server.url, token="t", patience_s=0.5).state("d", "r")
+        assert time.monotonic() - begun < 3
+    with pytest.raises(TriggerError, match=r"no answer: .*refused\n  -> is Airflow's api-server running"):
+        Airflow(server.url, token="t", patience_s=0.3).state("d", "r")
+
+
+def test_an_expired_token_is_renewed_once():
+    login = reply(201, {"access_token": "fresh"})
+    with Scripted(login, reply(401, {}), login, reply(200, {"state": "queued"})) as server:
+        assert Airflow(server.url, username="u", password="p").state("d", "r") == "queued"
+    assert [path.split("/")[1] for path, _, _ in server.seen] == ["auth", "api", "auth", "api"]
+    with Scripted(login, reply(401, {}), login, reply(401, {})) as server, pytest.raises(TriggerError, match="refused"):
+        Airflow(server.url, username="u", password="p").state("d", "r")
+
+
+def test_a_trigger_whose_answer_was_lost_starts_one_run():
+    with Scripted(hang_up, reply(409, {"detail": "exists"})) as server:
+        run = Airflow(server.url, token="t").trigger("d", {"target": "shop"})
+    sent = [json.loads(body) for _, _, body in server.seen]
+    assert sent == [{"logical_date": None, "dag_run_id": run, "conf": {"target": "shop"}}] * 2
+
+
+def test_a_run_that_takes_too_long_is_said_to_go_on():
+    with Scripted(reply(200, {"state": "running", "task_instances": [], "total_entries": 0})) as server:
+        airflow = Airflow(server.url, token="t")
+        with pytest.raises(
+            TriggerError, match=r"not finished after 0 s \(it is running\)\n.*it goes on: .*/runs/r%2F1"
+        ):
+            list(airflow.wait("d", "r/1", timeout_s=0.2, interval_s=0.05))
+
+
+def test_all_pages_of_tasks_are_read():
+    def page(first: int, count: int) -> Answer:
+        tasks = [
+            {
+                "task_id": "x",
+                "map_index": first + i,
+                "state": None,
+                "try_number": 0,
+                "start_date": None,
+                "end_date": None,
+            }
+            for i in range(count)
+        ]
+        return reply(200, {"task_instances": tasks, "total_entries": 130})
+
+    with Scripted(page(0, 100), page(100, 30)) as server:
+        found = Airflow(server.url, token="t").task_states("d", "r")
+    assert [each.map_index for each in found] == list(range(130))
+    assert "offset=100" in server.seen[1][0]
+
+
+@pytest.mark.parametrize("url", ["airflow:8080", "ftp://airflow", ""])
+def test_a_bad_address_is_refused_at_once(url):
+    with pytest.raises(TriggerError, match="no address"):
+        Airflow(url, token="t")
+
+
+def test_a_bad_run_id_is_refused_before_it_is_sent():
+    with pytest.raises(TriggerError, match="no run id"):
+        Airflow("http://127.0.0.1:9", token="t").trigger("d", {}, run_id="a b")
+
+
+def test_the_password_is_not_in_an_error():
+    with Scripted(reply(500, {"detail": "broken"})) as server:
+        airflow = Airflow(server.url, username="u", password="s3cret-word")
+        with pytest.raises(TriggerError) as caught:
+            airflow.state("d", "r")
+    assert "s3cret-word" not in str(caught.value)
