@@ -229,11 +229,13 @@ class Airflow:
                     said = refused.read(20_000).decode(errors="replace")
                 if refused.code in accept:
                     return {}
-                if refused.code == 401 and self._login and not anonymous and not renewed:
+                # A token signed with another secret than today's is told with 403.
+                unknown = refused.code == 401 or (refused.code == 403 and "JWT token" in said)
+                if unknown and self._login and not anonymous and not renewed:
                     self._token, renewed = "", True
                     continue
                 if refused.code not in _AWAY or time.monotonic() > deadline:
-                    raise self._error(refused.code, method, path, said) from refused
+                    raise self._error(401 if unknown else refused.code, method, path, said) from refused
             except (OSError, http.client.HTTPException, ValueError) as error:
                 if time.monotonic() > deadline:
                     reason = getattr(error, "reason", None) or error

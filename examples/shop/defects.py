@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -231,15 +231,18 @@ async def _wrong_content_type(call: Call, shop: Shop) -> Reply:
 async def _price_below_minimum(call: Call, shop: Shop) -> Reply:
     document = call.document
     price = document.get("price")
-    return await shop(call.with_document({**document, "price": 0.01}) if _is_number(price) and price < 0.01 else call)
+    if price is not None and _is_number(price) and price < 0.01:
+        call = call.with_document({**document, "price": 0.01})
+    return await shop(call)
 
 
 @_defect("name-too-long", "POST /warehouses")
 async def _name_too_long(call: Call, shop: Shop) -> Reply:
     document = call.document
     name = document.get("name")
-    long = isinstance(name, str) and len(name) > 60
-    return await shop(call.with_document({**document, "name": name[:60]}) if long else call)
+    if isinstance(name, str) and len(name) > 60:
+        call = call.with_document({**document, "name": name[:60]})
+    return await shop(call)
 
 
 @_defect("missing-field-accepted", "POST /products/{product_id}/reviews")
@@ -397,6 +400,10 @@ def chosen(names: str) -> tuple[str, ...]:
     return ids
 
 
+def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+
+
 class DefectLayer:
     """The shop with defects: ASGI outside, `Call` and `Reply` within."""
 
@@ -419,9 +426,7 @@ class DefectLayer:
                     return await self._answer(defect, found.groups(), scope, receive, send)
         return await self._app(scope, receive, send)
 
-    async def _answer(
-        self, defect: Defect, key: tuple[str, ...], scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _answer(self, defect: Defect, key: tuple[str, ...], scope: Scope, receive: Receive, send: Send) -> None:
         body, more = b"", True
         while more:
             message = await receive()
@@ -434,7 +439,7 @@ class DefectLayer:
             path=scope["path"],
             key=key,
             query=tuple(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-            headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
+            headers=_decoded(scope["headers"]),
             body=body,
             settings=self._settings,
         )
@@ -462,7 +467,9 @@ class DefectLayer:
             "query_string": urlencode(asked.query).encode("latin-1"),
             "headers": [pair for pair in headers if pair[0] != b"content-length"],
         }
-        status, answered, parts = 0, (), []
+        status = 0
+        answered: tuple[tuple[str, str], ...] = ()
+        parts: list[bytes] = []
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": asked.body, "more_body": False}
@@ -471,7 +478,7 @@ class DefectLayer:
             nonlocal status, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answered = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"])
+                answered = _decoded(message["headers"])
             else:
                 parts.append(message.get("body", b""))
 

@@ -15,9 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)(\.0+)?", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})", re.ASCII)
-_TIME = re.compile(
-    r"[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?(?:[Zz]|[+-]([0-9]{2}):([0-9]{2}))", re.ASCII
-)
+_TIME = re.compile(r"[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?(?:[Zz]|[+-]([0-9]{2}):([0-9]{2}))", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}", re.ASCII)
 _MOST_DIGITS = 400
 """Python refuses to read integers of more than 4,300 digits; nothing here is anywhere near."""
@@ -91,7 +89,10 @@ def _date_time(value: str) -> str:
 
 
 WHOLE = BeforeValidator(_whole)
-"""For an integer of a JSON body: 1 and 1.0, never "1" or true. Stands behind the limits, which apply to what it reads."""
+"""For an integer of a JSON body: 1 and 1.0, never "1" or true.
+
+Stands behind the limits, so that they are said of what it reads.
+"""
 
 NUMBER = BeforeValidator(_finite)
 """For a number of a JSON body."""

@@ -49,9 +49,12 @@ def _example_of_change(value: dict[str, Any]) -> ConfigDict:
 
 Id = Annotated[int, Strict(), Field(ge=1, examples=[1]), WHOLE]
 Name = Annotated[Text, Field(min_length=1, max_length=80)]
-Price = Annotated[float, Strict(), Field(ge=0.01, le=100000, description="In euros; nothing is free.", examples=[19.9]), NUMBER]
+Price = Annotated[
+    float, Strict(), Field(ge=0.01, le=100000, description="In euros; nothing is free.", examples=[19.9]), NUMBER
+]
 Country = Annotated[
-    Text, Field(min_length=2, max_length=2, pattern="^[A-Z]{2}$", description="ISO 3166-1, two letters.", examples=["DE"])
+    Text,
+    Field(min_length=2, max_length=2, pattern="^[A-Z]{2}$", description="ISO 3166-1, two letters.", examples=["DE"]),
 ]
 Currency = Literal["EUR", "USD", "GBP", "JPY"]
 Moment = Annotated[DateTime, Field(examples=["2024-05-01T12:00:00Z"])]
@@ -166,7 +169,7 @@ class CustomerChange(Change):
     model_config = _example_of_change({"name": "Ada King", "newsletter": False})
     name: Annotated[Name, Field(examples=["Ada King"])] = ""
     email: Annotated[Email, Field(examples=["ada.king@example.org"])] = ""
-    address: Address = Field(default=None)
+    address: Address = Field(default=Address(street="-", city="-", country="DE"))
     newsletter: bool = Field(default=False, strict=True)
 
 
@@ -251,7 +254,9 @@ class Cart(Output):
 class OrderInput(Input):
     model_config = _example({"product_id": 1, "quantity": 2, "priority": "normal"})
     product_id: Id = Field(description="An existing product; 1, 2 and 3 always exist.")
-    quantity: Annotated[int, Strict(), Field(ge=1, le=100, description="At most a hundred an order.", examples=[2]), WHOLE]
+    quantity: Annotated[
+        int, Strict(), Field(ge=1, le=100, description="At most a hundred an order.", examples=[2]), WHOLE
+    ]
     priority: Literal["low", "normal", "high"] = "normal"
     comment: Annotated[Text, Field(max_length=200)] | None = None
 

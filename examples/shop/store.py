@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from threading import RLock
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -40,8 +40,8 @@ class Collection(Generic[Key, Item]):
     def __init__(self, seeded: Iterable[tuple[Key, Item]] = ()) -> None:
         self._lock = RLock()
         self._items: dict[Key, Item] = dict(seeded)
-        self._seeded = frozenset(self._items)
-        self._last = max((key for key in self._items if isinstance(key, int)), default=0)
+        self._seeded: frozenset[Key] = frozenset(self._items)
+        self._last = max([0, *(int(key) for key in self._items if isinstance(key, int))])
 
     def get(self, key: Key) -> Item | None:
         return self._items.get(key)
@@ -78,9 +78,7 @@ class Collection(Generic[Key, Item]):
         with self._lock:
             return self._items.pop(key, None)
 
-    def page(
-        self, limit: int, offset: int, wanted: Callable[[Item], bool] | None = None
-    ) -> tuple[list[Item], int]:
+    def page(self, limit: int, offset: int, wanted: Callable[[Item], bool] | None = None) -> tuple[list[Item], int]:
         """At most `limit` items from `offset` on, and how many there are in all."""
         with self._lock:
             if wanted is None:
@@ -92,7 +90,7 @@ class Collection(Generic[Key, Item]):
 @dataclass(frozen=True, kw_only=True)
 class Account:
     username: str
-    role: str
+    role: Literal["customer", "staff"]
     service: bool = False
 
     @property
@@ -125,7 +123,12 @@ class Shop:
     )
     reviews: Collection[int, schema.Review] = field(
         default_factory=lambda: Collection(
-            (n, schema.Review(id=n, product_id=1, author=who, rating=stars, text=None, created_at="2024-01-02T00:00:00Z"))
+            (
+                n,
+                schema.Review(
+                    id=n, product_id=1, author=who, rating=stars, text=None, created_at="2024-01-02T00:00:00Z"
+                ),
+            )
             for n, who, stars in ((1, "Ada", 5), (2, "Bob", 2))
         )
     )
@@ -211,7 +214,7 @@ class Shop:
 
     def log_in(self, username: str, password: str) -> tuple[str, Account] | None:
         """A new token and whose it is; None when the pair is wrong."""
-        known = {
+        known: dict[tuple[str, str], Literal["customer", "staff"]] = {
             GUEST: "customer",
             ("customer", self.settings.token): "customer",
             ("staff", self.settings.admin_token): "staff",

@@ -26,12 +26,17 @@ def _not_json(constant: str) -> NoReturn:
 
 
 class ShopRoute(APIRoute):
-    """Refuses, before anything is interpreted, what no document can mean: other media types than JSON, bodies that
-    are not JSON (NaN included), a parameter given twice that is not a list."""
+    """Refuses, before anything is interpreted, what no document can mean.
+
+    That is: other media types than JSON, bodies that are not JSON (NaN included), a parameter given twice that is no
+    list.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        scalars = [field.alias for field in self.dependant.query_params if "list[" not in str(field.field_info.annotation)]
+        scalars = [
+            field.alias for field in self.dependant.query_params if "list[" not in str(field.field_info.annotation)
+        ]
 
         async def checked(request: Request) -> Response:
             if self.body_field is not None:
@@ -119,9 +124,7 @@ CouponCode = Annotated[
     str, _path(SEEDED_COUPON, "A coupon's code.", min_length=4, max_length=16, pattern="^[A-Z0-9]{4,16}$")
 ]
 
-Limit = Annotated[
-    int, Field(ge=1, le=100), INTEGER_TEXT, Query(description="Maximum number of items to return.")
-]
+Limit = Annotated[int, Field(ge=1, le=100), INTEGER_TEXT, Query(description="Maximum number of items to return.")]
 Offset = Annotated[int, Field(ge=0, le=100000), INTEGER_TEXT, Query(description="Number of items to skip.")]
 Flag = BooleanText | SkipJsonSchema[None]
 PriceLimit = Annotated[float, Field(ge=0, le=100000), NUMBER_TEXT] | SkipJsonSchema[None]

@@ -317,7 +317,12 @@ class Engine:
         if step.setup and not 200 <= outcome.status < 300:
             raise _Ended("skipped", f"setup failed: {step.operation} answered {outcome.status}")
         if step.captures:
-            _capture(step.captures, outcome, captured)
+            try:
+                _capture(step.captures, outcome, captured)
+            except _Ended as ended:
+                if step.setup:
+                    raise _Ended("skipped", f"setup failed: {step.operation}: {ended.reason}") from ended
+                raise
         return not failures or not any(failure.check in _ENDING_CHECKS for failure in failures)
 
     async def _exchange(

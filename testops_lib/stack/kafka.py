@@ -151,7 +151,7 @@ class Kafka:
             )
         identity = self.state / "cluster.id"
         if not identity.exists():
-            identity.write_text(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+            identity.write_text(_new_identity())
 
     def _settle_ports(self, running: dict[int, Child]) -> None:
         """Listeners are written into the properties, so remembered ports are kept; a taken one is replaced.
@@ -268,6 +268,13 @@ class Kafka:
                 slow = next(iter(self._children.values()))
                 raise slow.failure(f"no answer from all {self.brokers} brokers within {patience:.0f} s")
             time.sleep(0.05)
+
+
+def _new_identity() -> str:
+    """A cluster id: 16 random bytes in URL-safe base64. One that begins with `-` would be taken for an option."""
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return made
 
 
 def default_libs() -> Path:

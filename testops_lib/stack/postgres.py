@@ -78,7 +78,7 @@ class Postgres:
         if self._child:
             self._child.stop(brutal=True)
         programs = _programs()
-        user = _user(self.state)
+        user = _user()
         data = self.state / "data"
         if user.uid >= 0:
             for needed in (self.state, programs):
@@ -212,19 +212,27 @@ def _programs() -> Path:
     return folder
 
 
-def _user(state: Path) -> User:
+def _user() -> User:
     """Under whom PostgreSQL runs: ourselves, or as root a system user, made if the machine lets us, else `nobody`."""
     if os.geteuid() != 0:
         return User()
     for name in (SYSTEM_USER, "nobody"):
         if name == SYSTEM_USER and not _known(name):
             for command in (
-                ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", name],
+                [
+                    "useradd",
+                    "--system",
+                    "--user-group",
+                    "--no-create-home",
+                    "--home-dir",
+                    "/nonexistent",
+                    "--shell",
+                    "/bin/false",
+                    name,
+                ],
                 ["adduser", "-S", "-D", "-H", name],
             ):
                 if shutil.which(command[0]) and not subprocess.run(command, capture_output=True).returncode:
-                    state.mkdir(parents=True, exist_ok=True)
-                    (state / "created-user").write_text(name)
                     break
         if _known(name):
             entry = pwd.getpwnam(name)
@@ -260,12 +268,14 @@ def _open_way(path: Path, state: Path) -> None:
 
 
 def undo(state: Path) -> None:
-    """Take back what running as root changed on the machine: opened directories, and the system user made here."""
+    """Take back what running as root changed on the machine: opened directories, and the system user.
+
+    Another checkout that uses the user makes it again at its next start; while a server of it runs, it stays.
+    """
     note = state / "opened"
     for line in note.read_text().splitlines() if note.exists() else ():
         mode, folder = line.split(" ", 1)
         if Path(folder).is_dir():
             Path(folder).chmod(int(mode, 8))
-    made = state / "created-user"
-    if made.exists():
-        subprocess.run(["userdel", made.read_text()], capture_output=True)
+    if os.geteuid() == 0 and (state / "data").exists() and _known(SYSTEM_USER) and shutil.which("userdel"):
+        subprocess.run(["userdel", SYSTEM_USER], capture_output=True)

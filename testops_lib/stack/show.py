@@ -53,6 +53,7 @@ class Plain:
         self._begun = begun
         self._seen: dict[str, tuple[str, str]] = {}
         self._told = 0.0
+        self._last = (0, 0, 0)
         self._lock = threading.Lock()
 
     def row(self, row: Row) -> None:
@@ -65,8 +66,9 @@ class Plain:
         self._line(text)
 
     def cases(self, done: int, published: int, failed: int) -> None:
-        if published and (done == published or time.monotonic() - self._told > 5):
-            self._told = float("inf") if done == published else time.monotonic()
+        now = (done, published, failed)
+        if published and now != self._last and (done == published or time.monotonic() - self._told > 5):
+            self._told, self._last = time.monotonic(), now
             self._line(f"cases: {done} of {published} done, {failed} failed")
 
     def close(self) -> None:

@@ -38,6 +38,7 @@ class Api:
     """A running shop as the staff sees it."""
 
     client: httpx.Client
+    nobody: httpx.Client
     url: str
 
     def __call__(self, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
@@ -47,7 +48,7 @@ class Api:
 
     def anonymous(self, method: str, path: str, token: str = "") -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.request(method, self.url + path, headers=headers)
+        return self.nobody.request(method, self.url + path, headers=headers)
 
 
 def _serve(defects: str) -> Iterator[Api]:
@@ -66,8 +67,9 @@ def _serve(defects: str) -> Iterator[Api]:
             except httpx.TransportError:
                 assert server.poll() is None, "the shop ended"
                 time.sleep(0.1)
-        with httpx.Client(headers={"Authorization": f"Bearer {STAFF}"}, timeout=20) as client:
-            yield Api(client, url)
+        staff = httpx.Client(headers={"Authorization": f"Bearer {STAFF}"}, timeout=20)
+        with staff, httpx.Client(timeout=20) as nobody:
+            yield Api(staff, nobody, url)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(10)
@@ -207,13 +209,14 @@ def _other_methods(api: Api) -> set[int]:
 PRODUCT = {"name": "P", "price": 0, "category_id": 1}
 PAYMENT = {"order_id": schema.SEEDED_ORDER, "amount": "ten", "source": {"kind": "card", "last4": "1234"}}
 LONG = {"name": "n" * 61, "city": "B", "capacity": 1}
+MALFORMED = {"content": b"{", "headers": {"Content-Type": "application/json"}}
 PLAIN = {"content": b"a cart, please", "headers": {"Content-Type": "text/plain"}}
 
 LOOKS: dict[str, tuple[Look, Any, Any]] = {
     "boundary-crash": (lambda api: api("GET", "/reports/sales?days=365").status_code, 200, 500),
     "type-crash": (lambda api: api("POST", "/payments", PAYMENT).status_code, 422, 500),
     "malformed-crash": (
-        lambda api: api("POST", "/subscriptions", content=b"{", headers={"Content-Type": "application/json"}).status_code,
+        lambda api: api("POST", "/subscriptions", **MALFORMED).status_code,
         400, 500,
     ),
     "create-answers-200": (lambda api: api("POST", "/categories", {"name": "C", "slug": "cc"}).status_code, 201, 200),
@@ -331,8 +334,8 @@ def contract(document: dict[str, Any]) -> Contract:
 
 
 WILD: list[Any] = [
-    None, True, False, 0, 1, -1, 2.0, 0.5, 1e308, -1e-308, 10**400, 2**63, "", "x", "\0", "a\nb", "é😀", "x" * 5000, "1",
-    [], [1], ["x"], [None], {}, {"x": 1}, "2030-02-30", "0000-02-29", "2030-12-31", "a@b", "AB", "{unique}",
+    None, True, False, 0, 1, -1, 2.0, 0.5, 1e308, -1e-308, 10**400, 2**63, "", "x", "\0", "a\nb", "é😀", "x" * 5000,
+    "1", [], [1], ["x"], [None], {}, {"x": 1}, "2030-02-30", "0000-02-29", "2030-12-31", "a@b", "AB", "{unique}",
 ]  # fmt: skip
 NOT_JSON = [b"", b"{", b"nul", b"{'a': 1}", b'{"a": NaN}', b"[" * 100_000, b"\xff\xfe", b'{"a": 1,}', b"1" * 5000]
 
@@ -354,7 +357,7 @@ def test_bodies_are_taken_exactly_when_their_schema_takes_them(
         named = document["components"]["schemas"][described["$ref"].rpartition("/")[2]]
         good = named["examples"][0]
         for body in _mutations(named, good):
-            answer = right(method, where, body)
+            answer = right(method, where, content=json.dumps(body), headers={"Content-Type": "application/json"})
             contract.judge(method, path, operation, answer)
             tried += 1
             taken += answer.is_success
@@ -399,7 +402,7 @@ def test_what_is_no_json_is_refused_as_documented(right: Api, document: dict[str
 
 
 WILD_TEXT = [
-    "", "abc", "0", "1", "-1", "1.5", "1.0", " 1", "+1", "1_0", "٣", "NaN", "Infinity", "1e999", "9" * 30, "9" * 5000,
+    "", "abc", "0", "1", "-1", "1.5", "1.0", " 1", "+1", "1_0", "٣", "NaN", "Infinity", "1e999", "9" * 30, "9" * 4000,
     "true", "True", "null", "None", "[]", "{}", "\0", "é😀", "x" * 60, "EUR", "DE", "de", "2024-01-01", "a" * 16, "..",
     "2024-13-01T00:00:00Z", "2024-01-01T00:00:00+25:00", "0b7d3f5e6a574c3c9f0e2f1f5f6b8a01",
 ]  # fmt: skip
@@ -455,7 +458,7 @@ def test_parameters_are_taken_exactly_when_their_schema_takes_them(
 def test_parameter_given_twice_is_refused(right: Api) -> None:
     assert right("GET", "/products?limit=x&limit=1").status_code == 422
     assert right("GET", "/products?tag=a&tag=seed").json() == []
-    assert len(right("GET", "/products?tag=seed").json()) == 3
+    assert all("seed" in each["tags"] for each in right("GET", "/products?tag=seed").json())
 
 
 def test_header_parameter_is_checked_and_kept(right: Api) -> None:
@@ -476,13 +479,13 @@ def test_protected_operations_need_valid_credentials(right: Api, document: dict[
         body = named.get("examples", [None])[0]
         for authorization in (None, "Bearer nobody", "Bearer", "Basic c3RhZmY6eA==", f"Bearer {STAFF}x"):
             headers = {"Authorization": authorization} if authorization else {}
-            answer = httpx.request(method, right.url + _filled(path, operation), json=body, headers=headers)
+            answer = right.nobody.request(method, right.url + _filled(path, operation), json=body, headers=headers)
             contract.judge(method, path, operation, answer)
             assert answer.status_code == 401
             refused += 1
         if operation["security"] == [{"staffToken": []}]:
             headers = {"Authorization": f"Bearer {TOKEN}"}
-            answer = httpx.request(method, right.url + _filled(path, operation), json=body, headers=headers)
+            answer = right.nobody.request(method, right.url + _filled(path, operation), json=body, headers=headers)
             contract.judge(method, path, operation, answer)
             assert answer.status_code == 403
             forbidden += 1
@@ -510,8 +513,8 @@ def test_unknown_paths_are_not_redirected(right: Api) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/categories/1", "/products/1", "/reviews/1", "/wishlists/1", "/subscriptions/1", "/warehouses/1", "/coupons/WELCOME10",
-     f"/customers/{schema.SEEDED_CUSTOMER}", f"/carts/{schema.SEEDED_CART}"],
+    ["/categories/1", "/products/1", "/reviews/1", "/wishlists/1", "/subscriptions/1", "/warehouses/1",
+     "/coupons/WELCOME10", f"/customers/{schema.SEEDED_CUSTOMER}", f"/carts/{schema.SEEDED_CART}"],
 )  # fmt: skip
 def test_seeded_resources_are_never_deleted(path: str, right: Api) -> None:
     assert right("DELETE", path).status_code == 409

@@ -18,7 +18,9 @@ router = APIRouter(route_class=wiring.ShopRoute)
 
 
 @router.get("/categories", tags=["catalogue"], responses=wiring.listing("Categories.") | documented(422))
-async def list_categories(shop: Store, response: Response, limit: Limit = 20, offset: Offset = 0) -> list[schema.Category]:
+async def list_categories(
+    shop: Store, response: Response, limit: Limit = 20, offset: Offset = 0
+) -> list[schema.Category]:
     """The categories, oldest first."""
     items, total = shop.categories.page(limit, offset)
     response.headers["X-Total-Count"] = str(total)

@@ -32,7 +32,9 @@ async def list_customers(
 
 @router.post(
     "/customers", status_code=201, tags=["customers"], dependencies=SIGNED_IN,
-    responses=wiring.creation("The customer.", "customer_id", "id", "get_customer", "change_customer", "delete_customer")
+    responses=wiring.creation(
+        "The customer.", "customer_id", "id", "get_customer", "change_customer", "delete_customer"
+    )
     | documented(400, 401, 415, 422),
 )  # fmt: skip
 async def create_customer(shop: Store, response: Response, body: schema.CustomerInput) -> schema.Customer:
@@ -162,7 +164,7 @@ async def delete_subscription(shop: Store, subscription_id: wiring.SubscriptionI
 
 @router.post(
     "/sessions", status_code=201, tags=["account"],
-    responses={201: {"description": "A session has begun."}} | documented(400, 401, 415, 422),
+    responses=documented(400, 401, 415, 422) | {201: {"description": "A session has begun."}},
 )  # fmt: skip
 async def log_in(shop: Store, body: schema.LoginInput) -> schema.Login:
     """A token for a user name and a password. `guest` with `guest-guest` is open to everybody.

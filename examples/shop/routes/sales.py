@@ -97,7 +97,9 @@ async def create_order(
     shop: Store,
     response: Response,
     body: schema.OrderInput,
-    x_channel: Annotated[Literal["web", "app", "phone"], Header(alias="X-Channel", description="Where the order comes from.")] = "web",
+    x_channel: Annotated[
+        Literal["web", "app", "phone"], Header(alias="X-Channel", description="Where the order comes from.")
+    ] = "web",
 ) -> schema.Order:
     """A new order. The product must exist, or the answer is 404; it never runs out."""
     if (product := shop.products.get(body.product_id)) is None:
@@ -118,9 +120,7 @@ async def get_order(shop: Store, order_id: wiring.OrderId) -> schema.Order:
     return found
 
 
-@router.post(
-    "/orders/{order_id}/cancel", tags=["orders"], dependencies=SIGNED_IN, responses=documented(401, 404, 422)
-)
+@router.post("/orders/{order_id}/cancel", tags=["orders"], dependencies=SIGNED_IN, responses=documented(401, 404, 422))
 async def cancel_order(shop: Store, order_id: wiring.OrderId) -> schema.Order:
     """The order, cancelled. Cancelling it again changes nothing."""
     if (old := shop.orders.get(order_id)) is None:

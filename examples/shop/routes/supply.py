@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
@@ -116,9 +116,7 @@ async def get_supplier(shop: Store, supplier_id: wiring.SupplierId) -> schema.Su
 @router.get(
     "/stock", tags=["supply"], dependencies=STAFF, responses=wiring.listing("Stock levels.") | documented(401, 403, 422)
 )
-async def list_stock(
-    shop: Store, response: Response, limit: Limit = 20, offset: Offset = 0
-) -> list[schema.StockLevel]:
+async def list_stock(shop: Store, response: Response, limit: Limit = 20, offset: Offset = 0) -> list[schema.StockLevel]:
     """How much there is of each product."""
     items, total = shop.products.page(limit, offset)
     response.headers["X-Total-Count"] = str(total)
@@ -148,7 +146,7 @@ async def get_inventory_report(shop: Store) -> schema.InventoryReport:
 
 @router.get(
     "/reports/inventory.csv", tags=["reports"], dependencies=STAFF, response_class=Spreadsheet,
-    responses={200: {"description": "A line for each product."}} | documented(401, 403),
+    responses=documented(401, 403) | {200: {"description": "A line for each product."}},
 )  # fmt: skip
 async def get_inventory_csv(shop: Store) -> Response:
     """What the warehouses hold of each of the first hundred products, for spreadsheets."""
@@ -177,10 +175,12 @@ async def get_shipping_quotes(
     weight_kg: Annotated[Weight, Query(description="Above 0, at most 100.", examples=[2.5])],
 ) -> list[schema.ShippingQuote]:
     """What it costs to send a parcel."""
-    return [
-        schema.ShippingQuote(country=country, weight_kg=weight_kg, price=round(base + weight_kg * 0.9, 2), carrier=by)
-        for by, base in (("post", 4.9), ("express", 12.9))
-    ]
+
+    def quote(carrier: Literal["post", "express"], base: float) -> schema.ShippingQuote:
+        price = round(base + weight_kg * 0.9, 2)
+        return schema.ShippingQuote(country=country, weight_kg=weight_kg, price=price, carrier=carrier)
+
+    return [quote("post", 4.9), quote("express", 12.9)]
 
 
 _RATES: dict[str, tuple[str, float]] = {

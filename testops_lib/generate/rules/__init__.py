@@ -63,6 +63,10 @@ def generate(
         except Impossible as reason:
             notes.append(f"{operation.key}: no valid request could be made: {reason}")
             dropped["no valid request"] += 1
+        except (TypeError, ValueError, KeyError, RecursionError, OverflowError) as error:
+            # A schema that no loader could foresee costs its own operation its cases, not the others theirs.
+            notes.append(f"{operation.key}: could not be planned: {type(error).__name__}: {error}"[:300])
+            dropped["could not be planned"] += 1
         if policy.methods == "all":
             at = [other for other in graph.at(operation.path) if other.path == operation.path]
             first = next((other for other in at if other.method == "GET"), at[0])

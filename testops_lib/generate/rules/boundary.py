@@ -127,6 +127,8 @@ def _numbers(flat: Flat, good: Any) -> Iterator[tuple[str, Any, bool]]:
 
 def _strings(flat: Flat, name: str, good: str, unique: bool) -> Iterator[tuple[str, Any, bool]]:
     least, most = int(flat.get("minLength", 0)), flat.get("maxLength")
+    if least > LONGEST:
+        return
     token = unique and UNIQUE in good
     free = not isinstance(flat.get("pattern"), str) and flat.get("format") in (None, "password")
     if most is not None and 0 < most <= LONGEST:

@@ -516,7 +516,7 @@ class Planner:
         return replace(draft, setup=other.setup, cleanup=other.cleanup, samples={**draft.samples, **other.samples})
 
     def _print(self, draft: Draft) -> bytes:
-        return msgspec.json.encode(self.drafter.request(replace(draft)))
+        return msgspec.json.encode(self.drafter.request(draft))
 
     def _case(
         self, name: str, intent: Intent, draft: Draft, checks: Iterable[AnyCheck], *, request: Request | None = None,

@@ -186,7 +186,7 @@ class Chains:
         draft = base.put("query", limit.name, 2)
         said = _sentence(limit.description)
         check = JsonPathIs(path=items, op="max_items", value=2, basis="description" if said else "guess", quote=said)
-        step = self._step(replace(draft), (NotAServerError(), check))
+        step = self._step(draft, (NotAServerError(), check))
         yield make_case(
             name=f"{lister.key}: no more than {limit.name} items", intent="stateful", operation=lister.key,
             steps=(*setup, step), cleanup=tuple(cleanup), origin=ORIGIN, tags=("stateful", "pagination"),

@@ -12,7 +12,7 @@ from testops_lib.generate.rules.resources import Candidate, Graph, Supply, creat
 from testops_lib.generate.rules.schemas import UNIQUE, Schemas, kinds, substitute
 from testops_lib.generate.rules.values import WILDCARDS, Impossible, Maker, Making
 from testops_lib.generate.rules.words import IDENTIFYING, NOT_STORING, REFERRING, collection_noun, segments, words
-from testops_lib.model import Capture, Request, Step
+from testops_lib.model import SAFE_METHODS, Capture, Request, Step
 from testops_lib.spec.operation import Operation, Parameter, Schema
 
 MAX_SETUP: Final = 4
@@ -117,12 +117,9 @@ class Binding:
 class Drafter:
     """Drafts requests for the operations of one spec."""
 
-    def __init__(
-        self, graph: Graph, schemas: Schemas, maker: Maker, credentials: frozenset[tuple[str, str]], identity: str = ""
-    ) -> None:
+    def __init__(self, graph: Graph, schemas: Schemas, maker: Maker, credentials: frozenset[tuple[str, str]]) -> None:
         self.graph, self.schemas, self.maker = graph, schemas, maker
         self._credentials = credentials
-        self._identity = identity
         self._parameters: dict[str, list[Parameter]] = {}
 
     def parameters(self, operation: Operation) -> list[Parameter]:
@@ -161,6 +158,7 @@ class Drafter:
         ):
             media = media or kinds_of_body[0]
             making = self._making(binding, stack, operation, full=full, unique=makes_things(operation))
+            making.own = path.get(wire.parameter_names(operation.path)[-1]) if operation.path.endswith("}") else None
             body = self._body(operation, media, making, binding, example)
             sure, with_example = sure and making.sure, with_example or making.example
             dangling = dangling or making.dangling
@@ -277,7 +275,7 @@ class Drafter:
                 draft = draft.put(parameter.where, parameter.name, made[0])
         if operation.body is not None and operation.body.required:
             return None
-        return Step(operation=operation.key, request=self.request(draft), identity=self._identity)
+        return Step(operation=operation.key, request=self.request(draft))
 
     # ------------------------------------------------------------------ parts
 
@@ -361,7 +359,9 @@ class Drafter:
                 continue
             trial.wild = True
             binding.take(trial)
-            binding.foreign = binding.foreign or (not candidate.own and len(stack) == 1)
+            if len(stack) == 1:
+                binding.foreign = binding.foreign or not candidate.own
+                binding.listed = binding.listed or candidate.operation.method in SAFE_METHODS
             for name, value in supplied.items():
                 if name in taken:
                     place = prefix_of(operation.path, name) + "/{}"
@@ -443,12 +443,13 @@ class Drafter:
                 request=self.request(draft),
                 captures=tuple(captures),
                 setup=True,
-                identity=self._identity,
             )
         )
-        if candidate.kind == "list":
-            binding.listed = True
-        else:
+        if consumer is not None:  # a parent of the same name is the same parent
+            for name, value in draft.path.items():
+                if value not in WILDCARDS:
+                    supplied.setdefault(name, value)
+        if operation.method not in SAFE_METHODS:
             self._clean_up(operation, draft, candidate, supplied, binding)
         return supplied
 

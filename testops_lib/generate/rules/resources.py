@@ -33,7 +33,7 @@ from testops_lib.spec.operation import Operation, Parameter, Response, Schema, S
 
 _ENVELOPES: Final = frozenset(
     "data result results item items content contents payload response value values records rows list hits entries "
-    "elements objects members resources collection page embedded body".split()
+    "elements objects members resources collection page embedded body metadata meta attributes".split()
 )
 """Properties that wrap a thing without naming it."""
 
@@ -73,7 +73,6 @@ _SERVICE_WIDE: Final = frozenset(
     }
 )
 """Destructive where the path names no single thing: `POST /restart`, not `POST /containers/{id}/restart`."""
-_OWN: Final = frozenset({"me", "account", "session", "sessions", "self", "whoami", "profile"})
 _OWN_CHANGES: Final = frozenset({"password", "credentials", "email", "username", "deactivate", "close", "delete"})
 
 
@@ -155,7 +154,7 @@ def json_path(parts: list[str | int]) -> str:
 
 
 def is_destructive(operation: Operation, properties: frozenset[str] = frozenset()) -> bool:
-    """It may end the session, the account or the service: logout, shutdown, deleting the own account.
+    """It may end the session, the account or the service: logout, shutdown, deleting the own account or everything.
 
     `properties`: names in its body; an own account whose password changes is as good as gone.
     """
@@ -166,12 +165,12 @@ def is_destructive(operation: Operation, properties: frozenset[str] = frozenset(
         return True
     if operation.method in SAFE_METHODS or "{" in operation.path:
         return False
+    if operation.method == "DELETE":
+        return True  # all of a collection, or the one thing of its kind
     named = {word for part in static for word in words(part)}
     if tail & _SERVICE_WIDE and "password" not in named:
         return True
     owns = {plain(part) for part in static}
-    if operation.method == "DELETE":
-        return bool(static) and plain(static[-1]) in _OWN
     return bool({"me", "account", "self", "profile"} & owns) and bool((tail | properties) & _OWN_CHANGES)
 
 
@@ -348,6 +347,12 @@ class Graph:
         found = [*self._links.get((operation.key, parameter.name), ()), *self._by_name(need)]
         if not self._safe_only:
             found += self._put(operation, parameter, need)
+        item = operation.path[: operation.path.index("{" + parameter.name + "}")] + "{}"
+        shown = {self._schemas.name(success_schema(other)) for other in self.at(item)} - {""}
+        for index, candidate in enumerate(found):
+            if candidate.kind == "create" and not candidate.own:
+                if self._schemas.name(success_schema(candidate.operation)) in shown:  # the same thing by another path
+                    found[index] = replace(candidate, score=candidate.score + 25, own=True)
         joined = [self._joined(candidate, operation, parameter) for candidate in found]
         return _best(joined)
 
@@ -406,6 +411,8 @@ class Graph:
             if output.many is not many or not self._feeds(output.schema, need):
                 continue
             fit = _fit(output, need, same)
+            if fit:
+                fit = max(1, fit - 8 * max(0, output.path.count("[") - many))
             if fit and "null" in kinds(self._schemas.flat(output.schema)):
                 fit = max(1, fit - 10)
             if fit > best[1]:
@@ -508,6 +515,8 @@ def _fit(output: Output, need: Need, same: bool) -> int:
     name, full = plain(output.name), plain(need.name)
     listed = output.many and output.item.count("[") == 1 and output.item.endswith("]")
     akin = output.thing == need.thing or (same and (listed or output.thing in ("", collection_noun(need.prefix))))
+    if name == full and full == need.thing:
+        return 12  # `namespace` of a namespace is more likely the one around it than its own name
     if name == full and (full not in _BARE or akin):
         return 30
     if not akin:
@@ -520,7 +529,7 @@ def _fit(output: Output, need: Need, same: bool) -> int:
         return 22
     if need.attribute in ("name", "code", "sku", "slug", "handle"):
         return 6 if name == "id" else 0
-    return {"id": 18, need.thing + "id": 18, "uuid": 14, "guid": 14, "key": 10, "name": 9, "slug": 8}.get(name, 0)
+    return {"id": 18, need.thing + "id": 18, "uuid": 14, "guid": 14, "key": 10, "name": 14, "slug": 8}.get(name, 0)
 
 
 def _expression(name: str, expression: Any) -> Supply | None:

@@ -42,6 +42,10 @@ class Making:
     """Names, addresses and codes should hold `{unique}`."""
     refer: Callable[[str, Schema], str | None] = field(default=lambda name, schema: None)
     """Field name and schema -> placeholder of a thing that an earlier step made; None: there is no such thing."""
+    own: Any = None
+    """The value for an `id` at the top of a body: the one in the path."""
+    things: tuple[str, ...] = ()
+    """Names of what the object in the making is, the most telling first."""
     full: bool = False
     """Optional properties too."""
     sure: bool = True
@@ -197,6 +201,7 @@ class Maker:
         reference = making.refer(name, schema)
         if reference is not None:
             return reference
+        making.things = (self._schemas.name(schema), name)
         for value in self._documented(flat):
             if self._schemas.accepts(schema, value):
                 return self._used(value, schema, name, making, depth)
@@ -221,11 +226,13 @@ class Maker:
         flat = self._schemas.flat(schema)
         if isinstance(value, dict):
             properties = flat.get("properties", {})
-            whole = {
-                key: self.adapt(item, properties.get(key, True), key, making, depth + 1)
-                for key, item in value.items()
-                if self._schemas.flat(properties.get(key)).get("readOnly") is not True
-            }
+            things = (self._schemas.name(schema), name)
+            whole: dict[str, Any] = {}
+            for key, item in value.items():
+                declared = properties.get(key, True)
+                if self._schemas.flat(declared).get("readOnly") is not True:
+                    known = self._identity(key, declared, things, making, depth)
+                    whole[key] = self.adapt(item, declared, key, making, depth + 1) if known is None else known
             return whole
         if isinstance(value, list):
             return [self.adapt(item, flat.get("items", True), name, making, depth + 1) for item in value]
@@ -234,7 +241,7 @@ class Maker:
         reference = making.refer(name, schema)
         if reference is not None:
             return reference
-        return self._enlivened(value, schema, name, making)
+        return self._enlivened(value, schema, name, making, depth)
 
     def _documented(self, flat: Flat) -> Iterator[Any]:
         examples = flat.get("examples")
@@ -245,18 +252,27 @@ class Maker:
         if "const" in flat:
             yield flat["const"]
 
+    def _identity(self, key: str, schema: Schema, things: tuple[str, ...], making: Making, depth: int) -> Any:
+        """The value of an `id` inside an object: its own in the path, or that of the thing it stands for."""
+        if not _is_id(key):
+            return None
+        if depth == 0:
+            fits = making.own is not None and self._schemas.accepts(schema, substitute(making.own, making.samples))
+            return making.own if fits else None
+        return next((found for thing in things if thing and (found := making.refer(f"{thing}_id", schema))), None)
+
     def _used(self, value: Any, schema: Schema, name: str, making: Making, depth: int) -> Any:
         """A documented value, adapted as far as it stays valid."""
         if not isinstance(value, dict | list):
-            return self._enlivened(value, schema, name, making)
+            return self._enlivened(value, schema, name, making, depth)
         making.example = True
         adapted = self.adapt(value, schema, name, making, depth)
         return adapted if self._schemas.accepts(schema, substitute(adapted, making.samples)) else value
 
-    def _enlivened(self, value: Any, schema: Schema, name: str, making: Making) -> Any:
+    def _enlivened(self, value: Any, schema: Schema, name: str, making: Making, depth: int) -> Any:
         """An example value, with a token in it where it should be unique."""
         making.example = True
-        _note_reference(name, making)
+        _note_reference(name, making, depth)
         flat = self._schemas.flat(schema)
         if isinstance(value, str) and making.unique and _wants_unique(name, flat):
             for candidate in self._unique_strings(flat, name, making, value):
@@ -332,7 +348,10 @@ class Maker:
                 yield int(value)
 
     def _number(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
-        _note_reference(name, making)
+        _note_reference(name, making, depth)
+        if making.unique and _is_id(name) and depth <= 1:
+            making.salted = True
+            yield random.Random(f"{making.seed}/{making.salt}").randrange(10**6, 2**31)
         named = next((values for known, values in _NUMBERS if known & set(words(name)[-1:])), ())
         low, high = lowest(flat), highest(flat)
         step = flat.get("multipleOf")
@@ -358,7 +377,7 @@ class Maker:
             yield from self._unique_strings(flat, name, making, "")
             making.salted = True
         last = set(words(name))
-        _note_reference(name, making)
+        _note_reference(name, making, depth)
         if form and form not in _FORMATS:
             making.sure = False
         if form in ("date", "date-time", "time") and last & _TIMES:
@@ -453,7 +472,7 @@ class Maker:
             yield []
 
     def _object(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
-        properties = flat.get("properties", {})
+        properties, things = flat.get("properties", {}), making.things
         required = [key for key in flat.get("required", ()) if isinstance(key, str)]
         made: dict[str, Any] = {}
         if not properties and not required:
@@ -461,10 +480,15 @@ class Maker:
         for key in required:
             declared = properties.get(key, flat.get("additionalProperties", True))
             if self._schemas.flat(declared).get("readOnly") is not True:
-                made[key] = self.make(declared, key, making, depth + 1)
+                known = self._identity(key, declared, things, making, depth)
+                made[key] = self.make(declared, key, making, depth + 1) if known is None else known
         wanted = [key for key in properties if key not in made and self._offered(key, properties[key])]
         if making.full and depth < FULL_DEPTH:
             self._fill(made, wanted, properties, making, depth)
+            for key in wanted:
+                known = None if key in made else self._identity(key, properties[key], things, making, depth)
+                if known is not None:
+                    made[key] = known
         elif not required and depth == 0:
             simple = [key for key in wanted if kinds(self._schemas.flat(properties[key])) <= _SCALARS]
             self._fill(made, simple or wanted[:1], properties, making, depth)
@@ -479,6 +503,8 @@ class Maker:
 
     def _offered(self, key: str, schema: Schema) -> bool:
         flat = self._schemas.flat(schema)
+        if _is_id(key):
+            return False  # the server's to give, unless it is required
         return flat.get("readOnly") is not True and flat.get("deprecated") is not True and schema is not False
 
     def _fill(self, made: dict[str, Any], wanted: Sequence[str], properties: Flat, making: Making, depth: int) -> None:
@@ -501,9 +527,14 @@ class Maker:
 _SCALARS: Final = frozenset({"string", "integer", "number", "boolean", "null"})
 
 
-def _note_reference(name: str, making: Making) -> None:
+def _note_reference(name: str, making: Making, depth: int) -> None:
     if _refers(name):
-        making.sure, making.dangling = False, True
+        making.sure = False
+        making.dangling = making.dangling or depth > 1 or not _is_id(name)
+
+
+def _is_id(name: str) -> bool:
+    return words(name) in (("id",), ("uuid",))
 
 
 def _refers(name: str) -> bool:
@@ -517,6 +548,8 @@ def _wants_unique(name: str, flat: Flat) -> bool:
     if "string" not in kinds(flat):
         return False
     found = words(name)
+    if _is_id(name):
+        return True
     return bool(found) and bool({found[-1], found[0]} & _UNIQUE_WORDS) and not set(found) & _NOT_UNIQUE
 
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+import yaml
 
 from testops_lib import spec as specs
 from testops_lib.generate import Generated
@@ -13,6 +15,7 @@ from testops_lib.generate.order import order
 from testops_lib.generate.rules import generate
 from testops_lib.model import (
     INVALID_CREDENTIALS,
+    NO_ANSWER,
     NO_CREDENTIALS,
     Case,
     EnsureResourceAvailability,
@@ -435,10 +438,12 @@ def test_links_beat_names() -> None:
 
 
 def tree() -> Spec:
+    dags = {"type": "array", "items": ref("Dag")}
     rows = {"type": "array", "items": ref("Run")}
+    run_id = {"anyOf": [{"type": "string"}, {"type": "null"}]}
     return load(
         {
-            "/dags": {"get": {"responses": says({"type": "object", "properties": {"dags": {"type": "array", "items": ref("Dag")}}})}},
+            "/dags": {"get": {"responses": says({"type": "object", "properties": {"dags": dags}})}},
             "/dags/{dag_id}/runs": {
                 "get": {
                     "parameters": [path("dag_id", {"type": "string"})],
@@ -453,7 +458,7 @@ def tree() -> Spec:
             },
         },
         Dag={"type": "object", "properties": {"dag_id": {"type": "string"}}},
-        Run={"type": "object", "properties": {"dag_id": {"type": "string"}, "run_id": {"anyOf": [{"type": "string"}, {"type": "null"}]}}},
+        Run={"type": "object", "properties": {"dag_id": {"type": "string"}, "run_id": run_id}},
     )  # fmt: skip
 
 
@@ -468,6 +473,31 @@ def test_a_wildcard_hint_lets_one_list_supply_all_parents_together() -> None:
     assert requests(case) == ["GET /dags/~/runs", "GET /dags/{dag_id}/runs/{run_id}"]
     assert {c.path for c in case.steps[0].captures} == {"$.runs[0].run_id", "$.runs[0].dag_id"}
     assert requests(next(c for c in cases if c.operation == "GET /dags/{dag_id}/runs"))[0] == "GET /dags"
+
+
+def test_an_object_with_an_id_inside_a_body_stands_for_a_thing_that_exists() -> None:
+    kind = {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}}
+    pet = {"type": "object", "required": ["type"], "properties": {"type": ref("PetType")}}
+    owner = path("owner_id", {"type": "integer"})
+    spec = load(
+        {
+            "/pettypes": {
+                "post": {"requestBody": takes({"type": "object"}), "responses": says(ref("PetType"), status="201")}
+            },
+            "/owners": {"post": {"requestBody": takes({"type": "object"}), "responses": says(kind, status="201")}},
+            "/owners/{owner_id}/pets": {
+                "post": {"parameters": [owner], "requestBody": takes(pet), "responses": says(ref("Pet"), status="201")}
+            },
+            "/pets/{pet_id}": {
+                "get": {"parameters": [path("pet_id", {"type": "integer"})], "responses": says(ref("Pet"))},
+            },
+        },
+        PetType=kind,
+        Pet={"type": "object", "properties": {"id": {"type": "integer"}, **pet["properties"]}},  # type: ignore[dict-item]
+    )
+    case = next(c for c in generate(spec, policy=ALL).cases if c.operation == "GET /pets/{pet_id}")
+    assert requests(case) == ["POST /owners", "POST /pettypes", "POST /owners/{owner_id}/pets", "GET /pets/{pet_id}"]
+    assert body(case, 2) == {"type": {"id": "{pet_type_id}"}}
 
 
 def test_operations_that_need_each_other_do_not_hang() -> None:
@@ -507,6 +537,24 @@ def test_no_undocumented_refusal_is_asked_of_a_media_type_probe(made: Generated)
     assert checks(probe, NegativeDataRejection)[0].basis == "guess"
 
 
+def test_each_seeded_defect_of_the_sample_has_a_case_that_checks_for_it() -> None:
+    shop = pytest.importorskip("examples.shop.app")
+    settings = pytest.importorskip("examples.shop.settings").Settings(token="t-1", admin_token="t-2", defects="none")
+    document = json.dumps(shop.right_shop(settings).openapi()).encode()
+    spec = specs.load_bytes(document, source="shop.json")
+    cases = generate(spec, policy=Policy(max_response_ms=2_500), identities=("staff",)).cases
+    asked = {
+        (step.operation, type(check).__struct_config__.tag)
+        for case in cases
+        for step in case.steps
+        for check in step.checks
+    }
+    listed = yaml.safe_load((Path(shop.__file__).parent / "defects.yaml").read_text())
+    assert len(listed) >= 20
+    for defect in listed:
+        assert defect["check"] == NO_ANSWER or (defect["operation"], defect["check"]) in asked, defect["id"]
+
+
 def test_order_sees_every_operation_before_it_looks_twice(shop: Spec, made: Generated) -> None:
     cases = order(made.cases, shop)
     assert sorted(case.id for case in cases) == sorted(case.id for case in made.cases)
@@ -517,3 +565,9 @@ def test_order_sees_every_operation_before_it_looks_twice(shop: Spec, made: Gene
     steps = [len(case.steps) for case in lead]
     assert steps == sorted(steps)
     assert [case.last for case in cases] == sorted(case.last for case in cases)
+
+
+def test_operations_planned_apart_give_the_cases_of_all_planned_together(shop: Spec) -> None:
+    together = generate(shop, policy=ALL).cases
+    apart = [case for one in shop.operations for case in generate(shop, policy=ALL, operations={one.key}).cases]
+    assert tuple(apart) == together

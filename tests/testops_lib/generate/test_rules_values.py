@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from testops_lib.generate.rules import boundary, negative, wire
 from testops_lib.generate.rules.schemas import Schemas, substitute
 from testops_lib.generate.rules.values import Impossible, Maker, Making
-from testops_lib.spec import MediaType, Parameter
+from testops_lib.spec import MediaType, Parameter, RequestBody
 
 TOKENS = ("000000000000", "ffffffffffff", "0a1b2c3d4e5f")
 
@@ -118,10 +118,14 @@ def test_int32_is_a_range(value: int, fits: bool) -> None:
 names = st.sampled_from(["name", "price", "email", "note", "kind", "count"])
 leaves = st.one_of(
     st.builds(
-        lambda low, room: {"type": "integer", "minimum": low, "maximum": low + room}, st.integers(-9, 9), st.integers(0, 9)
+        lambda low, room: {"type": "integer", "minimum": low, "maximum": low + room},
+        st.integers(-9, 9),
+        st.integers(0, 9),
     ),
     st.builds(
-        lambda low, room: {"type": "string", "minLength": low, "maxLength": low + room}, st.integers(0, 15), st.integers(0, 30)
+        lambda low, room: {"type": "string", "minLength": low, "maxLength": low + room},
+        st.integers(0, 15),
+        st.integers(0, 30),
     ),
     st.sampled_from(
         [
@@ -231,7 +235,5 @@ def test_a_file_goes_into_a_part_of_its_own() -> None:
 
 
 def test_xml_is_not_written() -> None:
-    from testops_lib.spec import RequestBody
-
     content = {"application/xml": MediaType(), "text/plain": MediaType(), "application/vnd.x+json": MediaType()}
     assert wire.media_types(RequestBody(content=content)) == ["application/vnd.x+json", "text/plain"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -45,7 +46,8 @@ def test_acknowledged_records_survive_a_kill_and_a_change_of_ports(tmp_path):
         stranger.listen()
         taken = stranger.getsockname()[1]
         (tmp_path / "ports.json").write_text(json.dumps({"broker-1": taken}))
-        assert server.prepare() == (bootstrap := server.start())
+        bootstrap = server.start()
+        assert bootstrap == server.prepare()
         assert bootstrap != f"127.0.0.1:{taken}"
     send(bootstrap, "kept", 200)
     server.kill(1)
@@ -75,6 +77,12 @@ def test_every_broker_names_every_controller(tmp_path):
     ports = json.loads((tmp_path / "ports.json").read_text())
     assert len(set(ports.values())) == 6
     server.stop()
+
+
+def test_a_cluster_id_is_never_taken_for_an_option(monkeypatch):
+    made = iter([b"\xf8" * 16, b"\x00" * 16])
+    monkeypatch.setattr(launcher.uuid, "uuid4", lambda: SimpleNamespace(bytes=next(made)))
+    assert launcher._new_identity() == "A" * 22
 
 
 def test_where_there_is_no_java_pypi_brings_one(monkeypatch, tmp_path):

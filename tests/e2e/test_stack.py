@@ -1,0 +1,153 @@
+"""The whole product on real servers: Airflow with all its services, Kafka, PostgreSQL, the sample shop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from testops_lib.errors import StoreError
+from testops_lib.stack.local import Local
+from testops_lib.stack.samples import Sample
+from testops_lib.store import Progress, Store
+from testops_lib.trigger import Airflow, Snapshot
+
+ROOT = Path(__file__).parents[2]
+DAG = "testops_run"
+
+pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(400)]
+
+SLOW = """
+title: Sample shop without defects, slowly
+spec: ${SOUND_URL}/openapi.json
+base_url: ${SOUND_URL}
+auth:
+  - name: staff
+    fixedHeaders: [{name: Authorization, value: "Bearer ${SOUND_TOKEN}"}]
+operations: {include: ["* /products*", "* /categories*"]}
+policy: {allow_private: true, requests_per_second: 30, cases_per_batch: 60}
+"""
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory, sound_shop: Sample) -> Iterator[Local]:
+    targets = tmp_path_factory.mktemp("targets")
+    for path in (ROOT / "targets").glob("*.yaml"):
+        shutil.copy(path, targets)
+    (targets / "slow.yaml").write_text(SLOW, "utf-8")
+    shop = sound_shop.variables()
+    state = Path(f"/tmp/testops-e2e-{os.getpid()}")
+    variables = {
+        "TESTOPS_TARGETS_DIR": str(targets),
+        "SOUND_URL": sound_shop.url,
+        "SOUND_TOKEN": shop["TESTOPS_SHOP_ADMIN_TOKEN"],
+    }
+    made = Local(state, samples=("shop",), defects="all", variables=variables)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture
+def airflow(local: Local) -> Airflow:
+    client = Airflow(local.airflow.url, username=local.airflow.username, password=local.airflow.password)
+    client.unpause(DAG)
+    return client
+
+
+def last(airflow: Airflow, run: str) -> Snapshot:
+    for snapshot in airflow.wait(DAG, run, timeout_s=240):
+        state = snapshot
+    return state
+
+
+def test_a_run_through_airflow_finds_every_seeded_defect_once(local: Local, airflow: Airflow) -> None:
+    run = airflow.trigger(DAG, {"target": "shop"})
+    end = last(airflow, run)
+    with Store(local.dsn) as store:
+        report = store.report(run)
+    assert report is not None, end
+    defects = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
+    found = sorted((finding.operation, finding.check) for finding in report.findings)
+    assert found == sorted((defect["operation"], defect["check"]) for defect in defects)
+    assert end.state == "failed"
+    assert {task.task for task in end.tasks if task.state == "failed"} == {"gate"}
+    written = json.loads((local.reports / "latest" / "report.json").read_bytes())
+    assert written["run"] == run
+
+
+def test_a_wrong_order_fails_at_once_and_says_why(airflow: Airflow) -> None:
+    run = airflow.trigger(DAG, {"target": "shop", "opperations": ["GET /products"]})
+    end = last(airflow, run)
+    failed = [task for task in end.tasks if task.state == "failed"]
+    assert [task.task for task in failed] == ["open_run"]
+    assert "opperations" in airflow.log_tail(DAG, run, failed[0])
+
+
+def kill_runner(local: Local, run: str) -> None:
+    found = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and f"runner\0--run\0{run}".encode() in _command(entry)
+    ]
+    assert found, "no runner of the run is alive"
+    os.kill(found[0], signal.SIGKILL)
+
+
+def _command(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def kill_scheduler(local: Local, run: str) -> None:
+    os.kill(int((local.state / "airflow/pids/scheduler").read_text()), signal.SIGKILL)
+
+
+def kill_broker(local: Local, run: str) -> None:
+    local.kafka.kill(1)
+    time.sleep(3)
+    local.kafka.start()
+
+
+def progress(store: Store, run: str) -> Progress | None:
+    try:
+        return store.progress(run)
+    except StoreError:
+        return None  # not registered yet
+
+
+@pytest.mark.parametrize("kill", [kill_runner, kill_broker, kill_scheduler])
+def test_after_a_kill_midway_each_published_case_has_exactly_one_final_result(
+    local: Local, airflow: Airflow, kill: Callable[[Local, str], None]
+) -> None:
+    run = airflow.trigger(DAG, {"target": "slow"})
+    with Store(local.dsn) as store:
+        deadline = time.monotonic() + 120
+        while (now := progress(store, run)) is None or now.done < 20:
+            assert time.monotonic() < deadline, "the run did not get going"
+            time.sleep(0.3)
+        assert now.done < now.published, "too late to kill anything midway"
+        kill(local, run)
+        end = last(airflow, run)
+        if end.state != "success":
+            airflow.clear(DAG, run, [], only_failed=True)
+            end = last(airflow, run)
+        assert end.state == "success", end
+        cases = [result.case for result in store.results(run)]
+        report = store.report(run)
+        assert store.missing(run) == []
+    assert len(cases) == len(set(cases)) == now.published
+    assert report is not None and report.totals.results["passed"] == now.published
+    assert report.totals.no_result == 0
