@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from testops_lib.settings import Settings
+from testops_lib.stack.launch import tied
 
 RETRY, CONFIGURATION = 1, 2
 """The runner's exit codes besides 0."""
@@ -51,7 +52,7 @@ class RunnerProcessOperator(BaseOperator):
         ]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
         self._process = subprocess.Popen(
-            command,
+            tied(command),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

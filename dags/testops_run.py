@@ -8,13 +8,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk import Asset, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from testops_launcher import launch
 from testops_lib import settings as configuration
 
 SETTINGS = configuration.read()
+VERDICT = Asset(name="testops_gate_passed", uri="testops://gate/passed")
+"""Updated by every run whose gate passed, so that other teams' DAGs can wait for it; extra: target, run."""
+
 TARGETS = sorted(path.stem for path in SETTINGS.targets_dir.glob("*.yaml"))
 
 PARAMS = {
@@ -179,14 +182,15 @@ def testops_run() -> None:
         report = pipeline.analyze(_run(), _order(), SETTINGS)
         return {"findings": report.totals.findings, "advisory": report.totals.advisory, "cases": report.totals.cases}
 
-    @task(retries=0)
-    def gate() -> str:
-        """Fails when the run does not pass the target's gate."""
+    @task(retries=0, outlets=[VERDICT])
+    def gate(*, outlet_events: Any = None) -> str:
+        """Fails when the run does not pass the target's gate; otherwise tells whoever waits for the asset."""
         from testops_lib import pipeline
 
         verdict = pipeline.gate(_run(), SETTINGS)
         if not verdict.passed:
             raise AirflowFailException("the gate is closed: " + "; ".join(verdict.reasons))
+        outlet_events[VERDICT].extra = {"target": _order().target, "run": _run()}
         return "passed"
 
     @task

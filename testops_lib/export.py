@@ -198,11 +198,11 @@ def in_path(value, values):
     )
 '''
 
-_SELECT = '''
+_SELECT = """
 
 def select(path, document):
     return [node.value for node in jsonpath_rfc9535.find(path, document)]
-'''
+"""
 
 
 def pytest_source(case: Case, base_url: str) -> str:
@@ -292,9 +292,7 @@ def _body_source(body: AnyBody | None) -> tuple[str, str]:
             pairs = _literal(list(body.fields))
             return f"data=[(name, text(value, values)) for name, value in {pairs}]", "application/x-www-form-urlencoded"
         case MultipartBody():
-            parts = [
-                (part.name, (part.filename or None, part.data, part.media_type or None)) for part in body.parts
-            ]
+            parts = [(part.name, (part.filename or None, part.data, part.media_type or None)) for part in body.parts]
             return f"files={_literal(parts)}", ""
     return "", ""
 

@@ -162,6 +162,7 @@ class AirflowStack:
             "api.port": self._port,
             "api.base_url": self.url,
             "api.workers": 1,
+            "api.expose_config": "non-sensitive-only",
             "api.secret_key": self._secret("api-secret"),
             "api_auth.jwt_secret": self._secret("jwt-secret"),
             # Every link of a chain of tasks waits for this sleep; 0.1 costs 15 % of a core when idle, 1 (the default)

@@ -9,9 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 PR_SET_PDEATHSIG = 1
+
+
+def tied(command: Sequence[str], *, number: int = signal.SIGTERM, uid: int = -1, gid: int = -1) -> list[str]:
+    """The command line that runs `command` and has it get the signal `number` when the calling thread ends."""
+    own = (str(uid), str(gid), str(int(number)), str(os.getpid()))
+    return [sys.executable, "-I", "-S", __file__, *own, "--", *command]
 
 
 def _prctl() -> Callable[[int, int], int] | None:

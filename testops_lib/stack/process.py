@@ -14,7 +14,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from testops_lib.errors import StackError
+from testops_lib.stack.launch import tied
 
 MARK = "TESTOPS_STACK_MARK"
 """Environment variable with a random word of its own for every server: its descendants inherit it."""
 
 LINUX = Path("/proc/self/stat").exists()
-
-LAUNCH = Path(__file__).with_name("launch.py")
 
 # PR_SET_PDEATHSIG fires when the *thread* that forked ends, so all servers are forked from one thread that lives
 # as long as the program.
@@ -286,10 +284,8 @@ class Processes:
         self.claim()
         mark = secrets.token_hex(8)
         user = user or User()
-        full = [
-            *(sys.executable, "-I", "-S", str(LAUNCH), str(user.uid), str(user.gid)),
-            *(str(int(stop_signal if death_signal is None else death_signal)), str(os.getpid()), "--", *command),
-        ]
+        number = stop_signal if death_signal is None else death_signal
+        full = tied(command, number=number, uid=user.uid, gid=user.gid)
         log = self._log(name)
         with log.open("ab") as output:
             popen: subprocess.Popen[bytes] = _FORK_THREAD.submit(
