@@ -18,7 +18,7 @@ HEAVY = ("pandas", "google.genai", "kubernetes", "sqlalchemy", "alembic", "confl
 
 PARSE = """
 import json, sys
-import airflow.sdk
+from airflow.sdk import Asset, BaseOperator, Param, dag, task
 before = set(sys.modules)
 sys.path.insert(0, sys.argv[1])
 import testops_run
