@@ -164,7 +164,9 @@ class Judge:
         """What did not hold, in order of importance.
 
         Consequences are not repeated: after a server error, an unwanted acceptance or refusal, or an undocumented
-        status nothing else is said of the same answer. `captured` holds the names of earlier steps, and `unique`.
+        status nothing else is said of the same answer. What is expected of headers and values is expected of the answer
+        that was asked for (a 2xx, or the statuses listed), not of a refusal in its place. `captured` holds the names of
+        earlier steps, and `unique`.
         """
         if not step.checks:
             return ()
@@ -206,7 +208,12 @@ class Judge:
                 found += [failed(check, *said) for said in self._header_faults(step.operation, response, answer)]
             if (check := checks.get(ResponseSchemaConformance)) and typed and not bodiless and not answer.truncated:
                 found += [failed(check, *said) for said in self._body_faults(step.operation, response, media, answer)]
+        due = 200 <= answer.status < 300 or NegativeDataRejection in checks
+        if isinstance(status := checks.get(StatusIs), StatusIs):
+            due = answer.status in status.any_of
         for check in step.checks:
+            if isinstance(check, HeaderIs | JsonPathIs) and not due:
+                continue
             if isinstance(check, HeaderIs):
                 said = _header_is(check, answer, captured)
             elif isinstance(check, JsonPathIs):

@@ -200,6 +200,14 @@ def test_a_header_expectation_is_filled_from_captures() -> None:
     assert judge(answer, HeaderIs(name="ETag")) == [("header", "etag missing")]
 
 
+def test_expectations_are_for_the_answer_that_was_asked_for() -> None:
+    refusal = Answer(status=401, headers=JSON, body=b'{"title": "no", "detail": "no"}')
+    most = JsonPathIs(path="$[*]", op="max_items", value=1)
+    assert judge(refusal, most, HeaderIs(name="ETag")) == []
+    assert judge(refusal, most, StatusIs(any_of=(401,))) == [("jsonpath", "$[*] max_items")]
+    assert judge(refusal, most, NegativeDataRejection()) == [("jsonpath", "$[*] max_items")]
+
+
 def test_only_captured_names_are_filled_and_types_are_kept() -> None:
     value = {"a": "{id}", "b": "n{id}", "c": "{other}", "d": ["{id}", 1]}
     assert fill(value, {"id": 7}) == {"a": 7, "b": "n7", "c": "{other}", "d": [7, 1]}
