@@ -50,17 +50,14 @@ class Notify(Value, frozen=True, kw_only=True):
     """An address, usually `${NAME}` of the environment."""
 
 
-class Target(Value, frozen=True, kw_only=True):
-    """An API under test: a spec, a base URL, credentials, a policy, a gate."""
+class _Described(Value, frozen=True, kw_only=True):
+    """What a target file says of a target, and a target is."""
 
-    name: str = ""
-    """The file's name without `.yaml`."""
     title: str = ""
     spec: str
     """URL or file (relative to the target file); may hold `${NAME}`."""
     base_url: str = ""
     """May hold `${NAME}`; empty: the document's first server."""
-    identities: tuple[Identity, ...] = ()
     policy: Policy = Policy()
     gate: GateRules = GateRules()
     schedule: str | None = None
@@ -73,22 +70,19 @@ class Target(Value, frozen=True, kw_only=True):
     notify: Notify = Notify()
 
 
-class _File(Value, frozen=True, kw_only=True):
+class Target(_Described, frozen=True, kw_only=True):
+    """An API under test: a spec, a base URL, credentials, a policy, a gate."""
+
+    name: str = ""
+    """The file's name without `.yaml`."""
+    identities: tuple[Identity, ...] = ()
+
+
+class _File(_Described, frozen=True, kw_only=True):
     """A target file as written."""
 
-    spec: str
-    title: str = ""
-    base_url: str = ""
     auth: list[dict[str, Any]] = msgspec.field(default_factory=list)
     auth_template: dict[str, Any] = msgspec.field(name="authTemplate", default_factory=dict)
-    policy: Policy = Policy()
-    gate: GateRules = GateRules()
-    schedule: str | None = None
-    values: dict[str, tuple[Any, ...]] = msgspec.field(default_factory=dict)
-    expected: tuple[Expected, ...] = ()
-    operations: Scope = Scope()
-    generate: Generate = Generate()
-    notify: Notify = Notify()
 
 
 def expand(text: str, environ: Mapping[str, str] = os.environ, *, where: str = "") -> str:
@@ -141,21 +135,14 @@ def load(path: Path) -> Target:
     except msgspec.ValidationError as error:
         raise TargetError(_hint(str(error)), where=str(path), next_step="see docs/targets.md for the keys") from error
     document = {"auth": file.auth, "authTemplate": file.auth_template}
-    return Target(
-        name=path.stem,
-        title=file.title or path.stem,
-        spec=_relative_to(path.parent, file.spec),
-        base_url=file.base_url.rstrip("/"),
-        identities=identities(document, where=str(path), literal_secrets=False),
-        policy=file.policy,
-        gate=file.gate,
-        schedule=file.schedule,
-        values=file.values,
-        expected=file.expected,
-        operations=file.operations,
-        generate=file.generate,
-        notify=file.notify,
-    )
+    described = {name: getattr(file, name) for name in _Described.__struct_fields__}
+    own = {
+        "title": file.title or path.stem,
+        "spec": _relative_to(path.parent, file.spec),
+        "base_url": file.base_url.rstrip("/"),
+    }
+    users = identities(document, where=str(path), literal_secrets=False)
+    return Target(name=path.stem, identities=users, **{**described, **own})
 
 
 def _relative_to(directory: Path, spec: str) -> str:
