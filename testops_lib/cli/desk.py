@@ -14,6 +14,7 @@ from typing import IO, Any
 import click
 import msgspec
 
+from testops_lib import export as exporting
 from testops_lib import pipeline
 from testops_lib import report as reporting
 from testops_lib import settings as configuration
@@ -477,3 +478,37 @@ def report(file: Path, form: str, out: Path | None) -> int:
     else:
         sys.stdout.buffer.write(rendered)
     return _outcome(built)
+
+
+@click.command(epilog="\b\nExample:\n  testops export cases.jsonl --format pytest --out generated/\n")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="CASES.JSONL")
+@click.option("--format", "form", type=click.Choice(["curl", "pytest"]), default="curl", show_default=True)
+@click.option("--base-url", default="", metavar="URL", help="Where the API answers. Default: as the cases file says.")
+@click.option("--case", "wanted", multiple=True, metavar="ID", help="Only cases whose id begins so; repeatable.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory: one file a case. Default: standard output.",
+)
+def export(file: Path, form: str, base_url: str, wanted: tuple[str, ...], out: Path | None) -> int:
+    """Write cases as curl lines or pytest source, for reading and debugging. Nothing is executed."""
+    base, cases = base_url.rstrip("/"), []
+    for line in _lines(file):
+        base = base or (line.plan.base_url if line.plan else "")
+        if line.case and (not wanted or line.case.id.startswith(wanted)):
+            cases.append(line.case)
+    if not cases:
+        raise CaseError("no such case", where=str(file), next_step="leave out --case to see all")
+    if not base:
+        raise SettingsError("the file names no base URL", where=str(file), next_step="give --base-url")
+    render, name = (exporting.curl_case, "{}.sh") if form == "curl" else (exporting.pytest_source, "test_{}.py")
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        for case in cases:
+            (out / name.format(case.id)).write_text(render(case, base), "utf-8")
+        click.echo(f"{out}: {len(cases)} files")
+    elif form == "pytest" and len(cases) > 1:
+        raise SettingsError(f"{len(cases)} cases", where=str(file), next_step="choose one by --case, or give --out")
+    else:
+        click.echo("\n".join(render(case, base) for case in cases), nl=False)
+    return 0

@@ -73,6 +73,11 @@ def test_generate_execute_and_report_work_on_files(defective_shop: Sample, tmp_p
     cases, results = tmp_path / "cases.jsonl", tmp_path / "results.jsonl"
     made = cli("generate", "--spec", f"{defective_shop.url}/openapi.json", "--out", str(cases), "-o", "GET /categories")
     assert made.returncode == 0, made.stderr
+    for form, ending in (("curl", ".sh"), ("pytest", ".py")):
+        more = ["--base-url", defective_shop.url, "--out", str(tmp_path / form)]
+        exported = cli("export", str(cases), "--format", form, *more)
+        assert exported.returncode == 0, exported.stderr
+        assert {path.suffix for path in (tmp_path / form).iterdir()} == {ending}
     token = authorization(defective_shop)
     ran = cli("execute", str(cases), "--base-url", defective_shop.url, "-H", token, "--out", str(results))
     assert ran.returncode == 1, ran.stderr
@@ -111,7 +116,9 @@ def test_a_target_that_is_down_could_not_be_tested(sound_shop: Sample, tmp_path:
     assert "nothing could be tested" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["try", "generate", "execute", "report", "trigger", "collect", "stack run"])
+@pytest.mark.parametrize(
+    "command", ["try", "generate", "execute", "report", "export", "trigger", "collect", "stack run"]
+)
 def test_help_has_an_example(command: str) -> None:
     done = cli(*command.split(), "--help")
     assert done.returncode == 0
