@@ -21,6 +21,12 @@ STOP_S = 10
 """What a runner has to finish in after SIGTERM."""
 
 
+LABEL = (
+    "{% set first, end = task.batch.rpartition(':')[2].split('-') %}{{ end|int - first|int }} cases ({{ task.batch }})"
+)
+"""What a person sees of a batch: `200 cases (testops.cases:0:100-300)`."""
+
+
 class RunnerProcessOperator(BaseOperator):
     """Executes one batch in a child process of the task; its lines are the task's log.
 
@@ -89,6 +95,6 @@ def launch(task_id: str, settings: Settings, *, plan: Any, batches: Any, **kwarg
         share=settings.max_batches_at_once,
         retries=2,
         max_active_tis_per_dagrun=settings.max_batches_at_once,
-        map_index_template="{{ task.batch }}",
+        map_index_template=LABEL,
         **kwargs,
     ).expand(batch=batches)
