@@ -10,16 +10,18 @@ import pytest
 import yaml
 
 from testops_lib.stack.samples import Sample
+from tests import gemini_server
+from tests.generation_specs import case, step
 
 ROOT = Path(__file__).parents[2]
 DEFECTS = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
 
 
-def cli(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def cli(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TESTOPS_", "GEMINI_"))}
     return subprocess.run(
         [sys.executable, "-m", "testops_lib.cli", *arguments],
-        env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **variables},
         capture_output=True,
         text=True,
         timeout=200,
@@ -88,6 +90,29 @@ def test_generate_execute_and_report_work_on_files(defective_shop: Sample, tmp_p
         assert told.stdout.lower().startswith(start)
     found = json.loads(cli("report", str(results), "--format", "json").stdout)["findings"]
     assert [finding["check"] for finding in found] == ["response_headers_conformance"]
+
+
+def test_geminis_cases_run_beside_the_rules_and_their_price_is_reported(sound_shop: Sample, tmp_path: Path) -> None:
+    good = case("positive", step("GET /products", query={"limit": "3"}))
+    invented = case("positive", step("GET /unicorns"))
+    with gemini_server.GeminiServer([gemini_server.cases(good, invented), gemini_server.cases(invented)]) as gemini:
+        done = cli(
+            *("try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, "--generator", "gemini"),
+            *("--operations", "GET /products", "--out", str(tmp_path)),
+            GEMINI_API_KEY="AIzaTestKeyTestKeyTestKeyTestKeyTestKey9",
+            GEMINI_BASE_URL=gemini.url,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    rules, model = report["generation"]
+    assert (rules["source"], model["source"], model["cases"]) == ("rules", "gemini", 1)
+    assert model["calls"] == 2 and model["input_tokens"] > 0
+    assert sum(model["dropped"].values()) == 1
+
+
+def test_gemini_without_a_key_says_where_to_put_it(sound_shop: Sample) -> None:
+    done = cli("try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, "--generator", "gemini")
+    assert done.returncode == 2 and "GEMINI_API_KEY" in done.stderr
 
 
 @pytest.mark.parametrize(
