@@ -30,7 +30,7 @@ class Message(Value, frozen=True, kw_only=True):
 
     text: str
     verdict: str
-    """`passed`, `failed`, or `none` when the run had no gate."""
+    """`passed`, `failed`, or `none` when the run came to no verdict."""
     target: str
     run: str
     totals: dict[str, Any]
@@ -91,17 +91,23 @@ def message(report: Report, ui_url: str = "") -> Message:
     )  # fmt: skip
 
 
-def log(report: Report, ui_url: str = "") -> NotifyResult:
-    """Write the summary to the log `testops.notify`: a warning when the gate failed."""
-    failed = report.gate is not None and not report.gate.passed
-    _log.log(logging.WARNING if failed else logging.INFO, "%s", summary(report, ui_url))
+def log(told: Message) -> NotifyResult:
+    """Write the message's text to the log `testops.notify`: a warning unless the gate passed."""
+    _log.log(logging.INFO if told.verdict == "passed" else logging.WARNING, "%s", told.text)
     return NotifyResult(sent=True, attempts=1)
 
 
+def unfinished(target: str, run: str, ui_url: str = "") -> Message:
+    """The document of a run that ended without a report: one of its tasks failed before."""
+    text = f"NOT FINISHED: {_plain(target)}, run {_plain(run)}\nThe run ended without a report: see its tasks."
+    return Message(
+        text=f"{text}\n{ui_url}" if ui_url else text, verdict="none", target=target, run=run, totals={}, url=ui_url
+    )
+
+
 def webhook(
-    url: str, report: Report, *, ui_url: str = "", secret: str = "", timeout_s: float = 10, attempts: int = 3,
-    pause_s: float = 1,
-) -> NotifyResult:  # fmt: skip
+    url: str, told: Message, *, secret: str = "", timeout_s: float = 10, attempts: int = 3, pause_s: float = 1
+) -> NotifyResult:
     """POST the message as JSON; every failure is told in the result, none is raised.
 
     5xx, 429 and broken connections are tried again, `attempts` times in all, after a pause of `pause_s` that doubles.
@@ -111,7 +117,7 @@ def webhook(
 
     if not _is_http(url):
         return NotifyResult(sent=False, attempts=0, error="the webhook's URL must begin with http:// or https://")
-    body = msgspec.json.encode(message(report, ui_url))
+    body = msgspec.json.encode(told)
     headers = {"Content-Type": "application/json", "User-Agent": "ai-testops"}
     if secret:
         headers[SIGNATURE_HEADER] = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -406,20 +407,18 @@ def gate(run: str, settings: Settings) -> GateReport:
     return found.gate
 
 
-def notify(run: str, settings: Settings, *, state: str = "", environ: Mapping[str, str] = os.environ) -> str:
+def notify(run: str, settings: Settings, *, environ: Mapping[str, str] = os.environ) -> str:
     """Tells people how the run ended, also when it ended early; gives the text."""
     with Store(settings.need_dsn()) as store:
-        report = store.report(run)
-        name = store.run(run).target
-    if report is None:
-        return f"{name}: run {run} ended without a report{f' ({state})' if state else ''}"
-    notifying.log(report)
+        report, name = store.report(run), store.run(run).target
+    page = f"{settings.ui_url}/dags/testops_run/runs/{quote(run)}" if settings.ui_url else ""
+    told = notifying.message(report, page) if report else notifying.unfinished(name, run, page)
+    notifying.log(told)
     urls = [settings.webhook_url]
     if (settings.targets_dir / f"{name}.yaml").is_file():
-        urls.append(targets.find(settings.targets_dir, name).notify.webhook)
+        own = targets.find(settings.targets_dir, name).notify.webhook
+        urls.append(targets.expand(own, environ, where="notify.webhook"))
     for url in filter(None, urls):
-        sent = notifying.webhook(
-            targets.expand(url, environ, where="notify.webhook"), report, secret=settings.webhook_secret
-        )
-        print(sent)
-    return notifying.summary(report, settings.ui_url)
+        sent = notifying.webhook(url, told, secret=settings.webhook_secret)
+        print(f"webhook: {'sent' if sent.sent else 'not sent: ' + sent.error}")
+    return told.text

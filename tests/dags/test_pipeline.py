@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,44 @@ def shop(tmp_path: Path) -> Iterator[Sample]:
     sample.stop()
 
 
+class Hook:
+    """A server that keeps the JSON that is posted to it."""
+
+    def __init__(self) -> None:
+        self.received: list[dict[str, Any]] = []
+        keep = self.received
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                keep.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
 @pytest.fixture
-def variables(kafka: str, postgres: str, shop: Sample, tmp_path: Path) -> dict[str, str]:
+def hook() -> Iterator[Hook]:
+    made = Hook()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def variables(kafka: str, postgres: str, shop: Sample, hook: Hook, tmp_path: Path) -> dict[str, str]:
     """What the tasks must know: a database of their own, the broker, the shop."""
     with Store(postgres) as store:
         store.upgrade()
     with Bus(kafka) as bus:
         bus.create_topics(partitions=2)
     return {
+        "TESTOPS_WEBHOOK_URL": hook.url,
         "TESTOPS_DSN": postgres,
         "TESTOPS_KAFKA_BOOTSTRAP": kafka,
         "TESTOPS_REPORTS_DIR": str(tmp_path / "reports"),
@@ -42,17 +74,20 @@ def variables(kafka: str, postgres: str, shop: Sample, tmp_path: Path) -> dict[s
 
 @pytest.mark.timeout(300)
 def test_a_run_goes_from_document_to_verdict(
-    run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], tmp_path: Path
+    run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], hook: Hook, tmp_path: Path
 ) -> None:
     passing = {"target": "shop", "operations": ["GET /products*", "GET /products/*"]}
     failing = {"target": "shop", "operations": ["* /products", "GET /categories"]}
-    passed, failed = run_dag([passing, failing], variables)
+    broken = {"target": "shop", "operations": ["GET /nowhere"]}
+    passed, failed, early = run_dag([passing, failing, broken], variables)
 
     assert passed["state"] == "success"
     assert set(passed["tasks"]["execute"]) == {"success"}
     assert failed["state"] == "failed"
     assert failed["tasks"]["gate"] == ["failed"]
     assert failed["tasks"]["notify"] == ["success"]
+    assert early["tasks"]["load_spec"] == ["failed"] and early["state"] == "failed"
+    assert [told["verdict"] for told in hook.received] == ["passed", "failed", "none"]
 
     with Store(variables["TESTOPS_DSN"]) as store:
         progress = store.progress(failed["run"])

@@ -17,7 +17,7 @@ import pytest
 from testops_lib.analyze import analyze
 from testops_lib.gate import decide
 from testops_lib.model import Failure, GateRules, Report, Result
-from testops_lib.notify import SIGNATURE_HEADER, Message, log, message, summary, webhook
+from testops_lib.notify import SIGNATURE_HEADER, Message, log, message, summary, unfinished, webhook
 
 HOSTILE = "<!channel> @here \x1b[31m\nPASSED: all is well `x` [a](http://evil)"
 
@@ -98,7 +98,7 @@ def test_what_a_target_says_cannot_mention_people_or_forge_lines() -> None:
 
 
 def test_webhook_posts_the_message_as_json(hook: str) -> None:
-    answer = webhook(hook, report(2), ui_url="http://ui")
+    answer = webhook(hook, message(report(2), "http://ui"))
     assert (answer.sent, answer.attempts, answer.status, answer.error) == (True, 1, 200, "")
     ((path, headers, body),) = Hook.seen
     assert path == "/services/SECRET" and headers["Content-Type"] == "application/json"
@@ -110,7 +110,7 @@ def test_webhook_posts_the_message_as_json(hook: str) -> None:
 
 
 def test_a_secret_signs_the_bytes_of_the_body(hook: str) -> None:
-    webhook(hook, report(1), secret="s3cret")
+    webhook(hook, message(report(1)), secret="s3cret")
     ((_, headers, body),) = Hook.seen
     signed = {name.lower(): value for name, value in headers.items()}[SIGNATURE_HEADER.lower()]
     assert signed == "sha256=" + hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
@@ -120,7 +120,7 @@ def test_a_secret_signs_the_bytes_of_the_body(hook: str) -> None:
 @pytest.mark.parametrize("first", [500, 503, 429, 0])
 def test_what_may_pass_is_tried_again(hook: str, first: int) -> None:
     Hook.answers = [first]
-    answer = webhook(hook, report(1), pause_s=0.01)
+    answer = webhook(hook, message(report(1)), pause_s=0.01)
     assert (answer.sent, answer.attempts, answer.status) == (True, 2, 200)
     assert len({body for _, _, body in Hook.seen}) == 1
 
@@ -128,20 +128,20 @@ def test_what_may_pass_is_tried_again(hook: str, first: int) -> None:
 @pytest.mark.parametrize("status", [400, 401, 404, 302])
 def test_a_refusal_is_told_and_not_repeated(hook: str, status: int) -> None:
     Hook.answers = [status]
-    answer = webhook(hook, report(1), pause_s=0.01)
+    answer = webhook(hook, message(report(1)), pause_s=0.01)
     assert (answer.sent, answer.attempts, answer.status, answer.error) == (False, 1, status, f"answered {status}")
     assert len(Hook.seen) == 1
 
 
 def test_a_lasting_failure_ends_after_the_attempts(hook: str) -> None:
     Hook.answers = [500] * 9
-    answer = webhook(hook, report(1), pause_s=0.01, attempts=3)
+    answer = webhook(hook, message(report(1)), pause_s=0.01, attempts=3)
     assert (answer.sent, answer.attempts, answer.status) == (False, 3, 500) and len(Hook.seen) == 3
 
 
 def test_a_silent_webhook_ends_by_its_timeout(hook: str) -> None:
     Hook.answers = [-1, -1]
-    answer = webhook(hook, report(1), pause_s=0.01, attempts=1, timeout_s=0.1)
+    answer = webhook(hook, message(report(1)), pause_s=0.01, attempts=1, timeout_s=0.1)
     assert not answer.sent and answer.status == 0 and answer.error
 
 
@@ -149,7 +149,7 @@ def test_nobody_listening_is_a_result_and_no_exception() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    answer = webhook(f"http://127.0.0.1:{port}/SECRET", report(1), pause_s=0.01, attempts=2)
+    answer = webhook(f"http://127.0.0.1:{port}/SECRET", message(report(1)), pause_s=0.01, attempts=2)
     assert (answer.sent, answer.attempts, answer.error) == (False, 2, "no connection: Connection refused")
 
 
@@ -157,20 +157,27 @@ def test_nobody_listening_is_a_result_and_no_exception() -> None:
     "url", ["file:///etc/passwd", "ftp://h/x", "", "http://", "http://h:no/SECRET", "http://h/a b", "http://[SECRET"]
 )
 def test_unusable_urls_are_refused_without_an_exception(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    answer: Any = webhook(url, report(1), pause_s=0, attempts=1)
+    answer: Any = webhook(url, message(report(1)), pause_s=0, attempts=1)
     assert not answer.sent and answer.error
     assert "SECRET" not in answer.error + caplog.text
+
+
+def test_a_run_without_a_report_is_told_too(hook: str) -> None:
+    assert webhook(hook, unfinished("shop", "r", "http://ui/r")).sent
+    sent = msgspec.json.decode(Hook.seen[0][2], type=Message)
+    assert (sent.verdict, sent.target, sent.run) == ("none", "shop", "r")
+    assert sent.text.splitlines()[0] == "NOT FINISHED: shop, run r" and sent.text.endswith("http://ui/r")
 
 
 def test_the_webhook_s_url_never_reaches_the_log(hook: str, caplog: pytest.LogCaptureFixture) -> None:
     Hook.answers = [404]
     with caplog.at_level(logging.DEBUG):
-        webhook(hook, report(1))
+        webhook(hook, message(report(1)))
     assert "webhook not sent" in caplog.text and "SECRET" not in caplog.text
 
 
 def test_a_failed_gate_is_logged_as_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="testops.notify"):
-        assert log(report(1)).sent and log(report(0)).sent
+        assert log(message(report(1))).sent and log(message(report(0))).sent
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert caplog.records[0].getMessage().startswith("FAILED: Shop")
