@@ -17,9 +17,11 @@ def main() -> None:
     for conf in json.loads(sys.argv[1]):
         run = bag.dags["testops_run"].test(run_conf=conf)
         tasks: dict[str, list[str]] = {}
+        tries: dict[str, list[int]] = {}
         for task in run.get_task_instances():
             tasks.setdefault(task.task_id, []).append(str(task.state))
-        outcomes.append({"run": run.run_id, "state": str(run.state), "tasks": tasks})
+            tries.setdefault(task.task_id, []).append(task.try_number)
+        outcomes.append({"run": run.run_id, "state": str(run.state), "tasks": tasks, "tries": tries})
     print("\n" + json.dumps(outcomes))
 
 

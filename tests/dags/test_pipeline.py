@@ -86,6 +86,7 @@ def test_a_run_goes_from_document_to_verdict(
     assert failed["state"] == "failed"
     assert failed["tasks"]["gate"] == ["failed"]
     assert failed["tasks"]["notify"] == ["success"]
+    assert early["tries"]["load_spec"] == [1], "a wrong order is not tried again"
     assert early["tasks"]["load_spec"] == ["failed"] and early["state"] == "failed"
     assert [told["verdict"] for told in hook.received] == ["passed", "failed", "none"]
 
