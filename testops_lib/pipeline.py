@@ -95,7 +95,7 @@ def parse_order(conf: Mapping[str, Any]) -> Order:
 
 
 def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.environ) -> Target:
-    """The target of an order, with `${NAME}` in its spec and base URL replaced and the order's own wishes applied.
+    """The target of an order: `${NAME}` in its spec, base URL and values replaced, the order's own wishes applied.
 
     Raises:
         TargetError: there is no such target, a variable is missing, or a file outside the allowed directory is named.
@@ -122,10 +122,15 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
     if generate.source not in ("rules", "gemini"):
         raise TargetError(f"{generate.source!r} is no generator", where=target.name, next_step="use rules or gemini")
     base_url = order.base_url or target.base_url
+
+    def expanded(value: Any) -> Any:
+        return targets.expand(value, environ, where=target.name) if isinstance(value, str) else value
+
     return msgspec.structs.replace(
         target,
         spec=spec,
         base_url=targets.expand(base_url, environ, where=target.name).rstrip("/"),
+        values={name: tuple(expanded(value) for value in chosen) for name, chosen in target.values.items()},
         operations=scope,
         generate=generate,
         policy=policy,

@@ -63,7 +63,8 @@ class _Described(Value, frozen=True, kw_only=True):
     schedule: str | None = None
     """Cron expression (UTC) of the nightly run; none: on demand only."""
     values: dict[str, tuple[Any, ...]] = msgspec.field(default_factory=dict)
-    """Values by parameter or field name that win over everything else."""
+    """Values by parameter or field name that win over everything else; texts may hold `${NAME}`, but no secret: they
+    stand in the cases."""
     expected: tuple[Expected, ...] = ()
     operations: Scope = Scope()
     generate: Generate = Generate()

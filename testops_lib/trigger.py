@@ -190,6 +190,14 @@ class Airflow:
         answer = self._call("POST", f"/api/v2/dags/{_part(dag)}/clearTaskInstances", body)
         return int(answer["total_entries"])
 
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        """The JSON object at a path of the REST API (`/api/v2/…`)."""
+        return self._call("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    def put(self, method: str, path: str, body: Mapping[str, Any]) -> None:
+        """Lay something down by `POST`, `PUT` or `PATCH`; that it is there already (409) is well."""
+        self._call(method, path, body, accept=(409,))
+
     def page(self, dag: str, run: str) -> str:
         """The address of the run for people."""
         return f"{self.url}/dags/{_part(dag)}/runs/{_part(run)}"
@@ -222,7 +230,7 @@ class Airflow:
             try:
                 with self._opener.open(request, timeout=30) as answer:
                     self._reached = True
-                    found = json.load(answer)
+                    found = {} if answer.status == 204 else json.load(answer)
                     return found if isinstance(found, dict) else {}
             except urllib.error.HTTPError as refused:
                 with refused:

@@ -24,13 +24,16 @@ from testops_lib.stack.process import Child, Processes, tail
 
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 USERNAME = "admin"
+BUNDLE = "dags-folder"
+"""Airflow's name for the DAGs of its dags folder."""
 
 
 class AirflowStack:
     """Airflow's services over the PostgreSQL database `dsn`, with everything they need to know in `state`.
 
     `dags` and `plugins` are the folders Airflow reads; `variables` are added to the environment of every service and
-    so of every task. `port` is the wanted port of the UI, 0 any.
+    so of every task. `port` is the wanted port of the UI, 0 any. `samples` is a second folder of DAGs, whose faults
+    do not count.
     """
 
     def __init__(
@@ -43,12 +46,14 @@ class AirflowStack:
         variables: Mapping[str, str] | None = None,
         port: int = 0,
         parallelism: int = 8,
+        samples: Path | None = None,
     ) -> None:
         self.state = state.absolute()
         self.dsn = dsn
         self.dags, self.plugins = dags.absolute(), plugins.absolute()
         self.variables = dict(variables or {})
         self.parallelism = parallelism
+        self.samples = samples
         self._wanted = port
         self._port = 0
         self.processes = Processes(self.state)
@@ -175,8 +180,20 @@ class AirflowStack:
             "scheduler.task_instance_heartbeat_timeout": 60,
             "dag_processor.parsing_processes": 1,
             "dag_processor.refresh_interval": 60,
+            **self._bundles(),
             "logging.base_log_folder": self.state / "logs" / "tasks",
             "usage_data_collection.enabled": False,
+        }
+
+    def _bundles(self) -> dict[str, object]:
+        if self.samples is None:
+            return {}
+        local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+        folders = [{"name": BUNDLE, "kwargs": {}}, {"name": "samples", "kwargs": {"path": str(self.samples)}}]
+        return {
+            "dag_processor.dag_bundle_config_list": json.dumps([{**each, "classpath": local} for each in folders]),
+            # The same order at every first start, and with it the same ids.
+            "dag_processor.file_parsing_sort_mode": "alphabetical",
         }
 
     def _secret(self, name: str) -> str:
@@ -240,7 +257,9 @@ class AirflowStack:
             known = connection.execute(
                 "SELECT 1 FROM serialized_dag s JOIN dag d USING (dag_id) WHERE dag_id = %s AND NOT d.is_stale", [dag]
             ).fetchone()
-            broken = connection.execute("SELECT filename, stacktrace FROM import_error").fetchall()
+            broken = connection.execute(
+                "SELECT filename, stacktrace FROM import_error WHERE bundle_name = %s", [BUNDLE]
+            ).fetchall()
         if not known and broken:
             file, trace = broken[0]
             raise StackError(f"DAG file cannot be imported\n{trace}", where=str(file), next_step="correct the file")

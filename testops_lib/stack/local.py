@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testops_lib.errors import StackError
-from testops_lib.stack import PROJECT
+from testops_lib.stack import PROJECT, seed
 from testops_lib.stack.airflow import AirflowStack
 from testops_lib.stack.kafka import Kafka
 from testops_lib.stack.postgres import Postgres
 from testops_lib.stack.process import Child, Processes
-from testops_lib.stack.samples import Sample
+from testops_lib.stack.samples import AIRFLOW, Sample
+from testops_lib.trigger import Airflow
 
 PORTS = {"POSTGRES": 15432, "KAFKA": 19092, "UI": 8080, "SHOP": 8081, "HTTPBIN": 8082}
 """First choices; `TESTOPS_PORT_UI=…` in the environment or .env asks for another."""
@@ -56,6 +57,7 @@ class Clock:
 class Local:
     """PostgreSQL, Kafka, Airflow, the samples asked for and the following collector, with their state in `state`.
 
+    The sample `airflow` is no server but DAGs and data in our Airflow, for when its own API is under test.
     `variables` are added to what tasks see. `dags` is Airflow's folder; `dag` the one that must have been parsed
     before `start` returns, "" none.
     """
@@ -77,7 +79,12 @@ class Local:
         self.processes = Processes(self.state / "run")
         self.postgres = Postgres(self.state / "postgres", port=_port("POSTGRES"))
         self.kafka = Kafka(self.state / "kafka", port=_port("KAFKA"))
-        self.samples = [Sample(name, self.state / name, port=_port(name.upper()), defects=defects) for name in samples]
+        self.samples = [
+            Sample(name, self.state / name, port=_port(name.upper()), defects=defects)
+            for name in samples
+            if name != AIRFLOW
+        ]
+        self._seeded = AIRFLOW in samples
         self._extra = dict(variables or {})
         self._dags = dags
         self._airflow: AirflowStack | None = None
@@ -124,6 +131,8 @@ class Local:
         others = [self._pool.submit(self._start_sample, sample) for sample in self.samples]
         with self.clock.span("Airflow"):
             _all_of(database)
+            if self._seeded:
+                others.append(self._pool.submit(self._seed))
             self.airflow.wait(dag=self.dag)
         _all_of(broker, *others)
         self._start_collector()
@@ -135,6 +144,9 @@ class Local:
             "TESTOPS_AIRFLOW_USERNAME": self._airflow.username,
             "TESTOPS_AIRFLOW_PASSWORD": self._airflow.password,
             "TESTOPS_UI_URL": self._airflow.url,
+            # What the target `airflow` asks about: the sample, or what is there anyway.
+            "TESTOPS_AIRFLOW_DAG": seed.DAG if self._seeded else "testops_run",
+            "TESTOPS_AIRFLOW_TASK": seed.TASK if self._seeded else "open_run",
         }  # fmt: skip
         samples = {name: value for sample in self.samples for name, value in sample.variables().items()}
         return {
@@ -183,7 +195,13 @@ class Local:
         with self.clock.span("PostgreSQL"):
             self.postgres.start()
         dsn = self.postgres.create_database("airflow")
-        airflow = AirflowStack(self.state / "airflow", dsn=dsn, dags=self._dags, port=_port("UI"))
+        airflow = AirflowStack(
+            self.state / "airflow",
+            dsn=dsn,
+            dags=self._dags,
+            port=_port("UI"),
+            samples=seed.DAGS if self._seeded else None,
+        )
         airflow.prepare()
         self._airflow = airflow
         airflow.variables = self.variables()
@@ -206,6 +224,11 @@ class Local:
     def _start_sample(self, sample: Sample) -> None:
         with self.clock.span(sample.name):
             sample.start()
+
+    def _seed(self) -> None:
+        self.airflow.wait(dag=seed.DAG)
+        with self.clock.span("sample data"):
+            seed.seed(Airflow(self.airflow.url, username=self.airflow.username, password=self.airflow.password))
 
     def _start_collector(self) -> None:
         self._collector = self.processes.start(

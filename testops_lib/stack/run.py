@@ -19,7 +19,7 @@ from testops_lib.errors import StackError, StoreError, TestOpsError
 from testops_lib.stack import PROJECT
 from testops_lib.stack.clean import clean
 from testops_lib.stack.local import Clock, Local, Span
-from testops_lib.stack.samples import READY
+from testops_lib.stack.samples import AIRFLOW, READY
 from testops_lib.stack.show import Display, Row, display, stages, where_time_went
 from testops_lib.trigger import GATE, Airflow, Snapshot
 
@@ -209,7 +209,7 @@ def _serve(local: Local, shown: Display) -> None:
 def _order(
     target: str, spec: str, base_url: str, conf: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-    """What the DAG is asked, variables of its tasks, and the sample servers it needs.
+    """What the DAG is asked, variables of its tasks, and the samples it needs.
 
     Raises:
         TargetError: there is no such target.
@@ -235,7 +235,7 @@ def _order(
         order["target"] = target
     if base_url:
         order["base_url"] = base_url
-    named = {name: f"${{TESTOPS_{name.upper()}_URL}}" for name in READY}
+    named = {name: f"${{TESTOPS_{name.upper()}_URL}}" for name in (*READY, AIRFLOW)}
     return order, variables, [name for name, reference in named.items() if any(reference in text for text in texts)]
 
 

@@ -18,6 +18,9 @@ from testops_lib.stack.process import Child, Processes
 READY = {"shop": "/openapi.json", "httpbin": "/spec.json"}
 """Name -> a path that answers 200 as soon as the sample can be tested: its own OpenAPI document."""
 
+AIRFLOW = "airflow"
+"""The sample that is no server of its own: DAGs and data in the Airflow that runs anyway (`seed`)."""
+
 
 class Sample:
     """One sample server. `defects` (`all`, `none`, or ids separated by commas) is for the shop alone.

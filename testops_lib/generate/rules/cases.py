@@ -145,7 +145,11 @@ class Planner:
             if parameter.where != "path" and not parameter.required and not parameter.deprecated:
                 made = self.drafter.optional(full, parameter)
                 if made is not None:
-                    full = replace(full.put(parameter.where, parameter.name, made[0]), sure=full.sure and made[1])
+                    full = replace(
+                        full.put(parameter.where, parameter.name, made[0]),
+                        sure=full.sure and made[1],
+                        narrowed=full.narrowed or self._invented(parameter, made[0]),
+                    )
         several = sum(len(full.values(where)) for where in ("query", "header", "cookie")) > 1
         # Optional parameters may contradict each other in ways that no schema says.
         yield replace(full, sure=full.sure and not several), "all parameters and properties"
@@ -175,7 +179,12 @@ class Planner:
             place = f"{parameter.where}/{parameter.name}"
             if not parameter.required:
                 draft = self._again(base.put(parameter.where, parameter.name, value))
-                draft = replace(draft, sure=base.sure and sure, example=base.example or example)
+                draft = replace(
+                    draft,
+                    sure=base.sure and sure,
+                    example=base.example or example,
+                    narrowed=self._invented(parameter, value),
+                )
                 yield self._positive(f"{operation.key}: with {place}", operation, draft, chained)
                 count += 1
             current = base.values(parameter.where).get(parameter.name, value)
@@ -189,6 +198,18 @@ class Planner:
                     count += 1
             if count >= _MOST["parameters"]:
                 return
+
+    def _invented(self, parameter: Parameter, value: Any) -> bool:
+        """An optional query parameter whose value neither the target nor the document names."""
+        if parameter.required or parameter.where != "query":
+            return False
+        sent = value if isinstance(value, list) else [value]
+        flat = self.schemas.flat(parameter.schema)
+        flats = [flat, *map(self.schemas.flat, self.schemas.branches(flat)), self.schemas.flat(flat.get("items", True))]
+        named = [*self.maker.hint(parameter.name), *parameter.examples]
+        for each in flats:
+            named += [each.get("default"), each.get("const"), *each.get("enum", ()), *self.maker.examples(each)]
+        return any(not isinstance(item, bool) and item not in named for item in sent)
 
     def _options(self, parameter: Parameter) -> list[Any]:
         flat = self.schemas.flat(parameter.schema)
@@ -224,7 +245,7 @@ class Planner:
                 if parameter.where != "query" and label in ("odd characters", "long"):
                     continue
                 draft = self._again(base.put(parameter.where, parameter.name, edge))
-                draft = replace(draft, sure=base.sure and explicit)
+                draft = replace(draft, sure=base.sure and explicit, narrowed=self._invented(parameter, edge))
                 yield self._edge(operation, f"{parameter.where}/{parameter.name}", label, draft, explicit, chained)
                 count += 1
         for edge in self._body_edges(operation, base):
@@ -272,6 +293,8 @@ class Planner:
             also |= {404, 410}
         if part and operation.method == "GET" and "404" in operation.responses:
             also.add(404)  # the thing exists, this part of it need not
+        if draft.narrowed and operation.method in ("GET", "HEAD") and "404" in operation.responses:
+            also.add(404)
         if draft.salted:
             also.add(409)
         if chained and draft.setup and operation.method in ("GET", "HEAD"):

@@ -50,6 +50,8 @@ class Draft:
     """Its body or query points at something that may not exist."""
     echoed: bool = False
     """Something of it is known because an earlier step sent it, not because one answered it."""
+    narrowed: bool = False
+    """An optional query parameter has a value of our own, to which nothing may answer: `?section=test`."""
 
     def values(self, where: str) -> Mapping[str, Any]:
         return {"path": self.path, "query": self.query, "header": self.headers, "cookie": self.cookies}[where]

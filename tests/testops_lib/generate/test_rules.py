@@ -403,6 +403,42 @@ def test_an_id_that_nobody_supplies_is_no_promise_of_success() -> None:
     assert not checks(generate(spec, policy=ALL).cases[0], PositiveDataAcceptance)
 
 
+def test_a_filter_with_a_value_of_our_own_may_find_nothing() -> None:
+    section = query("section", {"type": "string"})
+    order_by = query("order", {"type": "string", "enum": ["up", "down"]})
+    page = query("page", {"type": "integer", "minimum": 0, "default": 1})
+    limit = query("limit", {"type": "integer", "maximum": 9}, example=5)
+    parameters = [section, order_by, page, limit]
+    spec = load(
+        {
+            "/config": {"get": {"parameters": parameters, "responses": says({"type": "object"}, also=["404"])}},
+            "/plain": {"get": {"parameters": parameters, "responses": says({"type": "object"})}},
+        }
+    )
+    made = generate(spec, policy=SAFE)
+
+    def tolerant(operation: str) -> dict[str, bool]:
+        found = [*about(made, operation, "positive"), *about(made, operation, "boundary")]
+        return {
+            case.name.removeprefix(f"{operation}: "): 404 in check.also
+            for case in found
+            for check in checks(case, PositiveDataAcceptance)
+        }
+
+    assert tolerant("GET /config") == {
+        "valid request": False,
+        "all parameters and properties": True,
+        "with query/section": True,
+        "with query/order": False,
+        "query/order = down": False,
+        "with query/page": False,
+        "query/page at minimum": True,
+        "with query/limit": False,
+        "query/limit at maximum": True,
+    }
+    assert not any(tolerant("GET /plain").values())
+
+
 def test_links_beat_names() -> None:
     spec = load(
         {

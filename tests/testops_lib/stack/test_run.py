@@ -25,6 +25,8 @@ def targets(tmp_path, monkeypatch) -> Path:
 
 def test_a_target_starts_the_samples_that_its_file_names(targets):
     assert runs._order("shop", "", "", {}) == ({"target": "shop"}, {}, ["shop"])
+    (targets / "scheduler.yaml").write_text("spec: ${TESTOPS_AIRFLOW_URL}/openapi.json\n")
+    assert runs._order("scheduler", "", "", {})[2] == ["airflow"]
     assert runs._order("pets", "", "https://staging.example.org", {"max_cases": 5}) == (
         {"target": "pets", "base_url": "https://staging.example.org", "max_cases": 5},
         {},
