@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from testops_lib import pipeline
+from testops_lib import settings as configuration
 from testops_lib import target as targets
 from testops_lib.errors import TargetError
 from testops_lib.model import TokenUse
@@ -117,3 +119,11 @@ authTemplate:
         send_name="Authorization",
         send_template="Bearer {token}",
     )
+
+
+def test_values_are_read_from_the_environment_where_a_run_is_resolved(tmp_path: Path) -> None:
+    write(tmp_path, 'spec: https://h/openapi.json\nvalues: {dag_id: ["${PETS_DAG}", 7]}\n')
+    order, settings = pipeline.Order(target="pets"), configuration.read({"TESTOPS_TARGETS_DIR": str(tmp_path)})
+    assert pipeline.resolve(order, settings, {"PETS_DAG": "feed"}).values == {"dag_id": ("feed", 7)}
+    with pytest.raises(TargetError, match="PETS_DAG"):
+        pipeline.resolve(order, settings, {})
