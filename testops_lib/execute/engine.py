@@ -57,6 +57,8 @@ _NO_DOCUMENT = object()
 _RESULTS_AHEAD = 256
 """Results that may wait for whoever takes them before no further case is started."""
 
+_LONGEST_MESSAGE = 400
+
 _PROBE_S = 5.0
 _PROBE_AGAIN_S = 2.0
 _CLEANUP_AFTER_DEADLINE_S = 5.0
@@ -570,7 +572,8 @@ class Engine:
             steps = tuple(_outcome(sent, redactor) for sent in attempt.sent)
             reason = redactor.text(reason)
             failures = tuple(
-                structs.replace(f, message=redactor.text(f.message), cause=redactor.text(f.cause)) for f in failures
+                structs.replace(f, message=_short(redactor.text(f.message)), cause=_short(redactor.text(f.cause)))
+                for f in failures
             )
         return Result(
             run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
@@ -675,6 +678,10 @@ def _capture(captures: tuple[Capture, ...], answer: Answer, captured: dict[str, 
             captured[capture.name] = found[0]
         elif not capture.optional:
             raise _Ended("errored", f"capture {capture.name} selected nothing")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
 
 def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:
