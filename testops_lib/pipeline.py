@@ -34,6 +34,9 @@ from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
 from testops_lib.target import Scope, Target
 
+_NONE_GIVEN = "give credentials: -H or --auth, or `auth` in the target file"
+_TAKEN_BY_NOBODY = "the credentials given are not accepted"
+
 GROUP_SIZE = 40
 """Operations that one generate task plans."""
 
@@ -406,6 +409,7 @@ def build_report(
         generation=tuple(generations),
         started=started,
         finished=datetime.now(UTC),
+        credentials_hint=_TAKEN_BY_NOBODY if target.identities else _NONE_GIVEN,
     )
     return msgspec.structs.replace(report, gate=decide(report, target.gate))
 
