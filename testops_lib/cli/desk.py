@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +26,9 @@ from testops_lib.execute import Engine, run
 from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Value
 from testops_lib.spec.operation import Spec
 from testops_lib.target import Generate, Scope, Target
+
+_STOP_S = 1.0
+"""What is in flight when somebody stops it may take this long; then comes its cleanup."""
 
 NOTHING_FOUND, FINDINGS, COULD_NOT_RUN = 0, 1, 2
 
@@ -262,7 +266,8 @@ def _progress(total: int) -> Iterator[Any]:
 
 def _execute(
     plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case], *, total: int, run_id: str, options: Any
-) -> list[Result]:
+) -> tuple[list[Result], bool]:
+    """The results, and whether somebody stopped it before the end (Ctrl-C): what was created is still cleaned up."""
     engine = Engine(plan, contracts, run=run_id, max_requests=options["max_requests"], max_time_s=options["max_time"])
     results: list[Result] = []
     with _progress(total) as tell:
@@ -271,8 +276,10 @@ def _execute(
             results.append(result)
             tell(result)
 
-        run(engine, cases, on_result)
-    return results
+        run(engine, cases, on_result, signals=(signal.SIGINT, signal.SIGTERM), grace_s=_STOP_S)
+    if engine.stopped:
+        click.echo(f"stopped: {len(results)} of {total} cases were executed", err=True)
+    return results, engine.stopped
 
 
 def _run_id() -> str:
@@ -333,7 +340,7 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
     cases, generations = _make(document, target)
     click.echo(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
     run_id = _run_id()
-    results = _execute(
+    results, stopped = _execute(
         plan, pipeline.contracts(document, target), cases, total=len(cases), run_id=run_id, options=options
     )
     report = pipeline.build_report(
@@ -350,7 +357,7 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
     if out:
         pipeline.write_report(report, results, out)
         click.echo(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
-    return _outcome(report)
+    return COULD_NOT_RUN if stopped else _outcome(report)
 
 
 @click.command(epilog="\b\nExample:\n  testops generate --spec openapi.yaml --out cases.jsonl\n")
@@ -422,15 +429,17 @@ def execute(file: Path, base_url: str, out: Path, **options: Any) -> int:
         target=about.target, base_url=base, policy=policy, identities=_identities(options["headers"], options["auth"])
     )
     run_id, started = _run_id(), datetime.now(UTC)
-    results = _execute(sending, contracts, cases, total=len(cases), run_id=run_id, options=options)
+    results, stopped = _execute(sending, contracts, cases, total=len(cases), run_id=run_id, options=options)
     with out.open("wb") as sink:
         _write(sink, Line(about=msgspec.structs.replace(about, run=run_id, base_url=base, started=started)))
         for result in results:
             _write(sink, Line(result=result))
     failed = sum(result.verdict == "failed" for result in results)
     click.echo(f"{out}: {len(results)} results, {failed} failed")
-    if not any(result.verdict in ("passed", "failed") for result in results):
+    if not stopped and not any(result.verdict in ("passed", "failed") for result in results):
         raise TestOpsError("no case could be executed", where=base, next_step="is it up, and is --base-url right?")
+    if stopped:
+        return COULD_NOT_RUN
     return FINDINGS if failed else NOTHING_FOUND
 
 

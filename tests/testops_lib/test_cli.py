@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,34 @@ def test_a_target_that_is_down_could_not_be_tested(sound_shop: Sample, tmp_path:
     done = cli("try", f"{sound_shop.url}/openapi.json", "--base-url", "http://127.0.0.1:9", "--max-requests", "30")
     assert done.returncode == 2
     assert "nothing could be tested" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_interrupting_cleans_up_and_still_reports(sound_shop: Sample, tmp_path: Path) -> None:
+    arguments = [
+        "--base-url",
+        sound_shop.url,
+        "-H",
+        authorization(sound_shop),
+        "--rate",
+        "20",
+        "--max-cases",
+        "80",
+        "--out",
+        str(tmp_path),
+    ]
+    command = [sys.executable, "-m", "testops_lib.cli", "try", f"{sound_shop.url}/openapi.json", *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stderr is not None
+    while "/" not in (line := process.stderr.readline()) or "cases, " not in line:
+        assert line, "it ended by itself"
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=20)[1]
+    assert process.returncode == 2 and "stopped: " in told and "Traceback" not in told
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    assert report["totals"]["results"]["passed"] > 0
 
 
 @pytest.mark.parametrize(
