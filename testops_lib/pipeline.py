@@ -34,7 +34,7 @@ from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
 from testops_lib.target import Scope, Target
 
-_NONE_GIVEN = "give credentials: -H or --auth, or `auth` in the target file"
+_NONE_GIVEN = "give credentials: -H, -Q or --auth, or `auth` in the target file"
 _TAKEN_BY_NOBODY = "the credentials given are not accepted"
 
 GROUP_SIZE = 40

@@ -115,6 +115,14 @@ def _send_options(command: Any) -> Any:
                 help="Sent with every request; repeatable. Kept out of every report.",
             ),
             click.option(
+                "--query",
+                "-Q",
+                "queries",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="A credential in the query of every request; repeatable. Kept out of every report.",
+            ),
+            click.option(
                 "--auth",
                 type=click.Path(path_type=Path, exists=True, dir_okay=False),
                 help="Web Fuzzing Commons authentication file: users, logins.",
@@ -159,19 +167,25 @@ def _send_options(command: Any) -> Any:
     return command
 
 
-def _identities(headers: tuple[str, ...], auth: Path | None) -> tuple[Identity, ...]:
-    users = targets.load_auth(auth) if auth else ()
-    pairs = []
-    for header in headers:
+def _identities(options: Mapping[str, Any]) -> tuple[Identity, ...]:
+    users = targets.load_auth(options["auth"]) if options["auth"] else ()
+    headers, query = [], []
+    for header in options["headers"]:
         name, colon, value = header.partition(":")
         if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
             raise SettingsError(f"{name!r} is no header", where="-H", next_step="write -H 'Authorization: Bearer …'")
-        pairs.append((name.strip(), value.strip()))
-    if not pairs:
+        headers.append((name.strip(), value.strip()))
+    for pair in options["queries"]:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise SettingsError("is no query parameter", where="-Q", next_step="write -Q api_key=…")
+        query.append((name, value))
+    if not headers and not query:
         return users
-    if not users:
-        return (Identity(name="default", headers=tuple(pairs)),)
-    return tuple(msgspec.structs.replace(user, headers=(*user.headers, *pairs)) for user in users)
+    return tuple(
+        msgspec.structs.replace(user, headers=(*user.headers, *headers), query=(*user.query, *query))
+        for user in users or (Identity(name="default"),)
+    )
 
 
 def _private(spec: str, base_url: str) -> bool:
@@ -333,7 +347,7 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
         generator=options["generator"],
         max_cases=options["max_cases"],
         policy=policy,
-        identities=_identities(options["headers"], options["auth"]),
+        identities=_identities(options),
     )
     document = specs.load(spec)
     plan = pipeline.plan(document, target)
@@ -425,9 +439,7 @@ def execute(file: Path, base_url: str, out: Path, **options: Any) -> int:
     if not base:
         raise SettingsError("the file names no base URL", where=str(file), next_step="give --base-url")
     policy = _policy(options, allow_private=bool(base_url))
-    sending = Plan(
-        target=about.target, base_url=base, policy=policy, identities=_identities(options["headers"], options["auth"])
-    )
+    sending = Plan(target=about.target, base_url=base, policy=policy, identities=_identities(options))
     run_id, started = _run_id(), datetime.now(UTC)
     results, stopped = _execute(sending, contracts, cases, total=len(cases), run_id=run_id, options=options)
     with out.open("wb") as sink:
