@@ -67,7 +67,8 @@ def analyze(
     counts once.
 
     When nearly every result has the same global cause (no answer at all, or 401 for valid requests), these results
-    count as errored with one reason and give no findings.
+    count as errored with one reason and give no findings. So do, where most operations answer 401 and none of them ever
+    a 2xx, the valid requests that passed with a 401 as documented: nothing was tested there.
 
     Args:
         results: one per case and attempt, all of this run; consumed once, evidence is kept for one example a finding.
@@ -179,6 +180,13 @@ class _Operation:
         self.statuses: Counter[str] = Counter()
         self.verdicts: Counter[VerdictName] = Counter()
         self.by_global: Counter[str] = Counter()
+        self.unjudged = 0
+        """Valid requests that passed with a 401, which says something of the credentials only."""
+
+    @property
+    def shut(self) -> bool:
+        """It asks for credentials, and nobody got in."""
+        return "401" in self.statuses and not any(status.startswith("2") for status in self.statuses)
 
 
 class _Tally:
@@ -220,6 +228,7 @@ class _Tally:
                 about.by_global[explained] += 1
         if result.intent in ("positive", "stateful") and result.verdict in ("passed", "failed"):
             self._wanted_success += 1
+            about.unjudged += result.verdict == "passed" and _last_status(result) == 401
         shown: set[str] = set()
         for failure in result.failures:
             found = self._finding(failure)
@@ -274,8 +283,23 @@ class _Tally:
         silent = self._by_global[_SILENT]
         if _is_global(silent, executed) or (silent and _is_global(same_reason, executed)):
             self._fold(_SILENT, NO_ANSWER_AT_ALL)
+        refused = REFUSED_CREDENTIALS + (f": {credentials_hint}" if credentials_hint else "")
         if _is_global(self._by_global[_REFUSED], self._wanted_success):
-            self._fold(_REFUSED, REFUSED_CREDENTIALS + (f": {credentials_hint}" if credentials_hint else ""))
+            self._fold(_REFUSED, refused)
+        shut = [operation for operation in self._operations.values() if operation.shut]
+        if len(shut) > 1 and len(shut) > sum(bool(one.statuses) for one in self._operations.values()) / 2:
+            self._take_back(shut, refused)
+
+    def _take_back(self, shut: list[_Operation], reason: str) -> None:
+        """Most operations let nobody in: what passed there with a 401 has shown nothing."""
+        moved = sum(operation.unjudged for operation in shut)
+        for operation in shut:
+            operation.verdicts["passed"] -= operation.unjudged
+            operation.verdicts["errored"] += operation.unjudged
+        self.verdicts["passed"] -= moved
+        self.verdicts["errored"] += moved
+        if moved:
+            self._reasons[reason] += moved
 
     def _fold(self, cause: str, reason: str) -> None:
         touched = [operation for operation in self._operations.values() if operation.by_global[cause]]
@@ -327,6 +351,10 @@ _REFUSED = "refused"
 
 def _is_global(part: int, whole: int) -> bool:
     return part >= _GLOBAL_LEAST and part >= _GLOBAL_SHARE * whole
+
+
+def _last_status(result: Result) -> int:
+    return result.steps[-1].status if result.steps else 0
 
 
 def _global_cause(result: Result) -> str:

@@ -40,6 +40,10 @@ from testops_lib.model import (
 _LIMIT = 8
 """Schema errors reported of one body."""
 
+_LONGEST = 16_384
+"""Characters quoted of an answer. Whoever keeps a message masks secrets in it first and shortens it afterwards: a
+secret that was cut is not found any more."""
+
 _UNDECIDED = frozenset({401, 403, 407, 429})
 """Answers to valid data that say something of the credentials or the pace, nothing of the data."""
 
@@ -249,7 +253,7 @@ class Judge:
             validator = self._validator((operation, str(answer.status), "header", name), contract.schema)
             if validator and not any(map(validator.is_valid, _header_values(contract, values))):
                 yield (
-                    f"response header {name}: {', '.join(values)[:200]!r} does not fit its schema",
+                    f"response header {name}: {', '.join(values)[:_LONGEST]!r} does not fit its schema",
                     f"{answer.status} {name.lower()} schema",
                 )
 
@@ -271,7 +275,7 @@ class Judge:
         for error in validator.iter_errors(document):
             place = "/" + "/".join("*" if isinstance(part, int) else part for part in error.instance_path)
             rule = str(error.schema_path[-1]) if error.schema_path else "false"
-            message = error.message if len(error.message) < 300 else error.message[:300] + "…"
+            message = error.message[:_LONGEST]
             cause = f"{answer.status} {place} {rule}"
             if rule in ("required", "additionalProperties", "unevaluatedProperties"):
                 cause += " " + message
@@ -382,6 +386,6 @@ def _json_path_is(check: JsonPathIs, answer: Answer, captured: Mapping[str, Any]
     if check.op in ("max_items", "min_items"):
         observed = f"{len(nodes)} items"
     else:
-        observed = msgspec.json.encode(nodes[0]).decode()[:200] if nodes else "nothing"
-    expectation = check.op if wanted is None else f"{check.op} {msgspec.json.encode(wanted).decode()[:200]}"
+        observed = msgspec.json.encode(nodes[0]).decode()[:_LONGEST] if nodes else "nothing"
+    expectation = check.op if wanted is None else f"{check.op} {msgspec.json.encode(wanted).decode()[:_LONGEST]}"
     return f"{check.path} is {observed}, expected: {expectation}", f"{check.path} {check.op}"

@@ -9,7 +9,7 @@ import fnmatch
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ from testops_lib.settings import Settings
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
 from testops_lib.target import Scope, Target
+
+_NONE_GIVEN = "give credentials: -H, -Q or --auth, or `auth` in the target file"
+_TAKEN_BY_NOBODY = "the credentials given are not accepted"
 
 GROUP_SIZE = 40
 """Operations that one generate task plans."""
@@ -95,17 +98,29 @@ def parse_order(conf: Mapping[str, Any]) -> Order:
 
 
 def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.environ) -> Target:
-    """The target of an order: `${NAME}` in its spec, base URL and values replaced, the order's own wishes applied.
+    """The target of an order, with the order's own wishes applied.
+
+    `${NAME}` is replaced in the spec, base URL and values of a target file only: whoever may give an order must not
+    read the environment by it, nor send the target's credentials to a place that its file does not name.
 
     Raises:
-        TargetError: there is no such target, a variable is missing, or a file outside the allowed directory is named.
+        TargetError: there is no such target, a variable is missing, a file outside the allowed directory is named, or
+            credentials would go elsewhere.
     """
     if order.target:
         target = targets.find(settings.targets_dir, order.target)
     else:
         name = re.sub(r"[^a-z0-9]+", "-", order.spec.lower().rsplit("/", 1)[-1]).strip("-") or "spec"
         target = Target(name=f"adhoc-{name}"[:63], spec=order.spec, policy=Policy(allow_private=order.allow_private))
-    spec = targets.expand(order.spec or target.spec, environ, where=target.name)
+    spec = order.spec or targets.expand(target.spec, environ, where=target.name)
+    own_base_url = targets.expand(target.base_url, environ, where=target.name)
+    base_url = (order.base_url or own_base_url).rstrip("/")
+    if target.identities and (order.base_url or order.spec) and not _named(base_url, own_base_url, target.policy.hosts):
+        raise TargetError(
+            f"its credentials are not sent to {base_url or 'wherever another document says'}",
+            where=target.name,
+            next_step="name the address in the target file: as `base_url`, or its host in the policy's `hosts`",
+        )
     if "://" not in spec and not _inside(spec, settings.specs_dir) and not _inside(spec, settings.targets_dir):
         raise TargetError(
             "lies outside the directory of OpenAPI files", where=spec, next_step="put it there or set TESTOPS_SPECS_DIR"
@@ -121,7 +136,6 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
         policy = msgspec.structs.replace(policy, methods="safe")
     if generate.source not in ("rules", "gemini"):
         raise TargetError(f"{generate.source!r} is no generator", where=target.name, next_step="use rules or gemini")
-    base_url = order.base_url or target.base_url
 
     def expanded(value: Any) -> Any:
         return targets.expand(value, environ, where=target.name) if isinstance(value, str) else value
@@ -129,12 +143,23 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
     return msgspec.structs.replace(
         target,
         spec=spec,
-        base_url=targets.expand(base_url, environ, where=target.name).rstrip("/"),
+        base_url=base_url,
         values={name: tuple(expanded(value) for value in chosen) for name, chosen in target.values.items()},
         operations=scope,
         generate=generate,
         policy=policy,
     )
+
+
+def _named(url: str, own: str, hosts: Collection[str]) -> bool:
+    """Whether `url` is on the origin of `own`, or on one of the policy's hosts."""
+    from testops_lib.execute.wire import Origin, allowed, origin
+
+    try:
+        there = origin(url)
+        return allowed(there, origin(own) if own else Origin(there.scheme, "", 0), hosts)
+    except TargetError:
+        return False
 
 
 def _inside(path: str, directory: Path) -> bool:
@@ -389,6 +414,7 @@ def build_report(
         generation=tuple(generations),
         started=started,
         finished=datetime.now(UTC),
+        credentials_hint=_TAKEN_BY_NOBODY if target.identities else _NONE_GIVEN,
     )
     return msgspec.structs.replace(report, gate=decide(report, target.gate))
 

@@ -92,13 +92,14 @@ def _sensitive(name: str) -> bool:
 
 
 class Redactor:
-    """Masks the given secrets (4 characters or longer) in plain, base64, percent, JSON and HTML form, and whatever a
-    name or a well-known shape gives away.
-    """  # fmt: skip
+    """Masks the given secrets (4 characters or longer) in plain, base64, hexadecimal, percent, JSON and HTML form, in
+    small and capital letters, and whatever a name or a well-known shape gives away.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
-        self._forms = sorted((f for f in forms if f not in PLACEHOLDER), key=lambda form: (-len(form), form))
+        forms = {form.lower() for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
+        ordered = sorted((f for f in forms if f not in PLACEHOLDER), key=lambda form: (-len(form), form))
+        self._forms = [(form, re.compile(re.escape(form), re.IGNORECASE)) for form in ordered]
 
     def text(self, text: str) -> str:
         """Any text: a body (JSON whole, cut or broken; a form), a message, a log line."""
@@ -135,23 +136,32 @@ class Redactor:
         return f"{head}?{'&'.join(shown)}{hash_mark}{self.text(fragment)}"
 
     def _values(self, text: str) -> str:
-        for form in self._forms:
-            if form in text:
-                text = text.replace(form, PLACEHOLDER)
+        low = text.lower()
+        for form, anyhow in self._forms:
+            if form in low:
+                text = anyhow.sub(PLACEHOLDER, text)
+                low = text.lower()
         for mark, shape in _SHAPES:
             if mark in text:
                 text = shape.sub(PLACEHOLDER, text)
-        low = text.lower()
+                low = text.lower()
         if "bearer" in low or "basic" in low or "token" in low:
             text = _SCHEME.sub(rf"\1\2{PLACEHOLDER}", text)
         return text
 
 
 def _forms(secret: str) -> set[str]:
-    forms = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], html.escape(secret)}
     raw = secret.encode("utf-8", "surrogatepass")
-    for form in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
-        forms |= {form, re.sub(r"%[0-9A-F]{2}", lambda m: m[0].lower(), form)}
+    # Header values are bytes: many servers read them as Latin-1, and show other than ASCII as that.
+    spellings = {secret, raw.decode("latin-1")}
+    forms = set(spellings)
+    for spelling in spellings:
+        written = {json.dumps(spelling)[1:-1], json.dumps(spelling, ensure_ascii=False)[1:-1]}
+        forms |= written | {json.dumps(form)[1:-1] for form in written} | {html.escape(spelling)}
+        bytes_ = spelling.encode("utf-8", "surrogatepass")
+        escaped = {quote(bytes_, safe=""), quote(bytes_), quote_plus(bytes_)}
+        forms |= escaped | {quote(form, safe="") for form in escaped}
+    forms.add(raw.hex())
     # Inside a longer base64 text the secret starts at one of three places; the characters it shares are left out.
     for lead in range(3):
         encoded = base64.b64encode(b"\0" * lead + raw).decode().rstrip("=")

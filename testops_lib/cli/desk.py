@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +26,9 @@ from testops_lib.execute import Engine, run
 from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Value
 from testops_lib.spec.operation import Spec
 from testops_lib.target import Generate, Scope, Target
+
+_STOP_S = 1.0
+"""What is in flight when somebody stops it may take this long; then comes its cleanup."""
 
 NOTHING_FOUND, FINDINGS, COULD_NOT_RUN = 0, 1, 2
 
@@ -111,6 +115,14 @@ def _send_options(command: Any) -> Any:
                 help="Sent with every request; repeatable. Kept out of every report.",
             ),
             click.option(
+                "--query",
+                "-Q",
+                "queries",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="A credential in the query of every request; repeatable. Kept out of every report.",
+            ),
+            click.option(
                 "--auth",
                 type=click.Path(path_type=Path, exists=True, dir_okay=False),
                 help="Web Fuzzing Commons authentication file: users, logins.",
@@ -155,19 +167,25 @@ def _send_options(command: Any) -> Any:
     return command
 
 
-def _identities(headers: tuple[str, ...], auth: Path | None) -> tuple[Identity, ...]:
-    users = targets.load_auth(auth) if auth else ()
-    pairs = []
-    for header in headers:
+def _identities(options: Mapping[str, Any]) -> tuple[Identity, ...]:
+    users = targets.load_auth(options["auth"]) if options["auth"] else ()
+    headers, query = [], []
+    for header in options["headers"]:
         name, colon, value = header.partition(":")
         if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
             raise SettingsError(f"{name!r} is no header", where="-H", next_step="write -H 'Authorization: Bearer …'")
-        pairs.append((name.strip(), value.strip()))
-    if not pairs:
+        headers.append((name.strip(), value.strip()))
+    for pair in options["queries"]:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise SettingsError("is no query parameter", where="-Q", next_step="write -Q api_key=…")
+        query.append((name, value))
+    if not headers and not query:
         return users
-    if not users:
-        return (Identity(name="default", headers=tuple(pairs)),)
-    return tuple(msgspec.structs.replace(user, headers=(*user.headers, *pairs)) for user in users)
+    return tuple(
+        msgspec.structs.replace(user, headers=(*user.headers, *headers), query=(*user.query, *query))
+        for user in users or (Identity(name="default"),)
+    )
 
 
 def _private(spec: str, base_url: str) -> bool:
@@ -262,7 +280,8 @@ def _progress(total: int) -> Iterator[Any]:
 
 def _execute(
     plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case], *, total: int, run_id: str, options: Any
-) -> list[Result]:
+) -> tuple[list[Result], bool]:
+    """The results, and whether somebody stopped it before the end (Ctrl-C): what was created is still cleaned up."""
     engine = Engine(plan, contracts, run=run_id, max_requests=options["max_requests"], max_time_s=options["max_time"])
     results: list[Result] = []
     with _progress(total) as tell:
@@ -271,8 +290,10 @@ def _execute(
             results.append(result)
             tell(result)
 
-        run(engine, cases, on_result)
-    return results
+        run(engine, cases, on_result, signals=(signal.SIGINT, signal.SIGTERM), grace_s=_STOP_S)
+    if engine.stopped:
+        click.echo(f"stopped: {len(results)} of {total} cases were executed", err=True)
+    return results, engine.stopped
 
 
 def _run_id() -> str:
@@ -326,14 +347,14 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
         generator=options["generator"],
         max_cases=options["max_cases"],
         policy=policy,
-        identities=_identities(options["headers"], options["auth"]),
+        identities=_identities(options),
     )
     document = specs.load(spec)
     plan = pipeline.plan(document, target)
     cases, generations = _make(document, target)
     click.echo(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
     run_id = _run_id()
-    results = _execute(
+    results, stopped = _execute(
         plan, pipeline.contracts(document, target), cases, total=len(cases), run_id=run_id, options=options
     )
     report = pipeline.build_report(
@@ -350,7 +371,7 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
     if out:
         pipeline.write_report(report, results, out)
         click.echo(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
-    return _outcome(report)
+    return COULD_NOT_RUN if stopped else _outcome(report)
 
 
 @click.command(epilog="\b\nExample:\n  testops generate --spec openapi.yaml --out cases.jsonl\n")
@@ -418,19 +439,19 @@ def execute(file: Path, base_url: str, out: Path, **options: Any) -> int:
     if not base:
         raise SettingsError("the file names no base URL", where=str(file), next_step="give --base-url")
     policy = _policy(options, allow_private=bool(base_url))
-    sending = Plan(
-        target=about.target, base_url=base, policy=policy, identities=_identities(options["headers"], options["auth"])
-    )
+    sending = Plan(target=about.target, base_url=base, policy=policy, identities=_identities(options))
     run_id, started = _run_id(), datetime.now(UTC)
-    results = _execute(sending, contracts, cases, total=len(cases), run_id=run_id, options=options)
+    results, stopped = _execute(sending, contracts, cases, total=len(cases), run_id=run_id, options=options)
     with out.open("wb") as sink:
         _write(sink, Line(about=msgspec.structs.replace(about, run=run_id, base_url=base, started=started)))
         for result in results:
             _write(sink, Line(result=result))
     failed = sum(result.verdict == "failed" for result in results)
     click.echo(f"{out}: {len(results)} results, {failed} failed")
-    if not any(result.verdict in ("passed", "failed") for result in results):
+    if not stopped and not any(result.verdict in ("passed", "failed") for result in results):
         raise TestOpsError("no case could be executed", where=base, next_step="is it up, and is --base-url right?")
+    if stopped:
+        return COULD_NOT_RUN
     return FINDINGS if failed else NOTHING_FOUND
 
 

@@ -29,12 +29,17 @@ from testops_lib.model import (
     Capture,
     Case,
     Contract,
+    EnsureResourceAvailability,
     Failure,
+    JsonPathIs,
     MaxResponseTime,
     Plan,
+    PositiveDataAcceptance,
     Result,
+    StatusIs,
     Step,
     StepOutcome,
+    UseAfterFree,
     VerdictName,
 )
 from testops_lib.redact import Redactor, sensitive
@@ -47,6 +52,8 @@ _ENDING_CHECKS = frozenset(
 )  # fmt: skip
 """After a failure of one of these the later steps have nothing to stand on."""
 
+_ON_AN_EFFECT = (EnsureResourceAvailability, JsonPathIs, PositiveDataAcceptance, StatusIs, UseAfterFree)
+
 _IDEMPOTENT = SAFE_METHODS | {"PUT", "DELETE", "QUERY"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
@@ -57,8 +64,13 @@ _NO_DOCUMENT = object()
 _RESULTS_AHEAD = 256
 """Results that may wait for whoever takes them before no further case is started."""
 
+_LONGEST_MESSAGE = 400
+
 _PROBE_S = 5.0
 _PROBE_AGAIN_S = 2.0
+_SILENT_ROUNDS = 3
+"""When so many timeouts for each case at a time have come without an answer in between, the target is asked whether it
+is there before a further case is started."""
 _CLEANUP_AFTER_DEADLINE_S = 5.0
 _CLEANUP_AFTER_STOP_S = 3.0
 
@@ -151,6 +163,8 @@ class Engine:
         self._killed = False
         self._cleanup_by = float("inf")
         self._answered = False
+        self._silent = 0
+        self._most_silent = _SILENT_ROUNDS * max(4, plan.policy.concurrency)
         self._dead: asyncio.Event | None = None
         self._probing: asyncio.Lock | None = None
         self._probed_at = float("-inf")
@@ -268,6 +282,8 @@ class Engine:
         refused = self._not_allowed(case)
         if refused:
             return self._not_run(case, "skipped", refused)
+        if await self._has_fallen_silent():
+            return self._not_run(case, "errored", "target down: it lets every request time out")
         planned = len(case.steps) + len(case.cleanup)
         if not await self._budget.reserve(planned):
             return self._not_run(case, "skipped", BUDGET_SPENT)
@@ -306,7 +322,8 @@ class Engine:
             await self._judge_fault(attempt, index, step, outcome)
             return False
         try:
-            failures = self._judge.judge(step, outcome, captured, index=index)
+            judged = _after_202(step) if any(sent.status == 202 for sent in attempt.sent[:-1]) else step
+            failures = self._judge.judge(judged, outcome, captured, index=index)
         except TestOpsError as error:
             raise _Ended("errored", f"check: {error.what}") from error
         if failures:
@@ -406,9 +423,8 @@ class Engine:
             self._budget.give_back(1)
             attempt.reserved -= 1
         outcome = exchange.outcome
-        if isinstance(outcome, Answer):
-            self._answered = True
-        elif outcome.kind == "timeout" and left <= timeout_s:
+        self._note(outcome)
+        if isinstance(outcome, Fault) and outcome.kind == "timeout" and left <= timeout_s:
             ended = self._out_of_time(cleanup)
             sent.error, sent.elapsed_ms = ended.reason, round(outcome.elapsed_ms, 3)
             raise ended
@@ -469,20 +485,38 @@ class Engine:
         assert self._client is not None
         exchange = await self._client.send(wire, timeout_s=timeout_s, repeat=True)
         self.requests_sent += exchange.sent
-        if isinstance(exchange.outcome, Answer):
-            self._answered = True
+        self._note(exchange.outcome)
         return exchange.outcome
+
+    def _note(self, outcome: Answer | Fault) -> None:
+        if isinstance(outcome, Answer):
+            self._answered, self._silent = True, 0
+        elif outcome.kind == "timeout":
+            self._silent += 1
 
     async def _target_answers(self) -> bool:
         """The target has given a whole answer in this run, or gives one to `GET /` now."""
         if self._answered or self._probing is None:
             return self._answered
         async with self._probing:
-            if not self._answered and time.monotonic() - self._probed_at > _PROBE_AGAIN_S:
-                wire = Wire(method="GET", url=f"{self._base_url}/", headers=(("Accept", "*/*"),))
-                await self._uncounted(wire, min(_PROBE_S, self._policy.request_timeout_s))
-                self._probed_at = time.monotonic()
+            if not self._answered:
+                await self._probe()
             return self._answered
+
+    async def _has_fallen_silent(self) -> bool:
+        """The target lets every request time out, and a `GET /` too: the cases left would only wait in vain."""
+        if self._silent < self._most_silent or self._probing is None:
+            return False
+        async with self._probing:
+            if self._silent >= self._most_silent:
+                await self._probe()
+            return self._silent >= self._most_silent
+
+    async def _probe(self) -> None:
+        if time.monotonic() - self._probed_at > _PROBE_AGAIN_S:
+            wire = Wire(method="GET", url=f"{self._base_url}/", headers=(("Accept", "*/*"),))
+            await self._uncounted(wire, min(_PROBE_S, self._policy.request_timeout_s))
+            self._probed_at = time.monotonic()
 
     async def _judge_fault(self, attempt: _Attempt, index: int, step: Step, fault: Fault) -> None:
         """A step without a whole answer: a failure where that is the target's fault, else the end of the case."""
@@ -570,7 +604,8 @@ class Engine:
             steps = tuple(_outcome(sent, redactor) for sent in attempt.sent)
             reason = redactor.text(reason)
             failures = tuple(
-                structs.replace(f, message=redactor.text(f.message), cause=redactor.text(f.cause)) for f in failures
+                structs.replace(f, message=_short(redactor.text(f.message)), cause=_short(redactor.text(f.cause)))
+                for f in failures
             )
         return Result(
             run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
@@ -675,6 +710,18 @@ def _capture(captures: tuple[Capture, ...], answer: Answer, captured: dict[str, 
             captured[capture.name] = found[0]
         elif not capture.optional:
             raise _Ended("errored", f"capture {capture.name} selected nothing")
+
+
+def _after_202(step: Step) -> Step:
+    """The step without what it expects of the effect of an earlier one that was only accepted (RFC 9110, 15.3.3): the
+    thing may not be there yet, or still be there. What people have written stays.
+    """
+    kept = tuple(check for check in step.checks if check.basis == "human" or not isinstance(check, _ON_AN_EFFECT))
+    return structs.replace(step, checks=kept)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
 
 def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:

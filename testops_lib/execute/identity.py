@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import quote_plus, urljoin
+from urllib.parse import parse_qsl, quote_plus, urljoin
 
 import msgspec
 from msgspec import Struct, structs
@@ -21,11 +21,20 @@ from testops_lib.errors import CaseError, TargetError
 from testops_lib.execute.client import Fault
 from testops_lib.execute.wire import Wire, add_query, allowed, escape_target, origin, refuse_header
 from testops_lib.model import INVALID_CREDENTIALS, NO_CREDENTIALS, Identity, Login, Pairs, Plan, Request
+from testops_lib.redact import sensitive
 
 LOGIN_AGAIN_S = 30
 """A session that a 401 has put in doubt is renewed at most this often; so is a login that failed."""
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+_PUBLIC_HEADERS = frozenset(
+    {
+        "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-type", "origin",
+        "prefer", "referer", "user-agent", "x-requested-with",
+    }
+)  # fmt: skip
+"""Literal values of these are no secrets; masking `application/json` wherever it stands would blot out the reports."""
 
 Send = Callable[[Wire], Awaitable[Answer | Fault]]
 
@@ -127,16 +136,43 @@ class Identities:
         )
         for name, value in made.headers:
             refuse_header(name, value)
-            self.secrets.add(value)
-            scheme, _, rest = value.partition(" ")
-            if rest:
-                self.secrets.add(rest.strip())
-            if scheme.lower() == "basic":
-                self._learn_basic(rest)
+            self._learn_header(name, value)
         for _, value in (*made.query, *made.cookies):
             self.secrets.add(value)
         self._static[identity.name] = made
         return made
+
+    def _learn_header(self, name: str, value: str) -> None:
+        if name.lower() in _PUBLIC_HEADERS:
+            return
+        self.secrets.add(value)
+        scheme, _, rest = value.partition(" ")
+        if rest:
+            self.secrets.add(rest.strip())
+        if scheme.lower() == "basic":
+            self._learn_basic(rest)
+        if name.lower() == "cookie":
+            self.secrets.update(pair.partition("=")[2].strip() for pair in value.split(";"))
+
+    def _learn_payload(self, payload: str, media_type: str) -> None:
+        """The literal passwords of a login; those of the environment are known already."""
+        if "urlencoded" in media_type:
+            self.secrets.update(value for name, value in parse_qsl(payload) if _secret_member(name))
+            return
+        try:
+            waiting: list[Any] = [msgspec.json.decode(payload)]
+        except (msgspec.DecodeError, RecursionError):
+            return
+        while waiting:
+            found = waiting.pop()
+            if isinstance(found, dict):
+                for name, value in found.items():
+                    if isinstance(value, str | int) and _secret_member(name):
+                        self.secrets.add(str(value))
+                    else:
+                        waiting.append(value)
+            elif isinstance(found, list):
+                waiting += found
 
     def _learn_basic(self, encoded: str) -> None:
         try:
@@ -194,7 +230,10 @@ class Identities:
         elif "urlencoded" in login.media_type.lower():
             escape = quote_plus
         payload = self._filled(identity, login.payload, escape)
+        self._learn_payload(payload, login.media_type.lower())
         headers = [*self._pairs(identity, login.headers)]
+        for name, value in headers:
+            self._learn_header(name, value)
         names = {name.lower() for name, _ in headers}
         if payload and login.media_type and "content-type" not in names:
             headers.append(("Content-Type", login.media_type))
@@ -304,6 +343,10 @@ def overridden(credentials: Credentials, request: Request) -> bool:
         or any(name in query for name, _ in credentials.query)
         or any(name in cookies for name, _ in credentials.cookies)
     )
+
+
+def _secret_member(name: str) -> bool:
+    return sensitive(name) or name.lower() in ("pass", "passcode", "pw")
 
 
 def _in_json(value: str) -> str:

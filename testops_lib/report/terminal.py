@@ -139,6 +139,10 @@ def _without_success(console: Console, report: Report) -> None:
         console.print(Text(f"  {one_line(key)}  {one_line(seen)}"))
     if len(without) > _MOST_OPERATIONS:
         console.print(Text(f"  and {len(without) - _MOST_OPERATIONS} more", style="dim"))
+    if shut := sum("401" in report.operations[key].statuses for key in without):
+        console.print(
+            Text(f"  {plural(shut, 'operation')} answered 401 and never a 2xx: are the right credentials given?")
+        )
 
 
 def _reasons(console: Console, report: Report) -> None:

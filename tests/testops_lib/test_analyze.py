@@ -10,11 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from testops_lib.analyze import MOST_CAUSES, analyze, fingerprint, normalise
-from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS
+from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS, decide
 from testops_lib.model import (
     Basis,
     Failure,
     Finding,
+    GateRules,
     Generation,
     Intent,
     Report,
@@ -324,6 +325,27 @@ def test_credentials_that_nobody_takes_are_one_line_with_the_hint() -> None:
     (left,) = found.findings
     assert (left.check, left.count, left.example.case) == ("status_code_conformance", 1, "odd")
     assert found.totals.results == {"passed": 50, "failed": 1, "errored": 20, "skipped": 0}
+
+
+def test_documented_401s_to_all_valid_requests_are_no_success() -> None:
+    refused = [result(f"{n}", status=401, operation=list(OPERATIONS)[n % 2]) for n in range(6)]
+    negative = [result(f"n{n}", intent="negative", status=401) for n in range(4)]
+    public = result("p", operation="GET /ping")
+    scope = {**OPERATIONS, "GET /ping": ("200",)}
+    found = report(*refused, *negative, public, operations=scope, credentials_hint="see --auth")
+    assert found.errors == {f"{REFUSED_CREDENTIALS}: see --auth": 6}
+    assert found.totals.results == {"passed": 5, "failed": 0, "errored": 6, "skipped": 0}
+    assert found.operations["POST /pets"].results == {"errored": 3}
+    assert not decide(found, GateRules()).passed
+
+
+def test_401s_of_the_smaller_part_of_the_operations_or_beside_a_2xx_are_results() -> None:
+    scope = {**OPERATIONS, "GET /ping": ("200",)}
+    few = report(result("a", status=401), result("b", operation="POST /pets"), result("c", operation="GET /ping"))
+    assert few.errors == {} and few.totals.results["passed"] == 3
+    beside = [result(f"{n}", status=401, operation=key) for n, key in enumerate(scope)]
+    let_in = [result(f"in{n}", operation=key) for n, key in enumerate(scope)]
+    assert report(*beside, *let_in, operations=scope).errors == {}
 
 
 def test_memory_holds_one_example_a_finding() -> None:

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -139,6 +142,74 @@ def test_a_target_that_is_down_could_not_be_tested(sound_shop: Sample, tmp_path:
     done = cli("try", f"{sound_shop.url}/openapi.json", "--base-url", "http://127.0.0.1:9", "--max-requests", "30")
     assert done.returncode == 2
     assert "nothing could be tested" in done.stderr and "Traceback" not in done.stderr
+
+
+KEYED = {
+    "openapi": "3.0.3",
+    "info": {"title": "keyed", "version": "1"},
+    "paths": {
+        path: {
+            "get": {"security": [{"key": []}], "responses": {"200": {"description": ""}, "401": {"description": ""}}}
+        }
+        for path in ("/a", "/b", "/c")
+    },
+    "components": {"securitySchemes": {"key": {"type": "apiKey", "in": "query", "name": "api_key"}}},
+}
+
+
+class Keyed(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if "api_key=k3y-of-the-query" in self.path else 401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_an_api_that_lets_nobody_in_says_what_to_give_and_the_query_may_hold_it(tmp_path: Path) -> None:
+    spec = tmp_path / "keyed.json"
+    spec.write_text(json.dumps(KEYED))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keyed) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        arguments = ["try", str(spec), "--safe", "--base-url", f"http://127.0.0.1:{server.server_port}"]
+        shut = cli(*arguments)
+        key = ["-Q", "api_key=k3y-of-the-query", "--out", str(tmp_path / "out")]
+        let_in = cli(*arguments, *key)
+        server.shutdown()
+    assert shut.returncode != 0 and "give credentials: -H, -Q or --auth" in shut.stdout + shut.stderr
+    assert let_in.returncode == 0, let_in.stdout + let_in.stderr
+    assert "3 of 3 operations answered a 2xx" in let_in.stdout
+    for text in (let_in.stdout, let_in.stderr, *(path.read_text("utf-8") for path in (tmp_path / "out").iterdir())):
+        assert "k3y-of-the-query" not in text
+
+
+def test_interrupting_cleans_up_and_still_reports(sound_shop: Sample, tmp_path: Path) -> None:
+    arguments = [
+        "--base-url",
+        sound_shop.url,
+        "-H",
+        authorization(sound_shop),
+        "--rate",
+        "20",
+        "--max-cases",
+        "80",
+        "--out",
+        str(tmp_path),
+    ]
+    command = [sys.executable, "-m", "testops_lib.cli", "try", f"{sound_shop.url}/openapi.json", *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stderr is not None
+    while "/" not in (line := process.stderr.readline()) or "cases, " not in line:
+        assert line, "it ended by itself"
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=20)[1]
+    assert process.returncode == 2 and "stopped: " in told and "Traceback" not in told
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    assert report["totals"]["results"]["passed"] > 0
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,13 @@ PLAIN = Redactor()
         json.dumps(SECRET, ensure_ascii=False)[1:-1],
         base64.b64encode(SECRET.encode()).decode(),
         base64.urlsafe_b64encode(SECRET.encode()).decode(),
+        SECRET.upper(),
+        SECRET.encode().decode("latin-1"),
+        json.dumps(SECRET.encode().decode("latin-1"))[1:-1],
+        json.dumps(json.dumps(SECRET))[3:-3],
+        quote(quote(SECRET, safe=""), safe=""),
+        SECRET.encode().hex(),
+        SECRET.encode().hex().upper(),
     ],
 )
 def test_known_values_are_masked_in_every_form(form: str) -> None:

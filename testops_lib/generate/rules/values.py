@@ -388,8 +388,6 @@ class Maker:
             values = _FORMATS[form]
             yield values[making.salt % 2]
             yield from values
-        if isinstance(pattern, str):
-            yield from self._patterned(pattern, name, making)
         for known, values, sure in _NAMED:
             if set(words(name)[-2:]) & known:
                 making.sure = making.sure and sure
@@ -398,6 +396,8 @@ class Maker:
         else:
             if not form and not isinstance(pattern, str) and set(words(name)[-2:]) & _CLOSED:
                 making.sure = False
+        if isinstance(pattern, str):
+            yield from self._patterned(pattern, name, making)
         yield from self._sized(flat, making)
 
     def _sized(self, flat: Flat, making: Making) -> Iterator[str]:

@@ -16,6 +16,7 @@ from testops_lib.execute import Engine, run
 from testops_lib.model import (
     Capture,
     Contract,
+    EnsureResourceAvailability,
     JsonBody,
     JsonPathIs,
     MaxResponseTime,
@@ -23,6 +24,7 @@ from testops_lib.model import (
     ResponseContract,
     Result,
     StatusCodeConformance,
+    UseAfterFree,
 )
 
 SENT = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -458,3 +460,42 @@ def test_slow_consumer_holds_back_the_source(serve: Serve) -> None:
         return held
 
     assert asyncio.run(main()) < 300
+
+
+def test_a_target_that_has_fallen_silent_is_not_waited_for_with_every_case(serve: Serve) -> None:
+    server = serve(hang())
+    cases = [case(step(path=f"/{n}"), name=f"c{n}") for n in range(300)]
+    the_plan = plan(server.url, concurrency=4, request_timeout_s=0.2)
+    started = time.monotonic()
+    results = execute(Engine(the_plan, {}, run="r"), cases)
+    assert time.monotonic() - started < 5
+    assert [result.verdict for result in results] == ["errored"] * 300
+    assert {result.reason for result in results} == {"timeout", "target down: it lets every request time out"}
+    assert len(server.seen) < 30
+
+
+def test_a_silent_operation_does_not_end_the_tests_of_the_others(serve: Serve) -> None:
+    def handler(connection: socket.socket, seen: Seen) -> bytes | None:
+        return hang()(connection, seen) if seen.target == "/slow" else answer()
+
+    server = serve(handler)
+    cases = [case(step(path="/slow"), name=f"c{n}") for n in range(20)]
+    cases += [case(step(path="/"), name=f"d{n}") for n in range(20)]
+    results = execute(Engine(plan(server.url, concurrency=4, request_timeout_s=0.2), {}, run="r"), cases)
+    assert sorted(result.verdict for result in results) == ["errored"] * 20 + ["passed"] * 20
+
+
+@pytest.mark.parametrize("made", [202, 201])
+def test_what_was_only_accepted_may_not_be_there_yet(serve: Serve, made: int) -> None:
+    server = serve(lambda connection, seen: answer(made if seen.method == "POST" else 404))
+    available = step(checks=(EnsureResourceAvailability(),))
+    assert one(plan(server.url), case(step("POST"), available)).verdict == ("passed" if made == 202 else "failed")
+
+
+@pytest.mark.parametrize("deleted", [202, 204])
+def test_what_is_only_going_to_be_deleted_may_still_be_there(serve: Serve, deleted: int) -> None:
+    server = serve(lambda connection, seen: answer(deleted if seen.method == "DELETE" else 200, b""))
+    gone = step(checks=(UseAfterFree(),))
+    assert one(plan(server.url), case(step("DELETE"), gone)).verdict == ("passed" if deleted == 202 else "failed")
+    written = step(checks=(UseAfterFree(basis="human"),))
+    assert one(plan(server.url), case(step("DELETE"), written)).verdict == "failed"

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from engine_server import Seen, Serve, answer, case, execute, one, plan, step
+from msgspec import structs
 
 from testops_lib.errors import TargetError
 from testops_lib.execute import Engine, identity
-from testops_lib.model import Identity, Login, Result, TokenUse
+from testops_lib.model import Identity, JsonPathIs, Login, Result, TokenUse
 
 STATIC = Identity(
     name="ann",
@@ -108,6 +109,50 @@ def test_secrets_stay_out_of_results(serve: Serve) -> None:
             assert secret not in shown
         assert who is cookie_login or base64.b64encode(b"me:token-of-ann").decode() not in shown
         assert "[redacted]" in shown
+
+
+def test_literal_credentials_of_a_file_at_the_desk_stay_out_of_results(serve: Serve) -> None:
+    payload: list[str] = []
+
+    def handler(connection: Any, seen: Seen) -> bytes:
+        if seen.target.startswith("/login"):
+            payload.append(seen.body.decode() + f" {seen.header('x-l')}")
+            return answer(200, '{"data": [{"token": "tok-from-login"}]}')
+        sid = (seen.header("cookie") or "").partition("sid=")[2].partition(";")[0]
+        return answer(500, f"not for {payload[-1].replace(chr(34), ' ')}, {sid}", "Content-Type: text/plain")
+
+    server = serve(handler)
+    for body, media in (
+        ('{"user": "bob", "password": "hunter-2-literal"}', "application/json"),
+        ("user=bob&pass=hunter-2-literal", "application/x-www-form-urlencoded"),
+    ):
+        login = Login(
+            url="/login", payload=body, media_type=media, headers=(("X-L", "literal-of-header"),), token=TOKEN
+        )
+        who = Identity(name="x", headers=(("Cookie", "lang=english; sid=cookie-value-7"),), login=login)
+        shown = repr(one(plan(server.url, identities=(who,)), case(step(expect=200))))
+        assert "not for" in shown
+        for secret in ("hunter-2-literal", "literal-of-header", "cookie-value-7"):
+            assert secret not in shown
+
+
+def test_headers_that_are_no_credentials_blot_nothing_out(serve: Serve) -> None:
+    server = serve(lambda connection, seen: answer(500, "{}", "Content-Type: application/json"))
+    who = Identity(name="x", headers=(("Accept", "application/json"), ("Authorization", "Bearer abcdefgh")))
+    result = one(plan(server.url, identities=(who,)), case(step(expect=200)))
+    assert result.steps[0].response is not None
+    assert ("Content-Type", "application/json") in result.steps[0].response.headers
+
+
+def test_a_secret_across_the_end_of_a_message_is_masked_before_the_message_is_cut(serve: Serve) -> None:
+    token = "t0p-" + "x" * 60
+    said = "y" * 170 + f" {token} " + "z" * 2_000
+    server = serve(lambda connection, seen: answer(200, json.dumps({"a": said})))
+    who = Identity(name="x", headers=(("X-Key", token),))
+    wrong = structs.replace(step(), checks=(JsonPathIs(path="$.a", op="equals", value="no"),))
+    result = one(plan(server.url, identities=(who,)), case(wrong))
+    assert result.failures and "t0p-" not in repr(result)
+    assert len(result.failures[0].message) < 500
 
 
 # -- logins

@@ -25,6 +25,20 @@ def valid(schema: Any, value: Any) -> bool:
 
 
 @pytest.mark.parametrize(
+    ("name", "pattern", "value"),
+    [("currency", "^[A-Z]{3}$", "EUR"), ("country_code", "^[A-Z]{2}$", "DE"), ("zip", r"^\d{5}$", "10115")],
+)
+def test_what_the_name_means_goes_before_any_text_that_fits_the_pattern(name: str, pattern: str, value: str) -> None:
+    assert make({"type": "string", "pattern": pattern}, name) == value
+
+
+def test_a_currency_that_fits_its_pattern_may_still_be_unknown_to_the_server() -> None:
+    making = Making(seed="s")
+    Maker(Schemas({}), {}).make({"type": "string", "pattern": "^[A-Z]{3}$"}, "currency", making)
+    assert not making.sure
+
+
+@pytest.mark.parametrize(
     ("name", "schema"),
     [
         ("email", {"type": "string", "format": "email"}),

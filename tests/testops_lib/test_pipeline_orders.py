@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from testops_lib import spec as specs
+from testops_lib.errors import TargetError, TestOpsError
+from testops_lib.pipeline import Order, resolve
+from testops_lib.settings import Settings
+
+ENVIRON = {"TESTOPS_DSN": "postgresql://u:hunter2@h/d", "PETS_URL": "https://pets.example.com/api"}
+PETS = """
+spec: ${PETS_URL}/openapi.json
+base_url: ${PETS_URL}
+policy: {hosts: ['staging.example.com:8443']}
+auth:
+  - name: user
+    fixedHeaders: [{name: Authorization, value: "Bearer ${PETS_TOKEN}"}]
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "pets.yaml").write_text(PETS)
+    return Settings(targets_dir=tmp_path, specs_dir=tmp_path)
+
+
+def test_a_target_file_is_expanded(settings: Settings) -> None:
+    target = resolve(Order(target="pets"), settings, ENVIRON)
+    assert (target.spec, target.base_url) == (
+        "https://pets.example.com/api/openapi.json",
+        "https://pets.example.com/api",
+    )
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        Order(spec="http://evil.example/${TESTOPS_DSN}"),
+        Order(spec="http://a.example/openapi.json", base_url="http://evil.example/${TESTOPS_DSN}"),
+        Order(target="pets", spec="http://evil.example/${TESTOPS_DSN}"),
+        Order(target="pets", base_url="https://pets.example.com/${TESTOPS_DSN}"),
+    ],
+)
+def test_an_order_reads_nothing_from_the_environment(order: Order, settings: Settings) -> None:
+    target = resolve(order, settings, ENVIRON)
+    assert "hunter2" not in repr(target)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        Order(target="pets", base_url="https://evil.example"),
+        Order(target="pets", base_url="http://pets.example.com/api"),
+        Order(target="pets", base_url="https://pets.example.com@evil.example/api"),
+        Order(target="pets", base_url="nonsense"),
+        Order(target="pets", base_url="https://staging.example.com"),
+    ],
+)
+def test_an_order_takes_no_credentials_elsewhere(order: Order, settings: Settings) -> None:
+    with pytest.raises(TargetError, match="credentials"):
+        resolve(order, settings, ENVIRON)
+
+
+def test_without_a_base_url_in_its_file_a_target_keeps_its_credentials_from_another_document(
+    settings: Settings,
+) -> None:
+    (settings.targets_dir / "pets.yaml").write_text(PETS.replace("base_url: ${PETS_URL}\n", ""))
+    with pytest.raises(TargetError, match="credentials"):
+        resolve(Order(target="pets", spec="https://evil.example/openapi.json"), settings, ENVIRON)
+
+
+@pytest.mark.parametrize("base_url", ["https://pets.example.com/next", "https://staging.example.com:8443/api"])
+def test_an_order_may_go_where_the_target_file_lets_it(base_url: str, settings: Settings) -> None:
+    assert resolve(Order(target="pets", base_url=base_url), settings, ENVIRON).base_url == base_url
+
+
+@pytest.mark.parametrize("spec", ["/etc/passwd", "../secrets.yaml", "a/../../b.yaml", "file:///etc/passwd"])
+def test_a_document_outside_the_directory_is_not_read(spec: str, settings: Settings) -> None:
+    with pytest.raises(TestOpsError):
+        specs.load(resolve(Order(spec=spec), settings, ENVIRON).spec)
