@@ -143,6 +143,12 @@ def load(path: Path) -> Target:
         "base_url": file.base_url.rstrip("/"),
     }
     users = identities(document, where=str(path), literal_secrets=False)
+    if users and not file.base_url:
+        raise TargetError(
+            "has credentials and no `base_url`",
+            where=str(path),
+            next_step="say where they may be sent: what the document names can change",
+        )
     return Target(name=path.stem, identities=users, **{**described, **own})
 
 

@@ -61,6 +61,7 @@ expected:
         ("spec: x\nauth: [{name: none}]", "must be unique"),
         ("spec: x\nauth: [{name: a, createUsers: {}}]", "createUsers"),
         ("spec: x\nauth: [{name: a, loginEndpointAuth: {endpoint: /login}}]", "neither `token` nor `expectCookies`"),
+        ("spec: x\nauth: [{name: a, fixedHeaders: [{name: X, value: '${A}'}]}]", "no `base_url`"),
         ("spec: 'x", "pets.yaml:"),
         ("- spec", "holds no mapping"),
         ("spec: !!python/object/apply:os.system [ls]", "YAML"),
