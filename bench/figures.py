@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -83,6 +84,7 @@ class Started:
 
     def __init__(self, command: Sequence[str], *, environ: Mapping[str, str] | None = None, core: int | None = None):
         self.begun = time.monotonic()
+        self._command = command
         self._out = (FOLDER / "out").with_suffix(f".{os.getpid()}.{id(self)}")
         self._out.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environ or {})}
@@ -90,6 +92,15 @@ class Started:
             self.child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
         if core is not None:
             os.sched_setaffinity(self.child.pid, {core % (os.cpu_count() or 1)})
+        # Not the kernel's `ru_maxrss`: that begins with the size of whoever forked.
+        self._peak_mb = 0.0
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._sample, daemon=True)
+        self._watch.start()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(0.02):
+            self._peak_mb = max(self._peak_mb, peak_mb(self.child.pid))
 
     def end(self) -> Ended:
         """Waits for it.
@@ -100,13 +111,13 @@ class Started:
         _, status, used = os.wait4(self.child.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         wall_s = time.monotonic() - self.begun
+        self._ended.set()
+        self._watch.join()
         out = self._out.read_text("utf-8", "replace")
         self._out.unlink()
         if self.child.returncode:
-            raise SystemExit(
-                f"{' '.join(map(str, self.child.args))} ended with {self.child.returncode}:\n{out[-3000:]}"
-            )
-        return Ended(self.child.returncode, wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, out)
+            raise SystemExit(f"{' '.join(self._command)} ended with {self.child.returncode}:\n{out[-3000:]}")
+        return Ended(self.child.returncode, wall_s, used.ru_utime + used.ru_stime, self._peak_mb, out)
 
 
 def peak_mb(pid: int) -> float:

@@ -100,6 +100,11 @@ class Kafka:
         """All its brokers are alive."""
         return len(self._children) == self.brokers and all(c.returncode is None for c in self._children.values())
 
+    @property
+    def children(self) -> list[Child]:
+        """The brokers' processes, in order of their numbers."""
+        return [child for _, child in sorted(self._children.items())]
+
     def _start(self) -> str:
         self.processes.claim()
         jars = fetch(self.libs)
