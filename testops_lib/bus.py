@@ -56,6 +56,9 @@ _REQUEUED = "requeued"
 """Header of a mark among the dead letters: the one at the header `offset` of its partition has been put back."""
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 
+_TURN_S = 2.0
+"""How long one question to the cluster waits; between two it is heard why it does not answer."""
+
 _MISSING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,
@@ -67,8 +70,17 @@ _REFUSED = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
     KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
 }
+_AWAY = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._MSG_TIMED_OUT,
+}
+"""What librdkafka says of brokers that do not answer, be it that they refuse us: the reason comes apart."""
 
 _CASE = msgspec.json.Decoder(Case)
 _RESULT = msgspec.json.Decoder(Result)
@@ -130,6 +142,7 @@ class Bus:
     ) -> None:  # fmt: skip
         self.bootstrap, self.topics, self.timeout_s = bootstrap, topics or Topics(), timeout_s
         self._options = dict(options or {})
+        self._refused: KafkaError | None = None
         self._dead: _Sender | None = None
 
     def __enter__(self) -> Self:
@@ -171,7 +184,7 @@ class Bus:
         }
         with self._translated("topics"):
             admin = AdminClient(self._config())
-            there = set(self._metadata(admin, None).topics)
+            there = set(self._metadata(admin, None, self.timeout_s).topics)
             new = [
                 NewTopic(name, num_partitions=count, replication_factor=replication, config=config)
                 for name, (count, config) in wanted.items()
@@ -446,10 +459,19 @@ class Bus:
             "bootstrap.servers": self.bootstrap,
             "client.id": "testops",
             "logger": _client_log,
+            "error_cb": self._hear,
             "reconnect.backoff.max.ms": 2000,
             **self._options,
             **more,
         }
+
+    def _hear(self, error: KafkaError) -> None:
+        """Librdkafka tries again for ever; that a broker refused us it says here, and nowhere else."""
+        if error.code() in _REFUSED:
+            self._refused = error
+
+    def _is_refused(self) -> bool:
+        return self._refused is not None
 
     def _sender(self, topic: str) -> _Sender:
         """A producer for a topic that is there."""
@@ -507,22 +529,38 @@ class Bus:
             raise self._error(error.args[0], where) from error
 
     def _error(self, error: KafkaError, where: str) -> BusError:
+        if error.code() in _AWAY and self._refused is not None:
+            error = self._refused
         what, next_step = f"Kafka at {self.bootstrap}: {error.str()}", "check that the brokers run; then repeat"
         if error.code() in _MISSING:
             what, next_step = "there is no such topic or partition", "create the topics (`testops stack` does)"
         elif error.code() in _REFUSED:
-            next_step = "check the credentials and what they may do"
+            next_step = "check the credentials, what they may do, and the certificates (TESTOPS_KAFKA_OPTIONS)"
         return BusError(what, where=where, next_step=next_step)
 
-    def _metadata(self, client: Any, topic: str | None) -> Any:
-        return client.list_topics(topic=topic, timeout=self.timeout_s)
+    def _metadata(self, client: Any, topic: str | None, timeout_s: float) -> Any:
+        """What the cluster says of the topic, or of all; asked in short turns, so that a refusal is heard soon."""
+        begin = time.monotonic()
+        self._refused = None
+        while True:
+            left = begin + timeout_s - time.monotonic()
+            try:
+                found = client.list_topics(timeout=max(min(left, _TURN_S), 0.1), **({"topic": topic} if topic else {}))
+            except KafkaException as error:
+                client.poll(0)
+                refused = self._is_refused() and time.monotonic() - begin > min(_TOPIC_GRACE_S, timeout_s)
+                if error.args[0].code() not in _AWAY or refused or left <= _TURN_S:
+                    raise
+            else:
+                self._refused = None
+                return found
 
     def _partitions(self, client: Any, topic: str, timeout_s: float, *, grace_s: float = _TOPIC_GRACE_S) -> list[int]:
         """Partitions of the topic, all with a leader; waits for leaders, and shortly for the topic."""
         begin = time.monotonic()
         while True:
             left = begin + timeout_s - time.monotonic()
-            found = client.list_topics(topic=topic, timeout=max(left, 0.1)).topics[topic]
+            found = self._metadata(client, topic, max(left, 0.1)).topics[topic]
             said = [found.error, *(part.error for part in found.partitions.values())]
             errors = [one for one in said if one is not None]
             if not errors and found.partitions:
