@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from pathlib import Path
+
+from bench.figures import FOLDER
 
 NAMES = {
     "engine": "CPU of a case in the engine against a bare loop of the same HTTP client, and against wrk",
@@ -23,12 +26,13 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m bench", epilog=told, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="all when none is given")
     parser.add_argument("--quick", action="store_true", help="fewer passes and smaller runs")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="where NAME.json goes (default .testops/bench)")
     args = parser.parse_args()
     if unknown := [name for name in args.names if name not in NAMES]:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(NAMES)}")
     for name in NAMES:
         if not args.names or name in args.names:
-            importlib.import_module(f"bench.{name}").measure(quick=args.quick).publish(name, NAMES[name])
+            importlib.import_module(f"bench.{name}").measure(quick=args.quick).publish(name, NAMES[name], args.out)
     return 0
 
 

@@ -33,7 +33,7 @@ class Figures:
         """A line below the table."""
         self.notes.append(text)
 
-    def publish(self, name: str, title: str) -> None:
+    def publish(self, name: str, title: str, folder: Path) -> None:
         """Prints the table and writes the file."""
         print(f"\n## {name}: {title}\n")
         table = [("what", "figure", "goal", "")]
@@ -45,9 +45,9 @@ class Figures:
                 print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
         for note in self.notes:
             print(f"\n{note}")
-        FOLDER.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         about = {"name": name, "title": title, **machine(self._load), "rows": self.rows, "notes": self.notes}
-        (FOLDER / f"{name}.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        (folder / f"{name}.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
 
 def _short(figure: float) -> str:

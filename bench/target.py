@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 from bench.sample import DOCUMENT
 from testops_lib.stack import HOST, ports
@@ -73,8 +74,7 @@ class _Answering(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport, self._rest = transport, b""
+        self._transport, self._rest = cast(asyncio.Transport, transport), b""  # uvloop's has another base class
 
     def data_received(self, data: bytes) -> None:
         """Writes one answer for each whole head."""
