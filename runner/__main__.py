@@ -69,11 +69,10 @@ def part(plan: Plan, share: int) -> Plan:
     return msgspec.structs.replace(plan, policy=reduced)
 
 
-async def _ahead(cases: Iterator[Case]) -> AsyncIterator[Case]:
+async def _ahead(cases: Iterator[Case]) -> AsyncIterator[list[Case]]:
     """The cases, read in a thread so that Kafka never holds up the requests."""
     while chunk := await asyncio.to_thread(lambda: list(itertools.islice(cases, CHUNK))):
-        for case in chunk:
-            yield case
+        yield chunk
 
 
 async def _execute(engine: Engine, cases: Iterator[Case]) -> AsyncIterator[Result]:

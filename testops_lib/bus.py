@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -50,6 +52,13 @@ _GONE_AFTER_S = 5.0
 _TOPIC_GRACE_S = 3.0
 """How long a topic may be unknown before it counts as missing: a broker just started learns its topics late."""
 
+_REQUEUED = "requeued"
+"""Header of a mark among the dead letters: the one at the header `offset` of its partition has been put back."""
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
+
+_TURN_S = 2.0
+"""How long one question to the cluster waits; between two it is heard why it does not answer."""
+
 _MISSING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,
@@ -61,8 +70,17 @@ _REFUSED = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
     KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
 }
+_AWAY = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._MSG_TIMED_OUT,
+}
+"""What librdkafka says of brokers that do not answer, be it that they refuse us: the reason comes apart."""
 
 _CASE = msgspec.json.Decoder(Case)
 _RESULT = msgspec.json.Decoder(Result)
@@ -77,6 +95,33 @@ class Topics(Value, frozen=True, kw_only=True):
     results: str = "testops.results"
     notifications: str = "testops.notifications"
     dead_letters: str = "testops.dead-letters"
+
+
+class DeadLetter(Value, frozen=True, kw_only=True):
+    """A record that nobody could use, as it was, with what is known of it."""
+
+    partition: int
+    offset: int
+    """Where it lies in the dead letters; `place` is both."""
+    time: datetime | None
+    """When it was put there."""
+    reason: str
+    topic: str
+    """Where it came from, with `origin_partition` and `origin_offset`."""
+    origin_partition: int
+    origin_offset: int
+    run: str = ""
+    """Empty: it had no header `run`."""
+    key: bytes | None = None
+    data: bytes
+    whole_bytes: int
+    """Its size at the origin: above `len(data)` when only the beginning was kept."""
+    requeued: tuple[str, ...] = ()
+    """Where it has been put back to (`topic:partition:first-end`), oldest first."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.partition}:{self.offset}"
 
 
 class Bus:
@@ -97,6 +142,7 @@ class Bus:
     ) -> None:  # fmt: skip
         self.bootstrap, self.topics, self.timeout_s = bootstrap, topics or Topics(), timeout_s
         self._options = dict(options or {})
+        self._refused: KafkaError | None = None
         self._dead: _Sender | None = None
 
     def __enter__(self) -> Self:
@@ -138,7 +184,7 @@ class Bus:
         }
         with self._translated("topics"):
             admin = AdminClient(self._config())
-            there = set(self._metadata(admin, None).topics)
+            there = set(self._metadata(admin, None, self.timeout_s).topics)
             new = [
                 NewTopic(name, num_partitions=count, replication_factor=replication, config=config)
                 for name, (count, config) in wanted.items()
@@ -301,23 +347,109 @@ class Bus:
     # ------------------------------------------------------------------ dead letters
 
     def dead_letter(
-        self, data: bytes, *, reason: str, topic: str, partition: int, offset: int, key: bytes | None = None
+        self, data: bytes, *, reason: str, topic: str, partition: int, offset: int, key: bytes | None = None,
+        run: str | None = None,
     ) -> None:  # fmt: skip
-        """Writes a record that nobody can use, unchanged, with its reason and origin as headers.
+        """Writes a record that nobody can use, unchanged, with its reason, origin and run as headers.
 
-        It is on its way when this returns; `close` waits for it.
+        It is on its way when this returns; `close` waits for it. Of one larger than a record of ours may be, the
+        beginning is kept, and its size as the header `bytes`.
         """
         if self._dead is None:
             self._dead = self._sender(self.topics.dead_letters)
-        origin = {"reason": reason[:2000], "topic": topic, "partition": str(partition), "offset": str(offset)}
-        self._dead.send(self.topics.dead_letters, data[: MAX_RECORD_BYTES - 50_000], key=key, headers=origin)
+        about = {"reason": reason[:2000], "topic": topic, "partition": str(partition), "offset": str(offset)}
+        kept = data[: MAX_RECORD_BYTES - 50_000]
+        if len(kept) < len(data):
+            about["bytes"] = str(len(data))
+        self._dead.send(self.topics.dead_letters, kept, key=key, run=run, headers=about)
         log.warning("%s:%d:%d went to %s: %s", topic, partition, offset, self.topics.dead_letters, reason)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters there are now, oldest first.
+
+        Of each, `data` is the whole that was kept: with many large ones this is large.
+
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        self.close()
+        topic = self.topics.dead_letters
+        letters: dict[tuple[int, int], DeadLetter] = {}
+        requeued: dict[tuple[int, int], list[str]] = defaultdict(list)
+        with self._translated(topic), self._consumer() as consumer:
+            ends = [
+                (one, *consumer.get_watermark_offsets(TopicPartition(topic, one), timeout=self.timeout_s, cached=False))
+                for one in self._partitions(consumer, topic, self.timeout_s)
+            ]
+        for partition, first, end in ends:
+            whole = Batch(topic=topic, partition=partition, first=first, end=end)
+            for message in self._slice(whole, None, self.timeout_s):
+                headers = _headers(message)
+                if _REQUEUED in headers:
+                    requeued[partition, _number(headers.get("offset"))].append(headers[_REQUEUED])
+                else:
+                    letters[_place(message)] = _letter(message, headers)
+        found = [
+            msgspec.structs.replace(letter, requeued=tuple(requeued.get(place, ())))
+            for place, letter in letters.items()
+        ]
+        return sorted(found, key=lambda one: (one.time or _LONG_AGO, one.partition, one.offset))
+
+    def requeue(self, letter: DeadLetter, *, data: bytes | None = None, run: str | None = None) -> Batch:
+        """Puts a dead letter back into the topic it came from, with its key and run, and gives the slice that holds it.
+
+        It becomes a new record at the end of the partition it came from: no batch cut earlier holds it. The dead
+        letter stays, marked with where it went.
+
+        Args:
+            letter: from `dead_letters`.
+            data: other bytes instead of its own.
+            run: another run instead of its own.
+
+        Raises:
+            BusError: the bytes would be a dead letter again, only their beginning was kept, the topic it came from is
+                none of ours, or a delivery failed.
+        """
+        data, run = letter.data if data is None else data, letter.run if run is None else run
+        if data is letter.data and letter.whole_bytes > len(data):
+            raise BusError(
+                f"of its {letter.whole_bytes} bytes only {len(data)} were kept", where=f"dead letter {letter.place}",
+                next_step="give the whole record",
+            )  # fmt: skip
+        self._require_usable(letter, data, run)
+        placed: list[tuple[int, int]] = []
+        with self._sender(letter.topic) as sender:
+            sender.send(
+                letter.topic, data, key=letter.key, run=run, partition=letter.origin_partition,
+                delivered=lambda message: placed.append(_place(message)),
+            )  # fmt: skip
+        [(partition, offset)] = placed
+        batch = Batch(topic=letter.topic, partition=partition, first=offset, end=offset + 1)
+        mark = {_REQUEUED: str(batch), "offset": str(letter.offset)}
+        with self._sender(self.topics.dead_letters) as sender:
+            sender.send(self.topics.dead_letters, b"", key=None, partition=letter.partition, headers=mark)
+        return batch
+
+    def _require_usable(self, letter: DeadLetter, data: bytes, run: str) -> None:
+        where = f"dead letter {letter.place}"
+        decoders: dict[str, msgspec.json.Decoder[Any]] = {self.topics.cases: _CASE, self.topics.results: _RESULT}
+        if (decoder := decoders.get(letter.topic)) is None:
+            raise BusError(f"its origin {letter.topic!r} is neither the cases' topic nor the results'", where=where)
+        if not run:
+            raise BusError("it has no run", where=where, next_step="name the run it belongs to (--run)")
+        try:
+            decoder.decode(data)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise BusError(
+                f"it would come back: {error}", where=where,
+                next_step="repair the record and give it (--with FILE), or use the version that wrote it",
+            ) from error  # fmt: skip
 
     def _bury(self, message: _Record, reason: str) -> None:
         partition, offset = _place(message)
         self.dead_letter(
             message.value() or b"", reason=reason, topic=message.topic() or "", partition=partition, offset=offset,
-            key=message.key(),
+            key=message.key(), run=_run(message),
         )  # fmt: skip
 
     # ------------------------------------------------------------------ librdkafka
@@ -327,10 +459,19 @@ class Bus:
             "bootstrap.servers": self.bootstrap,
             "client.id": "testops",
             "logger": _client_log,
+            "error_cb": self._hear,
             "reconnect.backoff.max.ms": 2000,
             **self._options,
             **more,
         }
+
+    def _hear(self, error: KafkaError) -> None:
+        """Librdkafka tries again for ever; that a broker refused us it says here, and nowhere else."""
+        if error.code() in _REFUSED:
+            self._refused = error
+
+    def _is_refused(self) -> bool:
+        return self._refused is not None
 
     def _sender(self, topic: str) -> _Sender:
         """A producer for a topic that is there."""
@@ -388,22 +529,38 @@ class Bus:
             raise self._error(error.args[0], where) from error
 
     def _error(self, error: KafkaError, where: str) -> BusError:
+        if error.code() in _AWAY and self._refused is not None:
+            error = self._refused
         what, next_step = f"Kafka at {self.bootstrap}: {error.str()}", "check that the brokers run; then repeat"
         if error.code() in _MISSING:
             what, next_step = "there is no such topic or partition", "create the topics (`testops stack` does)"
         elif error.code() in _REFUSED:
-            next_step = "check the credentials and what they may do"
+            next_step = "check the credentials, what they may do, and the certificates (TESTOPS_KAFKA_OPTIONS)"
         return BusError(what, where=where, next_step=next_step)
 
-    def _metadata(self, client: Any, topic: str | None) -> Any:
-        return client.list_topics(topic=topic, timeout=self.timeout_s)
+    def _metadata(self, client: Any, topic: str | None, timeout_s: float) -> Any:
+        """What the cluster says of the topic, or of all; asked in short turns, so that a refusal is heard soon."""
+        begin = time.monotonic()
+        self._refused = None
+        while True:
+            left = begin + timeout_s - time.monotonic()
+            try:
+                found = client.list_topics(timeout=max(min(left, _TURN_S), 0.1), **({"topic": topic} if topic else {}))
+            except KafkaException as error:
+                client.poll(0)
+                refused = self._is_refused() and time.monotonic() - begin > min(_TOPIC_GRACE_S, timeout_s)
+                if error.args[0].code() not in _AWAY or refused or left <= _TURN_S:
+                    raise
+            else:
+                self._refused = None
+                return found
 
     def _partitions(self, client: Any, topic: str, timeout_s: float, *, grace_s: float = _TOPIC_GRACE_S) -> list[int]:
         """Partitions of the topic, all with a leader; waits for leaders, and shortly for the topic."""
         begin = time.monotonic()
         while True:
             left = begin + timeout_s - time.monotonic()
-            found = client.list_topics(topic=topic, timeout=max(left, 0.1)).topics[topic]
+            found = self._metadata(client, topic, max(left, 0.1)).topics[topic]
             said = [found.error, *(part.error for part in found.partitions.values())]
             errors = [one for one in said if one is not None]
             if not errors and found.partitions:
@@ -427,8 +584,8 @@ class Bus:
                     raise
                 time.sleep(0.2)
 
-    def _slice(self, batch: Batch, run: str, deadline_s: float) -> Iterator[_Record]:
-        """Records of the batch that carry this run or none, in order."""
+    def _slice(self, batch: Batch, run: str | None, deadline_s: float) -> Iterator[_Record]:
+        """Records of the batch that carry this run or none (`run=None`: all), in order."""
         if batch.first >= batch.end:
             return
         where = str(batch)
@@ -455,7 +612,7 @@ class Bus:
                     else:
                         trouble = error
                     if error is None:
-                        if _run(message) in (run, None):
+                        if run is None or _run(message) in (run, None):
                             yield message
                         if offset + 1 >= batch.end:
                             return
@@ -717,6 +874,29 @@ def _run(message: _Record) -> str | None:
         if name == "run":
             return data.decode("utf-8", "replace") if isinstance(data, bytes) else data
     return None
+
+
+def _headers(message: _Record) -> dict[str, str]:
+    headers: Any = message.headers() or ()
+    return {name: data.decode("utf-8", "replace") for name, data in headers if isinstance(data, bytes)}
+
+
+def _letter(message: _Record, headers: Mapping[str, str]) -> DeadLetter:
+    """The dead letter, whoever wrote it: what a header does not say is unknown (-1 or empty)."""
+    partition, offset = _place(message)
+    kind, at_ms = message.timestamp()
+    data = message.value() or b""
+    return DeadLetter(
+        partition=partition, offset=offset, time=datetime.fromtimestamp(at_ms / 1000, UTC) if kind else None,
+        reason=headers.get("reason", ""), topic=headers.get("topic", ""),
+        origin_partition=_number(headers.get("partition")), origin_offset=_number(headers.get("offset")),
+        run=headers.get("run", ""), key=message.key(), data=data,
+        whole_bytes=max(len(data), _number(headers.get("bytes"))),
+    )  # fmt: skip
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else -1
 
 
 def _place(message: _Record) -> tuple[int, int]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import jsonpath_rfc9535 as jsonpath
 import jsonschema_rs
 import msgspec
+from jsonpath_rfc9535.segments import JSONPathChildSegment
+from jsonpath_rfc9535.selectors import IndexSelector, NameSelector
 
 from testops_lib.errors import CaseError
 from testops_lib.model import (
@@ -48,6 +51,7 @@ _UNDECIDED = frozenset({401, 403, 407, 429})
 """Answers to valid data that say something of the credentials or the pace, nothing of the data."""
 
 _NOTHING = object()
+_UNREAD = object()
 
 
 class Answer(Value, frozen=True, kw_only=True):
@@ -71,12 +75,39 @@ def _query(path: str) -> jsonpath.JSONPathQuery:
         ) from error
 
 
+@lru_cache(maxsize=4096)
+def _way(path: str) -> tuple[str | int, ...] | None:
+    """The names and indexes of a singular query (RFC 9535, section 2.3.5.1); None when it may select several nodes."""
+    query = _query(path)
+    way: list[str | int] = []
+    for segment in query.segments:
+        if not isinstance(segment, JSONPathChildSegment) or len(segment.selectors) != 1:
+            return None
+        match segment.selectors[0]:
+            case NameSelector(name=name):
+                way.append(name)
+            case IndexSelector(index=index):
+                way.append(index)
+            case _:
+                return None
+    return tuple(way)
+
+
 def select(path: str, document: Any) -> list[Any]:
     """The values that an RFC 9535 query selects, in document order.
 
     Raises:
         CaseError: the query is not well-formed.
     """
+    if (way := _way(path)) is not None:
+        for part in way:
+            if isinstance(part, str):
+                if not isinstance(document, dict) or part not in document:
+                    return []
+            elif not isinstance(document, list) or not -len(document) <= part < len(document):
+                return []
+            document = document[part]
+        return [document]
     try:
         return [node.value for node in _query(path).find(document)]
     except (jsonpath.JSONPathError, RecursionError) as error:
@@ -135,6 +166,8 @@ def is_json(media: str) -> bool:
 
 def fits(documented: str, actual: str) -> bool:
     """Whether a media type is one that a documented type or range (`*/*`, `text/*`) means."""
+    if documented == actual:
+        return True
     documented = documented.split(";", 1)[0].strip().lower()
     if documented in (actual, "*/*", "*"):
         return True
@@ -175,6 +208,7 @@ class Judge:
         if not step.checks:
             return ()
         contract = self._contracts.get(step.operation)
+        response = response_for(contract, answer.status) if contract else None
         accepted = contract is not None and answer.status in contract.accepted_statuses
         checks: dict[type[Check], Check] = {type(check): check for check in step.checks}
 
@@ -191,14 +225,15 @@ class Judge:
 
         if not accepted:
             wrong = [
-                failed(check, *said)
-                for kind in _STATUS_KINDS
-                if (check := checks.get(kind)) and (said := _status_fault(check, answer, contract))
+                (_STATUS_RANKS[kind], failed(check, *said))
+                for kind, check in checks.items()
+                if kind in _STATUS_RANKS and (said := _status_fault(check, answer.status, contract, response))
             ]
             if wrong:
-                return (next((failure for failure in wrong if failure.basis != "guess"), wrong[0]),)
+                ordered = [failure for _, failure in sorted(wrong, key=itemgetter(0))]
+                return (next((failure for failure in ordered if failure.basis != "guess"), ordered[0]),)
         found: list[Failure] = []
-        response = response_for(contract, answer.status) if contract else None
+        body = _Body(answer.body)
         if response is not None:
             bodiless = step.request.method == "HEAD" or answer.status in (204, 205, 304) or not answer.body
             media = media_type(answer.headers)
@@ -211,17 +246,17 @@ class Judge:
             if check := checks.get(ResponseHeadersConformance):
                 found += [failed(check, *said) for said in self._header_faults(step.operation, response, answer)]
             if (check := checks.get(ResponseSchemaConformance)) and typed and not bodiless and not answer.truncated:
-                found += [failed(check, *said) for said in self._body_faults(step.operation, response, media, answer)]
+                found += [
+                    failed(check, *said) for said in self._body_faults(step.operation, response, media, answer, body)
+                ]
         due = 200 <= answer.status < 300 or NegativeDataRejection in checks
         if isinstance(status := checks.get(StatusIs), StatusIs):
             due = answer.status in status.any_of
         for check in step.checks:
-            if isinstance(check, HeaderIs | JsonPathIs) and not due:
-                continue
             if isinstance(check, HeaderIs):
-                said = _header_is(check, answer, captured)
+                said = _header_is(check, answer, captured) if due else None
             elif isinstance(check, JsonPathIs):
-                said = _json_path_is(check, answer, captured)
+                said = _json_path_is(check, body, captured) if due else None
             elif isinstance(check, MaxResponseTime) and not found and answer.elapsed_ms > check.limit_ms:
                 said = f"answered after {answer.elapsed_ms:.0f} ms, limit {check.limit_ms} ms", "slow"
             else:
@@ -258,32 +293,39 @@ class Judge:
                 )
 
     def _body_faults(
-        self, operation: str, response: ResponseContract, media: str, answer: Answer
+        self, operation: str, response: ResponseContract, media: str, answer: Answer, body: _Body
     ) -> Iterable[tuple[str, str]]:
-        documented = next((known for known in response.content if fits(known, media)), "")
+        documented = media if media in response.content and len(response.content) == 1 else ""
+        if not documented:
+            documented = next((known for known in response.content if fits(known, media)), "")
         if not documented or not is_json(media):
-            return
-        content = response.content[documented]
-        document = decode(answer.body)
+            return ()
+        document = body.document()
         if document is _NOTHING:
-            yield "the body is not JSON", f"{answer.status} malformed"
-            return
-        validator = self._validator((operation, str(answer.status), documented), content.schema)
+            return [("the body is not JSON", f"{answer.status} malformed")]
+        schema = response.content[documented].schema
+        validator = self._validator((operation, str(answer.status), documented), schema)
         if validator is None or validator.is_valid(document):
+            return ()
+        return _schema_faults(validator, document, answer.status)
+
+
+def _schema_faults(
+    validator: jsonschema_rs.Draft202012Validator, document: Any, status: int
+) -> Iterable[tuple[str, str]]:
+    seen = set()
+    for error in validator.iter_errors(document):
+        place = "/" + "/".join("*" if isinstance(part, int) else part for part in error.instance_path)
+        rule = str(error.schema_path[-1]) if error.schema_path else "false"
+        message = error.message[:_LONGEST]
+        cause = f"{status} {place} {rule}"
+        if rule in ("required", "additionalProperties", "unevaluatedProperties"):
+            cause += " " + message
+        if cause not in seen:
+            seen.add(cause)
+            yield f"body at {place}: {message}", cause
+        if len(seen) >= _LIMIT:
             return
-        seen = set()
-        for error in validator.iter_errors(document):
-            place = "/" + "/".join("*" if isinstance(part, int) else part for part in error.instance_path)
-            rule = str(error.schema_path[-1]) if error.schema_path else "false"
-            message = error.message[:_LONGEST]
-            cause = f"{answer.status} {place} {rule}"
-            if rule in ("required", "additionalProperties", "unevaluatedProperties"):
-                cause += " " + message
-            if cause not in seen:
-                seen.add(cause)
-                yield f"body at {place}: {message}", cause
-            if len(seen) >= _LIMIT:
-                return
 
 
 def decode(body: bytes) -> Any:
@@ -292,6 +334,21 @@ def decode(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         return _NOTHING
+
+
+class _Body:
+    """A body that is decoded once, when first asked for."""
+
+    __slots__ = ("_data", "_document")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._document: Any = _UNREAD
+
+    def document(self) -> Any:
+        if self._document is _UNREAD:
+            self._document = decode(self._data)
+        return self._document
 
 
 def _header_values(contract: HeaderContract, values: list[str]) -> Iterable[Any]:
@@ -308,9 +365,10 @@ def _header_values(contract: HeaderContract, values: list[str]) -> Iterable[Any]
     yield [part.strip() for part in text.split(",")]
 
 
-def _status_fault(check: Check, answer: Answer, contract: Contract | None) -> tuple[str, str] | None:
+def _status_fault(
+    check: Check, status: int, contract: Contract | None, response: ResponseContract | None
+) -> tuple[str, str] | None:
     """Message and cause when the status breaks the check."""
-    status = answer.status
     success = 200 <= status < 300
     match check:
         case NotAServerError() if status >= 500:
@@ -329,7 +387,7 @@ def _status_fault(check: Check, answer: Answer, contract: Contract | None) -> tu
             return f"answered {status} to valid data", f"status {status}"
         case StatusIs(any_of=wanted) if status not in wanted:
             return f"answered {status}, expected {' or '.join(map(str, wanted))}", f"status {status}"
-        case StatusCodeConformance() if contract and contract.responses and response_for(contract, status) is None:
+        case StatusCodeConformance() if response is None and contract and contract.responses:
             documented = ", ".join(contract.responses)
             return f"answered {status}, documented: {documented}", f"status {status}"
     return None
@@ -348,10 +406,12 @@ _STATUS_KINDS: tuple[type[Check], ...] = (
 )
 """Checks that the status alone decides, the telling ones first: the first that fails speaks for all, and what is known
 before what is guessed."""
+_STATUS_RANKS = {kind: rank for rank, kind in enumerate(_STATUS_KINDS)}
 
 
 def _header_is(check: HeaderIs, answer: Answer, captured: Mapping[str, Any]) -> tuple[str, str] | None:
-    values = [value for name, value in answer.headers if name.lower() == check.name.lower()]
+    wanted_name = check.name.lower()
+    values = [value for name, value in answer.headers if name.lower() == wanted_name]
     if not values:
         return f"response header {check.name} is missing", f"{check.name.lower()} missing"
     wanted = None if check.equals is None else str(fill(check.equals, captured))
@@ -360,8 +420,8 @@ def _header_is(check: HeaderIs, answer: Answer, captured: Mapping[str, Any]) -> 
     return None
 
 
-def _json_path_is(check: JsonPathIs, answer: Answer, captured: Mapping[str, Any]) -> tuple[str, str] | None:
-    document = decode(answer.body)
+def _json_path_is(check: JsonPathIs, body: _Body, captured: Mapping[str, Any]) -> tuple[str, str] | None:
+    document = body.document()
     if document is _NOTHING:
         return "the body is not JSON", "malformed"
     nodes = select(check.path, document)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +70,12 @@ def own_topics() -> Topics:
     prefix = uuid.uuid4().hex[:8]
     names = ("cases", "plans", "results", "notifications", "dead_letters")
     return Topics(**{name: f"{prefix}.{name}" for name in names})
+
+
+@pytest.fixture(scope="session")
+def new_topics() -> Callable[[], Topics]:
+    """`own_topics`, for test modules with servers of their own."""
+    return own_topics
 
 
 @pytest.fixture

@@ -1,15 +1,26 @@
-"""`trigger`, `collect`, `db`, `stack`: the commands that speak to servers."""
+"""`trigger`, `collect`, `dead-letters`, `db`, `stack`: the commands that speak to servers."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import threading
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from testops_lib import settings as configuration
+
+if TYPE_CHECKING:
+    from testops_lib.bus import Bus, DeadLetter
+    from testops_lib.settings import Settings
+
+SHOWN_BYTES = 4096
+"""Of a dead letter, unless asked for more."""
 
 
 @click.group()
@@ -48,6 +59,140 @@ def collect(follow: bool, run: str) -> int:
     with Store(settings.need_dsn()) as store:
         collecting.follow(pipeline.bus(settings), store, stop=stop.is_set)
     return 0
+
+
+@click.group(name="dead-letters")
+def dead_letters() -> None:
+    """Records that nobody could read: what they are, why, and putting them back."""
+
+
+@dead_letters.command(name="list")
+@click.option("--run", default="", help="Only those of this run.")
+@click.option("--all", "every", is_flag=True, help="Also those that were put back.")
+def list_letters(run: str, every: bool) -> None:
+    """One line each, oldest first: place, time, origin, run, reason."""
+    from testops_lib.pipeline import bus
+    from testops_lib.report.text import one_line, plural
+
+    with bus(configuration.read()) as line:
+        letters = [one for one in line.dead_letters() if run in ("", one.run)]
+    shown = [one for one in letters if every or not one.requeued]
+    for one in shown:
+        time = f"{one.time:%Y-%m-%d %H:%M:%SZ}" if one.time else "time unknown"
+        origin = f"{one_line(one.topic)}:{one.origin_partition}:{one.origin_offset}"
+        back = f"  (put back: {', '.join(map(one_line, one.requeued))})" if one.requeued else ""
+        click.echo(f"{one.place}  {time}  {origin}  run {one_line(one.run) or '?'}  {one_line(one.reason)}{back}")
+    told = [plural(len(shown), "dead letter")]
+    if len(shown) < len(letters):
+        told.append(f"{len(letters) - len(shown)} more put back (--all)")
+    click.echo(", ".join(told))
+
+
+@dead_letters.command()
+@click.argument("place")
+@click.option("--bytes", "count", type=click.IntRange(0), default=SHOWN_BYTES, show_default=True, help="At most.")
+@click.option("--save", type=click.Path(dir_okay=False), metavar="FILE", help="Write the record as it is to a file.")
+def show(place: str, count: int, save: str | None) -> None:
+    """What is known of the dead letter at PLACE (as `list` prints it), and its bytes, safe to print.
+
+    Credentials are masked on the screen, and kept in --save.
+    """
+    from testops_lib.pipeline import bus
+    from testops_lib.redact import Redactor
+    from testops_lib.report.text import one_line, visible
+
+    with bus(configuration.read()) as line:
+        letter = _letter(line, place)
+    if save:
+        Path(save).write_bytes(letter.data)
+    known = {
+        "time": letter.time.isoformat() if letter.time else "?",
+        "reason": letter.reason,
+        "origin": f"{letter.topic}:{letter.origin_partition}:{letter.origin_offset}",
+        "run": letter.run or "? (it had no header `run`)",
+        "key": (letter.key or b"").decode("utf-8", "backslashreplace"),
+        "bytes": f"{letter.whole_bytes:,}",
+        "put back": ", ".join(letter.requeued) or "no",
+    }
+    for name, text in known.items():
+        click.echo(f"{name + ':':10} {one_line(text, 2000)}")
+    text = letter.data.decode("utf-8", "backslashreplace")
+    click.echo("\n" + visible(Redactor().text(text)[:count]))
+    if len(text) > count:
+        click.echo(f"… ({len(letter.data):,} bytes; --bytes shows more, --save FILE keeps all)")
+
+
+@dead_letters.command(
+    epilog="""
+\b
+Examples:
+  testops dead-letters show 0:17 --save case.json
+  testops dead-letters requeue 0:17 --with case.json --execute
+"""
+)
+@click.argument("place")
+@click.option("--with", "repaired", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="These bytes.")
+@click.option("--run", default="", help="The run it belongs to, when the record does not say.")
+@click.option("--execute", is_flag=True, help="Then execute the case here and collect its result (needs TESTOPS_DSN).")
+@click.option("--again", is_flag=True, help="Although it has been put back before.")
+def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bool) -> int:
+    """Put the dead letter at PLACE back to where it came from, unchanged or repaired.
+
+    It gets a new place, which no batch of its run holds: a case is executed by --execute, or by the printed commands.
+    Its result then counts for the run, when the run published a case of that id; clear `analyze` to renew the report.
+    """
+    from testops_lib import pipeline
+    from testops_lib.errors import BusError
+
+    settings = configuration.read()
+    if execute:
+        settings.need_dsn()
+    with pipeline.bus(settings) as line:
+        letter = _letter(line, place)
+        if letter.requeued and not again:
+            raise BusError(
+                f"was put back already, to {', '.join(letter.requeued)}", where=f"dead letter {place}",
+                next_step="give --again to do it once more (results count once)",
+            )  # fmt: skip
+        run = run or letter.run
+        plan = _plan_of(settings, run)
+        batch = line.requeue(letter, data=Path(repaired).read_bytes() if repaired else None, run=run)
+        is_case = letter.topic == line.topics.cases
+    click.echo(f"put back to {batch}")
+    runner = ["-m", "runner", "--run", run, "--plan", plan, "--batch", str(batch)]
+    if not execute:
+        commands = [["python", *runner]] if is_case else []
+        commands.append(["testops", "collect", "--run", run])
+        click.echo("\n".join(["to have it counted:", *(f"  {shlex.join(one)}" for one in commands)]))
+        return 0
+    if is_case and (code := subprocess.run([sys.executable, *runner]).returncode):
+        return code
+    counts = pipeline.collect(run, settings)
+    click.echo(f"run {run}: {counts.published} published, {counts.stored} stored, {counts.no_result} without result")
+    return 0
+
+
+def _letter(line: Bus, place: str) -> DeadLetter:
+    from testops_lib.errors import BusError
+
+    found = [one for one in line.dead_letters() if one.place == place]
+    if not found:
+        raise BusError("there is none", where=f"dead letter {place}", next_step="see `testops dead-letters list --all`")
+    return found[0]
+
+
+def _plan_of(settings: Settings, run: str) -> str:
+    """Where the run's plan lies; the word PLAN without a store to ask."""
+    from testops_lib.errors import StoreError
+    from testops_lib.store import Store
+
+    if not settings.dsn:
+        return "PLAN"
+    with Store(settings.dsn) as store:
+        at = store.run(run).plan_batch
+    if at is None:
+        raise StoreError("has no plan", where=f"run {run}", next_step="clear its task `publish`")
+    return str(at)
 
 
 @click.group()
@@ -97,8 +242,6 @@ def trigger(**options: Any) -> int:
 
     The password is read from TESTOPS_AIRFLOW_PASSWORD.
     """
-    from pathlib import Path
-
     from testops_lib import report as reporting
     from testops_lib.errors import TriggerError
     from testops_lib.store import Store

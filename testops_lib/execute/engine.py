@@ -176,11 +176,14 @@ class Engine:
 
     # -- the crowd
 
-    async def run(self, cases: Iterable[Case] | AsyncIterable[Case]) -> AsyncGenerator[Result, None]:
-        """One result for each case that was taken, as they complete.
+    async def run(
+        self, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]]
+    ) -> AsyncGenerator[Result, None]:
+        """One result for each case that was started, as they complete.
 
         At most `policy.concurrency` cases run at once; cases marked `last` run one by one after all others. After
-        `stop` no further case is taken from `cases`.
+        `stop` nothing further is taken from `cases`, and what is left of a list is not started. Cases that come
+        asynchronously are cheaper by the list: waiting for each alone costs more than judging it.
 
         Raises:
             TargetError: an identity's environment variable is missing, or its login is outside the policy.
@@ -633,12 +636,17 @@ class Engine:
 class _Source:
     """Hands out cases one at a time to many workers, until there are no more or the engine is stopped."""
 
-    def __init__(self, cases: Iterable[Case] | AsyncIterable[Case], engine: Engine, halted: asyncio.Event) -> None:
+    def __init__(
+        self, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]], engine: Engine,
+        halted: asyncio.Event,
+    ) -> None:  # fmt: skip
         self._engine, self._halted = engine, halted
         self._plain: Iterator[Case] | None = None
-        self._async: AsyncIterator[Case] | None = None
+        self._async: AsyncIterator[Case | list[Case]] | None = None
+        self._read: deque[Case] = deque()
         if isinstance(cases, AsyncIterable):
-            self._async = aiter(cases)
+            given: AsyncIterable[Any] = cases
+            self._async = aiter(given)
         else:
             self._plain = iter(cases)
         self._lock = asyncio.Lock()
@@ -652,23 +660,33 @@ class _Source:
             case = next(self._plain, None)
             self._over = case is None
             return case
-        async with self._lock:
-            return None if self._ended() else await self._pull()
+        if not self._read:
+            async with self._lock:
+                while not self._read:
+                    if self._ended() or not await self._pull():
+                        return None
+        return self._read.popleft()
 
     def _ended(self) -> bool:
         return self._over or self._engine.stopped
 
-    async def _pull(self) -> Case | None:
+    async def _pull(self) -> bool:
+        """Reads the next case or list; False: there is none, or the engine was stopped meanwhile."""
         assert self._async is not None
         pull = asyncio.ensure_future(anext(self._async, None))
         halt = asyncio.ensure_future(self._halted.wait())
         try:
             await asyncio.wait((pull, halt), return_when=asyncio.FIRST_COMPLETED)
-            if pull.done():
-                case = pull.result()
-                self._over = case is None
-                return case
-            return None
+            if not pull.done():
+                return False
+            found = pull.result()
+            if found is None:
+                self._over = True
+            elif isinstance(found, list):
+                self._read.extend(found)
+            else:
+                self._read.append(found)
+            return not self._over
         finally:
             for task in (pull, halt):
                 task.cancel()
@@ -738,8 +756,8 @@ def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:
 
 
 def run(
-    engine: Engine, cases: Iterable[Case] | AsyncIterable[Case], on_result: Callable[[Result], None], *,
-    signals: Iterable[int] = (), grace_s: float = 5,
+    engine: Engine, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]],
+    on_result: Callable[[Result], None], *, signals: Iterable[int] = (), grace_s: float = 5,
 ) -> None:  # fmt: skip
     """Runs the engine on a uvloop of its own until every case has its result; each goes to `on_result` at once.
 

@@ -18,11 +18,12 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 from testops_lib.errors import StackError
-from testops_lib.stack import HOST, PROJECT, ports
+from testops_lib.stack import HOST, PROJECT, certificates, ports
 from testops_lib.stack.process import Child, Processes
 
 VERSION = "4.3.1"
@@ -44,6 +45,9 @@ class Kafka:
     A second start finds the same data, on the same ports where they are still free. `durable=False`: `stop` kills
     instead of waiting for an orderly shutdown; for tests. `port` is the wanted port of broker 1, 0 any. `libs` is the
     directory of the jars, shared by all clusters (default: `TESTOPS_KAFKA_LIBS`, else below `.testops/cache`).
+    `users`: name -> password; with them each broker has a second listener, TLS with SASL/SCRAM-SHA-512
+    (`secure_bootstrap`, `secure_options`). They are fixed with the data, and for tests: the passwords stand on the
+    command line that formats it.
     """
 
     def __init__(
@@ -55,12 +59,14 @@ class Kafka:
         durable: bool = True,
         port: int = 0,
         libs: Path | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         self.state = state.absolute()
         self.brokers = brokers
         self.heap = heap
         self.durable = durable
         self.libs = (libs or default_libs()).absolute()
+        self.users = dict(users or {})
         self._wanted = port
         self._ports: dict[str, int] = {}
         self.processes = Processes(self.state)
@@ -100,6 +106,11 @@ class Kafka:
         """All its brokers are alive."""
         return len(self._children) == self.brokers and all(c.returncode is None for c in self._children.values())
 
+    @property
+    def children(self) -> list[Child]:
+        """The brokers' processes, in order of their numbers."""
+        return [child for _, child in sorted(self._children.items())]
+
     def _start(self) -> str:
         self.processes.claim()
         jars = fetch(self.libs)
@@ -134,6 +145,21 @@ class Kafka:
     def bootstrap(self) -> str:
         return ",".join(f"{HOST}:{self._ports[f'broker-{number}']}" for number in self._numbers())
 
+    @property
+    def secure_bootstrap(self) -> str:
+        """The TLS listeners; only with `users`."""
+        return ",".join(f"{HOST}:{self._ports[f'secure-{number}']}" for number in self._numbers())
+
+    def secure_options(self, user: str) -> dict[str, str]:
+        """What librdkafka must be told to log in as `user` at `secure_bootstrap`."""
+        return {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": user,
+            "sasl.password": self.users[user],
+            "ssl.ca.location": str(self.state / "tls" / "ca.pem"),
+        }
+
     def _numbers(self) -> range:
         return range(1, self.brokers + 1)
 
@@ -164,7 +190,10 @@ class Kafka:
             first = self._wanted + 10 * (number - 1) if self._wanted else 0
             wanted[f"broker-{number}"] = first
             wanted[f"controller-{number}"] = first + 1 if first else 0
-        keep = [f"{role}-{number}" for number in running for role in ("broker", "controller")]
+            if self.users:
+                wanted[f"secure-{number}"] = first + 2 if first else 0
+        roles = ("broker", "controller", *(("secure",) if self.users else ()))
+        keep = [f"{role}-{number}" for number in running for role in roles]
         before = self._ports
         self._ports = ports.settle(self.state / "ports.json", wanted, keep=keep)
         if before and before != self._ports:
@@ -182,6 +211,11 @@ class Kafka:
                 [
                     *(java(), *JVM, "-Xmx128m", "-cp", jars, "kafka.tools.StorageTool"),
                     *("format", "-t", identity, "-c", str(properties)),
+                    *(
+                        word
+                        for name, password in self.users.items()
+                        for word in ("--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]")
+                    ),
                 ],
                 capture_output=True,
                 text=True,
@@ -233,6 +267,19 @@ class Kafka:
         # How long a killed broker counts as alive (Kafka: 9 s). One that comes back sooner has to wait for it.
         settings |= {"broker.session.timeout.ms": 6000 if self.brokers > 1 else 4000}
         settings |= {"broker.heartbeat.interval.ms": 1000}
+        if self.users:
+            secure = f"SECURE://{HOST}:{self._ports[f'secure-{number}']}"
+            _, served = certificates.make(self.state / "tls", HOST)
+            login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            settings |= {
+                "listeners": f"{settings['listeners']},{secure}",
+                "advertised.listeners": f"{client},{secure}",
+                "listener.security.protocol.map": f"{settings['listener.security.protocol.map']},SECURE:SASL_SSL",
+                "listener.name.secure.ssl.keystore.type": "PEM",
+                "listener.name.secure.ssl.keystore.location": served,
+                "listener.name.secure.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+                "listener.name.secure.scram-sha-512.sasl.jaas.config": login,
+            }
         if self.brokers > 1:
             settings |= {"controller.quorum.election.timeout.ms": 1000}
         return "".join(f"{key}={value}\n" for key, value in settings.items())

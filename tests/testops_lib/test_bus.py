@@ -137,7 +137,12 @@ def test_malformed_records_go_to_the_dead_letters_as_they_were(bus: Bus) -> None
     assert [data for data, _ in letters] == [value or b"" for value in values]
     for one, (_, headers) in zip(bad, letters, strict=True):
         assert headers.pop("reason")
-        assert headers == {"topic": one.topic, "partition": str(one.partition), "offset": str(one.first)}
+        assert headers == {
+            "topic": one.topic,
+            "partition": str(one.partition),
+            "offset": str(one.first),
+            "run": "run-1",
+        }
 
 
 def test_a_record_without_run_goes_to_the_dead_letters(bus: Bus) -> None:

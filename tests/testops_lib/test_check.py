@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonpath_rfc9535
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -250,3 +251,15 @@ def test_judging_survives_any_answer(status: int, body: bytes, headers: list[tup
     checks = (*CONFORMANCE, JsonPathIs(path="$..a"), PositiveDataAcceptance(), MaxResponseTime(limit_ms=0))
     failures = judge(answer, *checks)
     assert all(cause or name == "content_type_conformance" for name, cause in failures)
+
+
+@given(
+    st.recursive(
+        st.integers(0, 3) | st.text("ab", max_size=1) | st.booleans() | st.none(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=1), inner, max_size=3),
+    ),
+    st.lists(st.sampled_from([".a", ".b", "['']", "[0]", "[-1]", "[2]", "[*]", "..a", "[0,1]", "[::2]"]), max_size=3),
+)
+def test_a_query_walked_by_hand_selects_what_the_package_selects(document: Any, parts: list[str]) -> None:
+    path = "$" + "".join(parts)
+    assert select(path, document) == [node.value for node in jsonpath_rfc9535.find(path, document)]

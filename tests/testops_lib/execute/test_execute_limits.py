@@ -202,6 +202,34 @@ def test_stop_ends_the_wait_for_more_cases(serve: Serve) -> None:
     assert sorted(r.operation for r in results) == ["GET /1", "GET /2"]
 
 
+def test_cases_that_come_by_the_list_are_each_executed_once(serve: Serve) -> None:
+    server = serve()
+    made = [case(step("GET", f"/{i}")) for i in range(50)]
+
+    async def cases() -> AsyncIterator[list[Case]]:
+        for part in (made[:20], [], made[20:21], made[21:]):
+            await asyncio.sleep(0)
+            yield part
+
+    results = collect(Engine(plan(server.url, concurrency=7), {}, run="r"), cases())
+    assert sorted(r.case for r in results) == sorted(one.id for one in made)
+    assert sorted(server.targets()) == sorted(one.operation for one in made)
+
+
+def test_what_is_left_of_a_list_is_not_started_after_stop(serve: Serve) -> None:
+    server = serve(lambda c, s: hang(0.05)(c, s))
+
+    async def cases() -> AsyncIterator[list[Case]]:
+        yield [case(step("GET", f"/{i}")) for i in range(500)]
+
+    engine = Engine(plan(server.url, concurrency=2), {}, run="r")
+    timer = threading.Timer(0.2, engine.stop)
+    timer.start()
+    results = collect(engine, cases())
+    timer.join()
+    assert 2 <= len(results) < 20 and len(server.seen) == len(results)
+
+
 def test_deferred_last_cases_are_marked_when_stopped(serve: Serve) -> None:
     server = serve(lambda c, s: hang(0.2)(c, s))
     engine = Engine(plan(server.url), {}, run="r")

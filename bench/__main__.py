@@ -1,0 +1,40 @@
+"""`python -m bench [name…]`: all benchmarks, or those named."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from bench.figures import FOLDER
+
+NAMES = {
+    "engine": "CPU of a case in the engine against a bare loop of the same HTTP client, and against wrk",
+    "schema": "JSON Schema validation as the judge does it, against the Python package jsonschema",
+    "start": "what a runner costs before its first request",
+    "bus": "publish and collect rates (Apache Kafka, PostgreSQL)",
+    "memory": "peak memory of a runner with batches of 100 and of 50,000 cases",
+    "run": "runs of 1,000, 10,000 and 100,000 cases over 4 runners: time, CPU, memory, lost and doubled",
+    "dags": "parsing each DAG file against a trivial one",
+}
+
+
+def main() -> int:
+    """Runs what is named, in the order of `NAMES`."""
+    told = "\n".join(f"  {name:8} {what}" for name, what in NAMES.items())
+    parser = argparse.ArgumentParser("python -m bench", epilog=told, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all when none is given")
+    parser.add_argument("--quick", action="store_true", help="fewer passes and smaller runs")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="where NAME.json goes (default .testops/bench)")
+    args = parser.parse_args()
+    if unknown := [name for name in args.names if name not in NAMES]:
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    for name in NAMES:
+        if not args.names or name in args.names:
+            importlib.import_module(f"bench.{name}").measure(quick=args.quick).publish(name, NAMES[name], args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

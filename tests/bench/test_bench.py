@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import NAMES
+from bench.target import serving
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_benchmark_has_a_module() -> None:
+    assert [name for name in NAMES if not (ROOT / "bench" / f"{name}.py").is_file()] == []
+
+
+def test_a_benchmark_prints_a_table_and_writes_its_figures(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "--out", str(tmp_path), "schema"],
+        capture_output=True, text=True, check=True, timeout=120, cwd=ROOT,
+    )  # fmt: skip
+    found = json.loads((tmp_path / "schema.json").read_bytes())
+    assert found["cores"] and found["time"] and all(row["figure"] > 0 for row in found["rows"])
+    assert all(f"| {row['what']}" in done.stdout for row in found["rows"])
+
+
+def test_each_measured_client_gets_good_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.target.shutil.which", lambda *_, **__: None)  # without nginx
+    with serving() as (url, kind, _):
+        assert kind == "uvloop"
+        for subject in ("bare", "plain", "engine", "stream"):
+            command = [sys.executable, "-m", "bench.subject", subject, "100", url]
+            out = subprocess.check_output(command, timeout=60, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+            assert json.loads(out)["cpu_s"] > 0
