@@ -68,6 +68,16 @@ def dead_letters(bus: Bus) -> list[tuple[bytes, dict[str, str]]]:
     return found
 
 
+def await_records(bus: Bus, topic: str, count: int) -> None:
+    """Returns when both partitions together hold so many records."""
+    consumer = Consumer({"bootstrap.servers": bus.bootstrap, "group.id": "test"})
+    deadline = time.monotonic() + 20
+    while (there := sum(consumer.get_watermark_offsets(TopicPartition(topic, one), 20)[1] for one in (0, 1))) < count:
+        assert time.monotonic() < deadline, there
+        time.sleep(0.02)
+    consumer.close()
+
+
 def read_all(bus: Bus, batches: list[Batch], run: str) -> list[str]:
     return [case.id for batch in batches for case in bus.read_cases(batch, run, deadline_s=20)]
 
@@ -101,7 +111,7 @@ def test_records_of_other_runs_are_skipped(bus: Bus) -> None:
     def while_another_run_publishes() -> Iterator[Case]:
         for number, case in enumerate(ours):
             if number == 7:
-                time.sleep(0.1)
+                await_records(bus, bus.topics.cases, 7)
                 bus.publish_cases("theirs", theirs)
             yield case
 
