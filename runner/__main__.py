@@ -26,11 +26,14 @@ from testops_lib.model import Case, Plan, Result
 
 DONE, RETRY, CONFIGURATION = 0, 1, 2
 
+JUDGED_BEFORE = "judged before"
+
 CHUNK = 100
 """Cases read ahead of the engine at a time."""
 
 EXAMPLES = """examples:
   python -m runner --run nightly-7 --plan testops.plans:0:3-40 --batch testops.cases:0:100-180
+  python -m runner --run nightly-7 --plan testops.plans:0:3-40 --batch testops.cases:0:100-180 --again 0:120,1:98
 
 environment: TESTOPS_KAFKA_BOOTSTRAP, TESTOPS_KAFKA_OPTIONS, and the secrets that the target's file names.
 exit codes:  0 done, failing tests included; 1 infrastructure (retry); 2 configuration (do not retry)
@@ -54,6 +57,13 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=int,
         default=1,
         help="how many runners share the target's rate and concurrency; each takes its part (default 1)",
+    )
+    parser.add_argument(
+        "--again",
+        default="",
+        metavar="POSITIONS",
+        help="the batch may have been executed before: cases of this run and attempt that passed or failed already are "
+        "left out. Where the run's results begin: PARTITION:OFFSET,… (empty: the batch is executed for the first time)",
     )
     return parser.parse_args(argv)
 
@@ -89,14 +99,22 @@ def work(args: argparse.Namespace) -> int:
     """Executes the batch; gives the exit code."""
     settings = configuration.read()
     plan_at, batch = batches.parse(args.plan), batches.parse(args.batch)
+    again = batches.parse_positions(args.again)
     bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
     plan, contracts = bus.read_plan(plan_at, args.run, deadline_s=settings.kafka_timeout_s)
     engine = Engine(part(plan, max(1, args.share)), contracts, run=args.run, attempt=args.attempt)
-    cases = bus.read_cases(batch, args.run, deadline_s=settings.kafka_timeout_s)
+    judged = bus.judged_cases(again, args.run, attempt=args.attempt) if again else set()
     verdicts: Counter[str] = Counter()
 
+    def missing() -> Iterator[Case]:
+        for case in bus.read_cases(batch, args.run, deadline_s=settings.kafka_timeout_s):
+            if case.id in judged:
+                verdicts[JUDGED_BEFORE] += 1
+            else:
+                yield case
+
     async def drive() -> None:
-        async for result in _execute(engine, cases):
+        async for result in _execute(engine, missing()):
             writer.write(result)
             verdicts[result.verdict] += 1
             if result.verdict == "failed":

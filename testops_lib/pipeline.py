@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from testops_lib import batch as batches
 from testops_lib import collect as collecting
 from testops_lib import notify as notifying
 from testops_lib import report as reporting
@@ -75,6 +76,8 @@ class Published(Value, frozen=True, kw_only=True):
     batches: tuple[str, ...]
     last: tuple[str, ...] = ()
     """To be executed after all others."""
+    results: str = ""
+    """Where the run's results begin (`0:120,1:98`)."""
     cases: int = 0
 
 
@@ -341,7 +344,14 @@ def publish(run: str, order: Order, settings: Settings) -> Published:
         store.mark_published(
             run, [case.id for case in cases], positions=positions, plan=plan_batch, batches=[*main, *last]
         )
-    return Published(plan=str(plan_batch), batches=tuple(map(str, main)), last=tuple(map(str, last)), cases=len(cases))
+        begin = store.positions(run)  # an earlier publication's, when this is not the first
+    return Published(
+        plan=str(plan_batch),
+        batches=tuple(map(str, main)),
+        last=tuple(map(str, last)),
+        results=batches.positions_text(begin),
+        cases=len(cases),
+    )
 
 
 def collect(run: str, settings: Settings, *, deadline_s: float = 300) -> collecting.Counts:
