@@ -12,6 +12,7 @@ import itertools
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 
@@ -22,11 +23,20 @@ from testops_lib import settings as configuration
 from testops_lib.bus import Bus
 from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
-from testops_lib.model import Case, Plan, Result
+from testops_lib.model import Batch, Case, Plan, Result
 
 DONE, RETRY, CONFIGURATION = 0, 1, 2
 
 JUDGED_BEFORE = "judged before"
+
+DEADLINE_S = 900
+"""Beside what a rate limit needs by itself."""
+
+REQUESTS_PER_CASE = 4
+"""Taken for granted where a deadline follows from a rate."""
+
+STOP_S = 8
+"""What the engine needs to end: what is in flight, and its cleanup."""
 
 CHUNK = 100
 """Cases read ahead of the engine at a time."""
@@ -65,6 +75,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="the batch may have been executed before: cases of this run and attempt that passed or failed already are "
         "left out. Where the run's results begin: PARTITION:OFFSET,… (empty: the batch is executed for the first time)",
     )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="after this long the runner ends, whatever the target does; what is left must be executed again "
+        f"(default {DEADLINE_S}, and more where the target's rate asks for it)",
+    )
     return parser.parse_args(argv)
 
 
@@ -79,6 +97,12 @@ def part(plan: Plan, share: int) -> Plan:
     return msgspec.structs.replace(plan, policy=reduced)
 
 
+def deadline_s(batch: Batch, plan: Plan) -> float:
+    """How long a batch may take when nobody says otherwise."""
+    rate = plan.policy.requests_per_second
+    return DEADLINE_S + ((batch.end - batch.first) * REQUESTS_PER_CASE / rate if rate > 0 else 0)
+
+
 async def _ahead(cases: Iterator[Case]) -> AsyncIterator[Case]:
     """The cases, read in a thread so that Kafka never holds up the requests."""
     while chunk := await asyncio.to_thread(lambda: list(itertools.islice(cases, CHUNK))):
@@ -86,23 +110,28 @@ async def _ahead(cases: Iterator[Case]) -> AsyncIterator[Case]:
             yield case
 
 
-async def _execute(engine: Engine, cases: Iterator[Case]) -> AsyncIterator[Result]:
+async def _execute(engine: Engine, cases: Iterator[Case], ends_at: float) -> AsyncIterator[Result]:
     loop = asyncio.get_running_loop()
+    alarm = loop.call_later(max(0.0, ends_at - STOP_S - time.monotonic()), engine.stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         if threading.current_thread() is threading.main_thread():
             loop.add_signal_handler(number, engine.stop)
     async for result in engine.run(_ahead(cases)):
         yield result
+    alarm.cancel()
 
 
 def work(args: argparse.Namespace) -> int:
     """Executes the batch; gives the exit code."""
+    begun = time.monotonic()
     settings = configuration.read()
     plan_at, batch = batches.parse(args.plan), batches.parse(args.batch)
     again = batches.parse_positions(args.again)
     bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
     plan, contracts = bus.read_plan(plan_at, args.run, deadline_s=settings.kafka_timeout_s)
-    engine = Engine(part(plan, max(1, args.share)), contracts, run=args.run, attempt=args.attempt)
+    plan = part(plan, max(1, args.share))
+    engine = Engine(plan, contracts, run=args.run, attempt=args.attempt)
+    limit_s = args.deadline or deadline_s(batch, plan)
     judged = bus.judged_cases(again, args.run, attempt=args.attempt) if again else set()
     verdicts: Counter[str] = Counter()
 
@@ -114,7 +143,7 @@ def work(args: argparse.Namespace) -> int:
                 yield case
 
     async def drive() -> None:
-        async for result in _execute(engine, missing()):
+        async for result in _execute(engine, missing(), begun + limit_s):
             writer.write(result)
             verdicts[result.verdict] += 1
             if result.verdict == "failed":
@@ -127,7 +156,11 @@ def work(args: argparse.Namespace) -> int:
     told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no case of this run"
     print(f"{args.batch}: {told}; {engine.requests_sent} requests", flush=True)
     if engine.stopped:
-        print("stopped before the end: the batch must be executed again", file=sys.stderr)
+        why = f"the deadline of {limit_s:g} s" if time.monotonic() - begun >= limit_s - STOP_S else "a signal"
+        print(f"stopped before the end by {why}: the batch must be executed again", file=sys.stderr)
+        return RETRY
+    if engine.target_down:
+        print("the target was down: what it did not answer must be executed again", file=sys.stderr)
         return RETRY
     return DONE
 

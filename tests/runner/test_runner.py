@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from runner.__main__ import deadline_s
 from testops_lib.batch import positions_text
 from testops_lib.bus import Bus
 from testops_lib.collect import collect
@@ -243,6 +244,43 @@ def test_errored_cases_and_other_attempts_are_executed_again(line: Bus, kafka: s
             arguments = ["--plan", str(where), "--batch", str(batch), "--again", again, "--attempt", str(attempt)]
             outcome(runner(kafka, "--run", run, *arguments))
         assert len(log.numbers) == sent
+
+
+def test_a_target_that_is_down_asks_for_a_retry_and_the_retry_completes_the_batch(
+    line: Bus, kafka: str, store: Store, log: Log
+) -> None:
+    run, gone = "runner-down", Log()
+    gone.server_close()
+    cases = [case(number) for number in range(60)]
+    away, batches = publish(line, store, run, plan(gone.url, breaker_wait_s=0.5), cases)
+    at = line.publish_plan(run, plan(log.url), [CONTRACT])
+    for batch in batches:
+        code, out, err = outcome(runner(kafka, "--run", run, "--plan", str(away), "--batch", str(batch)))
+        assert code == 1 and "target was down" in err and "skipped" in out
+    again = positions_text(store.positions(run))
+    for batch in batches:
+        arguments = ["--plan", str(at), "--batch", str(batch), "--again", again]
+        assert outcome(runner(kafka, "--run", run, *arguments))[0] == 0
+    assert collect(line, store, run).no_result == 0
+    assert store.progress(run).by_verdict == {"passed": 60}
+
+
+def test_a_hung_target_cannot_hold_a_batch_beyond_its_deadline(line: Bus, kafka: str, store: Store) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as hung:
+        slow = plan(f"http://127.0.0.1:{hung.getsockname()[1]}", request_timeout_s=60, breaker_after=0)
+        at, batches = publish(line, store, "runner-hung", slow, [case(number) for number in range(40)])
+        begun = time.monotonic()
+        arguments = ["--plan", str(at), "--batch", str(batches[0]), "--deadline", "10"]
+        code, out, err = outcome(runner(kafka, "--run", "runner-hung", *arguments))
+        assert time.monotonic() - begun < 13
+    assert code == 1 and "deadline of 10 s" in err
+    assert "8 errored" in out
+
+
+def test_a_rate_gives_a_batch_the_time_that_it_needs() -> None:
+    batch = Batch(topic="c", partition=0, first=100, end=300)
+    assert deadline_s(batch, plan("http://h")) == 900
+    assert deadline_s(batch, plan("http://h", requests_per_second=1)) == 1700
 
 
 @pytest.mark.parametrize(
