@@ -512,6 +512,8 @@ class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):
     started: datetime | None = None
     origin: str = ""
     """The source that made the case."""
+    passed_again: int = 0
+    """Set when a run is analysed: this attempt failed, and that later one passed."""
 
 
 # --------------------------------------------------------------------------- report
@@ -544,6 +546,8 @@ class Finding(Value, frozen=True, kw_only=True):
     state: FindingState = "new"
     first_seen_run: str = ""
     quote: str = ""
+    passed_again: int = 0
+    """Every case that shows it passed when it was executed again; the latest such attempt. It still counts."""
     example: FindingExample
 
 
