@@ -494,6 +494,8 @@ class Engine:
             return await self._probe()
 
     async def _probe(self) -> bool:
+        if self._pace.limited:
+            await self._pause(self._pace.wait_s(), even_killed=False)
         now = time.monotonic()
         wire = Wire(method="GET", url=f"{self._base_url}/", headers=(("Accept", "*/*"),))
         outcome = await self._uncounted(wire, min(_PROBE_S, self._policy.request_timeout_s))

@@ -226,3 +226,11 @@ def test_a_login_waits_for_the_target_too(serve: Serve) -> None:
     timer.join()
     assert verdicts(results) == {("passed", ""): 20}
     assert made[0].targets().count("POST /login") == 1
+
+
+def test_probes_keep_to_the_rate(serve: Serve) -> None:
+    server = serve(lambda connection, seen: answer(200 if seen.target == "/" else 503))
+    execute(Engine(plan(server.url, requests_per_second=40), {}, run="r1"), cases(15))
+    times = [seen.at for seen in server.seen]
+    assert server.targets().count("GET /") > 1
+    assert times[-1] - times[0] > (len(times) - 1) / 40 * 0.9
