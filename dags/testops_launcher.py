@@ -30,15 +30,19 @@ LABEL = (
 class RunnerProcessOperator(BaseOperator):
     """Executes one batch in a child process of the task; its lines are the task's log.
 
-    A runner that ends with 1 (infrastructure) is retried, with 2 (configuration) not.
+    A runner that ends with 1 (infrastructure) is retried, with 2 (configuration) not. Whatever made the task run again
+    (a retry, a clearing, a restart of Airflow): cases that were judged before are not sent again.
     """
 
-    template_fields = ("run", "plan", "batch")
+    template_fields = ("run", "plan", "batch", "results", "attempt")
     ui_color = "#d5e8d4"
 
-    def __init__(self, *, run: str, plan: str, batch: str, share: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self, *, run: str, plan: str, batch: str, results: str, attempt: int = 1, share: int = 1, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.run, self.plan, self.batch, self.share = run, plan, batch, share
+        self.results, self.attempt = results, attempt
         self._process: subprocess.Popen[str] | None = None
 
     def execute(self, context: Any) -> None:
@@ -55,7 +59,11 @@ class RunnerProcessOperator(BaseOperator):
             self.batch,
             "--share",
             str(self.share),
+            "--attempt",
+            str(self.attempt),
         ]
+        if context["ti"].try_number > 1:
+            command += ["--again", self.results]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
         self._process = subprocess.Popen(
             tied(command),
@@ -86,12 +94,27 @@ class RunnerProcessOperator(BaseOperator):
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def launch(task_id: str, settings: Settings, *, plan: Any, batches: Any, **kwargs: Any) -> Any:
-    """The mapped task that executes each batch of `batches` by the configured launcher."""
+def launch(
+    task_id: str,
+    settings: Settings,
+    *,
+    plan: Any,
+    batches: Any,
+    results: Any,
+    run: str = "{{ run_id }}",
+    attempt: Any = 1,
+    **kwargs: Any,
+) -> Any:
+    """The mapped task that executes each batch of `batches` by the configured launcher.
+
+    `results` says where the run's results begin, for a batch that is executed again.
+    """
     return RunnerProcessOperator.partial(
         task_id=task_id,
-        run="{{ run_id }}",
+        run=run,
         plan=plan,
+        results=results,
+        attempt=attempt,
         share=settings.max_batches_at_once,
         retries=2,
         max_active_tis_per_dagrun=settings.max_batches_at_once,

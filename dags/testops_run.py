@@ -157,12 +157,13 @@ def testops_run() -> None:
 
     @task
     def publish() -> list[str]:
-        """Puts the suite into Kafka; gives the batches, and under keys of their own the plan and the last batches."""
+        """Puts the suite into Kafka; gives the batches, and under keys of their own what else the runners must know."""
         from testops_lib import pipeline
 
         done = pipeline.publish(_run(), _order(), SETTINGS)
         instance = get_current_context()["ti"]
         instance.xcom_push("plan", done.plan)
+        instance.xcom_push("results", done.results)
         instance.xcom_push("last", list(done.last))
         return list(done.batches)
 
@@ -213,13 +214,14 @@ def testops_run() -> None:
     groups = load_spec()
     generated = generate.expand(group=groups)
     published = publish()
-    executed = launch("execute", SETTINGS, plan=published["plan"], batches=published)
+    known = {"plan": published["plan"], "results": published["results"]}
+    executed = launch("execute", SETTINGS, batches=published, **known)
     executed_last = launch(
         "execute_last",
         SETTINGS,
-        plan=published["plan"],
         batches=last_batches(published["last"]),
         trigger_rule="none_failed",
+        **known,
     )
     collected = collect()
     decided = gate()

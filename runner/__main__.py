@@ -12,6 +12,7 @@ import itertools
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 
@@ -22,15 +23,27 @@ from testops_lib import settings as configuration
 from testops_lib.bus import Bus
 from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
-from testops_lib.model import Case, Plan, Result
+from testops_lib.model import Batch, Case, Plan, Result
 
 DONE, RETRY, CONFIGURATION = 0, 1, 2
+
+JUDGED_BEFORE = "judged before"
+
+DEADLINE_S = 900
+"""Beside what a rate limit needs by itself."""
+
+REQUESTS_PER_CASE = 4
+"""Taken for granted where a deadline follows from a rate."""
+
+STOP_S = 8
+"""What the engine needs to end: what is in flight, and its cleanup."""
 
 CHUNK = 100
 """Cases read ahead of the engine at a time."""
 
 EXAMPLES = """examples:
   python -m runner --run nightly-7 --plan testops.plans:0:3-40 --batch testops.cases:0:100-180
+  python -m runner --run nightly-7 --plan testops.plans:0:3-40 --batch testops.cases:0:100-180 --again 0:120,1:98
 
 environment: TESTOPS_KAFKA_BOOTSTRAP, TESTOPS_KAFKA_OPTIONS, and the secrets that the target's file names.
 exit codes:  0 done, failing tests included; 1 infrastructure (retry); 2 configuration (do not retry)
@@ -55,6 +68,21 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=1,
         help="how many runners share the target's rate and concurrency; each takes its part (default 1)",
     )
+    parser.add_argument(
+        "--again",
+        default="",
+        metavar="POSITIONS",
+        help="the batch may have been executed before: cases of this run and attempt that passed or failed already are "
+        "left out. Where the run's results begin: PARTITION:OFFSET,… (empty: the batch is executed for the first time)",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="after this long the runner ends, whatever the target does; what is left must be executed again "
+        f"(default {DEADLINE_S}, and more where the target's rate asks for it)",
+    )
     return parser.parse_args(argv)
 
 
@@ -69,33 +97,52 @@ def part(plan: Plan, share: int) -> Plan:
     return msgspec.structs.replace(plan, policy=reduced)
 
 
+def deadline_s(batch: Batch, plan: Plan) -> float:
+    """How long a batch may take when nobody says otherwise."""
+    rate = plan.policy.requests_per_second
+    return DEADLINE_S + ((batch.end - batch.first) * REQUESTS_PER_CASE / rate if rate > 0 else 0)
+
+
 async def _ahead(cases: Iterator[Case]) -> AsyncIterator[list[Case]]:
     """The cases, read in a thread so that Kafka never holds up the requests."""
     while chunk := await asyncio.to_thread(lambda: list(itertools.islice(cases, CHUNK))):
         yield chunk
 
 
-async def _execute(engine: Engine, cases: Iterator[Case]) -> AsyncIterator[Result]:
+async def _execute(engine: Engine, cases: Iterator[Case], ends_at: float) -> AsyncIterator[Result]:
     loop = asyncio.get_running_loop()
+    alarm = loop.call_later(max(0.0, ends_at - STOP_S - time.monotonic()), engine.stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         if threading.current_thread() is threading.main_thread():
             loop.add_signal_handler(number, engine.stop)
     async for result in engine.run(_ahead(cases)):
         yield result
+    alarm.cancel()
 
 
 def work(args: argparse.Namespace) -> int:
     """Executes the batch; gives the exit code."""
+    begun = time.monotonic()
     settings = configuration.read()
     plan_at, batch = batches.parse(args.plan), batches.parse(args.batch)
+    again = batches.parse_positions(args.again)
     bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
     plan, contracts = bus.read_plan(plan_at, args.run, deadline_s=settings.kafka_timeout_s)
-    engine = Engine(part(plan, max(1, args.share)), contracts, run=args.run, attempt=args.attempt)
-    cases = bus.read_cases(batch, args.run, deadline_s=settings.kafka_timeout_s)
+    plan = part(plan, max(1, args.share))
+    engine = Engine(plan, contracts, run=args.run, attempt=args.attempt)
+    limit_s = args.deadline or deadline_s(batch, plan)
+    judged = bus.judged_cases(again, args.run, attempt=args.attempt) if again else set()
     verdicts: Counter[str] = Counter()
 
+    def missing() -> Iterator[Case]:
+        for case in bus.read_cases(batch, args.run, deadline_s=settings.kafka_timeout_s):
+            if case.id in judged:
+                verdicts[JUDGED_BEFORE] += 1
+            else:
+                yield case
+
     async def drive() -> None:
-        async for result in _execute(engine, cases):
+        async for result in _execute(engine, missing(), begun + limit_s):
             writer.write(result)
             verdicts[result.verdict] += 1
             if result.verdict == "failed":
@@ -108,7 +155,11 @@ def work(args: argparse.Namespace) -> int:
     told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no case of this run"
     print(f"{args.batch}: {told}; {engine.requests_sent} requests", flush=True)
     if engine.stopped:
-        print("stopped before the end: the batch must be executed again", file=sys.stderr)
+        why = f"the deadline of {limit_s:g} s" if time.monotonic() - begun >= limit_s - STOP_S else "a signal"
+        print(f"stopped before the end by {why}: the batch must be executed again", file=sys.stderr)
+        return RETRY
+    if engine.target_down:
+        print("the target was down: what it did not answer must be executed again", file=sys.stderr)
         return RETRY
     return DONE
 

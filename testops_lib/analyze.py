@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import groupby
 from typing import get_args
 
 import msgspec
@@ -30,7 +31,7 @@ from testops_lib.model import (
     VerdictName,
 )
 
-__all__ = ["analyze", "fingerprint", "normalise"]
+__all__ = ["analyze", "fingerprint", "normalise", "settle"]
 
 NO_RESULT = "no_result"
 """The reason of a result that stands for a case whose result never came."""
@@ -51,6 +52,23 @@ _OTHER_REASONS = "other reasons"
 _VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 _FIRMNESS: dict[Basis, int] = {"human": 0, "spec": 1, "example": 2, "description": 3, "guess": 4}
 _STATE_ORDER: dict[FindingState, int] = {"new": 0, "known": 1, "muted": 2, "fixed": 3}
+
+
+def settle(attempts: Iterable[Result]) -> Iterator[Result]:
+    """One result for each case, from all its attempts, given by case and in their order.
+
+    A failure stays, whatever comes later: a later pass is noted on it (`passed_again`). An errored or skipped attempt
+    gives way to any verdict.
+    """
+    for _, given in groupby(attempts, key=lambda result: result.case):
+        results = list(given)
+        failed = [one for one in results if one.verdict == "failed"]
+        passed = [one for one in results if one.verdict == "passed"]
+        if not failed:
+            yield (passed or results)[-1]
+        else:
+            later = max((one.attempt for one in passed if one.attempt > failed[-1].attempt), default=0)
+            yield msgspec.structs.replace(failed[-1], passed_again=later)
 
 
 def analyze(
@@ -131,11 +149,14 @@ class _Seen:
         self.count = 0
         self.by_global: Counter[str] = Counter()
         self.firmest = failure
+        self.passed_again = self.lasting = 0
         self._rank: tuple[bool, bool, int, int, str] | None = None
         self._example: tuple[Result, Failure] | None = None
 
     def add(self, result: Result, failure: Failure, explained: str) -> None:
         self.count += 1
+        self.passed_again = max(self.passed_again, result.passed_again)
+        self.lasting += not result.passed_again
         if explained:
             self.by_global[explained] += 1
         if _firmness(failure) < _firmness(self.firmest):
@@ -158,7 +179,7 @@ class _Seen:
             wfc_code=WFC_CODES.get(self.check), count=self.count, advisory=self.firmest.basis == "guess",
             basis=self.firmest.basis, message=failure.message,
             state="muted" if self.fingerprint in muted else state, first_seen_run=first_seen,
-            quote=self.firmest.quote,
+            quote=self.firmest.quote, passed_again=0 if self.lasting else self.passed_again,
             example=FindingExample(
                 case=result.case, case_name=result.case_name, message=failure.message,
                 curl=curl(step.request) if step and step.request else "",

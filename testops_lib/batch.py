@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from testops_lib.errors import SettingsError
 from testops_lib.model import Batch
@@ -12,6 +12,7 @@ from testops_lib.model import Batch
 _BATCH = re.compile(
     r"(?P<topic>[A-Za-z0-9._-]{1,249}):(?P<partition>\d{1,9}):(?P<first>\d{1,18})-(?P<end>\d{1,18})", re.ASCII
 )
+_POSITION = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
 
 
 def cut(first: int, end: int, size: int) -> list[range]:
@@ -45,6 +46,28 @@ def parse(text: str) -> Batch:
     return Batch(
         topic=found["topic"], partition=int(found["partition"]), first=int(found["first"]), end=int(found["end"])
     )
+
+
+def positions_text(positions: Mapping[int, int]) -> str:
+    """Offsets by partition as one word: `0:120,1:98`."""
+    return ",".join(f"{partition}:{offset}" for partition, offset in sorted(positions.items()))
+
+
+def parse_positions(text: str) -> dict[int, int]:
+    """The offsets by partition that `positions_text` wrote; none in an empty text.
+
+    Raises:
+        SettingsError: the text has another form.
+    """
+    found: dict[int, int] = {}
+    for part in filter(None, text.strip().split(",")):
+        one = _POSITION.fullmatch(part)
+        if one is None:
+            raise SettingsError(
+                f"{text!r} are no positions", where="positions", next_step="write PARTITION:OFFSET,…, as in 0:120,1:98"
+            )
+        found[int(one[1])] = int(one[2])
+    return found
 
 
 def batches(

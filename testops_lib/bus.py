@@ -84,7 +84,20 @@ _AWAY = {
 
 _CASE = msgspec.json.Decoder(Case)
 _RESULT = msgspec.json.Decoder(Result)
+_FINAL = ("passed", "failed")
 _PLAN: msgspec.json.Decoder[Plan | Contract] = msgspec.json.Decoder(Plan | Contract)
+
+
+class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a result that says whether its case must run again; the rest is not looked at."""
+
+    run: str
+    case: str
+    attempt: int = 1
+    verdict: str
+
+
+_VERDICT = msgspec.json.Decoder(_Verdict)
 
 
 class Topics(Value, frozen=True, kw_only=True):
@@ -343,6 +356,30 @@ class Bus:
             BusError: while iterating: the topic is missing, or (unless following) the brokers are away.
         """
         return ResultsReader(self, start, follow=follow, stop=stop, max_records=max_records, run=run)
+
+    def judged_cases(self, start: Mapping[int, int], run: str, *, attempt: int = 1) -> set[str]:
+        """Ids of the cases that have a passed or failed result of this attempt between `start` and the topic's end now.
+
+        Reads every record from `start` on, keeps ids alone; what is no result is left to whoever collects.
+
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        judged: set[str] = set()
+
+        def take(message: _Record) -> None:
+            if _run(message) != run:
+                return
+            try:
+                found = _VERDICT.decode(message.value() or b"")
+            except (msgspec.MsgspecError, ValueError):
+                return
+            if found.run == run and found.attempt == attempt and found.verdict in _FINAL:
+                judged.add(found.case)
+
+        for _ in ResultsReader(self, start, follow=False, stop=lambda: False, max_records=10_000, run=run, take=take):
+            pass
+        return judged
 
     # ------------------------------------------------------------------ dead letters
 
@@ -666,9 +703,10 @@ class ResultsReader(Iterator[list[Result]]):
 
     def __init__(
         self, bus: Bus, start: Mapping[int, int], *, follow: bool, stop: Callable[[], bool], max_records: int,
-        run: str | None,
+        run: str | None, take: Callable[[_Record], None] | None = None,
     ) -> None:  # fmt: skip
         self._bus, self._follow, self._stop, self._max, self._run = bus, follow, stop, max_records, run
+        self._take_instead = take
         self.positions: dict[int, int] = dict(start)
         """By partition: the offset after the last record of the lists given so far."""
         self.complete = False
@@ -730,6 +768,9 @@ class ResultsReader(Iterator[list[Result]]):
                     )  # fmt: skip
 
     def _take(self, message: _Record, found: list[Result]) -> None:
+        if self._take_instead is not None:
+            self._take_instead(message)
+            return
         if self._run is not None and _run(message) not in (self._run, None):
             return
         try:

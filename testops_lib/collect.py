@@ -30,8 +30,8 @@ class Counts(Value, frozen=True, kw_only=True):
     """Cases that were given an errored one."""
 
 
-def collect(bus: Bus, store: Store, run: str, *, deadline_s: float = 300) -> Counts:
-    """Stores all results of a run that are in the topic and closes the cases that have none.
+def collect(bus: Bus, store: Store, run: str, *, deadline_s: float = 300, attempt: int = 1) -> Counts:
+    """Stores all results of a run that are in the topic and closes the cases that have none in this attempt.
 
     Call it when the runners are done: every acknowledged result is then before the topic's end. Drains once, and once
     more when something is missing.
@@ -52,14 +52,14 @@ def collect(bus: Bus, store: Store, run: str, *, deadline_s: float = 300) -> Cou
                 f"the end of {bus.topics.results} was not reached in {deadline_s:g} s", where=f"run {run}",
                 next_step="repeat with more time; what was read is stored",
             )  # fmt: skip
-        missing = store.missing(run)
+        missing = store.missing(run, attempt=attempt)
         if not missing:
             break
         if drain == 1:
             time.sleep(min(_PAUSE_S, max(0.0, deadline - time.monotonic())))
     if missing:
         log.warning("run %s: %d cases have no result, the first is %s", run, len(missing), missing[0])
-    store.close_missing(run)
+    store.close_missing(run, attempt=attempt)
     published, without = store.published(run), store.without_result(run)
     return Counts(published=published, stored=published - without, no_result=without)
 

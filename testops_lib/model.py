@@ -371,6 +371,10 @@ class Policy(Value, frozen=True, kw_only=True):
     """Limit of the check `max_response_time`; 0: the check is not made."""
     follow_redirects: int = 0
     verify_tls: bool = True
+    breaker_after: int = 10
+    """Requests in a row without an answer, or answered 503, after which the target counts as down; 0: never."""
+    breaker_wait_s: float = 30
+    """How long a target that is down is waited for before the rest of a batch is skipped."""
     cases_per_batch: int = 200
 
 
@@ -481,6 +485,9 @@ class StepOutcome(Value, frozen=True, kw_only=True):
     requests: int = 1
     error: str = ""
     """Why there was no response: `timeout`, `connection refused`, `closed without a response`, …"""
+    repeated: str = ""
+    """Why the request went out again though nothing asked for it: what became of the first. Only where it surely was
+    not processed, or the method is idempotent."""
     request: RequestEvidence | None = None
     response: ResponseEvidence | None = None
 
@@ -505,6 +512,8 @@ class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):
     started: datetime | None = None
     origin: str = ""
     """The source that made the case."""
+    passed_again: int = 0
+    """Set when a run is analysed: this attempt failed, and that later one passed."""
 
 
 # --------------------------------------------------------------------------- report
@@ -537,6 +546,8 @@ class Finding(Value, frozen=True, kw_only=True):
     state: FindingState = "new"
     first_seen_run: str = ""
     quote: str = ""
+    passed_again: int = 0
+    """Every case that shows it passed when it was executed again; the latest such attempt. It still counts."""
     example: FindingExample
 
 
@@ -585,7 +596,8 @@ class GateRules(Value, frozen=True, kw_only=True):
     min_operations_2xx: float = 0
     """Least share of the operations in scope that answered a 2xx at least once."""
     max_errored_rate: float = 0.05
-    """Most errored among passed and errored cases (failed ones are left out, so that they cannot thin errors out)."""
+    """Most errored among passed and errored cases (failed ones are left out, so that they cannot thin errors out).
+    Cases that were skipped because the target was down count as errored."""
 
 
 class GateReport(Value, frozen=True, kw_only=True):

@@ -17,18 +17,20 @@ from urllib.parse import quote
 
 import msgspec
 
+from testops_lib import batch as batches
 from testops_lib import collect as collecting
 from testops_lib import notify as notifying
 from testops_lib import report as reporting
 from testops_lib import spec as specs
 from testops_lib import target as targets
 from testops_lib.analyze import analyze as analyze_results
+from testops_lib.analyze import settle
 from testops_lib.bus import Bus
 from testops_lib.errors import GenerateError, SettingsError, TargetError
 from testops_lib.gate import decide
 from testops_lib.generate import Generated, gemini, rules
 from testops_lib.generate.order import order
-from testops_lib.model import Case, Contract, GateReport, Generation, Plan, Policy, Report, Result, Value
+from testops_lib.model import Batch, Case, Contract, GateReport, Generation, Plan, Policy, Report, Result, Value
 from testops_lib.settings import Settings
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
@@ -75,7 +77,17 @@ class Published(Value, frozen=True, kw_only=True):
     batches: tuple[str, ...]
     last: tuple[str, ...] = ()
     """To be executed after all others."""
+    results: str = ""
+    """Where the run's results begin (`0:120,1:98`)."""
     cases: int = 0
+
+
+class Again(Value, frozen=True, kw_only=True):
+    """A further attempt of a finished run."""
+
+    attempt: int
+    results: str
+    """Where its results begin (`0:120,1:98`)."""
 
 
 def parse_order(conf: Mapping[str, Any]) -> Order:
@@ -335,19 +347,66 @@ def publish(run: str, order: Order, settings: Settings) -> Published:
         used = {step.operation for case in cases for step in (*case.steps, *case.cleanup)}
         known = contracts(spec, target)
         plan_batch = line.publish_plan(run, plan(spec, target), [known[key] for key in known if key in used])
-        size = target.policy.cases_per_batch
-        parts = [case for case in cases if not case.last], [case for case in cases if case.last]
-        main, last = (line.publish_cases(run, part, max_records=size) if part else [] for part in parts)
+        main, last = _publish_cases(line, run, cases, target.policy.cases_per_batch)
         store.mark_published(
             run, [case.id for case in cases], positions=positions, plan=plan_batch, batches=[*main, *last]
         )
-    return Published(plan=str(plan_batch), batches=tuple(map(str, main)), last=tuple(map(str, last)), cases=len(cases))
+        begin = store.positions(run)  # an earlier publication's, when this is not the first
+    return _published(plan_batch, main, last, batches.positions_text(begin), len(cases))
 
 
-def collect(run: str, settings: Settings, *, deadline_s: float = 300) -> collecting.Counts:
+def _publish_cases(line: Bus, run: str, cases: Sequence[Case], size: int) -> tuple[list[Batch], list[Batch]]:
+    """The batches of the cases, and those that must be executed after all others."""
+    parts = [case for case in cases if not case.last], [case for case in cases if case.last]
+    main, last = (line.publish_cases(run, part, max_records=size) if part else [] for part in parts)
+    return main, last
+
+
+def _published(plan_at: Batch, main: Iterable[Batch], last: Iterable[Batch], results: str, cases: int) -> Published:
+    return Published(
+        plan=str(plan_at), batches=tuple(map(str, main)), last=tuple(map(str, last)), results=results, cases=cases
+    )
+
+
+def open_again(run: str, settings: Settings) -> Again:
+    """The next attempt of a finished run.
+
+    Raises:
+        SettingsError: the run has no report yet.
+        StoreError: there is no such run.
+    """
+    with Store(settings.need_dsn()) as store:
+        about = store.run(run)
+        if store.report(run) is None or about.plan_batch is None:
+            raise SettingsError(
+                "has no report yet", where=f"run {run}", next_step="wait for its end, or clear its tasks in Airflow"
+            )
+        attempt = store.last_attempt(run) + 1
+    return Again(attempt=attempt, results=batches.positions_text(bus(settings).results_position()))
+
+
+def publish_again(run: str, again: Again, settings: Settings) -> Published:
+    """Puts the cases that did not pass before this attempt into Kafka; they are judged by the run's own plan.
+
+    Raises:
+        ExpiredBatchError: the run's plan is no longer in Kafka.
+        BusError: a delivery failed; repeating is harmless.
+    """
+    with Store(settings.need_dsn()) as store:
+        plan_at = store.run(run).plan_batch
+        assert plan_at is not None
+        wanted = set(store.unpassed(run, before=again.attempt))
+        cases = [case for case in store.load_cases(run) if case.id in wanted]
+    line = bus(settings)
+    known, _ = line.read_plan(plan_at, run, deadline_s=settings.kafka_timeout_s)
+    main, last = _publish_cases(line, run, cases, known.policy.cases_per_batch)
+    return _published(plan_at, main, last, again.results, len(cases))
+
+
+def collect(run: str, settings: Settings, *, deadline_s: float = 300, attempt: int = 1) -> collecting.Counts:
     """Brings every result of the run into the store; a published case without one becomes errored `no_result`."""
     with Store(settings.need_dsn()) as store:
-        return collecting.collect(bus(settings), store, run, deadline_s=deadline_s)
+        return collecting.collect(bus(settings), store, run, deadline_s=deadline_s, attempt=attempt)
 
 
 def analyze(run: str, order: Order, settings: Settings) -> Report:
@@ -359,7 +418,7 @@ def analyze(run: str, order: Order, settings: Settings) -> Report:
         previous = store.previous_run(target.name, run)
         before = store.report(previous) if previous else None
         report = build_report(
-            store.results(run),
+            settle(store.attempts(run)),
             target,
             run=run,
             operations=documented(in_scope(spec, target)),
@@ -370,16 +429,54 @@ def analyze(run: str, order: Order, settings: Settings) -> Report:
             generations=store.generations(run),
             started=about.started,
         )
-        store.save_report(run, report, report.gate is not None and report.gate.passed)
-        folder = settings.reports_dir / re.sub(r"[^A-Za-z0-9_.+-]+", "_", run)
-        write_report(report, store.results(run), folder)
-    latest = settings.reports_dir / "latest"
+        _keep(store, report, settings, latest=True)
+    return report
+
+
+def analyze_again(run: str, settings: Settings) -> Report:
+    """The report of a finished run, made anew from all attempts and judged by the target's gate.
+
+    A finding whose cases passed later stays, with a note, and counts: what comes and goes is not fixed.
+    """
+    with Store(settings.need_dsn()) as store:
+        first = store.report(run)
+        if first is None:
+            raise SettingsError(
+                "has no report yet", where=f"run {run}", next_step="clear its task `analyze` in Airflow"
+            )
+        target = Target(name=first.target, spec="")
+        if (settings.targets_dir / f"{first.target}.yaml").is_file():
+            target = targets.find(settings.targets_dir, first.target)
+        previous = store.previous_run(first.target, run)
+        report = build_report(
+            settle(store.attempts(run)),
+            target,
+            run=run,
+            operations={key: one.documented for key, one in first.operations.items()},
+            base_url=first.base_url,
+            title=first.title,
+            known=store.known_fingerprints(first.target),
+            previous=store.report(previous) if previous else None,
+            generations=first.generation,
+            started=first.started,
+        )
+        _keep(store, report, settings, latest=store.latest_run() == run)
+    return report
+
+
+def _keep(store: Store, report: Report, settings: Settings, *, latest: bool) -> None:
+    """Stores the report and writes its files; with `latest` they are what `latest` holds, too."""
+    store.save_report(report.run, report, report.gate is not None and report.gate.passed)
+    folder = settings.reports_dir / re.sub(r"[^A-Za-z0-9_.+-]+", "_", report.run)
+    write_report(report, settle(store.attempts(report.run)), folder)
+    if not latest:
+        return
+    place = settings.reports_dir / "latest"
     fresh = settings.reports_dir / f".latest-{os.getpid()}"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(folder, fresh)
-    shutil.rmtree(latest, ignore_errors=True)
-    fresh.rename(latest)
-    return report
+    shutil.rmtree(place, ignore_errors=True)
+    fresh.rename(place)
 
 
 def documented(operations: Iterable[Operation]) -> dict[str, tuple[str, ...]]:

@@ -225,6 +225,7 @@ def _target(
 
 def _policy(options: Mapping[str, Any], *, allow_private: bool) -> Policy:
     return Policy(
+        breaker_wait_s=0,
         allow_private=allow_private,
         concurrency=options["concurrency"],
         requests_per_second=options["rate"],

@@ -233,6 +233,7 @@ Example:
 @click.option("--target", default="", help="A target file's name.")
 @click.option("--spec", default="", metavar="SPEC", help="Any OpenAPI document instead.")
 @click.option("--base-url", default="", metavar="URL", help="Where the API answers, when not where the target says.")
+@click.option("--rerun", default="", metavar="RUN", help="Instead: execute the cases of RUN again that did not pass.")
 @click.option("--run-id", default="", help="Repeating a call with the same id follows the same run.")
 @click.option("--timeout", type=click.FloatRange(1), default=3600, show_default=True, metavar="SECONDS")
 @click.option("--junit", type=click.Path(dir_okay=False), help="Write JUnit XML here (needs TESTOPS_DSN).")
@@ -243,6 +244,7 @@ def trigger(**options: Any) -> int:
     The password is read from TESTOPS_AIRFLOW_PASSWORD.
     """
     from testops_lib import report as reporting
+    from testops_lib.analyze import settle
     from testops_lib.errors import TriggerError
     from testops_lib.store import Store
     from testops_lib.trigger import Airflow
@@ -253,20 +255,22 @@ def trigger(**options: Any) -> int:
     given = ((key, options[key]) for key in ("target", "spec", "base_url"))
     conf = {key: value for key, value in given if value}
     airflow = Airflow(options["url"], username=options["username"], password=password)
-    run_id = airflow.trigger("testops_run", conf, run_id=options["run_id"])
+    dag, conf = ("testops_rerun", {"run": options["rerun"]}) if options["rerun"] else ("testops_run", conf)
+    run_id = airflow.trigger(dag, conf, run_id=options["run_id"])
     click.echo(f"run {run_id}")
     if options["no_wait"]:
         return 0
     state = ""
-    for snapshot in airflow.wait("testops_run", run_id, timeout_s=options["timeout"]):
+    for snapshot in airflow.wait(dag, run_id, timeout_s=options["timeout"]):
         if snapshot.state != state:
             state = snapshot.state
             click.echo(state)
     settings = configuration.read()
     if options["junit"]:
         with Store(settings.need_dsn()) as store:
-            report = store.report(run_id)
+            tested = options["rerun"] or run_id
+            report = store.report(tested)
             if report is None:
-                raise TriggerError("the run has no report", where=run_id, next_step="see its tasks in Airflow")
-            Path(options["junit"]).write_bytes(reporting.render_junit(report, list(store.results(run_id))))
-    return airflow.verdict("testops_run", run_id)
+                raise TriggerError("the run has no report", where=tested, next_step="see its tasks in Airflow")
+            Path(options["junit"]).write_bytes(reporting.render_junit(report, list(settle(store.attempts(tested)))))
+    return airflow.verdict(dag, run_id)

@@ -43,6 +43,8 @@ class Fault(Struct, frozen=True, kw_only=True):
     kind: FaultKind
     reason: str
     elapsed_ms: float = 0
+    silent: bool = False
+    """Nothing of an answer came: a target that is down looks like this."""
 
 
 class Exchange(Struct, frozen=True, kw_only=True):
@@ -72,6 +74,14 @@ _FAULTS: dict[int, tuple[FaultKind, str]] = {
     100: ("broken", "answer headers are too large"),  # CURLE_TOO_LARGE
 }
 
+
+_SILENT = frozenset(
+    {
+        pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_OPERATION_TIMEDOUT, pycurl.E_GOT_NOTHING,
+        pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, 65, pycurl.E_ABORTED_BY_CALLBACK,
+    }
+)  # fmt: skip
+"""Codes that a target which is down can cause."""
 
 _GO, _ABORT = int(pycurl.PREREQFUNC_OK), int(pycurl.PREREQFUNC_ABORT)
 
@@ -398,12 +408,16 @@ class Client:
     def _fault(slot: _Slot, code: int, message: str, elapsed_ms: float) -> Fault:
         if slot.refused and code == pycurl.E_COULDNT_CONNECT:
             return Fault(kind="refused", reason=f"refused: {slot.refused}", elapsed_ms=elapsed_ms)
+        silent = code in _SILENT and not slot.lines and not slot.size
         if code == pycurl.E_ABORTED_BY_CALLBACK:
-            return Fault(kind="broken", reason="closed without a response", elapsed_ms=elapsed_ms)
+            return Fault(kind="broken", reason="closed without a response", elapsed_ms=elapsed_ms, silent=silent)
         if code == pycurl.E_OPERATION_TIMEDOUT and not slot.tries:
-            return Fault(kind="unreachable", reason="timeout while connecting", elapsed_ms=elapsed_ms)
+            return Fault(kind="unreachable", reason="timeout while connecting", elapsed_ms=elapsed_ms, silent=silent)
         kind, reason = _FAULTS.get(code, ("broken" if slot.tries else "unreachable", f"curl error {code}: {message}"))
-        return Fault(kind=kind, reason=reason, elapsed_ms=elapsed_ms)
+        if kind == "unreachable" and slot.tries:
+            # It went out over a kept connection, and only libcurl's own second try found nobody.
+            kind, reason = "broken", "closed without a response"
+        return Fault(kind=kind, reason=reason, elapsed_ms=elapsed_ms, silent=silent)
 
     def _release(self, slot: _Slot, *, again: bool = False) -> None:
         del self._busy[slot.easy]

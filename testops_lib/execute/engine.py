@@ -17,6 +17,7 @@ from msgspec import structs
 from testops_lib.check import Answer, Judge, select
 from testops_lib.errors import CaseError, TargetError, TestOpsError
 from testops_lib.execute import evidence
+from testops_lib.execute.breaker import PROBE_EVERY_S, Breaker
 from testops_lib.execute.client import Client, Fault, ca_file
 from testops_lib.execute.identity import NOTHING, Credentials, Identities, LoginError, apply, overridden
 from testops_lib.execute.pace import Budget, Pace
@@ -59,6 +60,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 _MAX_RESPONSE_TIME = "max_response_time"
+_UNAVAILABLE = 503
 _NO_DOCUMENT = object()
 
 _RESULTS_AHEAD = 256
@@ -68,14 +70,14 @@ _LONGEST_MESSAGE = 400
 
 _PROBE_S = 5.0
 _PROBE_AGAIN_S = 2.0
-_SILENT_ROUNDS = 3
-"""When so many timeouts for each case at a time have come without an answer in between, the target is asked whether it
-is there before a further case is started."""
+_MOST_REPEATS = 5
+"""Of one request that surely was not processed, while probes are answered."""
 _CLEANUP_AFTER_DEADLINE_S = 5.0
 _CLEANUP_AFTER_STOP_S = 3.0
 
 BUDGET_SPENT = "budget spent"
 STOPPED = "stopped"
+TARGET_DOWN = "target down"
 
 
 class Judging(Protocol):
@@ -96,14 +98,14 @@ class _Ended(Exception):
 class _Sent:
     """One step that was tried: kept until the verdict is known, because only then evidence is due."""
 
-    __slots__ = ("answer", "elapsed_ms", "error", "operation", "requests", "status", "wire")
+    __slots__ = ("answer", "elapsed_ms", "error", "operation", "repeated", "requests", "status", "wire")
 
     def __init__(self, operation: str, wire: Wire) -> None:
         self.operation, self.wire = operation, wire
         self.answer: Answer | None = None
         self.status = self.requests = 0
         self.elapsed_ms = 0.0
-        self.error = ""
+        self.error = self.repeated = ""
 
 
 class _Attempt:
@@ -154,6 +156,8 @@ class Engine:
         self._identities = Identities(plan, environ, seed=f"{plan.target}/{run}")
         self._budget = Budget(max_requests)
         self._pace = Pace(plan.policy.requests_per_second)
+        self._breaker = Breaker(plan.policy.breaker_after, plan.policy.breaker_wait_s)
+        self._accepts_503 = {key for key, contract in contracts.items() if _UNAVAILABLE in contract.accepted_statuses}
         self._max_time_s = max_time_s
         self._time_up = float("inf")
         self._client: Client | None = None
@@ -163,14 +167,18 @@ class Engine:
         self._killed = False
         self._cleanup_by = float("inf")
         self._answered = False
-        self._silent = 0
-        self._most_silent = _SILENT_ROUNDS * max(4, plan.policy.concurrency)
         self._dead: asyncio.Event | None = None
         self._probing: asyncio.Lock | None = None
         self._probed_at = float("-inf")
+        self._alive_at = float("-inf")
+        """When the latest request began that found the target at home."""
+        self._silent_at = float("-inf")
+        """When the latest probe ended that did not."""
         self._shared_redactor: tuple[int, Redactor] | None = None
         self.stopped = False
         """`stop` was called: no new case is taken."""
+        self.target_down = False
+        """Cases were left out or broken off because the target was down."""
         self.requests_sent = 0
         """Everything that went out: case requests, logins, probes."""
 
@@ -285,9 +293,14 @@ class Engine:
         refused = self._not_allowed(case)
         if refused:
             return self._not_run(case, "skipped", refused)
-        if await self._has_fallen_silent():
-            return self._not_run(case, "errored", "target down: it lets every request time out")
         planned = len(case.steps) + len(case.cleanup)
+        if self._breaker.open and not await self._back():
+            if time.monotonic() >= self._time_up:
+                return self._not_run(case, "skipped", BUDGET_SPENT)
+            if self.stopped:
+                return self._not_run(case, "errored", STOPPED)
+            self.target_down = True
+            return self._not_run(case, "skipped", TARGET_DOWN)
         if not await self._budget.reserve(planned):
             return self._not_run(case, "skipped", BUDGET_SPENT)
         if time.monotonic() >= self._time_up:
@@ -354,7 +367,7 @@ class Engine:
             plain = prepare(self._base_url, step.request, attempt.captured)
             credentials = NOTHING
             if step.identity != NO_CREDENTIALS:
-                login = self._login_sender(deadline)
+                login = self._login_sender(attempt)
                 credentials = await self._identities.credentials(step.identity, login, own=own)
             wire = apply(plain, credentials, step.request) if credentials is not NOTHING else plain
         except CaseError as error:
@@ -363,7 +376,7 @@ class Engine:
             raise _Ended("errored", STOPPED if self._killed else str(error)) from error
         sent = _Sent(step.operation, wire)
         attempt.sent.append(sent)
-        outcome = await self._send(attempt, sent, wire, cleanup=cleanup)
+        outcome = await self._send(attempt, sent, wire, cleanup=cleanup, step=step)
         if isinstance(outcome, Answer) and outcome.status == 401 and credentials.session:
             if step.identity != INVALID_CREDENTIALS and not overridden(credentials, step.request):
                 outcome = await self._again_as(attempt, step, sent, plain, credentials, outcome, own, cleanup)
@@ -389,7 +402,7 @@ class Engine:
         self, attempt: _Attempt, step: Step, sent: _Sent, plain: Wire, used: Credentials, first: Answer, own: str,
         cleanup: bool,
     ) -> Answer | Fault:  # fmt: skip
-        login = self._login_sender(attempt.deadline)
+        login = self._login_sender(attempt)
         renewed = await self._identities.renewed(step.identity, used, login, own=own)
         if renewed is None or not self._may_send_extra(attempt):
             return first
@@ -403,7 +416,101 @@ class Engine:
         attempt.reserved += 1
         return True
 
-    async def _send(self, attempt: _Attempt, sent: _Sent, wire: Wire, *, cleanup: bool = False) -> Answer | Fault:
+    async def _send(
+        self, attempt: _Attempt, sent: _Sent, wire: Wire, *, cleanup: bool = False, step: Step | None = None
+    ) -> Answer | Fault:
+        """One request; where the target was down meanwhile it is waited for, and the request repeated where it may be.
+
+        What is given back is the target's own: a target that is down ends the case.
+        """
+        repeats = 0
+        while True:
+            if self._breaker.open and not cleanup and not await self._back(attempt):
+                raise self._down(sent, "")
+            outcome = await self._send_once(attempt, sent, wire, cleanup=cleanup)
+            if not self._looks_down(outcome, wire, step):
+                if isinstance(outcome, Answer):
+                    self._breaker.answered()
+                return outcome
+            now = time.monotonic()
+            self._breaker.failed(now)
+            if cleanup or self._killed or (isinstance(outcome, Fault) and outcome.kind == "timeout"):
+                return outcome
+            untouched = isinstance(outcome, Fault) and outcome.kind == "unreachable"
+            reason = outcome.reason if isinstance(outcome, Fault) else f"answered {outcome.status}"
+            if not untouched and await self._alive_since(now):
+                return outcome
+            most = _MOST_REPEATS if untouched else int(wire.method in _IDEMPOTENT)
+            if repeats >= most or not await self._back(attempt, now) or not self._may_send_extra(attempt):
+                if isinstance(outcome, Answer):
+                    sent.answer, sent.status, sent.elapsed_ms = outcome, outcome.status, outcome.elapsed_ms
+                raise self._down(sent, reason)
+            repeats += 1
+            sent.repeated = reason
+
+    def _looks_down(self, outcome: Answer | Fault, wire: Wire, step: Step | None) -> bool:
+        """Whether a target that is down would give this; it may as well be this one request's own fate."""
+        if isinstance(outcome, Answer) and outcome.status != _UNAVAILABLE:
+            return False
+        if not self._policy.breaker_after or origin(wire.url) != self._base:
+            return False
+        if isinstance(outcome, Fault):
+            return outcome.silent or outcome.kind == "broken"
+        if step is None or step.operation in self._accepts_503:
+            return False
+        return not any(isinstance(check, StatusIs) and _UNAVAILABLE in check.any_of for check in step.checks)
+
+    def _down(self, sent: _Sent, reason: str) -> _Ended:
+        if self.stopped or self._killed:
+            return _Ended("errored", STOPPED)
+        if time.monotonic() >= self._time_up:
+            return _Ended("skipped", BUDGET_SPENT)
+        self.target_down = True
+        sent.error = reason or TARGET_DOWN
+        return _Ended("errored", f"{TARGET_DOWN}: {reason}" if reason else TARGET_DOWN)
+
+    async def _back(self, attempt: _Attempt | None = None, since: float = 0) -> bool:
+        """Waits, probing, until the target answers; False when it is given up, or the run ends.
+
+        `since`: only an answer to what was sent later counts; without it, later than a moment ago.
+        """
+        begun = time.monotonic()
+        since = since or max(self._breaker.since, begun - PROBE_EVERY_S)
+        try:
+            while not await self._alive_since(since):
+                since = now = time.monotonic()
+                if self.stopped or now >= self._time_up or self._breaker.given_up(now):
+                    return False
+                await self._pause(min(self._breaker.pause_s(now), self._time_up - now), even_killed=False)
+            return True
+        finally:
+            if attempt is not None:
+                attempt.deadline += time.monotonic() - begun  # waiting for the target is not the case's own time
+
+    async def _alive_since(self, moment: float) -> bool:
+        """Whether a request begun after this moment was answered; sends `GET /` where none was."""
+        if self._alive_at > moment or self._probing is None:
+            return self._alive_at > moment
+        async with self._probing:
+            if self._alive_at > moment or self._silent_at > moment:
+                return self._alive_at > moment
+            return await self._probe()
+
+    async def _probe(self) -> bool:
+        if self._pace.limited:
+            await self._pause(self._pace.wait_s(), even_killed=False)
+        now = time.monotonic()
+        wire = Wire(method="GET", url=f"{self._base_url}/", headers=(("Accept", "*/*"),))
+        outcome = await self._uncounted(wire, min(_PROBE_S, self._policy.request_timeout_s))
+        if isinstance(outcome, Answer) and outcome.status != _UNAVAILABLE:
+            self._alive_at = max(self._alive_at, now)
+            self._breaker.answered()
+            return True
+        self._silent_at = time.monotonic()
+        self._breaker.failed(self._silent_at)
+        return False
+
+    async def _send_once(self, attempt: _Attempt, sent: _Sent, wire: Wire, *, cleanup: bool) -> Answer | Fault:
         """One request within every limit: rate, budget, time of the request, the case and the run."""
         if self._pace.limited and (wait := self._pace.wait_s()) > 0:
             attempt.deadline += wait  # waiting for the rate is not the case's own time
@@ -416,8 +523,11 @@ class Engine:
         timeout_s = min(self._policy.request_timeout_s, left)
         repeat = wire.method in _IDEMPOTENT and self._may_send_extra(attempt)
         assert self._client is not None
+        begun = time.monotonic()
         exchange = await self._client.send(wire, timeout_s=timeout_s, repeat=repeat, keep=cleanup)
         count = exchange.sent
+        if count > 1:
+            sent.repeated = "closed without a response"
         sent.requests += count
         self.requests_sent += count
         self._budget.spend(count)
@@ -426,8 +536,12 @@ class Engine:
             self._budget.give_back(1)
             attempt.reserved -= 1
         outcome = exchange.outcome
-        self._note(outcome)
-        if isinstance(outcome, Fault) and outcome.kind == "timeout" and left <= timeout_s:
+        if isinstance(outcome, Answer):
+            self._answered = True
+            if outcome.status != _UNAVAILABLE:
+                self._alive_at = max(self._alive_at, begun)
+        elif outcome.kind == "timeout" and left <= timeout_s:
+            self._breaker.failed(time.monotonic())
             ended = self._out_of_time(cleanup)
             sent.error, sent.elapsed_ms = ended.reason, round(outcome.elapsed_ms, 3)
             raise ended
@@ -472,9 +586,9 @@ class Engine:
             headers = tuple(p for p in headers if p[0].lower() != "content-type")
         return structs.replace(wire, url=url, headers=headers, method=method, body=body)
 
-    def _login_sender(self, deadline: float) -> Callable[[Wire], Any]:
-        async def send(wire: Wire) -> Answer | Fault:
-            left = min(deadline, self._time_up) - time.monotonic()
+    def _login_sender(self, attempt: _Attempt) -> Callable[[Wire], Any]:
+        async def send_once(wire: Wire) -> Answer | Fault:
+            left = min(attempt.deadline, self._time_up) - time.monotonic()
             wait = self._pace.wait_s() if self._pace.limited else 0.0
             if wait > 0:
                 await self._pause(min(wait, left), even_killed=False)
@@ -482,50 +596,44 @@ class Engine:
                 return Fault(kind="stopped", reason=STOPPED)
             return await self._uncounted(wire, min(self._policy.request_timeout_s, left - wait))
 
+        async def send(wire: Wire) -> Answer | Fault:
+            outcome = await send_once(wire)
+            for _ in range(_MOST_REPEATS):
+                if not self._looks_down(outcome, wire, None):
+                    break
+                now = time.monotonic()
+                self._breaker.failed(now)
+                if not await self._back(attempt, now):
+                    self.target_down = True
+                    break
+                outcome = await send_once(wire)
+            return outcome
+
         return send
 
     async def _uncounted(self, wire: Wire, timeout_s: float) -> Answer | Fault:
         assert self._client is not None
         exchange = await self._client.send(wire, timeout_s=timeout_s, repeat=True)
         self.requests_sent += exchange.sent
-        self._note(exchange.outcome)
+        if isinstance(exchange.outcome, Answer):
+            self._answered = True
         return exchange.outcome
-
-    def _note(self, outcome: Answer | Fault) -> None:
-        if isinstance(outcome, Answer):
-            self._answered, self._silent = True, 0
-        elif outcome.kind == "timeout":
-            self._silent += 1
 
     async def _target_answers(self) -> bool:
         """The target has given a whole answer in this run, or gives one to `GET /` now."""
         if self._answered or self._probing is None:
             return self._answered
         async with self._probing:
-            if not self._answered:
+            if not self._answered and time.monotonic() - self._probed_at > _PROBE_AGAIN_S:
                 await self._probe()
+                self._probed_at = time.monotonic()
             return self._answered
-
-    async def _has_fallen_silent(self) -> bool:
-        """The target lets every request time out, and a `GET /` too: the cases left would only wait in vain."""
-        if self._silent < self._most_silent or self._probing is None:
-            return False
-        async with self._probing:
-            if self._silent >= self._most_silent:
-                await self._probe()
-            return self._silent >= self._most_silent
-
-    async def _probe(self) -> None:
-        if time.monotonic() - self._probed_at > _PROBE_AGAIN_S:
-            wire = Wire(method="GET", url=f"{self._base_url}/", headers=(("Accept", "*/*"),))
-            await self._uncounted(wire, min(_PROBE_S, self._policy.request_timeout_s))
-            self._probed_at = time.monotonic()
 
     async def _judge_fault(self, attempt: _Attempt, index: int, step: Step, fault: Fault) -> None:
         """A step without a whole answer: a failure where that is the target's fault, else the end of the case."""
         if fault.kind == "broken":
             if not await self._target_answers():
-                raise _Ended("errored", f"target down: {fault.reason}")
+                raise _Ended("errored", f"{TARGET_DOWN}: {fault.reason}")
             attempt.failures.append(
                 Failure(
                     check=NO_ANSWER, operation=step.operation, message=f"no whole response: {fault.reason}",
@@ -534,7 +642,11 @@ class Engine:
             )  # fmt: skip
             return
         if fault.kind == "timeout":
+            now = time.monotonic()
             slow = self._slow(step, fault.elapsed_ms, attempt, index)
+            if slow and fault.silent and self._policy.breaker_after and not await self._alive_since(now):
+                self.target_down = True
+                raise _Ended("errored", f"{TARGET_DOWN}: {fault.reason}")
             if slow and await self._slow_again(attempt, index, step):
                 attempt.failures += slow
                 return
@@ -746,11 +858,11 @@ def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:
     if redactor is None:
         return StepOutcome(
             operation=sent.operation, status=sent.status, elapsed_ms=sent.elapsed_ms, requests=sent.requests,
-            error=sent.error,
+            error=sent.error, repeated=sent.repeated,
         )  # fmt: skip
     return StepOutcome(
         operation=sent.operation, status=sent.status, elapsed_ms=sent.elapsed_ms, requests=sent.requests,
-        error=redactor.text(sent.error), request=evidence.of_request(sent.wire, redactor),
+        error=redactor.text(sent.error), repeated=sent.repeated, request=evidence.of_request(sent.wire, redactor),
         response=evidence.of_response(sent.answer, redactor) if sent.answer is not None else None,
     )  # fmt: skip
 

@@ -86,7 +86,8 @@ def _text(result: Result, failures: list[Failure]) -> str:
         lines.append(f"answered {step.response.status}: {step.response.body[:500]}")
     if step and step.request:
         lines.append(f"again: {curl(step.request)}")
-    return xml_text("\n".join([*lines, f"case {result.case}, attempt {result.attempt}"]))[:_MOST_TEXT]
+    again = f"; passed on attempt {result.passed_again}" if result.passed_again else ""
+    return xml_text("\n".join([*lines, f"case {result.case}, attempt {result.attempt}{again}"]))[:_MOST_TEXT]
 
 
 def _count(element: ElementTree.Element, cases: Iterable[ElementTree.Element]) -> None:

@@ -313,27 +313,42 @@ class Store:
             log.info("%d of %d results belong to no run known here", unknown, len(given))
         return sum(sum(verdicts.values()) for verdicts in changed.values())
 
-    def missing(self, run: str) -> list[str]:
-        """Ids of the published cases without a result, ascending."""
-        return [case for (case,) in self._all(statements.MISSING, run)]
+    def missing(self, run: str, *, attempt: int = 1) -> list[str]:
+        """Ids of the published cases without a result, ascending; of a later attempt, of those `unpassed` before it."""
+        if attempt == 1:
+            return [case for (case,) in self._all(statements.MISSING, run)]
+        with self._transaction() as connection:
+            found = connection.execute(statements.MISSING_AGAIN, {"run": run, "attempt": attempt})
+            return [case for (case,) in found]
 
-    def close_missing(self, run: str) -> int:
-        """Gives each published case without a result an errored one (`no_result`); says how many it gave."""
-        missing = self.missing(run)
+    def unpassed(self, run: str, *, before: int) -> list[str]:
+        """Ids of the cases whose last attempt below `before` did not pass, ascending."""
+        with self._transaction() as connection:
+            found = connection.execute(statements.UNPASSED, {"run": run, "attempt": before})
+            return [case for (case,) in found]
+
+    def last_attempt(self, run: str) -> int:
+        """The highest attempt that any result of the run has; 0 without results."""
+        found = self._one(statements.LAST_ATTEMPT, run)
+        return int(found[0]) if found else 0
+
+    def close_missing(self, run: str, *, attempt: int = 1) -> int:
+        """Gives each case that is `missing` an errored result (`no_result`); says how many it gave."""
+        missing = self.missing(run, attempt=attempt)
         described = {one[0]: one[1:] for one in self._all(statements.DESCRIBE_CASES, missing)}
         closing = []
         for case in missing:
             name, operation, intent, source = described.get(case, ("", "", "positive", ""))
             closing.append(
                 Result(
-                    run=run, case=case, case_name=name, operation=operation, intent=intent or "positive",
-                    verdict="errored", reason=NO_RESULT, origin=source,
+                    run=run, case=case, attempt=attempt, case_name=name, operation=operation,
+                    intent=intent or "positive", verdict="errored", reason=NO_RESULT, origin=source,
                 )
             )  # fmt: skip
         return self.merge_results(closing)
 
     def without_result(self, run: str) -> int:
-        """Cases that `close_missing` closed and that still have no result of their own."""
+        """Cases that `close_missing` closed and that still have no result of their own, in their last attempt."""
         found = self._one(statements.COUNT_NO_RESULT, run)
         return int(found[0]) if found else 0
 
@@ -362,9 +377,16 @@ class Store:
 
     def results(self, run: str) -> Iterator[Result]:
         """The final result of each case, its last attempt, by case id; read as they are taken, as of one moment."""
+        return self._read_results(statements.RESULTS, run)
+
+    def attempts(self, run: str) -> Iterator[Result]:
+        """Every result of the run, by case id and attempt; read as they are taken, as of one moment."""
+        return self._read_results(statements.ATTEMPTS, run)
+
+    def _read_results(self, statement: str, run: str) -> Iterator[Result]:
         with self._translated(), self._connect() as connection, connection.cursor(name="results") as cursor:
             cursor.itersize = 2000
-            for (document,) in cursor.execute(statements.RESULTS, (run,)):
+            for (document,) in cursor.execute(statement, (run,)):
                 yield _RESULT.decode(document)
 
     # ------------------------------------------------------------------ history and reports

@@ -113,8 +113,28 @@ WHERE run = %s AND NOT EXISTS (SELECT FROM testops.results r WHERE r.run = c.run
 ORDER BY case_id
 """
 """Published cases without a result."""
+UNPASSED = """
+SELECT case_id FROM (
+    SELECT DISTINCT ON (case_id) case_id, verdict FROM testops.results WHERE run = %(run)s AND attempt < %(attempt)s
+    ORDER BY case_id, attempt DESC
+) AS before WHERE verdict <> 'passed' ORDER BY case_id
+"""
+"""Cases whose last attempt before this one did not pass."""
+MISSING_AGAIN = """
+SELECT case_id FROM (
+    SELECT DISTINCT ON (case_id) case_id, verdict FROM testops.results WHERE run = %(run)s AND attempt < %(attempt)s
+    ORDER BY case_id, attempt DESC
+) AS before WHERE verdict <> 'passed' AND NOT EXISTS (
+    SELECT FROM testops.results r WHERE r.run = %(run)s AND r.case_id = before.case_id AND r.attempt = %(attempt)s
+) ORDER BY case_id
+"""
+"""Those of them that have no result in this attempt."""
+LAST_ATTEMPT = "SELECT coalesce(max(attempt), 0) FROM testops.results WHERE run = %s"
 COUNT_NO_RESULT = """
-SELECT count(*) FROM testops.results WHERE run = %s AND verdict = 'errored' AND reason = 'no_result'
+SELECT count(*) FROM testops.results r WHERE run = %s AND verdict = 'errored' AND reason = 'no_result' AND NOT EXISTS (
+    SELECT FROM testops.results later
+    WHERE later.run = r.run AND later.case_id = r.case_id AND later.attempt > r.attempt
+)
 """
 DESCRIBE_CASES = "SELECT id, name, operation, intent, source FROM testops.cases WHERE id = ANY(%s)"
 
@@ -137,6 +157,7 @@ WHERE run = %s AND NOT EXISTS (
 ORDER BY case_id
 """
 """Documents of the last attempts."""
+ATTEMPTS = "SELECT document FROM testops.results WHERE run = %s ORDER BY case_id, attempt"
 
 PREVIOUS_RUN = """
 SELECT run FROM testops.runs

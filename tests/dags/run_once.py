@@ -1,5 +1,7 @@
-"""Runs `testops_run` once by `dag.test()` and prints the outcome as the last line of JSON: started by the tests in a
-process of its own, because Airflow is configured by the environment of the process that imports it."""
+"""Runs `testops_run`, or the `dag` of a conf, by `dag.test()` and prints the outcomes as the last line of JSON.
+
+Started by the tests in a process of its own: Airflow is configured by the environment of the process that imports it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ def main() -> None:
     bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
     outcomes = []
     for conf in json.loads(sys.argv[1]):
-        run = bag.dags["testops_run"].test(run_conf=conf)
+        run = bag.dags[conf.pop("dag", "testops_run")].test(run_conf=conf)
         tasks: dict[str, list[str]] = {}
         tries: dict[str, list[int]] = {}
         for task in run.get_task_instances():

@@ -55,6 +55,9 @@ def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> No
     stages = ["open_run", "load_spec", "generate", "publish", "execute", "execute_last", "collect", "analyze", "gate"]
     assert all(after in tasks[before] for before, after in pairwise(stages))
     assert found["teardowns"] == ["notify"], "the gate must decide: what follows it may only be a teardown"
+    tasks = found["dags"]["testops_rerun"]
+    stages = ["begin", "publish", "execute", "execute_last", "collect", "analyze", "gate"]
+    assert all(after in tasks[before] for before, after in pairwise(stages))
     scheduled = {name for name in found["dags"] if name.startswith("testops_nightly_")}
     assert "testops_nightly_shop" in scheduled
 
@@ -62,6 +65,31 @@ def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> No
 def test_parsing_the_run_dag_imports_nothing_heavy(airflow_environment: Mapping[str, str]) -> None:
     imported = json.loads(python(PARSE, str(ROOT / "dags"), environment=airflow_environment))
     assert [name for name in imported if name.startswith(HEAVY)] == []
+
+
+LAUNCH = """
+import sys
+from types import SimpleNamespace
+from testops_launcher import RunnerProcessOperator
+operator = RunnerProcessOperator(task_id="t", run="r", plan="p:0:0-1", batch="b:0:0-1", results="wrong", attempt=1)
+try:
+    operator.execute({"ti": SimpleNamespace(try_number=int(sys.argv[1]))})
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize(("number", "looked"), [(1, False), (2, True)])
+def test_only_a_repeated_task_looks_for_earlier_results(
+    airflow_environment: Mapping[str, str], number: int, looked: bool
+) -> None:
+    environment = {**airflow_environment, "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO"}
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCH, str(number)], env=environment, capture_output=True, text=True, cwd=ROOT
+    )
+    said = done.stdout + done.stderr
+    assert "AirflowFailException" in said, said
+    assert ("'wrong' are no positions" in said, "TESTOPS_KAFKA_BOOTSTRAP" in said) == (looked, not looked), said
 
 
 @pytest.mark.parametrize("folder", ["dags", "plugins", "runner"])

@@ -105,3 +105,33 @@ def test_a_run_goes_from_document_to_verdict(
     written = tmp_path / "reports" / "latest"
     assert {path.name for path in written.iterdir()} == {"report.json", "report.html", "junit.xml", "wfc.json"}
     assert json.loads((written / "report.json").read_bytes())["totals"]["findings"] == 2
+
+
+@pytest.mark.timeout(300)
+def test_only_what_did_not_pass_is_run_again_and_a_failure_stays_on_record(
+    run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], shop: Sample, tmp_path: Path
+) -> None:
+    (first,) = run_dag([{"target": "shop", "operations": ["* /products", "GET /categories"]}], variables)
+    with Store(variables["TESTOPS_DSN"]) as store:
+        unpassed = store.unpassed(first["run"], before=2)
+        published = store.published(first["run"])
+    assert 0 < len(unpassed) < published
+    shop.stop()
+    repaired = Sample("shop", tmp_path / "shop", defects="missing-header")
+    repaired.start()
+    try:
+        assert repaired.url == variables["TESTOPS_SHOP_URL"]
+        (again,) = run_dag([{"dag": "testops_rerun", "run": first["run"]}], variables)
+    finally:
+        repaired.stop()
+
+    assert again["tasks"]["analyze"] == ["success"] and again["tasks"]["gate"] == ["failed"]
+    with Store(variables["TESTOPS_DSN"]) as store:
+        attempts = list(store.attempts(first["run"]))
+        report = store.report(first["run"])
+    assert [one.case for one in attempts if one.attempt == 2] == unpassed
+    assert len(attempts) == published + len(unpassed)
+    assert report is not None and report.totals.cases == published
+    told = {(finding.check, finding.passed_again) for finding in report.findings}
+    assert told == {("negative_data_rejection", 2), ("response_headers_conformance", 0)}
+    assert "passed on attempt 2" in (tmp_path / "reports" / "latest" / "report.html").read_text("utf-8")

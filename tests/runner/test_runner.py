@@ -6,12 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from runner.__main__ import deadline_s
+from testops_lib.batch import positions_text
 from testops_lib.bus import Bus
 from testops_lib.collect import collect
 from testops_lib.model import (
@@ -152,10 +157,137 @@ def test_a_killed_runner_loses_nothing_when_its_batch_is_repeated(
     assert len(list(store.results("runner-5"))) == 200
 
 
+class Log(ThreadingHTTPServer):
+    """A target that keeps the `n` of every request; `fail` answers those with 500."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.fail: set[int] = set()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                number = int(parse_qs(urlsplit(self.path).query).get("n", ["-1"])[0])
+                server.numbers.append(number)
+                self.send_response(500 if number in server.fail else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    with Log() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def judged(bus: Bus, store: Store, run: str) -> list[str]:
+    """Cases of the passed and failed results in the topic, as often as they are there."""
+    lists = bus.read_results(store.positions(run), run=run)
+    return [result.case for results in lists for result in results if result.verdict in ("passed", "failed")]
+
+
+def test_a_batch_executed_again_sends_only_what_was_not_judged(line: Bus, kafka: str, store: Store, log: Log) -> None:
+    run = "runner-again"
+    cases = [case(number) for number in range(120)]
+    numbers = {each.id: number for number, each in enumerate(cases)}
+    log.fail = {3, 50, 117}
+    at, batches = publish(line, store, run, plan(log.url, requests_per_second=30), cases)
+    batch = max(batches, key=lambda one: one.end - one.first)
+    process = runner(kafka, "--run", run, "--plan", str(at), "--batch", str(batch))
+    deadline = time.monotonic() + 30
+    while len(log.numbers) < 25 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    outcome(process)
+    before = judged(line, store, run)
+    assert 10 < len(before) < batch.end - batch.first, "it was not killed midway"
+    first_part = len(log.numbers)
+
+    fast = line.publish_plan(run, plan(log.url), [CONTRACT])
+    again = positions_text(store.positions(run))
+    for each in batches:
+        arguments = ["--run", run, "--plan", str(fast), "--batch", str(each), "--again", again]
+        code, out, err = outcome(runner(kafka, *arguments))
+        assert code == 0, err
+        assert (f"{len(before)} judged before" in out) == (each == batch)
+    sent_again = log.numbers[first_part:]
+    assert sorted(sent_again) == sorted(number for each, number in numbers.items() if each not in before)
+    assert sorted(judged(line, store, run)) == sorted(numbers)
+    counts = collect(line, store, run)
+    assert (counts.published, counts.no_result) == (120, 0)
+    assert store.progress(run).by_verdict == {"failed": 3, "passed": 117}
+
+
+def test_errored_cases_and_other_attempts_are_executed_again(line: Bus, kafka: str, store: Store, log: Log) -> None:
+    run, gone = "runner-errored", Log()
+    gone.server_close()
+    cases = [case(number) for number in range(4)]
+    at, batches = publish(line, store, run, plan(log.url), cases)
+    nowhere = line.publish_plan(run, plan(gone.url), [CONTRACT])
+    again = positions_text(store.positions(run))
+    for where, attempt, sent in ((nowhere, 1, 0), (at, 1, 4), (at, 1, 4), (at, 2, 8), (at, 2, 8)):
+        for batch in batches:
+            arguments = ["--plan", str(where), "--batch", str(batch), "--again", again, "--attempt", str(attempt)]
+            outcome(runner(kafka, "--run", run, *arguments))
+        assert len(log.numbers) == sent
+
+
+def test_a_target_that_is_down_asks_for_a_retry_and_the_retry_completes_the_batch(
+    line: Bus, kafka: str, store: Store, log: Log
+) -> None:
+    run, gone = "runner-down", Log()
+    gone.server_close()
+    cases = [case(number) for number in range(60)]
+    away, batches = publish(line, store, run, plan(gone.url, breaker_wait_s=0.5), cases)
+    at = line.publish_plan(run, plan(log.url), [CONTRACT])
+    for batch in batches:
+        code, out, err = outcome(runner(kafka, "--run", run, "--plan", str(away), "--batch", str(batch)))
+        assert code == 1 and "target was down" in err and "skipped" in out
+    again = positions_text(store.positions(run))
+    for batch in batches:
+        arguments = ["--plan", str(at), "--batch", str(batch), "--again", again]
+        assert outcome(runner(kafka, "--run", run, *arguments))[0] == 0
+    assert collect(line, store, run).no_result == 0
+    assert store.progress(run).by_verdict == {"passed": 60}
+
+
+def test_a_hung_target_cannot_hold_a_batch_beyond_its_deadline(line: Bus, kafka: str, store: Store) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as hung:
+        slow = plan(f"http://127.0.0.1:{hung.getsockname()[1]}", request_timeout_s=60, breaker_after=0)
+        at, batches = publish(line, store, "runner-hung", slow, [case(number) for number in range(40)])
+        begun = time.monotonic()
+        arguments = ["--plan", str(at), "--batch", str(batches[0]), "--deadline", "10"]
+        code, out, err = outcome(runner(kafka, "--run", "runner-hung", *arguments))
+        assert time.monotonic() - begun < 13
+    assert code == 1 and "deadline of 10 s" in err
+    assert "8 errored" in out
+
+
+def test_a_rate_gives_a_batch_the_time_that_it_needs() -> None:
+    batch = Batch(topic="c", partition=0, first=100, end=300)
+    assert deadline_s(batch, plan("http://h")) == 900
+    assert deadline_s(batch, plan("http://h", requests_per_second=1)) == 1700
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "code", "said"),
     [
         (["--batch", "nonsense", "--plan", "testops.plans:0:0-1"], {}, 2, "nonsense"),
+        (["--batch", "b:0:0-1", "--plan", "testops.plans:0:0-1", "--again", "0-1"], {}, 2, "positions"),
         (["--batch", "testops.cases:0:0-1", "--plan", "testops.plans:0:900000-900001"], {}, 2, "testops.plans"),
         (["--batch", "testops.cases:0:0-1", "--plan", "t:0:0-1"], {"TESTOPS_KAFKA_BOOTSTRAP": ""}, 2, "BOOTSTRAP"),
         (["--batch", "b:0:0-1", "--plan", "testops.missing:0:0-1"], {}, 1, "testops.missing"),

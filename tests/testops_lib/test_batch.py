@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testops_lib.batch import batches, cut, parse
+from testops_lib.batch import batches, cut, parse, parse_positions, positions_text
 from testops_lib.errors import SettingsError
 from testops_lib.model import Batch
 
@@ -75,3 +75,14 @@ def test_a_batch_spans_foreign_records_but_not_endlessly() -> None:
 
 def test_nothing_delivered_gives_no_batch() -> None:
     assert batches("t", [], max_records=1, max_bytes=1) == []
+
+
+@given(st.dictionaries(st.integers(0, 999), offsets))
+def test_positions_survive_being_written_and_read(positions: dict[int, int]) -> None:
+    assert parse_positions(positions_text(positions)) == positions
+
+
+@pytest.mark.parametrize("text", ["0", "0:1;1:2", "0:-1", "a:1", "0:1 ,1:2", "0:1:2"])
+def test_what_are_no_positions_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError):
+        parse_positions(text)

@@ -54,6 +54,7 @@ def test_a_clean_run_passes_without_a_reason() -> None:
         (report(finding(), finding(state="known")), GateRules(max_findings=1), "max_findings: 2 findings, at most 1"),
         (report(finding()), GateRules(only_new=True), "max_findings: 1 new finding"),
         (report(no_result=1), GateRules(max_errored_rate=1), "no_result: 1 case without a result"),
+        (report(skipped=1, errors={"target down": 1}), GateRules(), "max_errored_rate: 1 case errored (9.091 %)"),
         (report(passed=0), GateRules(), "executed: no case"),
         (report(passed=0, skipped=7), GateRules(), "executed: no case"),
         (report(passed=0, failed=7), GateRules(), "passed: no case passed"),

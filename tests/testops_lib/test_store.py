@@ -492,3 +492,33 @@ def test_the_previous_run_is_the_latest_finished_one_of_the_target(store: Store)
     assert store.previous_run("shop", "r1") is None
     assert store.previous_run("shop", "not opened yet") == "r5"
     assert store.latest_run() == "r5" and store.latest_run("other") == "x" and store.latest_run("none") is None
+
+
+def test_what_did_not_pass_is_known_for_each_attempt(opened: Store) -> None:
+    opened.mark_published("r", list("abcde"), positions={0: 0})
+    assert opened.last_attempt("r") == 0
+    first = [result("a"), result("b", "failed"), result("c", "errored"), result("d", "skipped")]
+    opened.merge_results(first)
+    opened.close_missing("r")
+    assert opened.unpassed("r", before=2) == ["b", "c", "d", "e"] and opened.last_attempt("r") == 1
+    opened.merge_results([result("b", attempt=2), result("c", "failed", attempt=2), result("e", attempt=2)])
+    assert opened.unpassed("r", before=2) == ["b", "c", "d", "e"], (
+        "what an attempt takes does not depend on its results"
+    )
+    assert opened.missing("r", attempt=2) == ["d"]
+    assert opened.without_result("r") == 0
+    assert opened.close_missing("r", attempt=2) == 1
+    assert opened.without_result("r") == 1
+    assert opened.unpassed("r", before=3) == ["c", "d"] and opened.last_attempt("r") == 2
+    told = [(one.case, one.attempt, one.verdict) for one in opened.attempts("r")]
+    assert told == [
+        ("a", 1, "passed"),
+        ("b", 1, "failed"),
+        ("b", 2, "passed"),
+        ("c", 1, "errored"),
+        ("c", 2, "failed"),
+        ("d", 1, "skipped"),
+        ("d", 2, "errored"),
+        ("e", 1, "errored"),
+        ("e", 2, "passed"),
+    ]

@@ -58,17 +58,31 @@ def answer(status: int = 200, body: bytes | str = b"{}", *headers: str, media: s
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
 
 
+def hang(seconds: float = 30) -> Handler:
+    """A handler that answers after so long, unless the client goes away before."""
+
+    def handler(connection: socket.socket, seen: Seen) -> bytes | None:
+        connection.settimeout(seconds)
+        try:
+            connection.recv(1)
+        except TimeoutError:
+            return answer()
+        return None
+
+    return handler
+
+
 class Server:
     """One thread a connection. A handler returns bytes to send, or acts on the socket and returns None to close."""
 
-    def __init__(self, handler: Handler, *, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, handler: Handler, *, context: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.handler, self._context = handler, context
         self.seen: list[Seen] = []
         self.connections = 0
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -133,7 +147,8 @@ class Server:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5)
+            if thread is not threading.current_thread():
+                thread.join(5)
 
 
 Serve = Callable[..., Server]
@@ -142,6 +157,7 @@ Serve = Callable[..., Server]
 def plan(base_url: str, **policy: Any) -> Plan:
     identities = policy.pop("identities", ())
     policy.setdefault("allow_private", True)
+    policy.setdefault("breaker_wait_s", 0)
     return Plan(target="t", base_url=base_url, policy=Policy(**policy), identities=identities)
 
 

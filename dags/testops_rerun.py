@@ -1,0 +1,132 @@
+"""`testops_rerun`: the cases of a finished run that did not pass, executed again as its next attempt.
+
+What passes now after it failed before stays a finding of the run, marked as such.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from testops_launcher import launch
+from testops_lib import settings as configuration
+from testops_lib.errors import ExpiredBatchError, SettingsError, TargetError
+
+SETTINGS = configuration.read()
+PARAMS = {"run": Param("", type="string", title="Run", description="The id of a finished run of `testops_run`.")}
+
+FINAL = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(exception=error, action=RetryAction.FAIL, reason="trying again would not help")
+        for error in (SettingsError, TargetError, ExpiredBatchError)
+    ]
+)
+
+
+def _run() -> str:
+    return str(get_current_context()["params"]["run"])
+
+
+def _again() -> Any:
+    import msgspec
+
+    from testops_lib import pipeline
+
+    return msgspec.convert(get_current_context()["ti"].xcom_pull(task_ids="begin"), pipeline.Again)
+
+
+@dag(
+    dag_id="testops_rerun",
+    schedule=None,
+    catchup=False,
+    params=PARAMS,
+    max_active_runs=1,
+    tags=["testops"],
+    default_args={
+        "retries": 1,
+        "retry_delay": timedelta(seconds=5),
+        "retry_policy": FINAL,
+        "execution_timeout": timedelta(minutes=30),
+    },
+    doc_md=__doc__,
+)
+def testops_rerun() -> None:
+    """Wires the stages: begin, publish, execute, collect, analyze, gate."""
+
+    @task(multiple_outputs=True)
+    def begin() -> dict[str, Any]:
+        """Settles which attempt this is."""
+        import msgspec
+
+        from testops_lib import pipeline
+
+        again: dict[str, Any] = msgspec.to_builtins(pipeline.open_again(_run(), SETTINGS))
+        return again
+
+    @task
+    def publish() -> list[str]:
+        """Puts the cases that did not pass into Kafka; gives the batches."""
+        from testops_lib import pipeline
+
+        done = pipeline.publish_again(_run(), _again(), SETTINGS)
+        print(f"{done.cases} cases run again")
+        instance = get_current_context()["ti"]
+        instance.xcom_push("plan", done.plan)
+        instance.xcom_push("last", list(done.last))
+        return list(done.batches)
+
+    @task
+    def last_batches(last: list[str]) -> list[str]:
+        """The batches that may end the session or the service (only a task's own return value can be mapped over)."""
+        return last
+
+    @task(trigger_rule="all_done")
+    def collect() -> dict[str, int]:
+        """Brings every result into the store; a case whose result did not come keeps its failure, if it had one."""
+        import msgspec
+
+        from testops_lib import pipeline
+
+        counts: dict[str, int] = msgspec.to_builtins(pipeline.collect(_run(), SETTINGS, attempt=_again().attempt))
+        return counts
+
+    @task
+    def analyze() -> dict[str, int]:
+        """Writes the run's report anew."""
+        from testops_lib import pipeline
+
+        report = pipeline.analyze_again(_run(), SETTINGS)
+        flaky = sum(finding.passed_again > 0 for finding in report.findings)
+        return {"findings": report.totals.findings, "passed_again": flaky}
+
+    @task(retries=0)
+    def gate() -> str:
+        """Fails when the run, all its attempts together, does not pass the target's gate."""
+        from testops_lib import pipeline
+
+        verdict = pipeline.gate(_run(), SETTINGS)
+        if not verdict.passed:
+            raise AirflowFailException("the gate is closed: " + "; ".join(verdict.reasons))
+        return "passed"
+
+    begun = begin()
+    published = publish()
+    known = {
+        "run": "{{ params.run }}",
+        "plan": published["plan"],
+        "results": begun["results"],
+        "attempt": begun["attempt"],
+    }
+    executed = launch("execute", SETTINGS, batches=published, **known)
+    last = last_batches(published["last"])
+    executed_last = launch("execute_last", SETTINGS, batches=last, trigger_rule="none_failed", **known)
+    collected = collect()
+    begun >> published
+    executed >> executed_last >> collected >> analyze() >> gate()
+    executed >> collected
+
+
+testops_rerun()

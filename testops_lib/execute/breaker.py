@@ -1,0 +1,45 @@
+"""When a target counts as down: pure, the caller brings the time."""
+
+from __future__ import annotations
+
+PROBE_FIRST_S = 0.25
+PROBE_EVERY_S = 1.0
+
+
+class Breaker:
+    """Counts requests in a row that found nobody at home; any answer sets it back.
+
+    Args:
+        after: so many failures in a row open it; 0: it never opens.
+        wait_s: how long after the first of them a target may still come back before it is given up.
+    """
+
+    def __init__(self, after: int, wait_s: float) -> None:
+        self._after, self._wait_s = after, wait_s
+        self._failures = 0
+        self.since = 0.0
+        """When the first failure in the row was."""
+
+    @property
+    def open(self) -> bool:
+        """Nothing but probes should be sent."""
+        return 0 < self._after <= self._failures
+
+    def failed(self, now: float) -> None:
+        """A request or a probe got no answer, or 503."""
+        if not self._failures:
+            self.since = now
+        self._failures += 1
+
+    def answered(self) -> None:
+        """The target is there."""
+        self._failures = 0
+
+    def given_up(self, now: float) -> bool:
+        """It has been silent for longer than is worth waiting."""
+        return self._failures > 0 and now - self.since >= self._wait_s
+
+    def pause_s(self, now: float) -> float:
+        """How long to wait before the next probe."""
+        left = self.since + self._wait_s - now
+        return max(0.0, min(PROBE_EVERY_S if self.open else PROBE_FIRST_S, left))
