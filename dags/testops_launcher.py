@@ -11,6 +11,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from testops_lib.pod import CONTAINER
 from testops_lib.settings import Settings
 from testops_lib.stack.launch import tied
 
@@ -25,6 +26,11 @@ LABEL = (
     "{% set first, end = task.batch.rpartition(':')[2].split('-') %}{{ end|int - first|int }} cases ({{ task.batch }})"
 )
 """What a person sees of a batch: `200 cases (testops.cases:0:100-300)`."""
+
+
+def arguments(run: str, plan: str, batch: str, share: int) -> list[str]:
+    """What a runner is told of its batch, wherever it runs."""
+    return ["--run", run, "--plan", plan, "--batch", batch, "--share", str(share)]
 
 
 class RunnerProcessOperator(BaseOperator):
@@ -43,19 +49,7 @@ class RunnerProcessOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         """Starts the runner and follows it to its end."""
-        command = [
-            sys.executable,
-            "-m",
-            "runner",
-            "--run",
-            self.run,
-            "--plan",
-            self.plan,
-            "--batch",
-            self.batch,
-            "--share",
-            str(self.share),
-        ]
+        command = [sys.executable, "-m", "runner", *arguments(self.run, self.plan, self.batch, self.share)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
         self._process = subprocess.Popen(
             tied(command),
@@ -88,13 +82,42 @@ class RunnerProcessOperator(BaseOperator):
 
 def launch(task_id: str, settings: Settings, *, plan: Any, batches: Any, **kwargs: Any) -> Any:
     """The mapped task that executes each batch of `batches` by the configured launcher."""
-    return RunnerProcessOperator.partial(
-        task_id=task_id,
-        run="{{ run_id }}",
-        plan=plan,
-        share=settings.max_batches_at_once,
-        retries=2,
-        max_active_tis_per_dagrun=settings.max_batches_at_once,
-        map_index_template=LABEL,
+    common: dict[str, Any] = {
+        "task_id": task_id,
+        "run": "{{ run_id }}",
+        "plan": plan,
+        # Each runner takes its part of the target's rate, so no more than these may work at once.
+        "share": settings.max_batches_at_once,
+        "max_active_tis_per_dagrun": settings.max_batches_at_once,
+        "retries": 2,
+        "pool": settings.pool,
+        "map_index_template": LABEL,
         **kwargs,
-    ).expand(batch=batches)
+    }
+    if settings.launcher == "process":
+        return RunnerProcessOperator.partial(**common).expand(batch=batches)
+    # Seconds of imports, which the other launcher need not pay.
+    from testops_pod import RunnerPodOperator
+
+    pod = RunnerPodOperator.partial(
+        **common,
+        target="{{ (dag_run.conf or {}).get('target') or params.target or '' }}",
+        namespace=settings.pod_namespace or None,
+        in_cluster=not settings.kubeconfig,
+        config_file=settings.kubeconfig or None,
+        kubernetes_conn_id=None,
+        base_container_name=CONTAINER,
+        automount_service_account_token=False,
+        do_xcom_push=False,
+        deferrable=True,
+        startup_check_interval_seconds=1,
+        poll_interval=1,
+        startup_timeout_seconds=300,
+        # Pod specifications hold variables; logs are read by many.
+        log_pod_spec_on_failure=False,
+        log_events_on_startup=False,
+        log_events_on_failure=True,
+        on_finish_action="delete_succeeded_pod",
+        on_kill_action="delete_pod",
+    )
+    return pod.expand(batch=batches)
