@@ -42,7 +42,8 @@ auth:
   - name: staff
     fixedHeaders: [{name: Authorization, value: "Bearer ${SOUND_TOKEN}"}]
 operations: {include: ["* /products*", "* /categories*"]}
-policy: {allow_private: true, requests_per_second: 30, cases_per_batch: 60}
+generate: {max_cases: 240}
+policy: {allow_private: true, requests_per_second: 16, cases_per_batch: 80}
 pod: {spec: {hostNetwork: true}}
 """
 
@@ -173,6 +174,7 @@ def local(
     shop = yaml.safe_load((ROOT / "targets/shop.yaml").read_text("utf-8"))
     (targets / "shop.yaml").write_text(yaml.safe_dump(shop | {"pod": ON_THE_HOST}), "utf-8")
     (targets / "slow.yaml").write_text(SLOW, "utf-8")
+    (targets / "keyless.yaml").write_text(SLOW.replace("${SOUND_TOKEN}", "${NOT_IN_THE_SECRET}"), "utf-8")
     state = Path(f"/tmp/testops-pods-{os.getpid()}")
     sound = sound_shop.variables()
     variables = {
@@ -249,6 +251,15 @@ def test_a_run_in_pods_finds_every_seeded_defect_once(local: Local, airflow: Air
     assert "KubernetesPodTrigger" in waiting, "the tasks were deferred"
     assert "client-key-data" not in waiting and "certificate" not in waiting, "the kubeconfig leaked into the database"
     assert cluster.get("pods")["items"] == [], "pods that succeeded are deleted"
+
+
+def test_a_runner_without_its_secret_is_not_tried_again(airflow: Airflow) -> None:
+    end = last(airflow, airflow.trigger(DAG, {"target": "keyless", "max_cases": 20}))
+    executed = [task for task in end.tasks if task.task == "execute"]
+    assert executed and {(task.state, task.attempt) for task in executed} == {("failed", 1)}
+    told = airflow.log_tail(DAG, end.run, executed[0], lines=200)
+    assert "NOT_IN_THE_SECRET" in told and "refused its configuration" in told
+    assert "valueFrom" not in told and "env_from" not in told, "a pod's specification does not belong into a log"
 
 
 def runner_process(run: str) -> int:
