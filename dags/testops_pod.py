@@ -12,7 +12,6 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from testops_lib import pod as pods
 from testops_lib import settings as configuration
 from testops_lib import target as targets
-from testops_lib.errors import SettingsError, TargetError
 
 TEMPLATE = Path(__file__).with_name("pod.yaml")
 
@@ -38,10 +37,7 @@ class RunnerPodOperator(KubernetesPodOperator):
 
     def execute(self, context: Any) -> None:
         """Makes the pod and defers."""
-        try:
-            self.pod_template_dict = self._manifest()
-        except (SettingsError, TargetError) as error:
-            raise AirflowFailException(str(error)) from None
+        self.pod_template_dict = self._manifest()
         super().execute(context)
 
     def _manifest(self) -> dict[str, Any]:
