@@ -85,13 +85,12 @@ def cluster() -> Iterator[Cluster]:
     asked = bool(os.environ.get("TESTOPS_CLUSTER")) or os.environ.get("CI") == "true"
     if not asked or os.getuid() or not (folder / "up").is_file():
         pytest.skip("needs a cluster: as root, TESTOPS_CLUSTER=the folder with its commands up, down and image")
-    running = os.environ.get("KUBECONFIG", "")
     up = subprocess.run([str(folder / "up")], capture_output=True, text=True, timeout=300)
     assert up.returncode == 0, up.stderr
     said = dict(line.removeprefix("export ").partition("=")[::2] for line in up.stdout.splitlines())
     path = said.get("PATH", "").strip('"').replace("$PATH", os.environ["PATH"]) or os.environ["PATH"]
     yield Cluster(folder, {"KUBECONFIG": said["KUBECONFIG"], "PATH": path})
-    if not running:
+    if os.environ.get("KUBECONFIG") != said["KUBECONFIG"]:  # else somebody started it before us, and goes on with it
         subprocess.run([str(folder / "down")], capture_output=True, timeout=120)
 
 
@@ -103,7 +102,7 @@ def image(cluster: Cluster) -> str:
 
 def sizes(cluster: Cluster) -> dict[str, int]:
     images = cluster.get("nodes")["items"][0]["status"]["images"]
-    return {name: each["sizeBytes"] for each in images for name in each["names"]}
+    return {name: each["sizeBytes"] for each in images for name in each["names"] or ()}
 
 
 def pod_outcome(cluster: Cluster, name: str, command: list[str]) -> tuple[int, str]:
@@ -218,6 +217,11 @@ def last(airflow: Airflow, run: str) -> Snapshot:
     return state
 
 
+def pods_of(cluster: Cluster, run: str) -> list[dict[str, Any]]:
+    pods = cluster.get("pods")["items"]
+    return [pod for pod in pods if pod["metadata"].get("annotations", {}).get("testops/run") == run]
+
+
 def findings(local: Local, run: str) -> list[tuple[str, str]]:
     with Store(local.dsn) as store:
         report: Report | None = store.report(run)
@@ -226,11 +230,11 @@ def findings(local: Local, run: str) -> list[tuple[str, str]]:
 
 
 def triggers(local: Local) -> str:
-    """What waits in the triggerer, as it lies in Airflow's database."""
+    """What waits in the triggerer, as it lies in Airflow's database: in the clear."""
     import psycopg
 
     with psycopg.connect(local.airflow.dsn) as connection:
-        return "\n".join(str(row) for row in connection.execute("SELECT classpath, kwargs FROM trigger").fetchall())
+        return "\n".join(row[0] for row in connection.execute("SELECT kwargs FROM trigger").fetchall())
 
 
 def test_a_run_in_pods_finds_every_seeded_defect_once(local: Local, airflow: Airflow, cluster: Cluster) -> None:
@@ -239,7 +243,7 @@ def test_a_run_in_pods_finds_every_seeded_defect_once(local: Local, airflow: Air
     for snapshot in airflow.wait(DAG, run, timeout_s=400):
         end = snapshot
         waiting += triggers(local)
-        for pod in cluster.get("pods")["items"]:
+        for pod in pods_of(cluster, run):
             labels |= pod["metadata"]["labels"]
     defects = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
     assert findings(local, run) == sorted((defect["operation"], defect["check"]) for defect in defects)
@@ -248,9 +252,9 @@ def test_a_run_in_pods_finds_every_seeded_defect_once(local: Local, airflow: Air
     assert len(executed) > 1
     assert "requests" in airflow.log_tail(DAG, run, executed[0], lines=200), "the runner's lines are the task's log"
     assert labels["app.kubernetes.io/name"] == "testops-runner" and {"testops/run", "testops/batch"} <= labels.keys()
-    assert "KubernetesPodTrigger" in waiting, "the tasks were deferred"
+    assert "pod_name" in waiting, "the tasks were deferred"
     assert "client-key-data" not in waiting and "certificate" not in waiting, "the kubeconfig leaked into the database"
-    assert cluster.get("pods")["items"] == [], "pods that succeeded are deleted"
+    assert pods_of(cluster, run) == [], "pods that succeeded are deleted"
 
 
 def test_a_runner_without_its_secret_is_not_tried_again(airflow: Airflow) -> None:
@@ -274,10 +278,9 @@ def runner_process(run: str) -> int:
 
 
 def running_pod(cluster: Cluster, run: str) -> str:
-    for pod in cluster.get("pods")["items"]:
-        about = pod["metadata"]
-        if about["annotations"].get("testops/run") == run and pod["status"]["phase"] == "Running":
-            return str(about["name"])
+    for pod in pods_of(cluster, run):
+        if pod["status"]["phase"] == "Running":
+            return str(pod["metadata"]["name"])
     raise AssertionError("no pod of the run is alive")
 
 
