@@ -11,7 +11,6 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from testops_lib.pod import CONTAINER
 from testops_lib.settings import Settings
 from testops_lib.stack.launch import tied
 
@@ -97,6 +96,7 @@ def launch(task_id: str, settings: Settings, *, plan: Any, batches: Any, **kwarg
     if settings.launcher == "process":
         return RunnerProcessOperator.partial(**common).expand(batch=batches)
     # Seconds of imports, which the other launcher need not pay.
+    from testops_lib.pod import CONTAINER
     from testops_pod import RunnerPodOperator
 
     pod = RunnerPodOperator.partial(
