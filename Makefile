@@ -21,7 +21,7 @@ DEFECTS ?= all
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench stop clean lock
+.PHONY: help setup run test lint format bench image stop clean lock
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -64,6 +64,12 @@ format: $(READY)  ## what ruff can put right
 
 bench: $(READY)  ## measurements, see bench/
 	$(BIN)/python -m bench
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILDER ?= $(or $(shell command -v docker || command -v podman),docker)
+
+image:  ## the runner's image, testops-runner:VERSION
+	$(BUILDER) build -f runner/Dockerfile --build-arg VERSION=$(VERSION) -t testops-runner:$(VERSION) .
 
 stop:  ## end a `make run` in another terminal, and leftovers of one that was killed
 	@test ! -d .testops || $(PYTHON) -m testops_lib.stack.clean

@@ -78,6 +78,12 @@ def preload() -> None:
     import airflow.jobs.triggerer_job_runner
     import airflow.models.dagbag
 
+    if os.environ.get("TESTOPS_LAUNCHER") == "kubernetes":
+        # Seconds of imports, which otherwise every parse, every start of a task and every end of a pod pay.
+        import airflow.providers.cncf.kubernetes.operators.pod
+        import kubernetes_asyncio.client
+
+        del kubernetes_asyncio
     del airflow
 
 

@@ -27,11 +27,23 @@ LABEL = (
 """What a person sees of a batch: `200 cases (testops.cases:0:100-300)`."""
 
 
+def arguments(task: Any, context: Any) -> list[str]:
+    """What a runner is told of its batch, wherever it runs.
+
+    Whatever made the task run again (a retry, a clearing, a restart of Airflow): cases that were judged before are not
+    sent again.
+    """
+    told = ["--run", task.run, "--plan", task.plan, "--batch", task.batch, "--share", task.share]
+    told += ["--attempt", task.attempt]
+    if context["ti"].try_number > 1:
+        told += ["--again", task.results]
+    return [str(word) for word in told]
+
+
 class RunnerProcessOperator(BaseOperator):
     """Executes one batch in a child process of the task; its lines are the task's log.
 
-    A runner that ends with 1 (infrastructure) is retried, with 2 (configuration) not. Whatever made the task run again
-    (a retry, a clearing, a restart of Airflow): cases that were judged before are not sent again.
+    A runner that ends with 1 (infrastructure) is retried, with 2 (configuration) not.
     """
 
     template_fields = ("run", "plan", "batch", "results", "attempt")
@@ -47,23 +59,7 @@ class RunnerProcessOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         """Starts the runner and follows it to its end."""
-        command = [
-            sys.executable,
-            "-m",
-            "runner",
-            "--run",
-            self.run,
-            "--plan",
-            self.plan,
-            "--batch",
-            self.batch,
-            "--share",
-            str(self.share),
-            "--attempt",
-            str(self.attempt),
-        ]
-        if context["ti"].try_number > 1:
-            command += ["--again", self.results]
+        command = [sys.executable, "-m", "runner", *arguments(self, context)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
         self._process = subprocess.Popen(
             tied(command),
@@ -109,15 +105,45 @@ def launch(
 
     `results` says where the run's results begin, for a batch that is executed again.
     """
-    return RunnerProcessOperator.partial(
-        task_id=task_id,
-        run=run,
-        plan=plan,
-        results=results,
-        attempt=attempt,
-        share=settings.max_batches_at_once,
-        retries=2,
-        max_active_tis_per_dagrun=settings.max_batches_at_once,
-        map_index_template=LABEL,
+    common: dict[str, Any] = {
+        "task_id": task_id,
+        "run": run,
+        "plan": plan,
+        "results": results,
+        "attempt": attempt,
+        # Each runner takes its part of the target's rate, so no more than these may work at once.
+        "share": settings.max_batches_at_once,
+        "max_active_tis_per_dagrun": settings.max_batches_at_once,
+        "retries": 2,
+        "pool": settings.pool,
+        "map_index_template": LABEL,
         **kwargs,
-    ).expand(batch=batches)
+    }
+    if settings.launcher == "process":
+        return RunnerProcessOperator.partial(**common).expand(batch=batches)
+    # Seconds of imports, which the other launcher need not pay.
+    from testops_lib.pod import CONTAINER
+    from testops_pod import RunnerPodOperator
+
+    pod = RunnerPodOperator.partial(
+        **common,
+        target="{{ (dag_run.conf or {}).get('target') or params.target or '' }}",
+        namespace=settings.pod_namespace or None,
+        in_cluster=not settings.kubeconfig,
+        config_file=settings.kubeconfig or None,
+        kubernetes_conn_id=None,
+        base_container_name=CONTAINER,
+        automount_service_account_token=False,
+        do_xcom_push=False,
+        deferrable=True,
+        startup_check_interval_seconds=1,
+        poll_interval=1,
+        startup_timeout_seconds=300,
+        # Pod specifications hold variables; logs are read by many.
+        log_pod_spec_on_failure=False,
+        log_events_on_startup=False,
+        log_events_on_failure=True,
+        on_finish_action="delete_succeeded_pod",
+        on_kill_action="delete_pod",
+    )
+    return pod.expand(batch=batches)

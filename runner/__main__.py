@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import os
 import signal
 import sys
 import threading
@@ -58,6 +59,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=os.environ.get("TESTOPS_VERSION") or "from the source")
     parser.add_argument("--run", required=True, help="the run the cases belong to; records of other runs are skipped")
     parser.add_argument("--plan", required=True, help="slice that holds the plan and the contracts")
     parser.add_argument("--batch", required=True, help="slice of cases: TOPIC:PARTITION:FIRST-END, END exclusive")
@@ -173,6 +175,9 @@ def _loop() -> asyncio.AbstractEventLoop:
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; gives the exit code."""
     args = arguments(argv)
+    if threading.current_thread() is threading.main_thread():
+        # Until the engine takes the signal over: the first process of a container has no default for it.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(RETRY))
     try:
         return work(args)
     except ExpiredBatchError as error:

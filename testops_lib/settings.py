@@ -23,8 +23,15 @@ DOCUMENTATION: dict[str, str] = {
     "TESTOPS_SPECS_DIR": "directory below which a run may read OpenAPI files that are named by path "
     "(default: the targets directory)",
     "TESTOPS_REPORTS_DIR": "where runs write their reports (default .testops/reports)",
-    "TESTOPS_LAUNCHER": "how batches are executed: process (default)",
-    "TESTOPS_MAX_BATCHES_AT_ONCE": "runner processes of one run at the same time (default 2)",
+    "TESTOPS_LAUNCHER": "how batches are executed: process (default), or kubernetes: each in a pod of its own",
+    "TESTOPS_MAX_BATCHES_AT_ONCE": "runners (processes or pods) of one run at the same time (default 2)",
+    "TESTOPS_POOL": "Airflow pool in which the batches of all runs take slots (default default_pool); "
+    "for pods let it include deferred tasks",
+    "TESTOPS_RUNNER_IMAGE": "image of the pods, e.g. registry.example.com/testops-runner:0.1.0; `make image` builds it",
+    "TESTOPS_POD_NAMESPACE": "namespace of the pods (default: Airflow's own, else default)",
+    "TESTOPS_POD_TEMPLATE": "YAML file of the pod (default: pod.yaml beside the DAG files)",
+    "TESTOPS_POD_KAFKA_BOOTSTRAP": "Kafka's bootstrap servers as pods reach them (default: TESTOPS_KAFKA_BOOTSTRAP)",
+    "KUBECONFIG": "how Airflow reaches Kubernetes from outside of it (default: by its service account, from inside)",
     "TESTOPS_UI_URL": "Airflow's address, for links in notifications",
     "TESTOPS_WEBHOOK_URL": "where the outcome of a run is posted as JSON (default: nowhere)",
     "TESTOPS_WEBHOOK_SECRET": "signs the webhook: HMAC-SHA256 in X-TestOps-Signature",
@@ -33,6 +40,8 @@ DOCUMENTATION: dict[str, str] = {
     "GEMINI_MODEL": "the model (default gemini-2.5-flash)",
 }
 """Every variable that is read, with its meaning. A target's own secrets come on top, named by its file."""
+
+LAUNCHERS = ("process", "kubernetes")
 
 
 class Settings(Value, frozen=True, kw_only=True):
@@ -47,6 +56,12 @@ class Settings(Value, frozen=True, kw_only=True):
     reports_dir: Path = Path(".testops/reports")
     launcher: str = "process"
     max_batches_at_once: int = 2
+    pool: str = "default_pool"
+    runner_image: str = ""
+    pod_namespace: str = ""
+    pod_template: Path | None = None
+    pod_kafka_bootstrap: str = ""
+    kubeconfig: str = ""
     ui_url: str = ""
     webhook_url: str = ""
     webhook_secret: str = ""
@@ -73,6 +88,14 @@ class Settings(Value, frozen=True, kw_only=True):
             SettingsError: they are not set.
         """
         return _needed("TESTOPS_KAFKA_BOOTSTRAP", self.kafka_bootstrap)
+
+    def need_runner_image(self) -> str:
+        """The image of the runner's pods.
+
+        Raises:
+            SettingsError: it is not set.
+        """
+        return _needed("TESTOPS_RUNNER_IMAGE", self.runner_image)
 
 
 def _needed(name: str, value: str) -> str:
@@ -108,8 +131,10 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
             next_step=DOCUMENTATION["TESTOPS_KAFKA_OPTIONS"],
         ) from error
     launcher = given.get("TESTOPS_LAUNCHER", "process")
-    if launcher != "process":
-        raise SettingsError(f"{launcher!r} is no launcher", where="TESTOPS_LAUNCHER", next_step="use process")
+    if launcher not in LAUNCHERS:
+        raise SettingsError(
+            f"{launcher!r} is no launcher", where="TESTOPS_LAUNCHER", next_step=f"use {' or '.join(LAUNCHERS)}"
+        )
     return Settings(
         dsn=given.get("TESTOPS_DSN", ""),
         kafka_bootstrap=given.get("TESTOPS_KAFKA_BOOTSTRAP", ""),
@@ -122,6 +147,12 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         reports_dir=Path(given.get("TESTOPS_REPORTS_DIR", ".testops/reports")),
         launcher=launcher,
         max_batches_at_once=number("TESTOPS_MAX_BATCHES_AT_ONCE", 2),
+        pool=given.get("TESTOPS_POOL", "default_pool"),
+        runner_image=given.get("TESTOPS_RUNNER_IMAGE", ""),
+        pod_namespace=given.get("TESTOPS_POD_NAMESPACE", ""),
+        pod_template=Path(given["TESTOPS_POD_TEMPLATE"]) if "TESTOPS_POD_TEMPLATE" in given else None,
+        pod_kafka_bootstrap=given.get("TESTOPS_POD_KAFKA_BOOTSTRAP", ""),
+        kubeconfig=given.get("KUBECONFIG", ""),
         ui_url=given.get("TESTOPS_UI_URL", ""),
         webhook_url=given.get("TESTOPS_WEBHOOK_URL", ""),
         webhook_secret=given.get("TESTOPS_WEBHOOK_SECRET", ""),

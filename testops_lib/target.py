@@ -69,6 +69,8 @@ class _Described(Value, frozen=True, kw_only=True):
     operations: Scope = Scope()
     generate: Generate = Generate()
     notify: Notify = Notify()
+    pod: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What its runners' pods have that others have not: parts of a pod's manifest."""
 
 
 class Target(_Described, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ print("\\n" + json.dumps({
     "dags": {
         name: {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} for name, dag in bag.dags.items()
     },
+    "executes": bag.dags["testops_run"].task_dict["execute"].operator_class.__name__,
     "teardowns": [task.task_id for task in bag.dags["testops_run"].tasks if task.is_teardown],
 }))
 """
@@ -60,6 +61,15 @@ def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> No
     assert all(after in tasks[before] for before, after in pairwise(stages))
     scheduled = {name for name in found["dags"] if name.startswith("testops_nightly_")}
     assert "testops_nightly_shop" in scheduled
+
+
+def test_in_pods_the_run_dag_has_the_same_tasks(airflow_environment: Mapping[str, str]) -> None:
+    found = json.loads(python(STRUCTURE, environment=airflow_environment))
+    pods = {"TESTOPS_LAUNCHER": "kubernetes", "TESTOPS_RUNNER_IMAGE": "testops-runner:1"}
+    in_pods = json.loads(python(STRUCTURE, environment={**airflow_environment, **pods}))
+    assert in_pods["errors"] == {}
+    assert in_pods["dags"] == found["dags"]
+    assert (found["executes"], in_pods["executes"]) == ("RunnerProcessOperator", "RunnerPodOperator")
 
 
 def test_parsing_the_run_dag_imports_nothing_heavy(airflow_environment: Mapping[str, str]) -> None:
