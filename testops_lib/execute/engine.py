@@ -428,7 +428,8 @@ class Engine:
             if self._breaker.open and not cleanup and not await self._back(attempt):
                 raise self._down(sent, "")
             outcome = await self._send_once(attempt, sent, wire, cleanup=cleanup)
-            if not self._looks_down(outcome, wire, step):
+            plain = isinstance(outcome, Answer) and outcome.status != _UNAVAILABLE
+            if plain or not self._looks_down(outcome, wire, step):
                 if isinstance(outcome, Answer):
                     self._breaker.answered()
                 return outcome
@@ -450,13 +451,11 @@ class Engine:
 
     def _looks_down(self, outcome: Answer | Fault, wire: Wire, step: Step | None) -> bool:
         """Whether a target that is down would give this; it may as well be this one request's own fate."""
-        if isinstance(outcome, Answer) and outcome.status != _UNAVAILABLE:
-            return False
         if not self._policy.breaker_after or origin(wire.url) != self._base:
             return False
         if isinstance(outcome, Fault):
             return outcome.silent or outcome.kind == "broken"
-        if step is None or step.operation in self._accepts_503:
+        if outcome.status != _UNAVAILABLE or step is None or step.operation in self._accepts_503:
             return False
         return not any(isinstance(check, StatusIs) and _UNAVAILABLE in check.any_of for check in step.checks)
 

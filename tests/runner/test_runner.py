@@ -237,7 +237,7 @@ def test_errored_cases_and_other_attempts_are_executed_again(line: Bus, kafka: s
     gone.server_close()
     cases = [case(number) for number in range(4)]
     at, batches = publish(line, store, run, plan(log.url), cases)
-    nowhere = line.publish_plan(run, plan(gone.url), [CONTRACT])
+    nowhere = line.publish_plan(run, plan(gone.url, breaker_wait_s=0), [CONTRACT])
     again = positions_text(store.positions(run))
     for where, attempt, sent in ((nowhere, 1, 0), (at, 1, 4), (at, 1, 4), (at, 2, 8), (at, 2, 8)):
         for batch in batches:
