@@ -99,11 +99,12 @@ def launch(
     results: Any,
     run: str = "{{ run_id }}",
     attempt: Any = 1,
+    target: Any = "{{ (dag_run.conf or {}).get('target') or params.target or '' }}",
     **kwargs: Any,
 ) -> Any:
     """The mapped task that executes each batch of `batches` by the configured launcher.
 
-    `results` says where the run's results begin, for a batch that is executed again.
+    `results` says where the run's results begin, for a batch that is executed again; `target` names the target file.
     """
     common: dict[str, Any] = {
         "task_id": task_id,
@@ -127,7 +128,7 @@ def launch(
 
     pod = RunnerPodOperator.partial(
         **common,
-        target="{{ (dag_run.conf or {}).get('target') or params.target or '' }}",
+        target=target,
         namespace=settings.pod_namespace or None,
         in_cluster=not settings.kubeconfig,
         config_file=settings.kubeconfig or None,

@@ -119,6 +119,7 @@ def testops_rerun() -> None:
         "plan": published["plan"],
         "results": begun["results"],
         "attempt": begun["attempt"],
+        "target": begun["target"],
     }
     executed = launch("execute", SETTINGS, batches=published, **known)
     last = last_batches(published["last"])

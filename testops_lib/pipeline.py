@@ -88,6 +88,8 @@ class Again(Value, frozen=True, kw_only=True):
     attempt: int
     results: str
     """Where its results begin (`0:120,1:98`)."""
+    target: str = ""
+    """The target file's name, where the run has one."""
 
 
 def parse_order(conf: Mapping[str, Any]) -> Order:
@@ -382,7 +384,12 @@ def open_again(run: str, settings: Settings) -> Again:
                 "has no report yet", where=f"run {run}", next_step="wait for its end, or clear its tasks in Airflow"
             )
         attempt = store.last_attempt(run) + 1
-    return Again(attempt=attempt, results=batches.positions_text(bus(settings).results_position()))
+    named = (settings.targets_dir / f"{about.target}.yaml").is_file()
+    return Again(
+        attempt=attempt,
+        results=batches.positions_text(bus(settings).results_position()),
+        target=about.target if named else "",
+    )
 
 
 def publish_again(run: str, again: Again, settings: Settings) -> Published:
