@@ -50,7 +50,7 @@ run: $(READY)  ## start everything, test, report, serve
 	  $(if $(TARGET),--target '$(TARGET)') $(if $(SPEC),--spec '$(SPEC)') $(if $(BASE_URL),--base-url '$(BASE_URL)')
 
 test: lint  ## checks and all tests; TESTS='tests/… -k …' for some
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(READY)  ## ruff, mypy, import contracts
 	$(BIN)/ruff check .

@@ -27,6 +27,20 @@ hypothesis_settings.load_profile("suite")
 _numbers = itertools.count(1)
 
 
+LONG = (
+    "tests/e2e/",
+    "tests/dags/",
+    "tests/runner/",
+    "tests/testops_lib/test_trigger.py",
+    "tests/testops_lib/test_cli.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first, so that of two workers none is idle while the other ends them."""
+    items.sort(key=lambda item: next((at for at, part in enumerate(LONG) if part in item.path.as_posix()), len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap address of a broker that stays up. Take topics of your own (`bus` has them)."""
