@@ -5,25 +5,17 @@ What passes now after it failed before stays a finding of the run, marked as suc
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, get_current_context, task
+from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from testops_launcher import launch
 from testops_lib import settings as configuration
-from testops_lib.errors import ExpiredBatchError, SettingsError, TargetError
+from testops_retries import DEFAULT_ARGS
 
 SETTINGS = configuration.read()
 PARAMS = {"run": Param("", type="string", title="Run", description="The id of a finished run of `testops_run`.")}
-
-FINAL = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(exception=error, action=RetryAction.FAIL, reason="trying again would not help")
-        for error in (SettingsError, TargetError, ExpiredBatchError)
-    ]
-)
 
 
 def _run() -> str:
@@ -45,12 +37,7 @@ def _again() -> Any:
     params=PARAMS,
     max_active_runs=1,
     tags=["testops"],
-    default_args={
-        "retries": 1,
-        "retry_delay": timedelta(seconds=5),
-        "retry_policy": FINAL,
-        "execution_timeout": timedelta(minutes=30),
-    },
+    default_args=DEFAULT_ARGS,
     doc_md=__doc__,
 )
 def testops_rerun() -> None:

@@ -5,15 +5,14 @@ The tasks are wiring; each makes one call into `testops_lib.pipeline`. XCom carr
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, get_current_context, task
+from airflow.sdk import Asset, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from testops_launcher import launch
 from testops_lib import settings as configuration
-from testops_lib.errors import AddressError, CaseError, GenerateError, SettingsError, TargetError
+from testops_retries import DEFAULT_ARGS
 
 SETTINGS = configuration.read()
 VERDICT = Asset("testops_gate_passed")  # without a URI: one would load every provider at each parse
@@ -85,15 +84,6 @@ PARAMS = {
 }
 
 
-FINAL = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(exception=error, action=RetryAction.FAIL, reason="trying again would not help")
-        for error in (TargetError, SettingsError, CaseError, AddressError, GenerateError)
-    ]
-)
-"""A wrong order or target is wrong again five seconds later; a server that is away may be back."""
-
-
 def _run() -> str:
     return str(get_current_context()["run_id"])
 
@@ -116,12 +106,7 @@ def _label(text: str) -> None:
     params=PARAMS,
     max_active_runs=4,
     tags=["testops"],
-    default_args={
-        "retries": 1,
-        "retry_delay": timedelta(seconds=5),
-        "retry_policy": FINAL,
-        "execution_timeout": timedelta(minutes=30),
-    },
+    default_args=DEFAULT_ARGS,
     doc_md=__doc__,
 )
 def testops_run() -> None:
