@@ -14,8 +14,7 @@ from testops_lib.stack import run, seed
 from testops_lib.stack.local import Local
 from testops_lib.store import Store
 from testops_lib.trigger import Airflow
-
-DAG = "testops_run"
+from tests.e2e.running import DAG, client, last
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(400)]
 
@@ -36,7 +35,7 @@ def local() -> Iterator[Local]:
 
 @pytest.fixture
 def airflow(local: Local) -> Airflow:
-    return Airflow(local.airflow.url, username=local.airflow.username, password=local.airflow.password)
+    return client(local)
 
 
 def counts(airflow: Airflow) -> dict[str, int]:
@@ -61,9 +60,8 @@ def test_sample_data_is_laid_down_once_however_often(airflow: Airflow) -> None:
 
 
 def test_nine_in_ten_operations_of_airflow_answer_a_2xx_at_the_first_run(local: Local, airflow: Airflow) -> None:
-    airflow.unpause(DAG)
     run_id = airflow.trigger(DAG, {"target": "airflow"})
-    *_, end = airflow.wait(DAG, run_id, timeout_s=240)
+    end = last(airflow, run_id)
     with Store(local.dsn) as store:
         report = store.report(run_id)
     assert report is not None, end

@@ -21,10 +21,10 @@ from testops_lib.model import Report
 from testops_lib.stack.local import Local
 from testops_lib.stack.samples import Sample
 from testops_lib.store import Progress, Store
-from testops_lib.trigger import Airflow, Snapshot
+from testops_lib.trigger import Airflow
+from tests.e2e.running import DAG, client, last
 
 ROOT = Path(__file__).parents[2]
-DAG = "testops_run"
 IMAGE = "docker.io/library/testops-runner:test"
 BASE = "docker.io/library/python:3.11-slim"
 MEGABYTE = 1_000_000
@@ -206,15 +206,7 @@ def local(
 
 @pytest.fixture
 def airflow(local: Local) -> Airflow:
-    client = Airflow(local.airflow.url, username=local.airflow.username, password=local.airflow.password)
-    client.unpause(DAG)
-    return client
-
-
-def last(airflow: Airflow, run: str) -> Snapshot:
-    for snapshot in airflow.wait(DAG, run, timeout_s=400):
-        state = snapshot
-    return state
+    return client(local)
 
 
 def pods_of(cluster: Cluster, run: str) -> list[dict[str, Any]]:

@@ -17,10 +17,10 @@ from testops_lib.errors import StoreError
 from testops_lib.stack.local import Local
 from testops_lib.stack.samples import Sample
 from testops_lib.store import Progress, Store
-from testops_lib.trigger import Airflow, Snapshot
+from testops_lib.trigger import Airflow
+from tests.e2e.running import DAG, client, last
 
 ROOT = Path(__file__).parents[2]
-DAG = "testops_run"
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(400)]
 
@@ -60,15 +60,7 @@ def local(tmp_path_factory: pytest.TempPathFactory, sound_shop: Sample) -> Itera
 
 @pytest.fixture
 def airflow(local: Local) -> Airflow:
-    client = Airflow(local.airflow.url, username=local.airflow.username, password=local.airflow.password)
-    client.unpause(DAG)
-    return client
-
-
-def last(airflow: Airflow, run: str) -> Snapshot:
-    for snapshot in airflow.wait(DAG, run, timeout_s=240):
-        state = snapshot
-    return state
+    return client(local)
 
 
 def test_a_run_through_airflow_finds_every_seeded_defect_once(local: Local, airflow: Airflow) -> None:

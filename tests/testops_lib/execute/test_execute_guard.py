@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from engine_server import Seen, Serve, Server, answer, case, execute, one, plan,
 from testops_lib.errors import TargetError
 from testops_lib.execute import Engine
 from testops_lib.model import Identity, JsonBody
+from testops_lib.stack import certificates
 
 
 def redirect(to: str, status: int = 302) -> Any:
@@ -149,25 +148,14 @@ def test_environment_proxies_are_not_used(serve: Serve, monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl command")
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
-            "2",
-            "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert),
-        ],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
+    """The authority's certificate, and the server's with its key."""
+    return certificates.make(tmp_path_factory.mktemp("tls"), "127.0.0.1")
 
 
 @pytest.fixture
 def tls(serve: Serve, certificate: tuple[Path, Path]) -> Server:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(certificate[1])
     return serve(None, context=context)
 
 
@@ -183,7 +171,7 @@ def test_unknown_certificate_is_refused_unless_told_otherwise(tls: Server, certi
 def test_http_2_is_spoken_when_offered(certificate: tuple[Path, Path]) -> None:
     """The server is a preface check: it agrees on h2 and closes, which is all that negotiation needs."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(certificate[1])
     context.set_alpn_protocols(["h2", "http/1.1"])
     got: list[Any] = []
 
