@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from testops_launcher import launch
 from testops_lib import settings as configuration
+from testops_lib.model import SOURCES
 from testops_retries import DEFAULT_ARGS
 
 SETTINGS = configuration.read()
@@ -40,12 +41,14 @@ PARAMS = {
         title="Base URL",
         description="Where the API answers. Empty: the target's, or the document's first server.",
     ),
-    "generator": Param(
-        "",
-        type=["string", "null"],
-        enum=["", "rules", "gemini"],
-        title="Generator",
-        description="rules: deterministic. gemini: the rules and an LLM (needs GEMINI_API_KEY). Empty: the target's.",
+    "sources": Param(
+        None,
+        type=["array", "null"],
+        items={"type": "string", "enum": list(SOURCES)},
+        examples=list(SOURCES),
+        title="Sources",
+        description="Where the cases come from. rules: from the document alone. gemini: an LLM (needs GEMINI_API_KEY). "
+        "Empty: the target's.",
     ),
     "operations": Param(
         None,

@@ -23,6 +23,9 @@ VerdictName = Literal["passed", "failed", "errored", "skipped"]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
+SOURCES = ("rules", "gemini")
+"""Where cases may come from, as a target or an order names it."""
+
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "QUERY")
 
 NO_CREDENTIALS = "none"

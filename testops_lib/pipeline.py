@@ -9,7 +9,7 @@ import fnmatch
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,19 @@ from testops_lib.errors import GenerateError, SettingsError, TargetError
 from testops_lib.gate import decide
 from testops_lib.generate import Generated, gemini, rules
 from testops_lib.generate.order import order
-from testops_lib.model import Batch, Case, Contract, GateReport, Generation, Plan, Policy, Report, Result, Value
+from testops_lib.model import (
+    SOURCES,
+    Batch,
+    Case,
+    Contract,
+    GateReport,
+    Generation,
+    Plan,
+    Policy,
+    Report,
+    Result,
+    Value,
+)
 from testops_lib.settings import Settings
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
@@ -50,8 +62,8 @@ class Order(Value, frozen=True, kw_only=True):
     """Name of a target file; or, without it, `spec`."""
     spec: str = ""
     base_url: str = ""
-    generator: str = ""
-    """`rules` or `gemini`; empty: as the target says."""
+    sources: tuple[str, ...] = ()
+    """Where the cases come from, such as `rules` and `gemini`; empty: as the target says."""
     operations: tuple[str, ...] = ()
     """Globs over operation keys or ids; empty: as the target says."""
     tags: tuple[str, ...] = ()
@@ -142,14 +154,16 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
     scope, generate, policy = target.operations, target.generate, target.policy
     if order.operations or order.tags:
         scope = Scope(include=order.operations or scope.include, exclude=scope.exclude, tags=order.tags or scope.tags)
-    if order.generator or order.max_cases:
+    if order.sources or order.max_cases:
         generate = msgspec.structs.replace(
-            generate, source=order.generator or generate.source, max_cases=order.max_cases or generate.max_cases
+            generate, sources=order.sources or generate.sources, max_cases=order.max_cases or generate.max_cases
         )
     if order.methods == "safe":
         policy = msgspec.structs.replace(policy, methods="safe")
-    if generate.source not in ("rules", "gemini"):
-        raise TargetError(f"{generate.source!r} is no generator", where=target.name, next_step="use rules or gemini")
+    unknown = [name for name in generate.sources if name not in SOURCES]
+    if unknown or not generate.sources:
+        what = f"{unknown[0]!r} is no source of cases" if unknown else "names no source of cases"
+        raise TargetError(what, where=target.name, next_step=f"there are: {', '.join(SOURCES)}")
 
     def expanded(value: Any) -> Any:
         return targets.expand(value, environ, where=target.name) if isinstance(value, str) else value
@@ -228,34 +242,44 @@ def _accepted(target: Target, operation: Operation) -> tuple[int, ...]:
 
 
 def make_cases(spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings) -> list[Generated]:
-    """The cases for these operations from the target's generator: the rules' always, Gemini's on top when asked.
+    """The cases for these operations from each of the target's sources, in their order.
 
     Raises:
-        GenerateError: Gemini is asked for and cannot work.
+        GenerateError: a source that is asked for cannot work.
     """
-    names = tuple(identity.name for identity in target.identities)
-    made = [
-        rules.generate(
-            spec,
-            operations=[each.key for each in operations],
-            policy=target.policy,
-            values=target.values,
-            identities=names,
-            max_cases_per_operation=target.generate.max_cases_per_operation,
-        )
-    ]
-    if target.generate.source == "gemini":
-        if not settings.gemini_api_key:
-            raise GenerateError("has no key", where="generator gemini", next_step="set GEMINI_API_KEY, or use rules")
-        wishes = gemini.GeminiSettings(
-            api_key=settings.gemini_api_key, base_url=settings.gemini_base_url, model=settings.gemini_model
-        )
-        made.append(
-            gemini.generate(
-                spec, operations, settings=wishes, policy=target.policy, values=target.values, identities=names
-            )
-        )
-    return made
+    return [_MAKERS[source](spec, operations, target, settings) for source in target.generate.sources]
+
+
+def _from_rules(spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings) -> Generated:
+    return rules.generate(
+        spec,
+        operations=[each.key for each in operations],
+        policy=target.policy,
+        values=target.values,
+        identities=_users(target),
+        max_cases_per_operation=target.generate.max_cases_per_operation,
+    )
+
+
+def _from_gemini(spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings) -> Generated:
+    if not settings.gemini_api_key:
+        raise GenerateError("has no key", where="source gemini", next_step="set GEMINI_API_KEY, or use rules")
+    wishes = gemini.GeminiSettings(
+        api_key=settings.gemini_api_key, base_url=settings.gemini_base_url, model=settings.gemini_model
+    )
+    return gemini.generate(
+        spec, operations, settings=wishes, policy=target.policy, values=target.values, identities=_users(target)
+    )
+
+
+_MAKERS: dict[str, Callable[[Spec, Sequence[Operation], Target, Settings], Generated]] = {
+    "rules": _from_rules,
+    "gemini": _from_gemini,
+}
+
+
+def _users(target: Target) -> tuple[str, ...]:
+    return tuple(identity.name for identity in target.identities)
 
 
 def suite(cases: Iterable[Case], spec: Spec, target: Target) -> tuple[Case, ...]:

@@ -35,7 +35,7 @@ DOCUMENTATION: dict[str, str] = {
     "TESTOPS_UI_URL": "Airflow's address, for links in notifications",
     "TESTOPS_WEBHOOK_URL": "where the outcome of a run is posted as JSON (default: nowhere)",
     "TESTOPS_WEBHOOK_SECRET": "signs the webhook: HMAC-SHA256 in X-TestOps-Signature",
-    "GEMINI_API_KEY": "key of the Gemini API; with it, `--generator gemini` works",
+    "GEMINI_API_KEY": "key of the Gemini API; with it, the source `gemini` works",
     "GEMINI_BASE_URL": "another address that speaks the Gemini protocol (default: Google's)",
     "GEMINI_MODEL": "the model (default gemini-2.5-flash)",
 }

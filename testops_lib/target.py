@@ -38,8 +38,8 @@ class Scope(Value, frozen=True, kw_only=True):
 
 
 class Generate(Value, frozen=True, kw_only=True):
-    source: str = "rules"
-    """`rules` or `gemini` (which adds to the rules)."""
+    sources: tuple[str, ...] = ("rules",)
+    """Names of `SOURCES`; the cases of all are one suite."""
     max_cases_per_operation: int = 0
     max_cases: int = 0
     """Of the whole suite, the best first; 0: no limit."""

@@ -23,7 +23,7 @@ from testops_lib import spec as specs
 from testops_lib import target as targets
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.execute import Engine, run
-from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Value
+from testops_lib.model import SOURCES, Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Value
 from testops_lib.spec.operation import Spec
 from testops_lib.target import Generate, Scope, Target
 
@@ -90,11 +90,13 @@ def _spec_options(command: Any) -> Any:
             click.option("--tag", multiple=True, help="Only operations with this tag; repeatable."),
             click.option("--safe", is_flag=True, help="Only GET, HEAD and OPTIONS."),
             click.option(
-                "--generator",
-                type=click.Choice(["rules", "gemini"]),
-                default="rules",
+                "--source",
+                "sources",
+                multiple=True,
+                type=click.Choice(SOURCES),
+                default=("rules",),
                 show_default=True,
-                help="gemini needs GEMINI_API_KEY and comes on top of the rules.",
+                help="Where cases come from; repeatable: --source rules --source gemini (needs GEMINI_API_KEY).",
             ),
             click.option("--max-cases", type=click.IntRange(0), default=0, help="The best cases up to this number."),
         )
@@ -207,7 +209,7 @@ def _target(
     operations: tuple[str, ...],
     tag: tuple[str, ...],
     safe: bool,
-    generator: str,
+    sources: tuple[str, ...],
     max_cases: int,
     policy: Policy | None = None,
     identities: tuple[Identity, ...] = (),
@@ -219,7 +221,7 @@ def _target(
         identities=identities,
         policy=msgspec.structs.replace(policy or Policy(), methods="safe" if safe else "all"),
         operations=Scope(include=operations, tags=tag),
-        generate=Generate(source=generator, max_cases=max_cases),
+        generate=Generate(sources=sources, max_cases=max_cases),
     )
 
 
@@ -345,7 +347,7 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
         operations=options["operations"],
         tag=options["tag"],
         safe=options["safe"],
-        generator=options["generator"],
+        sources=options["sources"],
         max_cases=options["max_cases"],
         policy=policy,
         identities=_identities(options),
@@ -388,7 +390,7 @@ def generate(spec: str, base_url: str, out: Path, **options: Any) -> int:
         operations=options["operations"],
         tag=options["tag"],
         safe=options["safe"],
-        generator=options["generator"],
+        sources=options["sources"],
         max_cases=options["max_cases"],
     )
     document = specs.load(spec)

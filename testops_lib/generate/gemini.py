@@ -107,7 +107,7 @@ async def _connected(settings: GeminiSettings) -> AsyncIterator[_Gemini]:
         raise GenerateError(
             "no API key", where="Gemini",
             next_step=f"set GEMINI_API_KEY in the environment or in .env (a key: {_WHERE_KEYS_COME_FROM}),"
-            " or use the generator `rules`, which needs none",
+            " or use the source `rules`, which needs none",
         )  # fmt: skip
     if not settings.api_key.isascii() or not settings.api_key.isprintable() or " " in settings.api_key:
         raise GenerateError(
@@ -213,7 +213,7 @@ class _Gemini:
         elif code == 413 or "token" in message.lower():
             next_step = "ask for less at once: lower operations_per_call"
         else:
-            next_step = "check GEMINI_MODEL and GEMINI_BASE_URL, or use the generator `rules`"
+            next_step = "check GEMINI_MODEL and GEMINI_BASE_URL, or use the source `rules`"
         return GenerateError(f"{head}: {message}", where=f"Gemini ({self.name})", next_step=next_step)
 
     def _clean(self, text: str) -> str:

@@ -123,7 +123,7 @@ async def propose(
         reason = next(iter(dialogue.unanswered.values()))
         raise GenerateError(
             f"no call was answered ({reason})", where=f"{model.source} ({model.name})",
-            next_step="try again later, lower the concurrency, or use the generator `rules`, which needs no model",
+            next_step="try again later, lower the concurrency, or use the source `rules`, which needs no model",
         )  # fmt: skip
     skipped = len(operations) - len(wanted)
     return dialogue.result([case for found in rounds for case in found], [o.key for o in wanted], skipped)

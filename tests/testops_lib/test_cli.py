@@ -95,12 +95,15 @@ def test_generate_execute_and_report_work_on_files(defective_shop: Sample, tmp_p
     assert [finding["check"] for finding in found] == ["response_headers_conformance"]
 
 
+BOTH = ("--source", "rules", "--source", "gemini")
+
+
 def test_geminis_cases_run_beside_the_rules_and_their_price_is_reported(sound_shop: Sample, tmp_path: Path) -> None:
     good = case("positive", step("GET /products", query={"limit": "3"}))
     invented = case("positive", step("GET /unicorns"))
     with gemini_server.GeminiServer([gemini_server.cases(good, invented), gemini_server.cases(invented)]) as gemini:
         done = cli(
-            *("try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, "--generator", "gemini"),
+            *("try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, *BOTH),
             *("--operations", "GET /products", "--out", str(tmp_path)),
             GEMINI_API_KEY="AIzaTestKeyTestKeyTestKeyTestKeyTestKey9",
             GEMINI_BASE_URL=gemini.url,
@@ -114,7 +117,7 @@ def test_geminis_cases_run_beside_the_rules_and_their_price_is_reported(sound_sh
 
 
 def test_gemini_without_a_key_says_where_to_put_it(sound_shop: Sample) -> None:
-    done = cli("try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, "--generator", "gemini")
+    done = cli("try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, *BOTH)
     assert done.returncode == 2 and "GEMINI_API_KEY" in done.stderr
 
 
