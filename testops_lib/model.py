@@ -381,15 +381,24 @@ class Policy(Value, frozen=True, kw_only=True):
     cases_per_batch: int = 200
 
 
+class BasicAuth(Value, frozen=True, kw_only=True):
+    """User name and password of HTTP Basic (RFC 7617); either may hold `${NAME}`."""
+
+    username: str
+    password: str
+
+
 class TokenUse(Value, frozen=True, kw_only=True):
     """WFC TokenHandling: where a login's token is found and how it is sent."""
 
-    extract_from: Literal["body", "header"]
+    extract_from: Literal["body", "header", "cookie"]
     selector: str
-    """JSON Pointer (body) or header name."""
+    """JSON Pointer (body), name of the header or the cookie."""
     send_in: Literal["header", "query"]
     send_name: str
     send_template: str = "{token}"
+    lifetime: str = ""
+    """JSON Pointer to the seconds that the token lives (RFC 6749: `/expires_in`); "": unknown."""
 
 
 class Login(Value, frozen=True, kw_only=True):
@@ -401,6 +410,8 @@ class Login(Value, frozen=True, kw_only=True):
     payload: str = ""
     media_type: str = "application/json"
     headers: Pairs = ()
+    basic: BasicAuth | None = None
+    """An OAuth 2 client's id and secret: each form-encoded before they are joined (RFC 6749, 2.3.1)."""
     token: TokenUse | None = None
     expect_cookies: bool = False
 
@@ -412,6 +423,7 @@ class Identity(Value, frozen=True, kw_only=True):
     headers: Pairs = ()
     query: Pairs = ()
     cookies: Pairs = ()
+    basic: BasicAuth | None = None
     login: Login | None = None
 
 

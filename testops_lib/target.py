@@ -7,14 +7,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import yaml
 
 from testops_lib.errors import TargetError
-from testops_lib.model import GateRules, Identity, Login, Pairs, Policy, TokenUse, Value
+from testops_lib.model import BasicAuth, GateRules, Identity, Login, Pairs, Policy, TokenUse, Value
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -238,12 +238,41 @@ class _LoginEndpoint(msgspec.Struct, forbid_unknown_fields=True, rename="camel")
     expect_cookies: bool = False
 
 
+class _ApiKey(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    name: str
+    value: str
+    where: Literal["header", "query", "cookie"] = msgspec.field(default="header", name="in")
+
+
+class _Basic(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    username: str
+    password: str
+
+
+class _OAuth2(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    token_url: str
+    client_id: str
+    client_secret: str = ""
+    grant: Literal["client_credentials", "password"] = "client_credentials"
+    username: str = ""
+    password: str = ""
+    scope: str = ""
+    client_in: Literal["header", "body"] = "header"
+    """Where the client's id and secret go: RFC 6749, 2.3.1."""
+
+
 class _User(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """Web Fuzzing Commons' AuthenticationInfo, and below `create_users` what it has no words for."""
+
     name: str
     require_mock_handling: bool = False
     fixed_headers: list[_Header] = msgspec.field(default_factory=list)
     login_endpoint_auth: _LoginEndpoint | None = None
     create_users: Any = None
+    api_key: _ApiKey | None = None
+    basic: _Basic | None = None
+    bearer: str = ""
+    oauth2: _OAuth2 | None = None
 
 
 def load_auth(path: Path) -> tuple[Identity, ...]:
@@ -298,18 +327,69 @@ def _merged(template: Any, entry: Any) -> Any:
 def _identity(user: _User, where: str, literal_secrets: bool) -> Identity:
     headers: Pairs = tuple((header.name, header.value) for header in user.fixed_headers)
     login = _login(user.login_endpoint_auth, where) if user.login_endpoint_auth else None
-    if not literal_secrets:
-        texts = [value for _, value in headers] + [value for _, value in (login.headers if login else ())]
-        if login and login.payload:
-            texts.append(login.payload)
-        for text in texts:
-            if not _REFERENCE.search(text):
-                raise TargetError(
-                    "holds a literal credential",
-                    where=where,
-                    next_step="write ${NAME} and put the secret into the environment variable NAME",
-                )
-    return Identity(name=user.name, headers=headers, login=login)
+    secrets = [value for _, value in headers] + [value for _, value in (login.headers if login else ())]
+    if login and login.payload:
+        secrets.append(login.payload)
+    if user.oauth2:
+        if login:
+            raise TargetError("has two logins", where=where, next_step="keep one of `loginEndpointAuth` and `oauth2`")
+        login = _oauth2(user.oauth2, where)
+        secrets += filter(None, (user.oauth2.client_secret, user.oauth2.password))
+    if user.bearer:
+        headers = (*headers, ("Authorization", f"Bearer {user.bearer}"))
+        secrets.append(user.bearer)
+    basic = BasicAuth(username=user.basic.username, password=user.basic.password) if user.basic else None
+    if user.basic:
+        secrets.append(user.basic.password)
+    places: dict[str, Pairs] = {"header": headers}
+    if user.api_key:
+        key = user.api_key
+        places[key.where] = (*places.get(key.where, ()), (key.name, key.value))
+        secrets.append(key.value)
+    if not literal_secrets and not all(_REFERENCE.search(text) for text in secrets):
+        raise TargetError(
+            "holds a literal credential",
+            where=where,
+            next_step="write ${NAME} and put the secret into the environment variable NAME",
+        )
+    return Identity(
+        name=user.name,
+        headers=places["header"],
+        query=places.get("query", ()),
+        cookies=places.get("cookie", ()),
+        basic=basic,
+        login=login,
+    )
+
+
+def _oauth2(wanted: _OAuth2, where: str) -> Login:
+    """The token request of RFC 6749, 4.3 and 4.4."""
+    fields: dict[str, str] = {"grant_type": wanted.grant}
+    if wanted.grant == "password":
+        if not wanted.username or not wanted.password:
+            raise TargetError("the password grant needs `username` and `password`", where=f"{where}: oauth2")
+        fields |= {"username": wanted.username, "password": wanted.password}
+    if wanted.scope:
+        fields["scope"] = wanted.scope
+    in_header = wanted.client_in == "header" and bool(wanted.client_secret)
+    if not in_header:
+        fields["client_id"] = wanted.client_id
+        if wanted.client_secret:
+            fields["client_secret"] = wanted.client_secret
+    return Login(
+        url=wanted.token_url,
+        payload=urlencode(fields, safe="${}"),
+        media_type="application/x-www-form-urlencoded",
+        basic=BasicAuth(username=wanted.client_id, password=wanted.client_secret) if in_header else None,
+        token=TokenUse(
+            extract_from="body",
+            selector="/access_token",
+            send_in="header",
+            send_name="Authorization",
+            send_template="Bearer {token}",
+            lifetime="/expires_in",
+        ),
+    )
 
 
 def _login(endpoint: _LoginEndpoint, where: str) -> Login:

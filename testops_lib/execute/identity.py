@@ -20,11 +20,22 @@ from testops_lib.check import Answer
 from testops_lib.errors import CaseError, TargetError
 from testops_lib.execute.client import Fault
 from testops_lib.execute.wire import Wire, add_query, allowed, escape_target, origin, refuse_header
-from testops_lib.model import INVALID_CREDENTIALS, NO_CREDENTIALS, Identity, Login, Pairs, Plan, Request
+from testops_lib.model import (
+    INVALID_CREDENTIALS,
+    NO_CREDENTIALS,
+    BasicAuth,
+    Identity,
+    Login,
+    Pairs,
+    Plan,
+    Request,
+)
 from testops_lib.redact import sensitive
 
 LOGIN_AGAIN_S = 30
 """A session that a 401 has put in doubt is renewed at most this often; so is a login that failed."""
+
+_TOKEN_MARGIN_S = 10
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -61,6 +72,8 @@ class _Session:
         self.lock = asyncio.Lock()
         self.credentials: Credentials | None = None
         self.number = 0
+        self.ends_at = float("inf")
+        """When the token is too old to be sent."""
         self.tried_at = float("-inf")
         self.error = ""
 
@@ -105,10 +118,10 @@ class Identities:
             return known if known is not None else self._resolved(identity)
         session = self._sessions.setdefault((identity.name, own), _Session())
         known = session.credentials
-        if known is None:
+        if known is None or time.monotonic() >= session.ends_at:
             async with session.lock:
                 known = session.credentials
-                if known is None:
+                if known is None or time.monotonic() >= session.ends_at:
                     known = await self._log_in(identity, identity.login, session, send)
         return known
 
@@ -129,8 +142,11 @@ class Identities:
             return session.credentials
 
     def _resolved(self, identity: Identity) -> Credentials:
+        headers = self._pairs(identity, identity.headers)
+        if identity.basic is not None:
+            headers = (*headers, self._basic(identity, identity.basic))
         made = Credentials(
-            headers=self._pairs(identity, identity.headers),
+            headers=headers,
             query=self._pairs(identity, identity.query),
             cookies=self._pairs(identity, identity.cookies),
         )
@@ -141,6 +157,12 @@ class Identities:
             self.secrets.add(value)
         self._static[identity.name] = made
         return made
+
+    def _basic(self, identity: Identity, basic: BasicAuth, escape: Callable[[str], str] = str) -> tuple[str, str]:
+        username, password = (self._filled(identity, text) for text in (basic.username, basic.password))
+        self.secrets.add(password)
+        username, password = escape(username), escape(password)
+        return "Authorization", f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
 
     def _learn_header(self, name: str, value: str) -> None:
         if name.lower() in _PUBLIC_HEADERS:
@@ -214,6 +236,8 @@ class Identities:
         session.error = ""
         session.number += 1
         session.credentials = made
+        assert isinstance(answer, Answer)
+        session.ends_at = time.monotonic() + _lifetime_s(login, answer)
         return made
 
     def _login_request(self, identity: Identity, login: Login) -> Wire:
@@ -232,6 +256,8 @@ class Identities:
         payload = self._filled(identity, login.payload, escape)
         self._learn_payload(payload, login.media_type.lower())
         headers = [*self._pairs(identity, login.headers)]
+        if login.basic is not None:
+            headers.append(self._basic(identity, login.basic, quote_plus))
         for name, value in headers:
             self._learn_header(name, value)
         names = {name.lower() for name, _ in headers}
@@ -284,6 +310,8 @@ class Identities:
         if identity is None:
             return Credentials(headers=(("Authorization", f"Bearer {fake}"),))
         headers = [(name, self._fake_value(value)) for name, value in identity.headers]
+        if identity.basic is not None:
+            headers.append(("Authorization", self._fake_value("Basic ")))
         query = [(name, fake) for name, _ in identity.query]
         cookies = [(name, fake) for name, _ in identity.cookies]
         if identity.login is not None:
@@ -358,11 +386,25 @@ def _token(login: Login, answer: Answer) -> str:
     if login.token.extract_from == "header":
         wanted = login.token.selector.lower()
         return next((value for name, value in answer.headers if name.lower() == wanted), "")
+    if login.token.extract_from == "cookie":
+        return dict(_cookies(answer)).get(login.token.selector, "")
+    return _pointed(answer, login.token.selector)
+
+
+def _lifetime_s(login: Login, answer: Answer) -> float:
+    """How long the token may be sent: a little less than it lives, so that none ends on its way."""
+    said = _pointed(answer, login.token.lifetime) if login.token is not None and login.token.lifetime else ""
+    if not said.isascii() or not said.isdigit() or len(said) > 12:
+        return float("inf")
+    return max(int(said) - _TOKEN_MARGIN_S, int(said) / 2)
+
+
+def _pointed(answer: Answer, pointer: str) -> str:
+    """The text or number that a JSON Pointer finds in the body, as text; "" when there is none."""
     try:
         found: Any = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
-    pointer = login.token.selector
     for key in pointer.removeprefix("/").split("/") if pointer not in ("", "/") else ():
         key = key.replace("~1", "/").replace("~0", "~")
         if isinstance(found, dict) and key in found:

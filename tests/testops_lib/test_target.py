@@ -8,7 +8,7 @@ from testops_lib import pipeline
 from testops_lib import settings as configuration
 from testops_lib import target as targets
 from testops_lib.errors import TargetError
-from testops_lib.model import TokenUse
+from testops_lib.model import BasicAuth, TokenUse
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +60,15 @@ expected:
         ("spec: x\nauth: [{name: a, fixedHeaders: [{name: Authorization, value: Bearer abc}]}]", "literal credential"),
         ("spec: x\nauth: [{name: none}]", "must be unique"),
         ("spec: x\nauth: [{name: a, createUsers: {}}]", "createUsers"),
+        ("spec: x\nbase_url: u\nauth: [{name: a, bearer: abc}]", "literal credential"),
+        ("spec: x\nbase_url: u\nauth: [{name: a, basic: {username: a, password: b}}]", "literal credential"),
+        ("spec: x\nbase_url: u\nauth: [{name: a, apiKey: {name: k, value: v}}]", "literal credential"),
+        ("spec: x\nbase_url: u\nauth: [{name: a, apiKey: {name: k, in: body, value: '${V}'}}]", "in"),
+        (
+            "spec: x\nbase_url: u\nauth: [{name: a, oauth2: {tokenUrl: /t, clientId: c, clientSecret: s}}]",
+            "literal credential",
+        ),
+        ("spec: x\nbase_url: u\nauth: [{name: a, oauth2: {tokenUrl: /t, clientId: c, grant: password}}]", "username"),
         ("spec: x\nauth: [{name: a, loginEndpointAuth: {endpoint: /login}}]", "neither `token` nor `expectCookies`"),
         ("spec: x\nauth: [{name: a, fixedHeaders: [{name: X, value: '${A}'}]}]", "no `base_url`"),
         ("spec: 'x", "pets.yaml:"),
@@ -128,3 +137,27 @@ def test_values_are_read_from_the_environment_where_a_run_is_resolved(tmp_path: 
     assert pipeline.resolve(order, settings, {"PETS_DAG": "feed"}).values == {"dag_id": ("feed", 7)}
     with pytest.raises(TargetError, match="PETS_DAG"):
         pipeline.resolve(order, settings, {})
+
+
+def test_every_kind_of_credential_has_a_short_form(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+spec: x
+base_url: https://h
+auth:
+  - {name: key, apiKey: {name: api_key, in: query, value: "${KEY}"}}
+  - {name: cookie, apiKey: {name: sid, in: cookie, value: "${SID}"}}
+  - {name: bearer, bearer: "${TOKEN}"}
+  - {name: basic, basic: {username: ann, password: "${PASSWORD}"}}
+  - {name: app, oauth2: {tokenUrl: /token, clientId: app, clientSecret: "${SECRET}", scope: read}}
+""",
+    )
+    key, cookie, bearer, basic, app = targets.load(path).identities
+    assert key.query == (("api_key", "${KEY}"),)
+    assert cookie.cookies == (("sid", "${SID}"),)
+    assert bearer.headers == (("Authorization", "Bearer ${TOKEN}"),)
+    assert basic.basic == BasicAuth(username="ann", password="${PASSWORD}")
+    assert app.login is not None
+    assert app.login.basic == BasicAuth(username="app", password="${SECRET}")
+    assert app.login.payload == "grant_type=client_credentials&scope=read"

@@ -12,9 +12,10 @@ import pytest
 from engine_server import Seen, Serve, answer, case, execute, one, plan, step
 from msgspec import structs
 
+from testops_lib import target as targets
 from testops_lib.errors import TargetError
 from testops_lib.execute import Engine, identity
-from testops_lib.model import Identity, JsonPathIs, Login, Result, TokenUse
+from testops_lib.model import BasicAuth, Identity, JsonPathIs, Login, Result, TokenUse
 
 STATIC = Identity(
     name="ann",
@@ -299,3 +300,87 @@ def test_last_cases_have_a_session_of_their_own(serve: Serve) -> None:
     execute(Engine(plan(server.url, identities=(BOB,)), {}, run="r", environ=ENV), cases)
     used = {seen.target: seen.header("x-token") for seen in server.seen if not seen.target.startswith("/login")}
     assert used == {"/a": "T token-0", "/logout": "T token-1"}
+
+
+# -- basic, OAuth 2
+
+
+def decoded(header: str | None) -> str:
+    scheme, _, encoded = (header or "").partition(" ")
+    assert scheme == "Basic"
+    return base64.b64decode(encoded).decode()
+
+
+def test_basic_credentials_come_from_the_environment_and_never_leak(serve: Serve) -> None:
+    server = serve(lambda connection, seen: answer(500, f"not you, {seen.header('authorization')} {ENV['PASSWORD']}"))
+    who = Identity(name="b", basic=BasicAuth(username="bob", password="${PASSWORD}"))
+    steps = (step(identity="b", expect=200), step(identity="invalid"))
+    shown = repr([one(plan(server.url, identities=(who,)), case(each), environ=ENV) for each in steps])
+    assert decoded(server.seen[0].header("authorization")) == f"bob:{ENV['PASSWORD']}"
+    assert decoded(server.seen[1].header("authorization")).startswith("invalid:invalid-")
+    sent = (server.seen[0].header("authorization") or "").partition(" ")[2]
+    assert "not you" in shown and sent not in shown and ENV["PASSWORD"] not in shown
+
+
+class Issuer:
+    """A token endpoint (RFC 6749) whose tokens live `lives_s`, and the API that takes them."""
+
+    def __init__(self, lives_s: object) -> None:
+        self.lives_s, self.issued = lives_s, 0
+
+    def __call__(self, connection: Any, seen: Seen) -> bytes:
+        if seen.target == "/token":
+            self.issued += 1
+            said = {"access_token": f"oauth-{self.issued}", "token_type": "Bearer", "expires_in": self.lives_s}
+            return answer(200, json.dumps(said))
+        return answer(200 if seen.header("authorization") == f"Bearer oauth-{self.issued}" else 401)
+
+
+def oauth2(**wanted: str) -> Identity:
+    entry = {"name": "app", "oauth2": {"tokenUrl": "/token", "clientId": "app 1", **wanted}}
+    (made,) = targets.identities({"auth": [entry]}, where="test", literal_secrets=False)
+    return made
+
+
+def test_oauth2_client_credentials_are_exchanged_once_for_a_bearer_token(serve: Serve) -> None:
+    server = serve(Issuer(3600))
+    who = oauth2(clientSecret="${PASSWORD}", scope="read write")
+    engine = Engine(plan(server.url, identities=(who,)), {}, run="r", environ=ENV)
+    results = execute(engine, [case(step("GET", f"/{i}", expect=200)) for i in range(5)])
+    assert {result.verdict for result in results} == {"passed"}
+    (asked,) = [seen for seen in server.seen if seen.target == "/token"]
+    assert asked.body == b"grant_type=client_credentials&scope=read+write"
+    assert decoded(asked.header("authorization")) == "app+1:pa%22ss%5Cword", "form-encoded first: RFC 6749, 2.3.1"
+    assert "oauth-1" not in repr(results) and ENV["PASSWORD"] not in repr(results)
+
+
+def test_oauth2_password_grant_may_send_the_client_in_the_body(serve: Serve) -> None:
+    server = serve(Issuer(3600))
+    who = oauth2(grant="password", username="${ANN_KEY}", password="${PASSWORD}", clientIn="body")
+    assert one(plan(server.url, identities=(who,)), case(step(expect=200)), environ=ENV).verdict == "passed"
+    assert server.seen[0].header("authorization") is None
+    assert server.seen[0].body == b"grant_type=password&username=key%2Fof+ann&password=pa%22ss%5Cword&client_id=app+1"
+
+
+def test_a_token_that_is_about_to_end_is_replaced_before_it_is_sent(serve: Serve) -> None:
+    issuer = Issuer(0)
+    server = serve(issuer)
+    engine = Engine(plan(server.url, identities=(oauth2(),), concurrency=1), {}, run="r", environ=ENV)
+    results = execute(engine, [case(step("GET", f"/{i}", expect=200)) for i in range(3)])
+    assert {result.verdict for result in results} == {"passed"} and issuer.issued == 3
+
+
+@pytest.mark.parametrize("lives_s", [None, "soon", -5, True, [1], "9" * 5000])
+def test_a_lifetime_that_is_no_number_of_seconds_is_no_end(serve: Serve, lives_s: object) -> None:
+    issuer = Issuer(lives_s)
+    server = serve(issuer)
+    engine = Engine(plan(server.url, identities=(oauth2(),), concurrency=1), {}, run="r", environ=ENV)
+    execute(engine, [case(step("GET", f"/{i}")) for i in range(3)])
+    assert issuer.issued == 1
+
+
+def test_a_token_may_come_in_a_cookie(serve: Serve) -> None:
+    server = serve(Shop())
+    use = TokenUse(extract_from="cookie", selector="sid", send_in="header", send_name="X-Csrf")
+    one(plan(server.url, identities=(Identity(name="c", login=Login(url="/login", token=use)),)), case(step()))
+    assert (server.seen[1].header("x-csrf"), server.seen[1].header("cookie")) == ("abc123", None)
