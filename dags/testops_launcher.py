@@ -11,6 +11,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from testops_lib.batch import runner_arguments
 from testops_lib.settings import Settings
 from testops_lib.stack.launch import tied
 
@@ -25,19 +26,6 @@ LABEL = (
     "{% set first, end = task.batch.rpartition(':')[2].split('-') %}{{ end|int - first|int }} cases ({{ task.batch }})"
 )
 """What a person sees of a batch: `200 cases (testops.cases:0:100-300)`."""
-
-
-def arguments(task: Any, context: Any) -> list[str]:
-    """What a runner is told of its batch, wherever it runs.
-
-    Whatever made the task run again (a retry, a clearing, a restart of Airflow): cases that were judged before are not
-    sent again.
-    """
-    told = ["--run", task.run, "--plan", task.plan, "--batch", task.batch, "--share", task.share]
-    told += ["--attempt", task.attempt]
-    if context["ti"].try_number > 1:
-        told += ["--again", task.results]
-    return [str(word) for word in told]
 
 
 class RunnerProcessOperator(BaseOperator):
@@ -59,7 +47,15 @@ class RunnerProcessOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         """Starts the runner and follows it to its end."""
-        command = [sys.executable, "-m", "runner", *arguments(self, context)]
+        told = runner_arguments(
+            run=self.run,
+            plan=self.plan,
+            batch=self.batch,
+            attempt=self.attempt,
+            share=self.share,
+            again=self.results if context["ti"].try_number > 1 else "",
+        )
+        command = [sys.executable, "-m", "runner", *told]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
         self._process = subprocess.Popen(
             tied(command),

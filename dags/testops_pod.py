@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from testops_lib import pod as pods
 from testops_lib import settings as configuration
 from testops_lib import target as targets
+from testops_lib.batch import runner_arguments
 
 TEMPLATE = Path(__file__).with_name("pod.yaml")
 
@@ -61,15 +62,20 @@ class RunnerPodOperator(KubernetesPodOperator):
         super().execute(context)
 
     def _manifest(self, context: Any) -> dict[str, Any]:
-        from testops_launcher import arguments
-
         settings = configuration.read()
         own = targets.find(settings.targets_dir, self.target).pod if self.target else {}
         return pods.manifest(
             pods.read_template(settings.pod_template or TEMPLATE),
             own,
             image=settings.need_runner_image(),
-            arguments=arguments(self, context),
+            arguments=runner_arguments(
+                run=self.run,
+                plan=self.plan,
+                batch=self.batch,
+                attempt=self.attempt,
+                share=self.share,
+                again=self.results if context["ti"].try_number > 1 else "",
+            ),
             # Kafka's options may hold a password: pods have them from their secret.
             environment={
                 "TESTOPS_KAFKA_BOOTSTRAP": settings.pod_kafka_bootstrap or settings.need_kafka(),

@@ -104,3 +104,15 @@ def batches(
             last, count, total = offset, count + 1, total + size
         made.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
     return made
+
+
+def runner_arguments(
+    *, run: str, plan: str, batch: str, attempt: int = 1, share: int = 1, again: str = ""
+) -> list[str]:  # fmt: skip
+    """What a runner is told of its batch, wherever it runs: the words after `python -m runner`.
+
+    `again` says where the run's results begin when the batch may have been executed before, whatever made it run again
+    (a retry, a clearing, a restart of Airflow): cases that were judged are not sent again.
+    """
+    told = ["--run", run, "--plan", plan, "--batch", batch, "--share", str(share), "--attempt", str(attempt)]
+    return [*told, "--again", again] if again else told

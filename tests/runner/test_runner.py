@@ -15,8 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from runner.__main__ import arguments as parsed
 from runner.__main__ import deadline_s
-from testops_lib.batch import positions_text
+from testops_lib.batch import positions_text, runner_arguments
 from testops_lib.bus import Bus
 from testops_lib.collect import collect
 from testops_lib.model import (
@@ -281,6 +282,12 @@ def test_a_rate_gives_a_batch_the_time_that_it_needs() -> None:
     batch = Batch(topic="c", partition=0, first=100, end=300)
     assert deadline_s(batch, plan("http://h")) == 900
     assert deadline_s(batch, plan("http://h", requests_per_second=1)) == 1700
+
+
+@pytest.mark.parametrize("again", ["", "0:120,1:98"])
+def test_a_runner_understands_what_it_is_told_of_its_batch(again: str) -> None:
+    told = {"run": "r 1", "plan": "p:0:0-2", "batch": "c:3:5-9", "attempt": 2, "share": 4, "again": again}
+    assert vars(parsed(runner_arguments(**told))) == told | {"deadline": 0}
 
 
 @pytest.mark.parametrize(
