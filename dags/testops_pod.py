@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from testops_lib import pod as pods
 from testops_lib import settings as configuration
 from testops_lib import target as targets
-from testops_lib.batch import runner_arguments
+from testops_lib.batch import deadline_s, parse, runner_arguments
+from testops_lib.target import Target
 
 TEMPLATE = Path(__file__).with_name("pod.yaml")
 
@@ -63,10 +65,10 @@ class RunnerPodOperator(KubernetesPodOperator):
 
     def _manifest(self, context: Any) -> dict[str, Any]:
         settings = configuration.read()
-        own = targets.find(settings.targets_dir, self.target).pod if self.target else {}
+        target = targets.find(settings.targets_dir, self.target) if self.target else Target(spec="")
         return pods.manifest(
             pods.read_template(settings.pod_template or TEMPLATE),
-            own,
+            target.pod,
             image=settings.need_runner_image(),
             arguments=runner_arguments(
                 run=self.run,
@@ -84,7 +86,14 @@ class RunnerPodOperator(KubernetesPodOperator):
             target=self.target or "adhoc",
             run=self.run,
             batch=self.batch,
+            deadline_s=deadline_s(parse(self.batch), target.policy.requests_per_second / self.share),
         )
+
+    def invoke_defer_method(self, *arguments: Any, **named: Any) -> None:
+        """Defers, to wait for the pod as long as Kubernetes lets it live."""
+        if self.execution_timeout and self.pod and (lives_s := self.pod.spec.active_deadline_seconds):
+            self.execution_timeout = max(self.execution_timeout, timedelta(seconds=lives_s + pods.START_S))
+        super().invoke_defer_method(*arguments, **named)
 
     def convert_config_file_to_dict(self) -> None:
         """Nothing: the trigger would carry the kubeconfig into the database. The triggerer reads KUBECONFIG itself."""

@@ -24,17 +24,11 @@ from testops_lib import settings as configuration
 from testops_lib.bus import Bus
 from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
-from testops_lib.model import Batch, Case, Plan, Result
+from testops_lib.model import Case, Plan, Result
 
 DONE, RETRY, CONFIGURATION = 0, 1, 2
 
 JUDGED_BEFORE = "judged before"
-
-DEADLINE_S = 900
-"""Beside what a rate limit needs by itself."""
-
-REQUESTS_PER_CASE = 4
-"""Taken for granted where a deadline follows from a rate."""
 
 STOP_S = 8
 """What the engine needs to end: what is in flight, and its cleanup."""
@@ -83,7 +77,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=0,
         metavar="SECONDS",
         help="after this long the runner ends, whatever the target does; what is left must be executed again "
-        f"(default {DEADLINE_S}, and more where the target's rate asks for it)",
+        f"(default {batches.DEADLINE_S}, and more where the target's rate asks for it)",
     )
     return parser.parse_args(argv)
 
@@ -97,12 +91,6 @@ def part(plan: Plan, share: int) -> Plan:
         requests_per_second=policy.requests_per_second / share,
     )
     return msgspec.structs.replace(plan, policy=reduced)
-
-
-def deadline_s(batch: Batch, plan: Plan) -> float:
-    """How long a batch may take when nobody says otherwise."""
-    rate = plan.policy.requests_per_second
-    return DEADLINE_S + ((batch.end - batch.first) * REQUESTS_PER_CASE / rate if rate > 0 else 0)
 
 
 async def _ahead(cases: Iterator[Case]) -> AsyncIterator[list[Case]]:
@@ -132,7 +120,7 @@ def work(args: argparse.Namespace) -> int:
     plan, contracts = bus.read_plan(plan_at, args.run, deadline_s=settings.kafka_timeout_s)
     plan = part(plan, max(1, args.share))
     engine = Engine(plan, contracts, run=args.run, attempt=args.attempt)
-    limit_s = args.deadline or deadline_s(batch, plan)
+    limit_s = args.deadline or batches.deadline_s(batch, plan.policy.requests_per_second)
     judged = bus.judged_cases(again, args.run, attempt=args.attempt) if again else set()
     verdicts: Counter[str] = Counter()
 

@@ -9,6 +9,12 @@ from collections.abc import Iterable, Mapping
 from testops_lib.errors import SettingsError
 from testops_lib.model import Batch
 
+DEADLINE_S = 900
+"""What a batch may take beside what its rate limit needs by itself."""
+
+REQUESTS_PER_CASE = 4
+"""Taken for granted where a deadline follows from a rate."""
+
 _BATCH = re.compile(
     r"(?P<topic>[A-Za-z0-9._-]{1,249}):(?P<partition>\d{1,9}):(?P<first>\d{1,18})-(?P<end>\d{1,18})", re.ASCII
 )
@@ -104,6 +110,12 @@ def batches(
             last, count, total = offset, count + 1, total + size
         made.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
     return made
+
+
+def deadline_s(batch: Batch, requests_per_second: float) -> float:
+    """How long a runner may take for a batch at this rate (0: unlimited) when nobody says otherwise."""
+    wanted = (batch.end - batch.first) * REQUESTS_PER_CASE
+    return DEADLINE_S + (wanted / requests_per_second if requests_per_second > 0 else 0)
 
 
 def runner_arguments(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from testops_lib.errors import SettingsError
 
 CONTAINER = "runner"
 """The container that executes the batch: the first of the template."""
+
+START_S = 600
+"""What a pod may need besides its batch: to be scheduled, to fetch the image, to end."""
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -75,12 +79,17 @@ def manifest(
     target: str,
     run: str,
     batch: str,
+    deadline_s: float,
 ) -> dict[str, Any]:
     """The pod that executes one batch.
 
     `own` is what the target says of its pods. Variables that the template or the target set win over `environment`.
+    `deadline_s` is what the runner may take: the template's `activeDeadlineSeconds`, where it has one, is raised to
+    what such a pod needs; the target's own stands.
     """
-    pod: dict[str, Any] = merge(template, own)
+    limit = template["spec"].get("activeDeadlineSeconds")
+    needed = {"activeDeadlineSeconds": max(limit, math.ceil(deadline_s) + START_S)} if limit else {}
+    pod: dict[str, Any] = merge(merge(template, {"spec": needed}), own)
     metadata = dict(pod.get("metadata") or {})
     metadata["name"] = re.sub(r"[^a-z0-9]+", "-", f"testops-{target}".lower())[:50].strip("-")
     labels = {"testops/target": label(target), "testops/run": label(run), "testops/batch": label(batch)}

@@ -41,6 +41,30 @@ print("\\n" + json.dumps({
 """
 
 
+WAIT = """
+import json, os, sys
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from airflow.sdk.exceptions import TaskDeferred
+from kubernetes.client import V1ObjectMeta, V1Pod, V1PodSpec
+sys.path.insert(0, os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+from testops_pod import RunnerPodOperator
+waits = []
+for lives in (None, 1500, 7800):
+    pod = RunnerPodOperator(
+        task_id="execute", run="r", plan="p", batch="b", results="", target="", deferrable=True, in_cluster=True,
+        kubernetes_conn_id=None, execution_timeout=timedelta(minutes=30),
+    )
+    spec = V1PodSpec(containers=[], active_deadline_seconds=lives)
+    pod.pod = V1Pod(metadata=V1ObjectMeta(name="n", namespace="default"), spec=spec)
+    try:
+        pod.invoke_defer_method(context={"ti": SimpleNamespace(start_date=datetime.now(timezone.utc))})
+    except TaskDeferred as deferred:
+        waits.append(deferred.timeout.total_seconds())
+print(json.dumps(waits))
+"""
+
+
 def python(code: str, *arguments: str, environment: Mapping[str, str]) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], env=dict(environment), capture_output=True, text=True, cwd=ROOT
@@ -111,3 +135,10 @@ def test_rooms_never_import_each_other(folder: str) -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.partition(".")[0] for name in names} & barred, path
+
+
+def test_a_task_waits_for_its_pod_as_long_as_that_may_live(airflow_environment: Mapping[str, str]) -> None:
+    unlimited, usual, long = json.loads(python(WAIT, environment=airflow_environment))
+    assert 1800 <= unlimited < 1900
+    assert 1500 < usual < 2300
+    assert 7800 < long < 8600

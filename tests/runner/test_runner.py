@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from runner.__main__ import arguments as parsed
-from runner.__main__ import deadline_s
 from testops_lib.batch import positions_text, runner_arguments
 from testops_lib.bus import Bus
 from testops_lib.collect import collect
@@ -276,12 +275,6 @@ def test_a_hung_target_cannot_hold_a_batch_beyond_its_deadline(line: Bus, kafka:
         assert time.monotonic() - begun < 13
     assert code == 1 and "deadline of 10 s" in err
     assert "8 errored" in out
-
-
-def test_a_rate_gives_a_batch_the_time_that_it_needs() -> None:
-    batch = Batch(topic="c", partition=0, first=100, end=300)
-    assert deadline_s(batch, plan("http://h")) == 900
-    assert deadline_s(batch, plan("http://h", requests_per_second=1)) == 1700
 
 
 @pytest.mark.parametrize("again", ["", "0:120,1:98"])

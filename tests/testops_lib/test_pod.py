@@ -15,16 +15,19 @@ ROOT = Path(__file__).parents[2]
 TEMPLATE = pods.read_template(ROOT / "dags/pod.yaml")
 
 
+GIVEN: dict[str, Any] = {
+    "image": "testops-runner:1",
+    "arguments": ["--run", "r"],
+    "environment": {"TESTOPS_KAFKA_BOOTSTRAP": "kafka:9092"},
+    "target": "pets_v2",
+    "run": "manual__2026-01-01T00:00:00+00:00",
+    "batch": "testops.cases:0:0-200",
+    "deadline_s": 900,
+}
+
+
 def manifest(own: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    given = {
-        "image": "testops-runner:1",
-        "arguments": ["--run", "r"],
-        "environment": {"TESTOPS_KAFKA_BOOTSTRAP": "kafka:9092"},
-        "target": "pets_v2",
-        "run": "manual__2026-01-01T00:00:00+00:00",
-        "batch": "testops.cases:0:0-200",
-    }
-    return pods.manifest(TEMPLATE, own, **(given | changes))
+    return pods.manifest(TEMPLATE, own, **(GIVEN | changes))
 
 
 def test_the_shipped_pod_is_confined() -> None:
@@ -36,6 +39,15 @@ def test_the_shipped_pod_is_confined() -> None:
     assert runner["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert runner["resources"]["limits"]["memory"]
     assert spec["activeDeadlineSeconds"] > 0 < spec["terminationGracePeriodSeconds"]
+
+
+def test_a_pod_may_live_as_long_as_its_batch_may_take() -> None:
+    own = {"spec": {"activeDeadlineSeconds": 60}}
+    assert manifest({})["spec"]["activeDeadlineSeconds"] == TEMPLATE["spec"]["activeDeadlineSeconds"] == 1500
+    assert manifest({}, deadline_s=7200.5)["spec"]["activeDeadlineSeconds"] == 7801
+    assert manifest(own, deadline_s=7200)["spec"]["activeDeadlineSeconds"] == 60, "the target's own word stands"
+    unlimited = pods.merge(TEMPLATE, {"spec": {"activeDeadlineSeconds": None}})
+    assert "activeDeadlineSeconds" not in pods.manifest(unlimited, {}, **GIVEN)["spec"]
 
 
 def test_a_pod_says_its_run_and_its_batch() -> None:
