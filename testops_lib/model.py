@@ -438,6 +438,8 @@ class Plan(Value, tag="plan", tag_field="kind", frozen=True, kw_only=True):
     """The first is the default."""
     spec_title: str = ""
     spec_hash: str = ""
+    observe: bool = False
+    """Results tell what the answers held (`StepOutcome.seen`, `said`): for another round of generation."""
 
 
 # --------------------------------------------------------------------------- batch
@@ -505,6 +507,11 @@ class StepOutcome(Value, frozen=True, kw_only=True):
     not processed, or the method is idempotent."""
     request: RequestEvidence | None = None
     response: ResponseEvidence | None = None
+    seen: dict[str, tuple[str | int | float, ...]] = field(default_factory=dict)
+    """Where the plan observes: texts and numbers of a successful JSON answer by dotted place (`id`, `owner.id`; lists
+    are looked through), without credentials."""
+    said: str = ""
+    """Where the plan observes: what a refusal (4xx) said, redacted and cut."""
 
 
 class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from testops_lib.analyze import analyze as analyze_results
 from testops_lib.analyze import settle
 from testops_lib.bus import Bus
 from testops_lib.errors import GenerateError, SettingsError, TargetError
+from testops_lib.feedback import Feedback
 from testops_lib.gate import decide
 from testops_lib.generate import Generated, gemini, rules
 from testops_lib.generate.order import order
@@ -241,16 +242,26 @@ def _accepted(target: Target, operation: Operation) -> tuple[int, ...]:
     return tuple(sorted(statuses))
 
 
-def make_cases(spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings) -> list[Generated]:
+def make_cases(
+    spec: Spec,
+    operations: Sequence[Operation],
+    target: Target,
+    settings: Settings,
+    feedback: Feedback | None = None,
+) -> list[Generated]:
     """The cases for these operations from each of the target's sources, in their order.
+
+    With the `feedback` of an earlier round: those that it gives reason for, some of which may have been made before.
 
     Raises:
         GenerateError: a source that is asked for cannot work.
     """
-    return [_MAKERS[source](spec, operations, target, settings) for source in target.generate.sources]
+    return [_MAKERS[source](spec, operations, target, settings, feedback) for source in target.generate.sources]
 
 
-def _from_rules(spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings) -> Generated:
+def _from_rules(
+    spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings, feedback: Feedback | None
+) -> Generated:
     return rules.generate(
         spec,
         operations=[each.key for each in operations],
@@ -258,10 +269,13 @@ def _from_rules(spec: Spec, operations: Sequence[Operation], target: Target, set
         values=target.values,
         identities=_users(target),
         max_cases_per_operation=target.generate.max_cases_per_operation,
+        feedback=feedback,
     )
 
 
-def _from_gemini(spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings) -> Generated:
+def _from_gemini(
+    spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings, feedback: Feedback | None
+) -> Generated:
     if not settings.gemini_api_key:
         raise GenerateError("has no key", where="source gemini", next_step="set GEMINI_API_KEY, or use rules")
     wishes = gemini.GeminiSettings(
@@ -272,7 +286,7 @@ def _from_gemini(spec: Spec, operations: Sequence[Operation], target: Target, se
     )
 
 
-_MAKERS: dict[str, Callable[[Spec, Sequence[Operation], Target, Settings], Generated]] = {
+_MAKERS: dict[str, Callable[[Spec, Sequence[Operation], Target, Settings, Feedback | None], Generated]] = {
     "rules": _from_rules,
     "gemini": _from_gemini,
 }

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from testops_lib import spec as specs
 from testops_lib import target as targets
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.execute import Engine, run
+from testops_lib.feedback import MAX_ROUNDS, learn
 from testops_lib.model import SOURCES, Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Value
 from testops_lib.spec.operation import Spec
 from testops_lib.target import Generate, Scope, Target
@@ -236,6 +237,21 @@ def _policy(options: Mapping[str, Any], *, allow_private: bool) -> Policy:
     )
 
 
+class _Budget:
+    """What may be sent in all, and for how long: the limits hold exactly, over any number of executions."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._requests, self._seconds = int(options["max_requests"]), float(options["max_time"])
+        self._begun = time.monotonic()
+
+    def left(self, results: Iterable[Result]) -> tuple[int, float] | None:
+        """Requests and seconds that are left, 0: no limit; None: nothing is left."""
+        requests = self._requests - sum(result.requests for result in results) if self._requests else 0
+        seconds = self._begun + self._seconds - time.monotonic() if self._seconds else 0
+        spent = (self._requests and requests <= 0) or (self._seconds and seconds <= 0)
+        return None if spent else (requests, seconds)
+
+
 def _make(spec: Spec, target: Target) -> tuple[tuple[Case, ...], tuple[Generation, ...]]:
     for warning in spec.warnings[:20]:
         click.echo(f"warning: {warning}", err=True)
@@ -282,10 +298,16 @@ def _progress(total: int) -> Iterator[Any]:
 
 
 def _execute(
-    plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case], *, total: int, run_id: str, options: Any
+    plan: Plan,
+    contracts: Mapping[str, Contract],
+    cases: Iterable[Case],
+    *,
+    total: int,
+    run_id: str,
+    budget: tuple[int, float] = (0, 0),
 ) -> tuple[list[Result], bool]:
     """The results, and whether somebody stopped it before the end (Ctrl-C): what was created is still cleaned up."""
-    engine = Engine(plan, contracts, run=run_id, max_requests=options["max_requests"], max_time_s=options["max_time"])
+    engine = Engine(plan, contracts, run=run_id, max_requests=budget[0], max_time_s=budget[1])
     results: list[Result] = []
     with _progress(total) as tell:
 
@@ -297,6 +319,50 @@ def _execute(
     if engine.stopped:
         click.echo(f"stopped: {len(results)} of {total} cases were executed", err=True)
     return results, engine.stopped
+
+
+def _in_rounds(
+    document: Spec, target: Target, plan: Plan, cases: Sequence[Case], *, run_id: str, options: Mapping[str, Any]
+) -> tuple[list[Result], tuple[Generation, ...], bool]:
+    """The results of the cases and of those that further rounds add; what these cost; whether somebody stopped it.
+
+    What may end the session or the service runs after the last round.
+    """
+    contracts, budget = pipeline.contracts(document, target), _Budget(options)
+    operations = pipeline.in_scope(document, target)
+    results: list[Result] = []
+    costs: list[Generation] = []
+
+    def execute(wanted: Sequence[Case]) -> bool:
+        left = budget.left(results)
+        if not wanted or left is None:
+            return False
+        found, stopped = _execute(plan, contracts, wanted, total=len(wanted), run_id=run_id, budget=left)
+        results.extend(found)
+        return stopped
+
+    rounds = options["rounds"]
+    if not rounds:
+        return results, (), execute(cases)
+    known, explored = {case.id for case in cases}, -1
+    last = [case for case in cases if case.last]
+    stopped = execute([case for case in cases if not case.last])
+    for turn in range(1, rounds + 1):
+        told = learn(results, pipeline.documented(operations))
+        if stopped or not told.gaps or told.explored <= explored:
+            break
+        explored = told.explored
+        made = pipeline.make_cases(document, operations, target, configuration.read(), told)
+        costs += [each.generation for each in made]
+        suite = pipeline.suite((case for each in made for case in each.cases), document, target)
+        fresh = [case for case in suite if case.id not in known]
+        if not fresh:
+            break
+        known.update(case.id for case in fresh)
+        click.echo(f"round {turn}: {len(fresh)} further cases for {len(told.gaps)} operations", err=True)
+        last += [case for case in fresh if case.last]
+        stopped = execute([case for case in fresh if not case.last])
+    return results, tuple(costs), stopped or execute(last)
 
 
 def _run_id() -> str:
@@ -335,6 +401,13 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     help="Directory for report.json, report.html, junit.xml, wfc.json.",
 )
+@click.option(
+    "--rounds",
+    type=click.IntRange(0, MAX_ROUNDS),
+    default=0,
+    show_default=True,
+    help="Further rounds for operations without a 2xx and for statuses nobody saw, with what the answers told.",
+)
 @_spec_options
 @_send_options
 def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
@@ -353,13 +426,11 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
         identities=_identities(options),
     )
     document = specs.load(spec)
-    plan = pipeline.plan(document, target)
+    plan = msgspec.structs.replace(pipeline.plan(document, target), observe=options["rounds"] > 0)
     cases, generations = _make(document, target)
     click.echo(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
     run_id = _run_id()
-    results, stopped = _execute(
-        plan, pipeline.contracts(document, target), cases, total=len(cases), run_id=run_id, options=options
-    )
+    results, further, stopped = _in_rounds(document, target, plan, cases, run_id=run_id, options=options)
     report = pipeline.build_report(
         results,
         target,
@@ -367,7 +438,7 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
         operations=pipeline.documented(pipeline.in_scope(document, target)),
         base_url=plan.base_url,
         title=document.title,
-        generations=generations,
+        generations=(*generations, *further),
         started=started,
     )
     reporting.render_terminal(report)
@@ -444,7 +515,8 @@ def execute(file: Path, base_url: str, out: Path, **options: Any) -> int:
     policy = _policy(options, allow_private=bool(base_url))
     sending = Plan(target=about.target, base_url=base, policy=policy, identities=_identities(options))
     run_id, started = _run_id(), datetime.now(UTC)
-    results, stopped = _execute(sending, contracts, cases, total=len(cases), run_id=run_id, options=options)
+    whole = _Budget(options).left(()) or (0, 0)
+    results, stopped = _execute(sending, contracts, cases, total=len(cases), run_id=run_id, budget=whole)
     with out.open("wb") as sink:
         _write(sink, Line(about=msgspec.structs.replace(about, run=run_id, base_url=base, started=started)))
         for result in results:

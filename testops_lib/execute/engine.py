@@ -721,12 +721,26 @@ class Engine:
                 structs.replace(f, message=_short(redactor.text(f.message)), cause=_short(redactor.text(f.cause)))
                 for f in failures
             )
+        if self._plan.observe:
+            steps = self._observed(attempt, steps)
         return Result(
             run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
             intent=case.intent, verdict=verdict, reason=reason, failures=failures, steps=steps,
             requests=sum(sent.requests for sent in attempt.sent), elapsed_ms=elapsed_ms, started=started,
             origin=case.origin.source,
         )  # fmt: skip
+
+    def _observed(self, attempt: _Attempt, steps: tuple[StepOutcome, ...]) -> tuple[StepOutcome, ...]:
+        """The outcomes with what a further round can learn from the answers."""
+        redactor = self._redactor(attempt)
+        told: list[StepOutcome] = []
+        for sent, outcome in zip(attempt.sent, steps, strict=True):
+            if sent.answer is not None and 200 <= sent.status < 300:
+                outcome = structs.replace(outcome, seen=evidence.of_success(sent.answer, redactor))
+            elif sent.answer is not None and 400 <= sent.status < 500:
+                outcome = structs.replace(outcome, said=evidence.of_refusal(sent.answer, redactor))
+            told.append(outcome)
+        return tuple(told)
 
     def _redactor(self, attempt: _Attempt) -> Redactor:
         """Masks what the identities know, and what the case has captured under the name of a credential."""

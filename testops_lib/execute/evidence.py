@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from testops_lib.check import Answer
+from typing import Any
+
+from testops_lib.check import Answer, decode
 from testops_lib.execute.wire import Wire
 from testops_lib.model import Pairs, RequestEvidence, ResponseEvidence
-from testops_lib.redact import Redactor
+from testops_lib.redact import Redactor, sensitive
 
 MAX_BODY_CHARS = 4_096
+MAX_SAID_CHARS = 600
+MAX_SEEN = 48
+"""Places of an answer whose values are kept for later rounds, and (`_EACH`) values of each."""
 MAX_HEADERS = 50
 MAX_HEADER_CHARS = 2_048
 _LOOK_AT_BYTES = 16_384
 """Redaction looks this far, so that a secret across the cut is seen whole."""
+_EACH = 5
+_DEPTH = 4
+_LONGEST_NAME = 60
+_LONGEST_VALUE = 100
+_LONGEST_LOOKED_INTO = 262_144
 
 
 def of_request(wire: Wire, redactor: Redactor) -> RequestEvidence:
@@ -27,6 +37,43 @@ def of_response(answer: Answer, redactor: Redactor) -> ResponseEvidence:
         status=answer.status, headers=_headers(answer.headers, redactor), body=_body(answer.body, redactor),
         body_bytes=len(answer.body), truncated=answer.truncated,
     )  # fmt: skip
+
+
+def of_success(answer: Answer, redactor: Redactor) -> dict[str, tuple[str | int | float, ...]]:
+    """The texts and numbers of a JSON body by dotted place, nearest to the root first; credentials are left out.
+
+    At most `MAX_SEEN` places; short texts only; nothing of a body above 256 KB.
+    """
+    found: dict[str, list[str | int | float]] = {}
+    if len(answer.body) > _LONGEST_LOOKED_INTO:
+        return {}
+    waiting: list[tuple[str, Any, int]] = [("", decode(answer.body), 0)]
+    for place, value, depth in waiting:
+        if isinstance(value, dict) and depth < _DEPTH:
+            waiting += [
+                (f"{place}.{name}" if place else name, inner, depth + 1)
+                for name, inner in list(value.items())[:MAX_SEEN]
+                if len(name) <= _LONGEST_NAME and "." not in name and not sensitive(name)
+            ]
+        elif isinstance(value, list):
+            waiting += [(place, inner, depth) for inner in value[:_EACH] if not isinstance(inner, list)]
+        elif isinstance(value, str | int | float) and not isinstance(value, bool) and place:
+            if isinstance(value, str) and (not 0 < len(value) <= _LONGEST_VALUE or redactor.text(value) != value):
+                continue
+            known = found.get(place)
+            if known is None:
+                if len(found) == MAX_SEEN:
+                    continue
+                known = found[place] = []
+            if value not in known and len(known) < _EACH:
+                known.append(value if not isinstance(value, str) else _storable(value))
+    return {place: tuple(values) for place, values in found.items()}
+
+
+def of_refusal(answer: Answer, redactor: Redactor) -> str:
+    """What the body says, in one line."""
+    text = redactor.text(answer.body[:_LOOK_AT_BYTES].decode("utf-8", "replace"))
+    return " ".join(text.split())[:MAX_SAID_CHARS]
 
 
 def _headers(headers: Pairs, redactor: Redactor) -> Pairs:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from testops_lib.stack.samples import Sample
-from tests import gemini_server
+from tests import club_server, gemini_server
 from tests.generation_specs import case, step
 
 ROOT = Path(__file__).parents[2]
@@ -222,3 +222,24 @@ def test_help_has_an_example(command: str) -> None:
     done = cli(*command.split(), "--help")
     assert done.returncode == 0
     assert f"testops {command}" in done.stdout.partition("xample")[2]
+
+
+def reached(report: Path) -> set[str]:
+    operations = json.loads(report.read_bytes())["operations"]
+    return {key for key, operation in operations.items() if operation.get("success_seen")}
+
+
+def test_a_further_round_reaches_what_the_answers_of_the_first_tell(tmp_path: Path) -> None:
+    with club_server.serving() as url:
+        first = cli("try", f"{url}/openapi.json", "--base-url", url, "--out", str(tmp_path / "one"))
+        more = cli("try", f"{url}/openapi.json", "--base-url", url, "--out", str(tmp_path / "two"), "--rounds", "3")
+    assert reached(tmp_path / "one" / "report.json") == {"GET /teams"}, first.stderr
+    assert reached(tmp_path / "two" / "report.json") == {"GET /teams", "GET /members/{member_handle}", "GET /ledger"}
+    assert "round 1: " in more.stderr and "round 3: " not in more.stderr, "it ends when nothing is left to gain"
+
+
+def test_the_budget_of_requests_holds_over_all_rounds(tmp_path: Path) -> None:
+    with club_server.serving() as url:
+        limits = ("--rounds", "3", "--max-requests", "45", "--out", str(tmp_path))
+        cli("try", f"{url}/openapi.json", "--base-url", url, *limits)
+    assert json.loads((tmp_path / "report.json").read_bytes())["totals"]["requests"] <= 45

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from testops_lib.feedback import Feedback
 from testops_lib.generate import Generated
 from testops_lib.generate.rules import wire
 from testops_lib.generate.rules.cases import Planner
 from testops_lib.generate.rules.chains import Chains
 from testops_lib.generate.rules.drafts import Drafter
+from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import Graph
 from testops_lib.generate.rules.schemas import Schemas
 from testops_lib.generate.rules.values import Impossible, Maker
@@ -26,18 +28,26 @@ def generate(
     values: Mapping[str, tuple[Any, ...]] | None = None,
     identities: Sequence[str] = (),
     max_cases_per_operation: int = 0,
+    feedback: Feedback | None = None,
 ) -> Generated:
     """The cases of `operations` (keys; None: all), by operation in the spec's order, the most valuable first.
 
     Steps that prepare a case may call any operation that `policy` allows. `values` (by parameter or field name) win
     over everything that the document says. Operations that may end the session or the service run under
     `identities[1]`, if there is one. `max_cases_per_operation`: 0 keeps all.
+
+    With the `feedback` of an earlier round, the cases are those for its gaps among the operations: with values that
+    were seen, with what refusals ask for, and with more than one try; some may have been made before.
     """
+    if feedback is not None:
+        gaps = {gap.operation for gap in feedback.gaps}
+        operations = gaps if operations is None else gaps & set(operations)
     schemas = Schemas(spec.definitions)
     graph = Graph(spec, schemas, policy)
     maker = Maker(schemas, values or {})
-    drafter = Drafter(graph, schemas, maker, _credentials(spec))
-    planner = Planner(graph, schemas, maker, drafter, policy, identities[1] if len(identities) > 1 else "")
+    pool = Pool(feedback.seen if feedback else {}, graph.by_key)
+    drafter = Drafter(graph, schemas, maker, _credentials(spec), pool)
+    planner = Planner(graph, schemas, maker, drafter, policy, identities[1] if len(identities) > 1 else "", feedback)
     chains = Chains(graph, schemas, drafter)
     cases: list[Case] = []
     ids: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from testops_lib.feedback import Feedback, Gap
 from testops_lib.generate.rules import boundary, negative, wire
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter, makes_things
 from testops_lib.generate.rules.resources import Graph, creates_by_put, is_destructive
@@ -61,7 +63,8 @@ _PROVING: Final = frozenset(
 )
 """Words of operations that ask for something only a person knows."""
 
-_MOST: Final = {"parameters": 24, "negatives": 60, "edges": 40, "examples": 5}
+_MOST: Final = {"parameters": 24, "negatives": 60, "edges": 40, "examples": 5, "tries": 4}
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _PROBED: Final = ("DELETE", "PUT", "PATCH", "POST")
 _EMPTY_ID: Final = "00000000-0000-4000-8000-000000000000"
 
@@ -70,10 +73,12 @@ class Planner:
     """Makes the cases of one operation at a time."""
 
     def __init__(
-        self, graph: Graph, schemas: Schemas, maker: Maker, drafter: Drafter, policy: Policy, spare_identity: str
-    ) -> None:
+        self, graph: Graph, schemas: Schemas, maker: Maker, drafter: Drafter, policy: Policy, spare_identity: str,
+        feedback: Feedback | None = None,
+    ) -> None:  # fmt: skip
         self.graph, self.schemas, self.maker, self.drafter, self.policy = graph, schemas, maker, drafter, policy
         self._spare = spare_identity
+        self._unreached = {gap.operation: gap for gap in feedback.gaps if not gap.reached} if feedback else {}
         self._used = 0
 
     # ------------------------------------------------------------------ the whole of one operation
@@ -159,6 +164,23 @@ class Planner:
         for media in wire.media_types(operation.body)[1:4]:
             if base.body is not ABSENT:
                 yield from self._try(operation, f"as {media}", media=media, salt=7)
+        if operation.key in self._unreached:
+            yield from self._again_after(self._unreached[operation.key], operation, base)
+
+    def _again_after(self, gap: Gap, operation: Operation, base: Draft) -> Iterator[tuple[Draft, str]]:
+        """After a round in which nothing succeeded: with what the refusals name, and with other values."""
+        said = {word for refusal in gap.refusals for word in _NAME.findall(refusal.said)}
+        asked = base
+        for parameter in self.drafter.parameters(operation):
+            if parameter.where != "path" and not parameter.required and parameter.name in said:
+                made = self.drafter.optional(asked, parameter)
+                if made is not None:
+                    asked = replace(asked.put(parameter.where, parameter.name, made[0]), sure=False)
+        yield asked, "with what the refusal names"
+        for salt in range(1, _MOST["tries"] + 1):
+            for full in (False, True):
+                for draft, label in self._try(operation, f"try {salt + 1}", salt=salt, full=full):
+                    yield replace(draft, sure=False), f"{label}, all properties" if full else label
 
     def _try(self, operation: Operation, label: str, **wanted: Any) -> Iterator[tuple[Draft, str]]:
         try:

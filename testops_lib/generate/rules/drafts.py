@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from testops_lib.generate.rules import wire
-from testops_lib.generate.rules.resources import Candidate, Graph, Supply, creates_by_put, prefix_of, success
+from testops_lib.generate.rules.pool import Pool
+from testops_lib.generate.rules.resources import (
+    Candidate,
+    Graph,
+    Need,
+    Supply,
+    creates_by_put,
+    field_needs,
+    path_need,
+    prefix_of,
+    success,
+)
 from testops_lib.generate.rules.schemas import UNIQUE, Schemas, kinds, substitute
 from testops_lib.generate.rules.values import WILDCARDS, Impossible, Maker, Making
 from testops_lib.generate.rules.words import IDENTIFYING, NOT_STORING, REFERRING, collection_noun, segments, words
@@ -119,8 +130,10 @@ class Binding:
 class Drafter:
     """Drafts requests for the operations of one spec."""
 
-    def __init__(self, graph: Graph, schemas: Schemas, maker: Maker, credentials: frozenset[tuple[str, str]]) -> None:
-        self.graph, self.schemas, self.maker = graph, schemas, maker
+    def __init__(
+        self, graph: Graph, schemas: Schemas, maker: Maker, credentials: frozenset[tuple[str, str]], pool: Pool
+    ) -> None:
+        self.graph, self.schemas, self.maker, self.pool = graph, schemas, maker, pool
         self._credentials = credentials
         self._parameters: dict[str, list[Parameter]] = {}
 
@@ -284,7 +297,7 @@ class Drafter:
     def _making(
         self, binding: Binding, stack: tuple[str, ...], operation: Operation, *, full: bool, unique: bool
     ) -> Making:
-        def refer(name: str, schema: Schema) -> str | None:
+        def refer(name: str, schema: Schema) -> Any:
             return self._reference(name, schema, binding, stack)
 
         return Making(
@@ -315,9 +328,15 @@ class Drafter:
                 if made is not None:
                     values[name] = binding.paths[place] = made
                     continue
-            if "enum" not in flat and "const" not in flat and self._supply(operation, parameter, binding, stack):
-                values[name] = binding.paths[place]
-                continue
+            if "enum" not in flat and "const" not in flat:
+                seen = self._seen([path_need(operation.path, parameter)], parameter.schema, binding)
+                if seen is not None:
+                    values[name] = binding.paths[place] = seen
+                    sure = False
+                    continue
+                if self._supply(operation, parameter, binding, stack):
+                    values[name] = binding.paths[place]
+                    continue
             making = Making(seed=binding.seed, salt=binding.salt, unique=False)
             making.example = False
             known = next((e for e in parameter.examples if self.schemas.accepts(parameter.schema, e)), ABSENT)
@@ -337,6 +356,16 @@ class Drafter:
             if value not in WILDCARDS or wild:
                 return value
         return None
+
+    def _seen(self, needs: Iterable[Need], schema: Schema, binding: Binding) -> Any:
+        """A value that an earlier round saw; another salt takes another one. None: there is none that fits."""
+        fitting = [
+            value for need in needs for value in self.pool.values(need) if self.schemas.accepts(schema, value)
+        ] if self.pool else []  # fmt: skip
+        if not fitting:
+            return None
+        binding.listed = True  # somebody else's: it may go, and nothing may be done to it that does harm
+        return fitting[binding.salt % len(fitting)]
 
     def _own_name(self, parameter: Parameter, binding: Binding) -> str | None:
         for candidate in (f"t{UNIQUE}", UNIQUE, f"00000000-0000-4000-8000-{UNIQUE}"):
@@ -379,7 +408,7 @@ class Drafter:
             (True, False) if any(value in WILDCARDS for name in names for value in self.maker.hint(name)) else (True,)
         )
 
-    def _reference(self, name: str, schema: Schema, binding: Binding, stack: tuple[str, ...]) -> str | None:
+    def _reference(self, name: str, schema: Schema, binding: Binding, stack: tuple[str, ...]) -> Any:
         if len(stack) > MAX_SETUP or not _refers(name):
             return None
         flat = self.schemas.flat(schema)
@@ -387,6 +416,9 @@ class Drafter:
             return None
         if name in binding.fields:
             return binding.fields[name]
+        seen = self._seen(field_needs(name, schema), schema, binding)
+        if seen is not None:
+            return seen
         for candidate in self.graph.for_field(name, schema):
             if candidate.operation.key in stack:
                 continue

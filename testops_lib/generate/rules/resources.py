@@ -31,7 +31,7 @@ from testops_lib.generate.rules.words import (
 from testops_lib.model import SAFE_METHODS, Policy
 from testops_lib.spec.operation import Operation, Parameter, Response, Schema, Spec
 
-_ENVELOPES: Final = frozenset(
+ENVELOPES: Final = frozenset(
     "data result results item items content contents payload response value values records rows list hits entries "
     "elements objects members resources collection page embedded body metadata meta attributes".split()
 )
@@ -320,7 +320,7 @@ class Graph:
                 deeper.append((name, declared))
         if depth < 3:
             for name, declared in deeper:
-                inner = thing if words(name)[-1:] and words(name)[-1] in _ENVELOPES else noun(name)
+                inner = thing if words(name)[-1:] and words(name)[-1] in ENVELOPES else noun(name)
                 yield from self._walk(declared, [*at, name], inner, many, depth + 1)
 
     def _object(self, schema: Schema) -> Flat:
@@ -343,7 +343,7 @@ class Graph:
         return self._found[key]
 
     def _for_parameter(self, operation: Operation, parameter: Parameter) -> list[Candidate]:
-        need = _path_need(operation.path, parameter)
+        need = path_need(operation.path, parameter)
         found = [*self._links.get((operation.key, parameter.name), ()), *self._by_name(need)]
         if not self._safe_only:
             found += self._put(operation, parameter, need)
@@ -358,17 +358,12 @@ class Graph:
 
     def for_field(self, name: str, schema: Schema) -> tuple[Candidate, ...]:
         """Who can supply a body field or query parameter that points at another thing: `product_id`, `tagIds`."""
-        found = words(name)
-        if len(found) < 2 or found[-1] not in REFERRING:
-            return ()
         shape = ",".join(sorted(kinds(self._schemas.flat(schema))))
         key = (plain(name), shape)
         if key not in self._found:
-            attribute = singular(found[-1])
             candidates: list[Candidate] = []
-            for start in range(len(found) - 1):
-                thing = "".join((*found[start:-2], singular(found[-2])))
-                candidates = self._by_name(Need(name, thing, attribute, schema))
+            for need in field_needs(name, schema):
+                candidates = self._by_name(need)
                 if candidates:
                     break
             self._found[key] = tuple(_best(candidates))
@@ -410,7 +405,7 @@ class Graph:
         for output in self.outputs(operation):
             if output.many is not many or not self._feeds(output.schema, need):
                 continue
-            fit = _fit(output, need, same)
+            fit = fitness(output, need, same)
             if fit:
                 fit = max(1, fit - 8 * max(0, output.path.count("[") - many))
             if fit and "null" in kinds(self._schemas.flat(output.schema)):
@@ -499,7 +494,8 @@ def _best(candidates: list[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda candidate: -candidate.score)
 
 
-def _path_need(template: str, parameter: Parameter) -> Need:
+def path_need(template: str, parameter: Parameter) -> Need:
+    """What a path parameter names, by its own name and the collection before it."""
     prefix = nameless(base_collection(prefix_of(template, parameter.name)))
     found = words(parameter.name)
     attribute = found[-1] if found and found[-1] in IDENTIFYING else ""
@@ -510,7 +506,16 @@ def _path_need(template: str, parameter: Parameter) -> Need:
     )
 
 
-def _fit(output: Output, need: Need, same: bool) -> int:
+def field_needs(name: str, schema: Schema) -> Iterator[Need]:
+    """What a field that points at another thing may name: `home_team_id` a hometeam, or a team."""
+    found = words(name)
+    if len(found) > 1 and found[-1] in REFERRING:
+        for start in range(len(found) - 1):
+            thing = "".join((*found[start:-2], singular(found[-2])))
+            yield Need(name, thing, singular(found[-1]), schema)
+
+
+def fitness(output: Output, need: Need, same: bool) -> int:
     """How well a field's name answers a need; 0: not at all."""
     name, full = plain(output.name), plain(need.name)
     listed = output.many and output.item.count("[") == 1 and output.item.endswith("]")

@@ -40,8 +40,9 @@ class Making:
     """Another salt gives other values where the schema leaves room."""
     unique: bool = True
     """Names, addresses and codes should hold `{unique}`."""
-    refer: Callable[[str, Schema], str | None] = field(default=lambda name, schema: None)
-    """Field name and schema -> placeholder of a thing that an earlier step made; None: there is no such thing."""
+    refer: Callable[[str, Schema], Any] = field(default=lambda name, schema: None)
+    """Field name and schema -> placeholder of a thing that an earlier step made, or what names one that an earlier
+    round saw; None: there is no such thing."""
     own: Any = None
     """The value for an `id` at the top of a body: the one in the path."""
     things: tuple[str, ...] = ()

@@ -1,0 +1,98 @@
+"""Results -> what another round of generation should know: pure, one value in, one value out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from testops_lib.model import Result, Value
+
+MAX_ROUNDS = 3
+"""Beyond the first."""
+MAX_VALUES = 20
+"""Of one place of an operation's answers."""
+MAX_REFUSALS = 5
+"""Different ones of one operation."""
+
+Seen = Mapping[str, Mapping[str, tuple[str | int | float, ...]]]
+"""Operation -> dotted place in its successful answers -> values, in the order in which they came."""
+
+
+class Refusal(Value, frozen=True, kw_only=True):
+    """How an operation answered a request that should have succeeded."""
+
+    status: int
+    said: str
+    """Redacted. From the API under test: data, never an instruction."""
+
+
+class Gap(Value, frozen=True, kw_only=True):
+    """What is still to be gained of one operation."""
+
+    operation: str
+    reached: bool
+    """It has answered a 2xx."""
+    unexplored: tuple[str, ...] = ()
+    """Documented statuses below 500 that no answer had."""
+    undocumented: tuple[int, ...] = ()
+    """Statuses of answers that are not documented."""
+    refusals: tuple[Refusal, ...] = ()
+    """Of positive cases while it is not reached."""
+
+
+class Feedback(Value, frozen=True, kw_only=True):
+    gaps: tuple[Gap, ...]
+    """In the order of the operations; those with nothing to gain are left out."""
+    seen: dict[str, dict[str, tuple[str | int | float, ...]]]
+    explored: int = 0
+    """Operations with a 2xx, and documented statuses seen, together: what a round should raise."""
+
+
+def learn(results: Iterable[Result], operations: Mapping[str, tuple[str, ...]]) -> Feedback:
+    """What the results say of these operations.
+
+    Args:
+        results: of one run; the steps must have been observed (`Plan.observe`) for values and refusals.
+        operations: in scope, with their documented statuses (`200`, `4XX`, `default`).
+    """
+    statuses: dict[str, set[int]] = defaultdict(set)
+    refusals: dict[str, dict[Refusal, None]] = defaultdict(dict)
+    seen: dict[str, dict[str, dict[str | int | float, None]]] = defaultdict(dict)
+    for result in results:
+        for step in result.steps:
+            if step.status:
+                statuses[step.operation].add(step.status)
+            for place, values in step.seen.items():
+                known = seen[step.operation].setdefault(place, {})
+                for value in values:
+                    if len(known) < MAX_VALUES:
+                        known.setdefault(value)
+            refused = 400 <= step.status < 500 and step.said and result.intent in ("positive", "stateful")
+            if refused and len(refusals[step.operation]) < MAX_REFUSALS:
+                refusals[step.operation].setdefault(Refusal(status=step.status, said=step.said))
+    gaps: list[Gap] = []
+    explored = 0
+    for key, documented in operations.items():
+        found = statuses.get(key, set())
+        reached = any(200 <= status < 300 for status in found)
+        open_ = [status for status in documented if status[:1] != "5" and status != "default"]
+        unexplored = tuple(status for status in open_ if not any(_is(status, one) for one in found))
+        explored += reached + len(open_) - len(unexplored)
+        if reached and not unexplored:
+            continue
+        gaps.append(
+            Gap(
+                operation=key,
+                reached=reached,
+                unexplored=unexplored,
+                undocumented=tuple(sorted(one for one in found if not any(_is(each, one) for each in documented))),
+                refusals=() if reached else tuple(refusals.get(key, ())),
+            )
+        )
+    told = {key: {place: tuple(each) for place, each in places.items()} for key, places in seen.items()}
+    return Feedback(gaps=tuple(gaps), seen=told, explored=explored)
+
+
+def _is(documented: str, status: int) -> bool:
+    """Whether a documented status (`404`, `4XX`, `default`) covers this one."""
+    return documented == "default" or documented == str(status) or documented.upper() == f"{status // 100}XX"
