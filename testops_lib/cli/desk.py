@@ -576,35 +576,90 @@ def report(file: Path, form: str, out: Path | None) -> int:
     return _outcome(built)
 
 
-@click.command(epilog="\b\nExample:\n  testops export cases.jsonl --format pytest --out generated/\n")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="CASES.JSONL")
-@click.option("--format", "form", type=click.Choice(["curl", "pytest"]), default="curl", show_default=True)
+_ONE_FILE_A_CASE: dict[str, tuple[Callable[[Case, str], str], str]] = {
+    "curl": (exporting.curl_case, "{}.sh"),
+    "pytest": (exporting.pytest_source, "test_{}.py"),
+    "hurl": (lambda case, base_url: exporting.hurl(case), "{}.hurl"),
+    "k6": (exporting.k6, "{}.js"),
+}
+"""Format -> what writes a case, and its file's name."""
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  testops export cases.jsonl --format pytest --out generated/
+  testops export cases.jsonl --format postman --out shop.postman_collection.json
+  testops export cases.jsonl --format arazzo --spec openapi.yaml --out shop.arazzo.json
+  testops export results.jsonl --format har --out failures.har
+"""
+)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.JSONL")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([*_ONE_FILE_A_CASE, "postman", "arazzo", "har"]),
+    default="curl",
+    show_default=True,
+    help="har: the evidence of a results file; the others: the cases of a cases file.",
+)
 @click.option("--base-url", default="", metavar="URL", help="Where the API answers. Default: as the cases file says.")
+@click.option("--spec", default="", metavar="SPEC", help="arazzo: the OpenAPI document that the description refers to.")
 @click.option("--case", "wanted", multiple=True, metavar="ID", help="Only cases whose id begins so; repeatable.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory: one file a case. Default: standard output.",
+    type=click.Path(path_type=Path),
+    help="curl, pytest, hurl, k6: a directory, one file a case; the others: a file. Default: standard output.",
 )
-def export(file: Path, form: str, base_url: str, wanted: tuple[str, ...], out: Path | None) -> int:
-    """Write cases as curl lines or pytest source, for reading and debugging. Nothing is executed."""
-    base, cases = base_url.rstrip("/"), []
+def export(file: Path, form: str, base_url: str, spec: str, wanted: tuple[str, ...], out: Path | None) -> int:
+    """Write cases or evidence in the form of another tool, for reading and debugging. Nothing is executed."""
+    base, title, cases, results = base_url.rstrip("/"), file.stem, [], []
     for line in _lines(file):
         base = base or (line.plan.base_url if line.plan else "")
+        title = line.about.title or title if line.about else title
         if line.case and (not wanted or line.case.id.startswith(wanted)):
             cases.append(line.case)
-    if not cases:
-        raise CaseError("no such case", where=str(file), next_step="leave out --case to see all")
-    if not base:
+        if line.result and (not wanted or line.result.case.startswith(wanted)):
+            results.append(line.result)
+    if not (results if form == "har" else cases):
+        missing = "results: give a file that `testops execute` wrote" if form == "har" else "such case"
+        raise CaseError(f"has no {missing}", where=str(file), next_step="leave out --case to take all")
+    if not base and form not in ("har", "arazzo"):
         raise SettingsError("the file names no base URL", where=str(file), next_step="give --base-url")
-    render, name = (exporting.curl_case, "{}.sh") if form == "curl" else (exporting.pytest_source, "test_{}.py")
+    if form in _ONE_FILE_A_CASE:
+        _export_each(form, cases, base, file, out)
+        return 0
+    if form == "har":
+        data = exporting.har(results)
+    elif form == "postman":
+        data = exporting.postman(cases, base, name=title)
+    else:
+        if not spec:
+            raise SettingsError("needs to know the document", where="--format arazzo", next_step="give --spec")
+        ids = {each.key: each.operation_id for each in specs.load(spec).operations if each.operation_id}
+        told = exporting.arazzo(cases, spec, title=title, operation_ids=ids)
+        for case, why in told.left_out.items():
+            click.echo(f"left out: {case}: {why}", err=True)
+        if not told.document["workflows"]:
+            raise CaseError("none of the cases can be said in Arazzo", where=str(file), next_step="see the lines above")
+        data = msgspec.json.format(msgspec.json.encode(told.document), indent=2)
+    if out:
+        out.write_bytes(data)
+        click.echo(f"written: {out}")
+    else:
+        sys.stdout.buffer.write(data + b"\n")
+    return 0
+
+
+def _export_each(form: str, cases: Sequence[Case], base: str, file: Path, out: Path | None) -> None:
+    render, name = _ONE_FILE_A_CASE[form]
     if out:
         out.mkdir(parents=True, exist_ok=True)
         for case in cases:
             (out / name.format(case.id)).write_text(render(case, base), "utf-8")
         click.echo(f"{out}: {len(cases)} files")
-    elif form == "pytest" and len(cases) > 1:
+    elif form != "curl" and len(cases) > 1:
         raise SettingsError(f"{len(cases)} cases", where=str(file), next_step="choose one by --case, or give --out")
     else:
         click.echo("\n".join(render(case, base) for case in cases), nl=False)
-    return 0

@@ -78,15 +78,22 @@ def test_generate_execute_and_report_work_on_files(defective_shop: Sample, tmp_p
     cases, results = tmp_path / "cases.jsonl", tmp_path / "results.jsonl"
     made = cli("generate", "--spec", f"{defective_shop.url}/openapi.json", "--out", str(cases), "-o", "GET /categories")
     assert made.returncode == 0, made.stderr
-    for form, ending in (("curl", ".sh"), ("pytest", ".py")):
+    for form, ending in (("curl", ".sh"), ("pytest", ".py"), ("hurl", ".hurl"), ("k6", ".js")):
         more = ["--base-url", defective_shop.url, "--out", str(tmp_path / form)]
         exported = cli("export", str(cases), "--format", form, *more)
         assert exported.returncode == 0, exported.stderr
         assert {path.suffix for path in (tmp_path / form).iterdir()} == {ending}
+    whole = ["--base-url", defective_shop.url, "--spec", f"{defective_shop.url}/openapi.json"]
+    for form in ("postman", "arazzo"):
+        exported = cli("export", str(cases), "--format", form, *whole, "--out", str(tmp_path / f"{form}.json"))
+        assert exported.returncode == 0, exported.stderr
+    assert json.loads((tmp_path / "arazzo.json").read_bytes())["workflows"][0]["steps"][0]["operationId"]
     token = authorization(defective_shop)
     ran = cli("execute", str(cases), "--base-url", defective_shop.url, "-H", token, "--out", str(results))
     assert ran.returncode == 1, ran.stderr
     assert token.rpartition(" ")[2] not in cases.read_text() + results.read_text()
+    archive = cli("export", str(results), "--format", "har")
+    assert json.loads(archive.stdout)["log"]["entries"] and token.rpartition(" ")[2] not in archive.stdout
     for form, start in (("json", "{"), ("junit", "<?xml"), ("html", "<!doctype html>"), ("wfc", "{")):
         told = cli("report", str(results), "--format", form)
         assert told.returncode == 1, told.stderr

@@ -1,0 +1,12 @@
+"""Cases and evidence in others' forms, for reading, debugging and other tools; nothing here is ever executed by us."""
+
+from __future__ import annotations
+
+from testops_lib.export.arazzo import arazzo
+from testops_lib.export.har import har
+from testops_lib.export.hurl import hurl
+from testops_lib.export.javascript import k6, postman
+from testops_lib.export.python import pytest_source
+from testops_lib.export.shell import curl, curl_case
+
+__all__ = ["arazzo", "curl", "curl_case", "har", "hurl", "k6", "postman", "pytest_source"]

@@ -1,0 +1,243 @@
+"""A case as a Hurl file (https://hurl.dev): requests, captures and asserts in plain text."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from testops_lib.export.shell import body_text
+from testops_lib.export.text import HIDDEN, PLACEHOLDER, TOKEN, comment
+from testops_lib.model import (
+    AnyBody,
+    AnyCheck,
+    Capture,
+    Case,
+    FormBody,
+    HeaderIs,
+    IgnoredAuth,
+    JsonBody,
+    JsonPathIs,
+    MaxResponseTime,
+    MultipartBody,
+    NegativeDataRejection,
+    NotAServerError,
+    PositiveDataAcceptance,
+    StatusIs,
+    Step,
+    TextBody,
+    UnsupportedMethod,
+    UseAfterFree,
+)
+
+_METHOD = re.compile(r"[A-Z]{1,20}")
+_NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
+
+
+def hurl(case: Case) -> str:
+    """The case as one Hurl file; `base_url`, `unique` and, where credentials are sent, `authorization` are variables:
+
+        hurl --variable base_url=http://127.0.0.1:8000 --variable unique=$RANDOM --variable authorization='Bearer …' F
+
+    Checks that need the API description stand as comments. Cleanup steps come last, without asserts; Hurl leaves them
+    out when an assert before them failed.
+    """
+    names = {capture.name for step in (*case.steps, *case.cleanup) for capture in step.captures} | {"unique"}
+    names = {name for name in names if _NAME.fullmatch(name)}
+    parts = [f"# {comment(case.name)}"]
+    for step in case.steps:
+        parts.append(_entry(step, names, judged=True))
+    for step in case.cleanup:
+        parts.append("# cleanup\n" + _entry(step, names, judged=False))
+    return "\n\n".join(parts) + "\n"
+
+
+def _entry(step: Step, names: set[str], *, judged: bool) -> str:
+    request = step.request
+    lines = [f"# {comment(step.operation)}"]
+    if not _METHOD.fullmatch(request.method):
+        return "\n".join([*lines, f"# not written: the method {comment(request.method)!r} is none of Hurl's"])
+    url = "{{base_url}}" + _url_text(request.path, names)
+    if request.query:
+        url += "?" + "&".join(f"{_url_part(name, names)}={_url_part(value, names)}" for name, value in request.query)
+    lines.append(f"{request.method} {url}")
+    headers = [(name, value) for name, value in request.headers if TOKEN.fullmatch(name)]
+    body, media_type = _body(request.body, names)
+    if media_type and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("Content-Type", media_type))
+    if step.identity != "none" and not any(name.lower() == "authorization" for name, _ in headers):
+        who = "Bearer invalid" if step.identity == "invalid" else "{{authorization}}"
+        lines.append(f"Authorization: {who}")
+    lines += [f"{name}: {_value(value, names)}" for name, value in headers]
+    if request.cookies:
+        lines.append("Cookie: " + "; ".join(f"{_value(n, names)}={_value(v, names)}" for n, v in request.cookies))
+    lines += body
+    lines.append("HTTP *")
+    captures = [line for capture in step.captures if (line := _capture(capture))]
+    if captures:
+        lines += ["[Captures]", *captures]
+    asserts, notes = _asserts(step, names) if judged else ([], [])
+    if asserts:
+        lines += ["[Asserts]", *asserts]
+    return "\n".join([*lines, *notes])
+
+
+def _value(text: str, names: set[str]) -> str:
+    """Hurl's value-string: `#`, `\\`, braces and what does not print are escaped, placeholders become templates."""
+    return _filled(text, names, lambda plain: "".join(map(_escaped, plain)))
+
+
+def _escaped(char: str) -> str:
+    if char in "#\\{}" or char in "\n\r" or HIDDEN.match(char):
+        return f"\\u{{{ord(char):x}}}" if not 0xD800 <= ord(char) < 0xE000 else "?"
+    return char
+
+
+def _filled(text: str, names: set[str], write: Any) -> str:
+    out, at = [], 0
+    for found in PLACEHOLDER.finditer(text):
+        if found[1] in names:
+            out += [write(text[at : found.start()]), "{{" + found[1] + "}}"]
+            at = found.end()
+    return "".join([*out, write(text[at:])])
+
+
+def _url_text(path: str, names: set[str]) -> str:
+    return _filled(path, names, lambda plain: quote(plain, safe="/%:@!$&'()*+,;=~-._"))
+
+
+def _url_part(text: str, names: set[str]) -> str:
+    return _filled(text, names, lambda plain: quote(plain, safe="", errors="replace"))
+
+
+def _body(body: AnyBody | None, names: set[str]) -> tuple[list[str], str]:
+    """Lines of the body, and its media type."""
+    match body:
+        case None:
+            return [], ""
+        case JsonBody():
+            text = msgspec.json.encode(body.value).decode()
+            if not any(found[1] in names for found in PLACEHOLDER.finditer(text)):
+                return [_exact(text.encode())], body.media_type
+            return [_json(body.value, names)], body.media_type
+        case FormBody():
+            return ["[Form]", *(f"{_key(name, names)}: {_value(value, names)}" for name, value in body.fields)], ""
+        case MultipartBody():
+            lines = [
+                f"{_key(part.name, names)}: {_value(part.data.decode('utf-8', 'replace'), names)}"
+                for part in body.parts
+            ]
+            return ["[Multipart]", *lines], ""
+    text, media_type = body_text(body)
+    data = text.encode("utf-8", "replace") if isinstance(body, TextBody) else body.data
+    return [_exact(data)], media_type
+
+
+def _key(name: str, names: set[str]) -> str:
+    return _value(name, names).replace(":", "\\u{3a}").replace(" ", "\\u{20}") or "\\u{20}"
+
+
+def _exact(data: bytes) -> str:
+    return f"base64,{base64.b64encode(data).decode()};"
+
+
+def _json(value: Any, names: set[str]) -> str:
+    """JSON text in which a string that is just a placeholder becomes the captured value with its own type."""
+    if isinstance(value, dict):
+        return (
+            "{" + ", ".join(f"{_json_text(str(key), set())}: {_json(each, names)}" for key, each in value.items()) + "}"
+        )
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_json(each, names) for each in value) + "]"
+    if isinstance(value, str):
+        whole = PLACEHOLDER.fullmatch(value)
+        if whole and whole[1] in names and whole[1] != "unique":
+            return "{{" + whole[1] + "}}"
+        return _json_text(value, names)
+    return msgspec.json.encode(value).decode()
+
+
+def _json_text(text: str, names: set[str]) -> str:
+    def write(plain: str) -> str:
+        return msgspec.json.encode(plain.encode("utf-8", "replace").decode()).decode()[1:-1].replace("{", "\\u007b")
+
+    return '"' + _filled(text, names, write) + '"'
+
+
+def _capture(capture: Capture) -> str:
+    if not _NAME.fullmatch(capture.name):
+        return ""
+    match capture.source:
+        case "status":
+            return f"{capture.name}: status"
+        case "header":
+            return f"{capture.name}: header {_quoted(capture.path)}"
+    return f"{capture.name}: jsonpath {_quoted(capture.path)}" + ("" if not capture.optional else " nth 0")
+
+
+def _quoted(text: str) -> str:
+    """Hurl's quoted-string."""
+    return '"' + "".join('\\"' if char == '"' else _escaped(char) for char in text) + '"'
+
+
+def _literal(value: Any, names: set[str]) -> str | None:
+    """A predicate's value; None: Hurl has no word for it."""
+    if isinstance(value, str):
+        whole = PLACEHOLDER.fullmatch(value)
+        if whole and whole[1] in names:
+            return "{{" + whole[1] + "}}"
+        return '"' + _filled(value, names, lambda plain: _quoted(plain)[1:-1]) + '"'
+    if value is None or isinstance(value, bool | int | float):
+        return msgspec.json.encode(value).decode()
+    return None
+
+
+def _asserts(step: Step, names: set[str]) -> tuple[list[str], list[str]]:
+    """Asserts, and as comments what cannot be said so."""
+    lines = ["status >= 200", "status < 300"] if step.setup else []
+    notes: list[str] = []
+    for check in step.checks:
+        made = _assert(check, names)
+        tag = str(type(check).__struct_config__.tag)
+        if made is None:
+            notes.append(f"# not asserted here: {tag}")
+        else:
+            lines += made
+    return lines, notes
+
+
+def _assert(check: AnyCheck, names: set[str]) -> list[str] | None:
+    match check:
+        case NotAServerError():
+            return ["status < 500"]
+        case NegativeDataRejection() | IgnoredAuth() | UseAfterFree():
+            return ["status >= 300"]
+        case UnsupportedMethod():
+            return ["status >= 300", "status < 500"]
+        case PositiveDataAcceptance(also=also):
+            allowed = "|".join(["[23]..", *map(str, also)])
+            return [f"status toString matches /^({allowed})$/"]
+        case StatusIs(any_of=wanted):
+            return [f"status toString matches /^({'|'.join(map(str, wanted))})$/"]
+        case MaxResponseTime(limit_ms=limit):
+            return [f"duration <= {limit}"]
+        case HeaderIs(name=name, equals=None):
+            return [f"header {_quoted(name)} exists"]
+        case HeaderIs(name=name, equals=equals):
+            wanted_text = _literal(str(equals), names)
+            return [f"header {_quoted(name)} == {wanted_text}"]
+        case JsonPathIs(path=path, op=op, value=value):
+            query, literal = f"jsonpath {_quoted(path)}", _literal(value, names)
+            match op:
+                case "exists":
+                    return [f"{query} exists"]
+                case "absent":
+                    return [f"{query} not exists"]
+                case "equals" if literal is not None:
+                    return [f"{query} == {literal}"]
+                case "min_items" | "max_items" if isinstance(value, int):
+                    return [f"{query} count {'>=' if op == 'min_items' else '<='} {value}"]
+    return None

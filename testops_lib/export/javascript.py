@@ -1,0 +1,323 @@
+"""A case for k6 and for Postman: the case as JSON, and one fixed script that does what it says.
+
+No text of a case ever becomes code: it stands in a JSON value.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from testops_lib.export.shell import body_text
+from testops_lib.export.text import PLACEHOLDER, comment, places
+from testops_lib.model import (
+    INVALID_CREDENTIALS,
+    NO_CREDENTIALS,
+    AnyBody,
+    AnyCheck,
+    BytesBody,
+    Case,
+    FormBody,
+    HeaderIs,
+    IgnoredAuth,
+    JsonBody,
+    JsonPathIs,
+    MaxResponseTime,
+    MultipartBody,
+    NegativeDataRejection,
+    NotAServerError,
+    PositiveDataAcceptance,
+    StatusIs,
+    Step,
+    UnsupportedMethod,
+    UseAfterFree,
+)
+
+_SHARED = """
+function fill(value, values) {
+  if (typeof value === "string") {
+    const whole = /^\\{([A-Za-z_]\\w*)\\}$/.exec(value);
+    if (whole && whole[1] in values) return values[whole[1]];
+    return value.replace(/\\{([A-Za-z_]\\w*)\\}/g, (all, name) => (name in values ? text(values[name]) : all));
+  }
+  if (Array.isArray(value)) return value.map((each) => fill(each, values));
+  if (value && typeof value === "object") {
+    return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, fill(each, values)]));
+  }
+  return value;
+}
+function text(value) { return typeof value === "string" ? value : JSON.stringify(value); }
+function at(document, places) {
+  return places.reduce((found, place) => (found === undefined || found === null ? undefined : found[place]), document);
+}
+function header(headers, wanted) {
+  const name = Object.keys(headers).find((each) => each.toLowerCase() === wanted.toLowerCase());
+  return name === undefined ? undefined : headers[name];
+}
+function same(a, b) { return JSON.stringify(a) === JSON.stringify(b); }
+function holds(test, answer, values) {
+  const value = "value" in test ? fill(test.value, values) : undefined;
+  if ("statuses" in test) {
+    return test.statuses.some(([low, high]) => low <= answer.status && answer.status <= high);
+  }
+  if ("limit_ms" in test) return answer.ms <= test.limit_ms;
+  if ("header" in test) {
+    const found = header(answer.headers, test.header);
+    return found !== undefined && (value === undefined || found === text(value));
+  }
+  const found = at(answer.json, test.places);
+  if (test.op === "exists") return found !== undefined;
+  if (test.op === "absent") return found === undefined;
+  return test.op === "excludes" ? !same(found, value) : same(found, value);
+}
+function keep(captures, answer, values) {
+  for (const one of captures) {
+    const found = one.source === "status" ? answer.status
+      : one.source === "header" ? header(answer.headers, one.header) : at(answer.json, one.places);
+    if (found !== undefined) values[one.name] = found;
+  }
+}
+"""
+
+_K6 = (
+    """import http from "k6/http";
+import encoding from "k6/encoding";
+import { check } from "k6";
+
+export const options = { vus: 1, iterations: 1, thresholds: { checks: ["rate==1"] } };
+const BASE_URL = __ENV.BASE_URL || CASE.base_url;
+"""
+    + _SHARED
+    + """
+function credentials(identity) {
+  if (identity === "none") return {};
+  if (identity === "invalid") return { Authorization: "Bearer invalid" };
+  return JSON.parse(__ENV["API_HEADERS" + (identity ? "_" + identity.toUpperCase() : "")] || "{}");
+}
+function send(step, values) {
+  const path = step.path.replace(/\\{([A-Za-z_]\\w*)\\}/g, (all, name) =>
+    (name in values ? encodeURIComponent(text(values[name])) : all));
+  const query = step.query.map(([name, value]) =>
+    encodeURIComponent(text(fill(name, values))) + "=" + encodeURIComponent(text(fill(value, values)))).join("&");
+  const headers = Object.assign({}, credentials(step.identity));
+  for (const [name, value] of step.headers) headers[name] = text(fill(value, values));
+  let body = null;
+  if (step.body && "json" in step.body) body = JSON.stringify(fill(step.body.json, values));
+  else if (step.body && "text" in step.body) body = step.body.text;
+  else if (step.body && "form" in step.body) {
+    body = step.body.form.map(([name, value]) =>
+      encodeURIComponent(name) + "=" + encodeURIComponent(text(fill(value, values)))).join("&");
+  } else if (step.body) body = encoding.b64decode(step.body.base64);
+  const response = http.request(step.method, BASE_URL + path + (query ? "?" + query : ""), body,
+    { headers, redirects: 0, timeout: "30s" });
+  let json;
+  try { json = response.json(); } catch (error) { json = undefined; }
+  return { status: response.status, headers: response.headers, ms: response.timings.duration, json };
+}
+
+export default function () {
+  const values = { unique: Math.random().toString(16).slice(2, 14).padEnd(12, "0") };
+  for (const step of CASE.steps) {
+    const answer = send(step, values);
+    const tests = step.tests.map((test) => [step.operation + ": " + test.label, () => holds(test, answer, values)]);
+    const good = check(answer, Object.fromEntries(tests));
+    keep(step.captures, answer, values);
+    if (!good) break;
+  }
+  for (const step of CASE.cleanup) send(step, values);
+}
+"""
+)
+
+_POSTMAN_TEST = (
+    _SHARED
+    + """
+const values = pm.collectionVariables.toObject();
+let json;
+try { json = pm.response.json(); } catch (error) { json = undefined; }
+const answer = {
+  status: pm.response.code, ms: pm.response.responseTime, json,
+  headers: Object.fromEntries(pm.response.headers.all().map((each) => [each.key, each.value])),
+};
+for (const test of STEP.tests) {
+  pm.test(test.label, () => { if (!holds(test, answer, values)) throw new Error(test.label); });
+}
+const kept = {};
+keep(STEP.captures, answer, kept);
+for (const name of Object.keys(kept)) pm.collectionVariables.set(name, kept[name]);
+"""
+)
+
+POSTMAN_SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
+
+
+def k6(case: Case, base_url: str) -> str:
+    """A k6 script (https://k6.io) that runs the case once: `k6 run --env BASE_URL=… FILE`.
+
+    Credentials: the variable API_HEADERS holds a JSON object of header names and values (API_HEADERS_<IDENTITY> for
+    another identity than the default). Checks that need the API description are left out; `left_out` names them.
+    """
+    document = {
+        "base_url": base_url.rstrip("/"), "steps": [_step(step) for step in case.steps],
+        "cleanup": [_step(step) for step in case.cleanup],
+    }  # fmt: skip
+    return f"// {comment(case.name)}\nconst CASE = {_json(document)};\n{_K6}"
+
+
+def postman(cases: Iterable[Case], base_url: str, *, name: str) -> bytes:
+    """A Postman collection (format v2.1): a folder for each case, a request for each step, checks as tests.
+
+    Variables of the collection: `base_url`, and `authorization` (sent where it is not empty).
+    """
+    folders = []
+    for case in cases:
+        items = [_item(step, case) for step in case.steps] + [_item(step, case, cleanup=True) for step in case.cleanup]
+        begin = 'pm.collectionVariables.set("unique", Math.random().toString(16).slice(2, 14).padEnd(12, "0"));'
+        items[0]["event"].insert(0, {"listen": "prerequest", "script": {"type": "text/javascript", "exec": [begin]}})
+        folders.append({"name": case.name, "description": case.id, "item": items})
+    variables = [{"key": "base_url", "value": base_url.rstrip("/")}, {"key": "authorization", "value": ""}]
+    known = uuid.uuid5(uuid.NAMESPACE_URL, "".join(str(folder["description"]) for folder in folders))
+    collection = {
+        "info": {"_postman_id": str(known), "name": name, "schema": POSTMAN_SCHEMA},
+        "item": folders, "variable": variables,
+    }  # fmt: skip
+    return msgspec.json.encode(collection)
+
+
+def _item(step: Step, case: Case, *, cleanup: bool = False) -> dict[str, Any]:
+    request = step.request
+    captured = {each.name for one in (*case.steps, *case.cleanup) for each in one.captures} | {"unique"}
+
+    def template(text: str) -> str:
+        return PLACEHOLDER.sub(lambda found: "{{" + found[1] + "}}" if found[1] in captured else found[0], text)
+
+    headers = [{"key": key, "value": template(value)} for key, value in request.headers]
+    if request.cookies:
+        pairs = "; ".join(f"{key}={template(value)}" for key, value in request.cookies)
+        headers.append({"key": "Cookie", "value": pairs})
+    named = {key.lower() for key, _ in request.headers}
+    if step.identity != NO_CREDENTIALS and "authorization" not in named:
+        value = "Bearer invalid" if step.identity == INVALID_CREDENTIALS else "{{authorization}}"
+        headers.append({"key": "Authorization", "value": value})
+    made: dict[str, Any] = {"method": request.method}
+    body = request.body
+    if isinstance(body, FormBody):
+        made["body"] = {"mode": "urlencoded", "urlencoded": [
+            {"key": key, "value": template(value)} for key, value in body.fields
+        ]}  # fmt: skip
+    elif isinstance(body, MultipartBody):
+        made["body"] = {"mode": "formdata", "formdata": [
+            {"key": part.name, "type": "text", "value": part.data.decode("utf-8", "replace")} for part in body.parts
+        ]}  # fmt: skip
+    elif body is not None:
+        text, media_type = body_text(body)
+        made["body"] = {"mode": "raw", "raw": template(text)}
+        if media_type and "content-type" not in named:
+            headers.append({"key": "Content-Type", "value": media_type})
+    query = urlencode(request.query, quote_via=quote, safe="{}", errors="replace")
+    made["header"] = headers
+    made["url"] = "{{base_url}}" + template(request.path) + ("?" + template(query) if query else "")
+    data = {"tests": [] if cleanup else _tests(step), "captures": _captures(step)}
+    script = f"const STEP = {_json(data)};\n{_POSTMAN_TEST}"
+    event = {"listen": "test", "script": {"type": "text/javascript", "exec": script.split("\n")}}
+    label = f"{step.operation} (cleanup)" if cleanup else step.operation
+    return {"name": label, "request": made, "event": [event]}
+
+
+def _json(value: Any) -> str:
+    """JSON that is JavaScript as well, and cannot end a script or a line."""
+    text = msgspec.json.encode(value).decode()
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _step(step: Step) -> dict[str, Any]:
+    request = step.request
+    body, media_type = _body(request.body)
+    headers = list(request.headers)
+    if media_type and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("Content-Type", media_type))
+    if request.cookies:
+        headers.append(("Cookie", "; ".join(f"{name}={value}" for name, value in request.cookies)))
+    return {
+        "operation": step.operation, "method": request.method, "path": request.path, "query": list(request.query),
+        "headers": headers, "identity": step.identity, "body": body, "tests": _tests(step),
+        "captures": _captures(step), "left_out": _left_out(step),
+    }  # fmt: skip
+
+
+def _body(body: AnyBody | None) -> tuple[dict[str, Any] | None, str]:
+    match body:
+        case None:
+            return None, ""
+        case JsonBody():
+            return {"json": body.value}, body.media_type
+        case FormBody():
+            return {"form": list(body.fields)}, "application/x-www-form-urlencoded"
+        case BytesBody():
+            return {"base64": base64.b64encode(body.data).decode()}, body.media_type
+        case MultipartBody():
+            mark = "testops-export"
+            parts = [
+                f'--{mark}\r\nContent-Disposition: form-data; name="{quote(part.name)}"\r\n\r\n'.encode() + part.data
+                for part in body.parts
+            ]
+            whole = b"\r\n".join([*parts, f"--{mark}--\r\n".encode()])
+            return {"base64": base64.b64encode(whole).decode()}, f"multipart/form-data; boundary={mark}"
+    return {"text": body.text}, body.media_type
+
+
+def _captures(step: Step) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for capture in step.captures:
+        one: dict[str, Any] = {"name": capture.name, "source": capture.source}
+        if capture.source == "header":
+            one["header"] = capture.path
+        elif capture.source == "body":
+            where = places(capture.path)
+            if where is None:
+                continue
+            one["places"] = where
+        found.append(one)
+    return found
+
+
+def _tests(step: Step) -> list[dict[str, Any]]:
+    made = [{"label": "the preparation succeeds", "statuses": [[200, 299]]}] if step.setup else []
+    for check in step.checks:
+        test = _test(check)
+        if test is not None:
+            made.append({"label": str(type(check).__struct_config__.tag), **test})
+    return made
+
+
+def _left_out(step: Step) -> list[str]:
+    return [str(type(check).__struct_config__.tag) for check in step.checks if _test(check) is None]
+
+
+def _test(check: AnyCheck) -> dict[str, Any] | None:
+    match check:
+        case NotAServerError():
+            return {"statuses": [[100, 499]]}
+        case NegativeDataRejection() | IgnoredAuth() | UseAfterFree():
+            return {"statuses": [[100, 199], [300, 999]]}
+        case UnsupportedMethod():
+            return {"statuses": [[300, 499]]}
+        case PositiveDataAcceptance(also=also):
+            return {"statuses": [[200, 399], *([status, status] for status in also)]}
+        case StatusIs(any_of=wanted):
+            return {"statuses": [[status, status] for status in wanted]}
+        case MaxResponseTime(limit_ms=limit):
+            return {"limit_ms": limit}
+        case HeaderIs(name=name, equals=equals):
+            return {"header": name} if equals is None else {"header": name, "value": equals}
+        case JsonPathIs(path=path, op=op, value=value):
+            where = places(path)
+            if where is None or op not in ("exists", "absent", "equals", "contains", "excludes"):
+                return None
+            return {"places": where, "op": op, "value": value}
+    return None

@@ -1,0 +1,109 @@
+"""curl lines: what was sent, and what a case sends."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from testops_lib.export.text import HIDDEN, TOKEN, comment
+from testops_lib.model import AnyBody, BytesBody, Case, JsonBody, MultipartBody, Pairs, RequestEvidence, Step, TextBody
+
+_CURL_MAKES = {"content-length", "accept-encoding", "transfer-encoding"}
+# A header that starts with `@` would make curl read a file: names that are no tokens are left out.
+
+
+def curl(evidence: RequestEvidence) -> str:
+    """One line of shell that sends the request again: every value is quoted, redacted ones stay redacted.
+
+    Line feeds, control and direction characters are written as bash's `$'\\xHH'`, so that the line is safe to print. A
+    body that was cut in the evidence is cut here too. NUL cannot be an argument and is left out.
+    """
+    return _curl(evidence.method, evidence.url, evidence.headers, evidence.body)
+
+
+def curl_case(case: Case, base_url: str) -> str:
+    """A shell script of curl lines, one a step, cleanup last; captured values stand as `{name}` for the reader."""
+    lines = [f"# {comment(case.name)}"]
+    steps = [*enumerate(case.steps, 1), *enumerate(case.cleanup, len(case.steps) + 1)]
+    for number, step in steps:
+        notes = ["cleanup"] if number > len(case.steps) else []
+        notes += [f"as {step.identity}"] if step.identity else []
+        notes += [f"keeps {{{capture.name}}} from {capture.path or capture.source}" for capture in step.captures]
+        lines.append(f"# {number}. {comment('; '.join([step.operation, *notes]))}")
+        lines.append(_curl_step(step, base_url))
+    return "\n".join(lines) + "\n"
+
+
+def _curl_step(step: Step, base_url: str) -> str:
+    request = step.request
+    url = base_url.rstrip("/") + request.path
+    if request.query:
+        url += "?" + urlencode(request.query, quote_via=quote, safe="{}", errors="replace")
+    headers = list(request.headers)
+    if request.cookies:
+        headers.append(("Cookie", "; ".join(f"{name}={value}" for name, value in request.cookies)))
+    if isinstance(request.body, MultipartBody):
+        extra = []
+        for part in request.body.parts:
+            value = _quoted(f"{part.name}={part.data.decode('utf-8', 'replace')}")
+            extra.append(f"--form-string {value}")
+        return _curl(request.method, url, tuple(headers), "", extra)
+    text, media_type = body_text(request.body)
+    if media_type and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("Content-Type", media_type))
+    return _curl(request.method, url, tuple(headers), text)
+
+
+def body_text(body: AnyBody | None) -> tuple[str, str]:
+    """The body as text (bytes that are no UTF-8 replaced) and its media type."""
+    if body is None or isinstance(body, MultipartBody):
+        return "", ""
+    if isinstance(body, JsonBody):
+        return msgspec.json.encode(body.value).decode(), body.media_type
+    if isinstance(body, TextBody):
+        return body.text, body.media_type
+    if isinstance(body, BytesBody):
+        return body.data.decode("utf-8", "replace"), body.media_type
+    return urlencode(body.fields, safe="{}", errors="replace"), "application/x-www-form-urlencoded"
+
+
+def _curl(method: str, url: str, headers: Pairs, body: str, extra: Iterable[str] = ()) -> str:
+    words = ["curl", "-i"]
+    if method == "HEAD" and not body:
+        words.append("--head")
+    elif method != "GET" or body:
+        words += ["-X", _quoted(method)]
+    if re.search(r"[\[\]{}]", url):
+        words.append("--globoff")
+    if re.search(r"/\.\.?(?:/|$|\?|#)", url):
+        words.append("--path-as-is")
+    words += ["--url", _quoted(url)]
+    shown = [(name, value) for name, value in headers if name.lower() not in _CURL_MAKES and TOKEN.fullmatch(name)]
+    for name, value in shown:
+        words += ["-H", _quoted(f"{name}: {value}" if value.strip() else f"{name};")]
+    if body:
+        if not any(name.lower() == "content-type" for name, _ in shown):
+            words += ["-H", _quoted("Content-Type:")]  # else curl adds its own
+        words += ["--data-raw", _quoted(body)]
+    return " ".join([*words, *extra])
+
+
+def _quoted(text: str) -> str:
+    text = text.replace("\0", "")
+    if not HIDDEN.search(text) and "\n" not in text:
+        return shlex.quote(text)
+    out = []
+    for char in text:
+        if char in "'\\":
+            out.append("\\" + char)
+        elif char == "\n":
+            out.append("\\n")
+        elif HIDDEN.match(char):
+            out.extend(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
+        else:
+            out.append(char)
+    return "$'" + "".join(out) + "'"
