@@ -48,6 +48,7 @@ PARAMS = {
         examples=list(SOURCES),
         title="Sources",
         description="Where the cases come from. rules: from the document alone. gemini: an LLM (needs GEMINI_API_KEY). "
+        "import: the files that the target names. "
         "Empty: the target's.",
     ),
     "operations": Param(

@@ -29,7 +29,7 @@ from testops_lib.bus import Bus
 from testops_lib.errors import GenerateError, SettingsError, TargetError
 from testops_lib.feedback import Feedback
 from testops_lib.gate import decide
-from testops_lib.generate import Generated, gemini, rules
+from testops_lib.generate import Generated, gemini, imports, rules
 from testops_lib.generate.order import order
 from testops_lib.model import (
     SOURCES,
@@ -286,9 +286,32 @@ def _from_gemini(
     )
 
 
+def _from_files(
+    spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings, feedback: Feedback | None
+) -> Generated:
+    if feedback is not None:
+        return Generated(cases=(), generation=Generation(source=imports.SOURCE))  # a file says the same again
+    if not target.generate.imports:
+        raise GenerateError(
+            "has no file",
+            where="source import",
+            next_step="name HAR, Postman or Arazzo files in `generate: {imports: […]}`",
+        )
+    return imports.generate(
+        spec,
+        [Path(each) for each in target.generate.imports],
+        operations=[each.key for each in operations],
+        policy=target.policy,
+        base_url=target.base_url,
+        values=target.values,
+        identities=_users(target),
+    )
+
+
 _MAKERS: dict[str, Callable[[Spec, Sequence[Operation], Target, Settings, Feedback | None], Generated]] = {
     "rules": _from_rules,
     "gemini": _from_gemini,
+    "import": _from_files,
 }
 
 

@@ -40,6 +40,8 @@ class Scope(Value, frozen=True, kw_only=True):
 class Generate(Value, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ("rules",)
     """Names of `SOURCES`; the cases of all are one suite."""
+    imports: tuple[str, ...] = ()
+    """Files (relative to the target file) for the source `import`: HAR, Postman collection, Arazzo."""
     max_cases_per_operation: int = 0
     max_cases: int = 0
     """Of the whole suite, the best first; 0: no limit."""
@@ -143,6 +145,9 @@ def load(path: Path) -> Target:
         "title": file.title or path.stem,
         "spec": _relative_to(path.parent, file.spec),
         "base_url": file.base_url.rstrip("/"),
+        "generate": msgspec.structs.replace(
+            file.generate, imports=tuple(str(path.parent / each) for each in file.generate.imports)
+        ),
     }
     users = identities(document, where=str(path), literal_secrets=False)
     if users and not file.base_url:

@@ -99,6 +99,14 @@ def _spec_options(command: Any) -> Any:
                 show_default=True,
                 help="Where cases come from; repeatable: --source rules --source gemini (needs GEMINI_API_KEY).",
             ),
+            click.option(
+                "--import",
+                "imports",
+                multiple=True,
+                type=click.Path(exists=True, dir_okay=False),
+                metavar="FILE",
+                help="A HAR recording, Postman collection or Arazzo description; repeatable; adds the source import.",
+            ),
             click.option("--max-cases", type=click.IntRange(0), default=0, help="The best cases up to this number."),
         )
     ):
@@ -211,6 +219,7 @@ def _target(
     tag: tuple[str, ...],
     safe: bool,
     sources: tuple[str, ...],
+    imports: tuple[str, ...],
     max_cases: int,
     policy: Policy | None = None,
     identities: tuple[Identity, ...] = (),
@@ -222,7 +231,11 @@ def _target(
         identities=identities,
         policy=msgspec.structs.replace(policy or Policy(), methods="safe" if safe else "all"),
         operations=Scope(include=operations, tags=tag),
-        generate=Generate(sources=sources, max_cases=max_cases),
+        generate=Generate(
+            sources=(*sources, "import") if imports and "import" not in sources else sources,
+            imports=imports,
+            max_cases=max_cases,
+        ),
     )
 
 
@@ -421,6 +434,7 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
         tag=options["tag"],
         safe=options["safe"],
         sources=options["sources"],
+        imports=options["imports"],
         max_cases=options["max_cases"],
         policy=policy,
         identities=_identities(options),
@@ -462,6 +476,7 @@ def generate(spec: str, base_url: str, out: Path, **options: Any) -> int:
         tag=options["tag"],
         safe=options["safe"],
         sources=options["sources"],
+        imports=options["imports"],
         max_cases=options["max_cases"],
     )
     document = specs.load(spec)

@@ -123,12 +123,16 @@ class _Data(Value, frozen=True, kw_only=True):
 
 
 class Validator:
-    """Judges proposals against one spec and one policy; each schema is compiled once, when first needed."""
+    """Judges proposals against one spec and one policy; each schema is compiled once, when first needed.
+
+    `assumed`: what an expectation rests on for which the document gives no reason: `human` where a person wrote it.
+    """
 
     def __init__(
         self, spec: Spec, *, policy: Policy, origin: Origin, identities: Sequence[str] = (),
-        values: Mapping[str, tuple[Any, ...]] | None = None,
+        values: Mapping[str, tuple[Any, ...]] | None = None, assumed: Basis = "guess",
     ) -> None:  # fmt: skip
+        self._assumed = assumed
         self._spec = spec
         self._operations = {operation.key: operation for operation in spec.operations}
         self._policy = policy
@@ -562,7 +566,7 @@ class Validator:
             problems.append(Problem(rule=rule, where=where, message=message))
 
         quote = self._quoted(operation, wanted) if wanted.basis == "description" else ""
-        basis: Basis = "description" if quote else "guess"
+        basis: Basis = "description" if quote else self._assumed
         match wanted.kind:
             case "status":
                 return self._status(operation, data, wanted, anonymous, basis, quote, wrong)

@@ -1,0 +1,186 @@
+"""Calls that somebody made, one after another -> proposed cases: each with the earlier calls it needs, and no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from testops_lib.redact import sensitive
+from testops_lib.spec.operation import Operation, Spec
+
+MAX_CALLS = 5_000
+MAX_STEPS = 11
+"""Of a case; one less than the validator allows, so that a cleanup fits."""
+
+PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What was found in a file."""
+
+    form: str
+    """har, postman, arazzo."""
+    proposals: tuple[dict[str, Any], ...]
+    """Raw, for `Validator.check`; not judged yet."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Call:
+    """One request as it was made, with `{name}` in the place of what an earlier call captured."""
+
+    name: str
+    operation: Operation
+    path: dict[str, str]
+    query: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    cookies: list[tuple[str, str]] = field(default_factory=list)
+    media_type: str = ""
+    body: dict[str, Any] = field(default_factory=dict)
+    """`body_json`, `body_text` or `form`, as a proposed step has it."""
+    expect: list[dict[str, Any]] = field(default_factory=list)
+    captures: dict[str, str] = field(default_factory=dict)
+    """Name -> RFC 9535 query."""
+    succeeded: bool = True
+
+    def names(self) -> set[str]:
+        """Names that it needs from earlier calls."""
+        texts = [*self.path.values(), *(value for _, value in (*self.query, *self.headers, *self.cookies))]
+        return {name for text in (*texts, *leaves(self.body)) for name in PLACEHOLDER.findall(text)}
+
+
+class Router:
+    """Which operation a URL calls."""
+
+    def __init__(self, spec: Spec, base_url: str = "") -> None:
+        self.by_id = {each.operation_id: each for each in spec.operations if each.operation_id}
+        self.by_key = {each.key: each for each in spec.operations}
+        bases = (base_url, *spec.servers)
+        self._bases = sorted({urlsplit(base).path.rstrip("/") for base in bases} | {""}, key=len, reverse=True)
+        self._routes = [
+            (each, re.compile("".join(_pattern(part) for part in re.split(r"(\{[^{}]+\})", each.path))))
+            for each in sorted(spec.operations, key=lambda each: (each.path.count("{"), -len(each.path)))
+        ]
+
+    def route(self, method: str, url: str) -> tuple[Operation, dict[str, str]] | None:
+        """The operation and its path parameters, decoded; None: the document has none for it."""
+        path = urlsplit(url).path or "/"
+        for base in self._bases:
+            if not path.startswith(f"{base}/"):
+                continue
+            for operation, pattern in self._routes:
+                found = pattern.fullmatch(path[len(base) :]) if operation.method == method.upper() else None
+                if found:
+                    names = re.findall(r"\{([^{}]+)\}", operation.path)
+                    return operation, dict(zip(names, map(unquote, found.groups()), strict=True))
+        return None
+
+
+def _pattern(part: str) -> str:
+    return "([^/]+)" if part.startswith("{") and part.endswith("}") else re.escape(part)
+
+
+def leaves(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, keys left out."""
+    waiting = [value]
+    for each in waiting:
+        if isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list | tuple):
+            waiting += each
+        elif isinstance(each, str):
+            yield each
+
+
+def documented(operation: Operation, where: str, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those pairs that are parameters of the operation and no credentials."""
+    names = {
+        each.name.lower() if where == "header" else each.name for each in operation.parameters if each.where == where
+    }
+    return [
+        (name, value)
+        for name, value in pairs
+        if not sensitive(name)
+        and ((name.lower() if where == "header" else name) in names or name.split("[", 1)[0] in names)
+    ]
+
+
+def body_of(media_type: str, text: str, form: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The body as a proposed step has it; credentials in a form are the validator's to refuse."""
+    if form:
+        return {"form": [{"name": name, "value": value} for name, value in form]}
+    if not text:
+        return {}
+    plain = media_type.split(";", 1)[0].strip().lower()
+    if plain == "application/json" or plain.endswith("+json"):
+        return {"body_json": text}
+    return {"body_text": text}
+
+
+def proposals(calls: Sequence[Call]) -> Iterator[dict[str, Any]]:
+    """A case for each call: before it the calls that captured what it needs, after it what removes their things."""
+    producers: dict[str, int] = {}
+    for index, call in enumerate(calls):
+        needed = _needed(call, calls, producers)
+        if needed is not None and len(needed) < MAX_STEPS:
+            yield _proposal(call, [calls[each] for each in needed], _removals(calls, index, needed))
+        producers.update(dict.fromkeys(call.captures, index))
+
+
+def _needed(call: Call, calls: Sequence[Call], producers: Mapping[str, int]) -> list[int] | None:
+    """Indexes of the calls that must come before, ascending; None: a name comes from nowhere."""
+    found: set[int] = set()
+    waiting = [call]
+    for each in waiting:
+        for name in each.names() - {"unique"}:
+            if name not in producers:
+                return None
+            if producers[name] not in found:
+                found.add(producers[name])
+                waiting.append(calls[producers[name]])
+    return sorted(found)
+
+
+def _removals(calls: Sequence[Call], index: int, needed: Sequence[int]) -> list[Call]:
+    """Later DELETE calls of what the needed ones and the call itself have made, youngest thing first."""
+    made = [
+        name for each in (*needed, index) if calls[each].operation.method == "POST" for name in calls[each].captures
+    ]
+    found = [
+        call
+        for call in calls[index + 1 : index + 200]
+        if call.operation.method == "DELETE" and call.names() and call.names() <= set(made)
+    ]
+    unique = {call.operation.key: call for call in found}
+    return list(reversed(unique.values()))[:1]
+
+
+def _proposal(call: Call, before: Sequence[Call], after: Sequence[Call]) -> dict[str, Any]:
+    return {
+        "name": call.name[:200],
+        "intent": "positive" if call.succeeded else "boundary",
+        "operation": call.operation.key,
+        "steps": [*(_step(each) for each in before), _step(call)],
+        "cleanup": [_step(each, bare=True) for each in after],
+    }
+
+
+def _step(call: Call, *, bare: bool = False) -> dict[str, Any]:
+    step: dict[str, Any] = {
+        "operation": call.operation.key,
+        "path_params": call.path,
+        "query": [{"name": name, "value": value} for name, value in call.query],
+        "headers": [{"name": name, "value": value} for name, value in call.headers],
+        "cookies": [{"name": name, "value": value} for name, value in call.cookies],
+        **call.body,
+    }
+    if call.media_type and call.body:
+        step["media_type"] = call.media_type
+    if not bare:
+        step["expect"] = call.expect
+        step["captures"] = [{"name": name, "source": "body", "path": path} for name, path in call.captures.items()]
+    return step
