@@ -15,8 +15,8 @@ from typing import IO, Any
 import click
 import msgspec
 
+from testops_lib import differ, pipeline
 from testops_lib import export as exporting
-from testops_lib import pipeline
 from testops_lib import report as reporting
 from testops_lib import settings as configuration
 from testops_lib import spec as specs
@@ -514,8 +514,9 @@ def generate(spec: str, base_url: str, out: Path, **options: Any) -> int:
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="CASES.JSONL")
 @click.option("--base-url", default="", metavar="URL", help="Where the API answers. Default: as the cases file says.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The results file.")
+@click.option("--observe", is_flag=True, help="Keep what the answers held, redacted: for `testops diff`.")
 @_send_options
-def execute(file: Path, base_url: str, out: Path, **options: Any) -> int:
+def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any) -> int:
     """Execute a file of cases and write the results."""
     about, plan, contracts, cases = About(run="", target=file.stem), None, {}, []
     for line in _lines(file):
@@ -528,7 +529,7 @@ def execute(file: Path, base_url: str, out: Path, **options: Any) -> int:
     if not base:
         raise SettingsError("the file names no base URL", where=str(file), next_step="give --base-url")
     policy = _policy(options, allow_private=bool(base_url))
-    sending = Plan(target=about.target, base_url=base, policy=policy, identities=_identities(options))
+    sending = Plan(target=about.target, base_url=base, policy=policy, identities=_identities(options), observe=observe)
     run_id, started = _run_id(), datetime.now(UTC)
     whole = _Budget(options).left(()) or (0, 0)
     results, stopped = _execute(sending, contracts, cases, total=len(cases), run_id=run_id, budget=whole)
@@ -557,23 +558,8 @@ def execute(file: Path, base_url: str, out: Path, **options: Any) -> int:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: standard output.")
 def report(file: Path, form: str, out: Path | None) -> int:
     """Turn a results file into a report."""
-    about, results = None, []
-    for line in _lines(file):
-        about = line.about or about
-        if line.result:
-            results.append(line.result)
-    if about is None:
-        raise CaseError("has no head line", where=str(file), next_step="give a file that `testops execute` wrote")
-    built = pipeline.build_report(
-        results,
-        Target(name=about.target, spec=""),
-        run=about.run,
-        operations=about.operations,
-        base_url=about.base_url,
-        title=about.title,
-        generations=about.generations,
-        started=about.started,
-    )
+    about, results = _results(file)
+    built = _report_of(about, results)
     if form == "terminal":
         reporting.render_terminal(built)
         return _outcome(built)
@@ -588,6 +574,64 @@ def report(file: Path, form: str, out: Path | None) -> int:
         out.write_bytes(rendered)
     else:
         sys.stdout.buffer.write(rendered)
+    return _outcome(built)
+
+
+def _results(file: Path) -> tuple[About, list[Result]]:
+    """Head and results of a results file."""
+    about, results = None, []
+    for line in _lines(file):
+        about = line.about or about
+        if line.result:
+            results.append(line.result)
+    if about is None:
+        raise CaseError("has no head line", where=str(file), next_step="give a file that `testops execute` wrote")
+    return about, results
+
+
+def _report_of(about: About, results: Sequence[Result]) -> Report:
+    return pipeline.build_report(
+        results,
+        Target(name=about.target, spec=""),
+        run=about.run,
+        operations=about.operations,
+        base_url=about.base_url,
+        title=about.title,
+        generations=about.generations,
+        started=about.started,
+    )
+
+
+@click.command(
+    epilog="""
+\b
+Example:
+  testops execute cases.jsonl --base-url https://live.example.com --observe --out before.jsonl
+  testops execute cases.jsonl --base-url https://staging.example.com --observe --out after.jsonl
+  testops diff before.jsonl after.jsonl --out changes
+"""
+)
+@click.argument("before", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="BEFORE.JSONL")
+@click.argument("after", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="AFTER.JSONL")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Directory for the report's files.")
+def diff(before: Path, after: Path, out: Path | None) -> int:
+    """Report what the second execution of the same cases was answered differently.
+
+    Ids, times and the order of lists may differ. What failed in the same way before is left out. Exit code 1: something
+    differs that does not rest on a guess.
+    """
+    (_, earlier), (about, later) = _results(before), _results(after)
+    known = {result.case: result for result in earlier}
+    if not known.keys() & {result.case for result in later}:
+        raise CaseError("has no case in common with the other", where=str(after), next_step="execute the same cases")
+    if not any(step.seen for result in (*earlier, *later) for step in result.steps):
+        click.echo("only statuses are compared: execute with --observe to compare what the answers hold", err=True)
+    results = differ.judged(known, (result for result in later if result.case in known))
+    built = _report_of(about, results)
+    reporting.render_terminal(built)
+    if out:
+        pipeline.write_report(built, results, out)
+        click.echo(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
     return _outcome(built)
 
 

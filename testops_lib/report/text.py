@@ -31,6 +31,7 @@ TITLES: dict[str, str] = {
     "status": "Unexpected status",
     "header": "Unexpected header",
     "jsonpath": "Unexpected value in the body",
+    "differential": "Answers differently than before",
     "no_answer": "Connection broken without an answer",
 }
 """Check name -> what its failure says to people."""

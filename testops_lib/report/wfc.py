@@ -24,6 +24,7 @@ OWN_CODES: dict[str, int] = {
     "header": 924,
     "jsonpath": 925,
     "no_answer": 926,
+    "differential": 927,
 }
 """Check name -> code from the range 900-999, which the format leaves to tools: checks without a code of its own, and
 those whose code (207, 210) its catalogue knows but its report schema refuses."""

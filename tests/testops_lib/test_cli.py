@@ -223,7 +223,7 @@ def test_interrupting_cleans_up_and_still_reports(sound_shop: Sample, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "command", ["try", "generate", "execute", "report", "export", "trigger", "collect", "stack run"]
+    "command", ["try", "generate", "execute", "report", "diff", "export", "trigger", "collect", "stack run"]
 )
 def test_help_has_an_example(command: str) -> None:
     done = cli(*command.split(), "--help")
@@ -250,3 +250,23 @@ def test_the_budget_of_requests_holds_over_all_rounds(tmp_path: Path) -> None:
         limits = ("--rounds", "3", "--max-requests", "45", "--out", str(tmp_path))
         cli("try", f"{url}/openapi.json", "--base-url", url, *limits)
     assert json.loads((tmp_path / "report.json").read_bytes())["totals"]["requests"] <= 45
+
+
+def test_the_same_cases_on_two_servers_show_what_changed(
+    sound_shop: Sample, defective_shop: Sample, tmp_path: Path
+) -> None:
+    cases = tmp_path / "cases.jsonl"
+    scope = ("-o", "* /categories*", "-o", "* /warehouses*")
+    made = cli("generate", "--spec", f"{sound_shop.url}/openapi.json", "--out", str(cases), *scope)
+    assert made.returncode == 0, made.stderr
+    for name, shop in (("before", sound_shop), ("again", sound_shop), ("after", defective_shop)):
+        options = ("--base-url", shop.url, "-H", authorization(shop), "--observe")
+        cli("execute", str(cases), *options, "--out", str(tmp_path / f"{name}.jsonl"))
+    same = cli("diff", str(tmp_path / "before.jsonl"), str(tmp_path / "again.jsonl"))
+    assert same.returncode == 0, same.stdout
+    changed = cli("diff", str(tmp_path / "before.jsonl"), str(tmp_path / "after.jsonl"), "--out", str(tmp_path / "out"))
+    assert changed.returncode == 1, changed.stdout + changed.stderr
+    findings = json.loads((tmp_path / "out" / "report.json").read_bytes())["findings"]
+    seeded = {defect["operation"] for defect in DEFECTS}
+    firm = {finding["operation"] for finding in findings if not finding["advisory"]}
+    assert {"GET /categories", "POST /warehouses"} <= firm <= seeded, "what else differs follows from these"
