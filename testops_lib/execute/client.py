@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import socket
@@ -82,6 +83,18 @@ _SILENT = frozenset(
     }
 )  # fmt: skip
 """Codes that a target which is down can cause."""
+
+_IN_OR_OUT = select.EPOLLIN | select.EPOLLOUT
+_POLLED = {
+    pycurl.POLL_NONE: 0, pycurl.POLL_IN: select.EPOLLIN, pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: _IN_OR_OUT, pycurl.POLL_REMOVE: 0,
+}  # fmt: skip
+_READY = {
+    0: 0, select.EPOLLIN: pycurl.CSELECT_IN, select.EPOLLOUT: pycurl.CSELECT_OUT,
+    _IN_OR_OUT: pycurl.CSELECT_IN | pycurl.CSELECT_OUT,
+}  # fmt: skip
+_TIMER_UNIT_S = 0.0005
+"""Half of what a loop counts time in."""
 
 _GO, _ABORT = int(pycurl.PREREQFUNC_OK), int(pycurl.PREREQFUNC_ABORT)
 
@@ -193,6 +206,9 @@ class Client:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, max(16, 2 * policy.concurrency))
         self._socket_action: Callable[[int, int], Any] = self._multi.socket_action
+        self._poll = select.epoll()
+        self._loop.add_reader(self._poll, self._on_ready)
+        self._due = self._timer_at = float("inf")
         self._timer: asyncio.Handle | None = None
         self._free: list[_Slot] = []
         self._busy: dict[Any, _Slot] = {}
@@ -253,8 +269,8 @@ class Client:
             slot.easy.close()
         self._free.clear()
         self._multi.close()
-        for fd in list(self._watched):
-            self._unwatch(fd)
+        self._loop.remove_reader(self._poll)
+        self._poll.close()
 
     def _new_slot(self) -> _Slot:
         slot = _Slot(self._policy.allow_private, vet=not self._proxy, kept=self._kept)
@@ -314,46 +330,55 @@ class Client:
     # -- libcurl's events
 
     def _on_socket(self, what: int, fd: int, multi: Any, data: Any) -> None:
-        now = 0 if what == pycurl.POLL_REMOVE else what & 3
+        now = _POLLED[what]
         before = self._watched.get(fd, 0)
         if now == before:
             return
-        if now & pycurl.POLL_IN and not before & pycurl.POLL_IN:
-            self._loop.add_reader(fd, self._on_ready, fd, pycurl.CSELECT_IN)
-        elif before & pycurl.POLL_IN and not now & pycurl.POLL_IN:
-            self._loop.remove_reader(fd)
-        if now & pycurl.POLL_OUT and not before & pycurl.POLL_OUT:
-            self._loop.add_writer(fd, self._on_ready, fd, pycurl.CSELECT_OUT)
-        elif before & pycurl.POLL_OUT and not now & pycurl.POLL_OUT:
-            self._loop.remove_writer(fd)
-        if now:
-            self._watched[fd] = now
-        else:
+        if not now:
             del self._watched[fd]
-
-    def _unwatch(self, fd: int) -> None:
-        events = self._watched.pop(fd)
-        if events & pycurl.POLL_IN:
-            self._loop.remove_reader(fd)
-        if events & pycurl.POLL_OUT:
-            self._loop.remove_writer(fd)
+            with contextlib.suppress(OSError):  # closed already, and forgotten with that
+                self._poll.unregister(fd)
+            return
+        self._watched[fd] = now
+        if before:
+            self._poll.modify(fd, now)
+        else:
+            self._poll.register(fd, now)
 
     def _on_timer(self, timeout_ms: int) -> None:
+        """Notes when libcurl wants to be called; it says so several times a request, and the loop's timers cost more
+        than a call that comes too early.
+        """
+        if timeout_ms < 0:
+            self._due = float("inf")
+            return
+        self._due = self._loop.time() + timeout_ms / 1000
+        if self._timer is None or self._due < self._timer_at:
+            self._set_timer(timeout_ms / 1000)
+
+    def _set_timer(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if timeout_ms == 0:
+        self._timer_at = self._due
+        if seconds > 0:
+            self._timer = self._loop.call_later(seconds, self._on_timeout)
+        else:
             self._timer = self._loop.call_soon(self._on_timeout)
-        elif timeout_ms > 0:
-            self._timer = self._loop.call_later(timeout_ms / 1000, self._on_timeout)
 
     def _on_timeout(self) -> None:
         self._timer = None
+        left = self._due - self._loop.time()
+        if left > _TIMER_UNIT_S:
+            if left < float("inf"):
+                self._set_timer(left)
+            return
+        self._due = float("inf")
         self._socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
 
-    def _on_ready(self, fd: int, event: int) -> None:
-        self._socket_action(fd, event)
+    def _on_ready(self) -> None:
+        for fd, events in self._poll.poll(0):
+            self._socket_action(fd, _READY[events & _IN_OR_OUT] or pycurl.CSELECT_ERR)
         self._collect()
 
     def _collect(self) -> None:
