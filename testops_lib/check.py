@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 
 import jsonpath_rfc9535 as jsonpath
@@ -49,6 +48,10 @@ secret that was cut is not found any more."""
 
 _UNDECIDED = frozenset({401, 403, 407, 429})
 """Answers to valid data that say something of the credentials or the pace, nothing of the data."""
+
+_CONFORMANCE = (ContentTypeConformance, ResponseSchemaConformance, ResponseHeadersConformance)
+
+_Validator = jsonschema_rs.Draft202012Validator
 
 _NOTHING = object()
 _UNREAD = object()
@@ -153,10 +156,14 @@ def response_for(contract: Contract, status: int) -> ResponseContract | None:
 
 def media_type(headers: Pairs) -> str:
     """The response's media type in lower case without parameters; "" when there is none."""
-    for name, value in headers:
-        if name.lower() == "content-type":
-            return value.split(";", 1)[0].strip().lower()
-    return ""
+    values = header_values(headers, "content-type")
+    return values[0].split(";", 1)[0].strip().lower() if values else ""
+
+
+def header_values(headers: Pairs, name: str) -> list[str]:
+    """The values of a header, whose name is given in lower case, in order."""
+    length = len(name)  # most names differ in length, and comparing that is much cheaper
+    return [value for known, value in headers if len(known) == length and known.lower() == name]
 
 
 def is_json(media: str) -> bool:
@@ -181,7 +188,7 @@ def _refuse(uri: str) -> Any:
     raise ValueError(f"a contract refers to {uri}, outside itself")
 
 
-def compile_schema(schema: Any) -> jsonschema_rs.Draft202012Validator:
+def compile_schema(schema: Any) -> _Validator:
     """A validator that asserts formats and fetches nothing.
 
     Raises:
@@ -190,12 +197,35 @@ def compile_schema(schema: Any) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(schema, validate_formats=True, retriever=_refuse)
 
 
+class _Documented:
+    """What a contract says of one status of an operation."""
+
+    __slots__ = ("accepted", "contract", "response", "validators")
+
+    def __init__(self, contract: Contract | None, status: int) -> None:
+        self.contract = contract
+        self.response = response_for(contract, status) if contract else None
+        self.accepted = contract is not None and status in contract.accepted_statuses
+        self.validators: dict[tuple[str, str], _Validator | None] = {}
+        """By `body` and documented media type, or `header` and name."""
+
+    def validator(self, part: str, name: str, schema: Any) -> _Validator | None:
+        """None: anything is valid."""
+        key = part, name
+        if key not in self.validators:
+            try:
+                self.validators[key] = None if schema is None or schema is True else compile_schema(schema)
+            except ValueError:
+                self.validators[key] = None
+        return self.validators[key]
+
+
 class Judge:
     """Judges answers against contracts; each schema is compiled once, when first needed."""
 
     def __init__(self, contracts: Mapping[str, Contract]) -> None:
         self._contracts = contracts
-        self._validators: dict[tuple[str, ...], jsonschema_rs.Draft202012Validator | None] = {}
+        self._known: dict[tuple[str, int], _Documented] = {}
 
     def judge(self, step: Step, answer: Answer, captured: Mapping[str, Any], *, index: int = 0) -> tuple[Failure, ...]:
         """What did not hold, in order of importance.
@@ -207,51 +237,26 @@ class Judge:
         """
         if not step.checks:
             return ()
-        contract = self._contracts.get(step.operation)
-        response = response_for(contract, answer.status) if contract else None
-        accepted = contract is not None and answer.status in contract.accepted_statuses
+        status = answer.status
+        documented = self._known.get((step.operation, status))
+        if documented is None:
+            documented = _Documented(self._contracts.get(step.operation), status)
+            self._known[step.operation, status] = documented
         checks: dict[type[Check], Check] = {type(check): check for check in step.checks}
-
-        def failed(check: Check, message: str, cause: str) -> Failure:
-            return Failure(
-                check=type(check).__struct_config__.tag,  # type: ignore[arg-type]
-                operation=step.operation,
-                message=message,
-                cause=cause,
-                basis=check.basis,
-                quote=check.quote,
-                step=index,
-            )
-
-        if not accepted:
-            wrong = [
-                (_STATUS_RANKS[kind], failed(check, *said))
+        if not documented.accepted:
+            wrong = {
+                kind: said
                 for kind, check in checks.items()
-                if kind in _STATUS_RANKS and (said := _status_fault(check, answer.status, contract, response))
-            ]
+                if (fault := _STATUS_FAULTS.get(kind)) and (said := fault(check, status, documented))
+            }
             if wrong:
-                ordered = [failure for _, failure in sorted(wrong, key=itemgetter(0))]
+                ordered = [_failure(checks[kind], step, index, wrong[kind]) for kind in _STATUS_FAULTS if kind in wrong]
                 return (next((failure for failure in ordered if failure.basis != "guess"), ordered[0]),)
-        found: list[Failure] = []
         body = _Body(answer.body)
-        if response is not None:
-            bodiless = step.request.method == "HEAD" or answer.status in (204, 205, 304) or not answer.body
-            media = media_type(answer.headers)
-            typed = True
-            if (check := checks.get(ContentTypeConformance)) and not bodiless and response.content:
-                if not any(fits(documented, media) for documented in response.content):
-                    typed = False
-                    wanted = ", ".join(response.content)
-                    found.append(failed(check, f"content type {media or 'missing'}, documented: {wanted}", media))
-            if check := checks.get(ResponseHeadersConformance):
-                found += [failed(check, *said) for said in self._header_faults(step.operation, response, answer)]
-            if (check := checks.get(ResponseSchemaConformance)) and typed and not bodiless and not answer.truncated:
-                found += [
-                    failed(check, *said) for said in self._body_faults(step.operation, response, media, answer, body)
-                ]
-        due = 200 <= answer.status < 300 or NegativeDataRejection in checks
-        if isinstance(status := checks.get(StatusIs), StatusIs):
-            due = answer.status in status.any_of
+        found = _conformance(step, checks, answer, documented, body, index) if documented.response is not None else []
+        due = 200 <= status < 300 or NegativeDataRejection in checks
+        if isinstance(wanted := checks.get(StatusIs), StatusIs):
+            due = status in wanted.any_of
         for check in step.checks:
             if isinstance(check, HeaderIs):
                 said = _header_is(check, answer, captured) if due else None
@@ -262,57 +267,76 @@ class Judge:
             else:
                 continue
             if said:
-                found.append(failed(check, *said))
+                found.append(_failure(check, step, index, said))
         return tuple(found)
 
-    def _validator(self, key: tuple[str, ...], schema: Any) -> jsonschema_rs.Draft202012Validator | None:
-        if key not in self._validators:
-            try:
-                self._validators[key] = None if schema is None or schema is True else compile_schema(schema)
-            except ValueError:
-                self._validators[key] = None
-        return self._validators[key]
 
-    def _header_faults(self, operation: str, response: ResponseContract, answer: Answer) -> Iterable[tuple[str, str]]:
-        if not response.headers:
-            return
-        present: dict[str, list[str]] = {}
-        for name, value in answer.headers:
-            present.setdefault(name.lower(), []).append(value)
-        for name, contract in response.headers.items():
-            values = present.get(name.lower())
-            if values is None:
-                if contract.required:
-                    yield f"response header {name} is missing", f"{answer.status} {name.lower()} missing"
-                continue
-            validator = self._validator((operation, str(answer.status), "header", name), contract.schema)
-            if validator and not any(map(validator.is_valid, _header_values(contract, values))):
-                yield (
-                    f"response header {name}: {', '.join(values)[:_LONGEST]!r} does not fit its schema",
-                    f"{answer.status} {name.lower()} schema",
-                )
-
-    def _body_faults(
-        self, operation: str, response: ResponseContract, media: str, answer: Answer, body: _Body
-    ) -> Iterable[tuple[str, str]]:
-        documented = media if media in response.content and len(response.content) == 1 else ""
-        if not documented:
-            documented = next((known for known in response.content if fits(known, media)), "")
-        if not documented or not is_json(media):
-            return ()
-        document = body.document()
-        if document is _NOTHING:
-            return [("the body is not JSON", f"{answer.status} malformed")]
-        schema = response.content[documented].schema
-        validator = self._validator((operation, str(answer.status), documented), schema)
-        if validator is None or validator.is_valid(document):
-            return ()
-        return _schema_faults(validator, document, answer.status)
+def _failure(check: Check, step: Step, index: int, said: tuple[str, str]) -> Failure:
+    return Failure(
+        check=type(check).__struct_config__.tag,  # type: ignore[arg-type]
+        operation=step.operation, message=said[0], cause=said[1], basis=check.basis, quote=check.quote, step=index,
+    )  # fmt: skip
 
 
-def _schema_faults(
-    validator: jsonschema_rs.Draft202012Validator, document: Any, status: int
+def _conformance(
+    step: Step, checks: Mapping[type[Check], Check], answer: Answer, documented: _Documented, body: _Body, index: int
+) -> list[Failure]:
+    """What content type, headers and body lack of what the contract says of them."""
+    found: list[Failure] = []
+    typed, bodied, headed = map(checks.get, _CONFORMANCE)
+    response = documented.response
+    assert response is not None
+    if step.request.method == "HEAD" or answer.status in (204, 205, 304) or not answer.body:
+        typed = bodied = None
+    media = media_type(answer.headers) if typed or bodied else ""
+    if typed and response.content and not any(fits(known, media) for known in response.content):
+        bodied = None
+        wanted = ", ".join(response.content)
+        said = f"content type {media or 'missing'}, documented: {wanted}", media
+        found.append(_failure(typed, step, index, said))
+    if headed and response.headers:
+        found += [_failure(headed, step, index, said) for said in _header_faults(documented, response, answer)]
+    if bodied and not answer.truncated:
+        faults = _body_faults(documented, response, media, answer.status, body)
+        found += [_failure(bodied, step, index, said) for said in faults]
+    return found
+
+
+def _header_faults(documented: _Documented, response: ResponseContract, answer: Answer) -> Iterable[tuple[str, str]]:
+    for name, contract in response.headers.items():
+        lower = name.lower()
+        values = header_values(answer.headers, lower)
+        if not values:
+            if contract.required:
+                yield f"response header {name} is missing", f"{answer.status} {lower} missing"
+            continue
+        validator = documented.validator("header", name, contract.schema)
+        if validator and not any(map(validator.is_valid, _header_readings(contract, values))):
+            yield (
+                f"response header {name}: {', '.join(values)[:_LONGEST]!r} does not fit its schema",
+                f"{answer.status} {lower} schema",
+            )
+
+
+def _body_faults(
+    documented: _Documented, response: ResponseContract, media: str, status: int, body: _Body
 ) -> Iterable[tuple[str, str]]:
+    content = response.content
+    known = media
+    if media not in content or len(content) > 1:
+        known = next((each for each in content if fits(each, media)), "")
+    if not known or not is_json(media):
+        return ()
+    document = body.document()
+    if document is _NOTHING:
+        return [("the body is not JSON", f"{status} malformed")]
+    validator = documented.validator("body", known, content[known].schema)
+    if validator is None or validator.is_valid(document):
+        return ()
+    return _schema_faults(validator, document, status)
+
+
+def _schema_faults(validator: _Validator, document: Any, status: int) -> Iterable[tuple[str, str]]:
     seen = set()
     for error in validator.iter_errors(document):
         place = "/" + "/".join("*" if isinstance(part, int) else part for part in error.instance_path)
@@ -351,7 +375,7 @@ class _Body:
         return self._document
 
 
-def _header_values(contract: HeaderContract, values: list[str]) -> Iterable[Any]:
+def _header_readings(contract: HeaderContract, values: list[str]) -> Iterable[Any]:
     """The readings of a header's text that its schema may mean: as a number, a boolean, a list, or as it stands."""
     text = ", ".join(values)
     yield text
@@ -365,53 +389,68 @@ def _header_values(contract: HeaderContract, values: list[str]) -> Iterable[Any]
     yield [part.strip() for part in text.split(",")]
 
 
-def _status_fault(
-    check: Check, status: int, contract: Contract | None, response: ResponseContract | None
-) -> tuple[str, str] | None:
-    """Message and cause when the status breaks the check."""
-    success = 200 <= status < 300
-    match check:
-        case NotAServerError() if status >= 500:
-            return f"answered {status}", f"status {status}"
-        case IgnoredAuth() if success:
-            return f"answered {status} without valid credentials", "accepted"
-        case UnsupportedMethod() if success:
-            return f"answered {status} to a method that the document does not offer", "accepted"
-        case UseAfterFree() if success:
-            return f"answered {status} for a resource that was deleted", "accessible"
-        case EnsureResourceAvailability() if status in (404, 410):
-            return f"answered {status} for a resource that was just created", "unavailable"
-        case NegativeDataRejection(location=location, rule=rule) if success:
-            return f"answered {status} to invalid data: {location} ({rule})", f"{location} {rule}"
-        case PositiveDataAcceptance(also=also) if 400 <= status and status not in also and status not in _UNDECIDED:
-            return f"answered {status} to valid data", f"status {status}"
-        case StatusIs(any_of=wanted) if status not in wanted:
-            return f"answered {status}, expected {' or '.join(map(str, wanted))}", f"status {status}"
-        case StatusCodeConformance() if response is None and contract and contract.responses:
-            documented = ", ".join(contract.responses)
-            return f"answered {status}, documented: {documented}", f"status {status}"
-    return None
+def _server_error(check: Any, status: int, documented: _Documented) -> tuple[str, str] | None:
+    return (f"answered {status}", f"status {status}") if status >= 500 else None
 
 
-_STATUS_KINDS: tuple[type[Check], ...] = (
-    NotAServerError,
-    IgnoredAuth,
-    UnsupportedMethod,
-    UseAfterFree,
-    EnsureResourceAvailability,
-    NegativeDataRejection,
-    StatusIs,
-    PositiveDataAcceptance,
-    StatusCodeConformance,
-)
+def _accepted_anyway(what: str, cause: str) -> _StatusFault:
+    def fault(check: Any, status: int, documented: _Documented) -> tuple[str, str] | None:
+        return (f"answered {status} {what}", cause) if 200 <= status < 300 else None
+
+    return fault
+
+
+def _unavailable(check: Any, status: int, documented: _Documented) -> tuple[str, str] | None:
+    if status not in (404, 410):
+        return None
+    return f"answered {status} for a resource that was just created", "unavailable"
+
+
+def _not_rejected(check: NegativeDataRejection, status: int, documented: _Documented) -> tuple[str, str] | None:
+    if not 200 <= status < 300:
+        return None
+    return f"answered {status} to invalid data: {check.location} ({check.rule})", f"{check.location} {check.rule}"
+
+
+def _not_accepted(check: PositiveDataAcceptance, status: int, documented: _Documented) -> tuple[str, str] | None:
+    if status < 400 or status in check.also or status in _UNDECIDED:
+        return None
+    return f"answered {status} to valid data", f"status {status}"
+
+
+def _another_status(check: StatusIs, status: int, documented: _Documented) -> tuple[str, str] | None:
+    if status in check.any_of:
+        return None
+    return f"answered {status}, expected {' or '.join(map(str, check.any_of))}", f"status {status}"
+
+
+def _undocumented(check: Any, status: int, documented: _Documented) -> tuple[str, str] | None:
+    contract = documented.contract
+    if documented.response is not None or contract is None or not contract.responses:
+        return None
+    return f"answered {status}, documented: {', '.join(contract.responses)}", f"status {status}"
+
+
+_StatusFault = Callable[[Any, int, _Documented], tuple[str, str] | None]
+"""Message and cause when the status breaks the check."""
+
+_STATUS_FAULTS: dict[type[Check], _StatusFault] = {
+    NotAServerError: _server_error,
+    IgnoredAuth: _accepted_anyway("without valid credentials", "accepted"),
+    UnsupportedMethod: _accepted_anyway("to a method that the document does not offer", "accepted"),
+    UseAfterFree: _accepted_anyway("for a resource that was deleted", "accessible"),
+    EnsureResourceAvailability: _unavailable,
+    NegativeDataRejection: _not_rejected,
+    StatusIs: _another_status,
+    PositiveDataAcceptance: _not_accepted,
+    StatusCodeConformance: _undocumented,
+}
 """Checks that the status alone decides, the telling ones first: the first that fails speaks for all, and what is known
 before what is guessed."""
-_STATUS_RANKS = {kind: rank for rank, kind in enumerate(_STATUS_KINDS)}
 
 
 def _header_is(check: HeaderIs, answer: Answer, captured: Mapping[str, Any]) -> tuple[str, str] | None:
-    wanted_name = check.name.lower()
-    values = [value for name, value in answer.headers if name.lower() == wanted_name]
+    values = header_values(answer.headers, check.name.lower())
     if not values:
         return f"response header {check.name} is missing", f"{check.name.lower()} missing"
     wanted = None if check.equals is None else str(fill(check.equals, captured))
