@@ -458,10 +458,13 @@ class Client:
 
 def _split(url: str) -> tuple[str, str]:
     """`http://host:port/` and the request target."""
-    ends = [at for mark in "/?" if (at := url.find(mark, 8)) >= 0]
-    start = min(ends, default=len(url))
-    target = url[start:]
-    return f"{url[:start]}/", target if target.startswith("/") else f"/{target}"
+    start = url.find("/", len("https://"))
+    query = url.find("?", len("https://"), start) if start >= 0 else url.find("?")
+    if query >= 0:
+        return f"{url[:query]}/", f"/{url[query:]}"
+    if start < 0:
+        return f"{url}/", "/"
+    return url[: start + 1], url[start:]
 
 
 def _joined(chunks: list[bytes]) -> bytes:
@@ -472,24 +475,32 @@ def parse_headers(lines: list[bytes]) -> Pairs | None:
     """Names and values of the final response (1xx ones left out) in order, trailers last; None when the head has no
     end.
     """
-    final = 0
-    for index, line in enumerate(lines):
-        if line[:5] == b"HTTP/":
-            final = index
-    if final:
-        lines = lines[final:]
-    if b"\r\n" not in lines and b"\n" not in lines:
-        return None
-    return tuple([pair for line in lines if (pair := _header(line)) is not None])
+    pairs: list[tuple[str, str]] = []
+    whole = False
+    for line in lines:
+        read = _header(line)
+        if type(read) is tuple:
+            pairs.append(read)
+        elif read == "end":
+            whole = True
+        elif read == "start":
+            pairs.clear()
+            whole = False
+    return tuple(pairs) if whole else None
 
 
 @lru_cache(maxsize=2048)
-def _header(line: bytes) -> tuple[str, str] | None:
+def _header(line: bytes) -> tuple[str, str] | Literal["start", "end", "none"]:
+    """Name and value; or what else the line is to a head."""
     if len(line) > _LONGEST_KEPT_LINE:
         _header.cache_clear()  # a few odd lines must not keep megabytes alive
+    if line.startswith(b"HTTP/"):
+        return "start"
+    if line in (b"\r\n", b"\n"):
+        return "end"
     name, colon, value = line.partition(b":")
-    if not colon or line[:5] == b"HTTP/":
-        return None
+    if not colon:
+        return "none"
     try:
         return name.decode(), value.strip(b" \t\r\n").decode()
     except UnicodeDecodeError:

@@ -116,35 +116,40 @@ def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wir
         path = _PLACEHOLDER.sub(lambda m: _in_path(m, captured), path)
     url = base_url + escape_target(path)
     if request.query:
-        url = add_query(url, ((_filled(n, captured), _filled(v, captured)) for n, v in request.query))
-    headers: list[tuple[str, str]] = []
-    names: set[str] = set()
-    for name, value in request.headers:
-        if "{" in value:
-            value = _filled(value, captured)
-        headers.append((name, value))
-        lower = name.lower()
-        names.add(lower)
-        if lower == "host" and not _same_host(value, base_url):
-            raise CaseError("header Host names another host than the target")
+        url = add_query(url, [(_filled(n, captured), _filled(v, captured)) for n, v in request.query])
+    headers = request.headers
+    if headers:
+        headers = tuple([(name, _filled(value, captured)) for name, value in headers])
     if request.cookies:
-        headers.append(("Cookie", "; ".join(f"{n}={_filled(v, captured)}" for n, v in request.cookies)))
+        headers = (*headers, ("Cookie", "; ".join(f"{n}={_filled(v, captured)}" for n, v in request.cookies)))
     body: bytes | None = None
+    media_type = ""
     if request.body is not None:
         body, media_type = _encode(request.body, captured)
-        if media_type and "content-type" not in names:
-            headers.append(("Content-Type", media_type))
         if method == "HEAD":
             raise CaseError("HEAD with a body: its answer could not be told from a hanging one")
     elif method in _BODY_EXPECTED:
         body = b""
-    if "accept" not in names:
-        headers.append(("Accept", "*/*"))
-    if "user-agent" not in names:
-        headers.append(("User-Agent", USER_AGENT))
-    whole = tuple(headers)
-    _refuse_headers(whole)
-    return Wire(method=method, url=url, headers=whole, body=body, isolated=not names.isdisjoint(_FRAMING))
+    whole, isolated = _whole_head(headers, media_type, base_url)
+    return Wire(method=method, url=url, headers=whole, body=body, isolated=isolated)
+
+
+@lru_cache(maxsize=1024)
+def _whole_head(headers: Pairs, media_type: str, base_url: str) -> tuple[Pairs, bool]:
+    """The headers with those that every request has, and whether one touches the framing.
+
+    Raises:
+        CaseError: one must not be sent.
+    """
+    for name, value in headers:
+        if name.lower() == "host" and not _same_host(value, base_url):
+            raise CaseError("header Host names another host than the target")
+    names = {name.lower() for name, _ in headers}
+    usual = (("Content-Type", media_type), ("Accept", "*/*"), ("User-Agent", USER_AGENT))
+    whole = (*headers, *((name, value) for name, value in usual if value and name.lower() not in names))
+    for name, value in whole:
+        refuse_header(name, value)
+    return whole, not names.isdisjoint(_FRAMING)
 
 
 def refuse_header(name: str, value: str) -> None:
@@ -161,12 +166,6 @@ def _same_host(value: str, base_url: str) -> bool:
         return origin(f"{base.scheme}://{value.strip()}") == base
     except TargetError:
         return not value.strip()
-
-
-@lru_cache(maxsize=1024)
-def _refuse_headers(headers: Pairs) -> None:
-    for name, value in headers:
-        refuse_header(name, value)
 
 
 def escape_target(path: str) -> str:
