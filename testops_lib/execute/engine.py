@@ -25,7 +25,6 @@ from testops_lib.execute.wire import Wire, allowed, escape_target, origin, place
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_ANSWER,
-    NO_CREDENTIALS,
     SAFE_METHODS,
     Capture,
     Case,
@@ -301,7 +300,7 @@ class Engine:
                 return self._not_run(case, "errored", STOPPED)
             self.target_down = True
             return self._not_run(case, "skipped", TARGET_DOWN)
-        if not await self._budget.reserve(planned):
+        if self._budget.limited and not await self._budget.reserve(planned):
             return self._not_run(case, "skipped", BUDGET_SPENT)
         if time.monotonic() >= self._time_up:
             self._budget.give_back(planned)
@@ -338,7 +337,7 @@ class Engine:
             await self._judge_fault(attempt, index, step, outcome)
             return False
         try:
-            judged = _after_202(step) if any(sent.status == 202 for sent in attempt.sent[:-1]) else step
+            judged = _after_202(step) if index and any(sent.status == 202 for sent in attempt.sent[:-1]) else step
             failures = self._judge.judge(judged, outcome, captured, index=index)
         except TestOpsError as error:
             raise _Ended("errored", f"check: {error.what}") from error
@@ -365,8 +364,8 @@ class Engine:
         own = attempt.case.id if attempt.case.last else ""
         try:
             plain = prepare(self._base_url, step.request, attempt.captured)
-            credentials = NOTHING
-            if step.identity != NO_CREDENTIALS:
+            credentials = self._identities.known(step.identity, own=own)
+            if credentials is None:
                 login = self._login_sender(attempt)
                 credentials = await self._identities.credentials(step.identity, login, own=own)
             wire = apply(plain, credentials, step.request) if credentials is not NOTHING else plain
@@ -712,7 +711,7 @@ class Engine:
         case, failures = attempt.case, tuple(attempt.failures)
         elapsed_ms = round((time.monotonic() - attempt.started) * 1000, 3)
         if verdict == "passed":
-            steps = tuple(_outcome(sent, None) for sent in attempt.sent)
+            steps = tuple([_outcome(sent, None) for sent in attempt.sent])
         else:
             redactor = self._redactor(attempt)
             steps = tuple(_outcome(sent, redactor) for sent in attempt.sent)
@@ -726,7 +725,7 @@ class Engine:
         return Result(
             run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
             intent=case.intent, verdict=verdict, reason=reason, failures=failures, steps=steps,
-            requests=sum(sent.requests for sent in attempt.sent), elapsed_ms=elapsed_ms, started=started,
+            requests=sum([sent.requests for sent in attempt.sent]), elapsed_ms=elapsed_ms, started=started,
             origin=case.origin.source,
         )  # fmt: skip
 

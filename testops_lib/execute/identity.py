@@ -102,6 +102,18 @@ class Identities:
             CaseError: there is no such identity.
             LoginError: the login failed.
         """
+        known = self.known(name, own=own)
+        if known is not None:
+            return known
+        identity = self._by_name[name] if name else self._default
+        assert identity is not None and identity.login is not None
+        session = self._sessions.setdefault((identity.name, own), _Session())
+        async with session.lock:
+            known = self.known(name, own=own)
+            return known if known is not None else await self._log_in(identity, identity.login, session, send)
+
+    def known(self, name: str, *, own: str = "") -> Credentials | None:
+        """What to send as `name`; None when a login is due first. Raises what `credentials` does but for the login."""
         if name == NO_CREDENTIALS:
             return NOTHING
         if name == INVALID_CREDENTIALS:
@@ -116,14 +128,8 @@ class Identities:
         if identity.login is None:
             known = self._static.get(identity.name)
             return known if known is not None else self._resolved(identity)
-        session = self._sessions.setdefault((identity.name, own), _Session())
-        known = session.credentials
-        if known is None or time.monotonic() >= session.ends_at:
-            async with session.lock:
-                known = session.credentials
-                if known is None or time.monotonic() >= session.ends_at:
-                    known = await self._log_in(identity, identity.login, session, send)
-        return known
+        session = self._sessions.get((identity.name, own))
+        return session.credentials if session is not None and time.monotonic() < session.ends_at else None
 
     async def renewed(self, name: str, used: Credentials, send: Send, *, own: str = "") -> Credentials | None:
         """Other credentials after a 401 answered to `used`, or None when there is nothing new to try."""

@@ -11,6 +11,7 @@ class Budget:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.limited = limit > 0
         self._spent = self._reserved = 0
         self._changed: asyncio.Event | None = None
 
