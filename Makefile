@@ -21,10 +21,10 @@ DEFECTS ?= all
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench image stop clean lock
+.PHONY: help setup run test lint format bench bench-peers image stop clean lock
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
 	@echo "make run takes TARGET=name, SPEC=url-or-file BASE_URL=url, ONCE=1, DEFECTS=all|none|id,id (of the sample shop)"
 
 setup: $(READY)  ## the environment in .venv, from requirements.txt
@@ -64,6 +64,10 @@ format: $(READY)  ## what ruff can put right
 
 bench: $(READY)  ## measurements, see bench/
 	$(BIN)/python -m bench
+
+bench-peers: $(READY)  ## other tools for the same work, built into .testops/bench/tools, and measured
+	-$(BIN)/python -m bench.tools
+	$(BIN)/python -m bench peers
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILDER ?= $(or $(shell command -v docker || command -v podman),docker)

@@ -16,6 +16,7 @@ NAMES = {
     "bus": "publish and collect rates (Apache Kafka, PostgreSQL)",
     "memory": "peak memory of a runner with batches of 100 and of 50,000 cases",
     "run": "runs of 1,000, 10,000 and 100,000 cases over 4 runners: time, CPU, memory, lost and doubled",
+    "peers": "whole processes against k6, hurl, Schemathesis, newman and pytest, those that are installed",
     "dags": "parsing each DAG file against a trivial one",
 }
 

@@ -82,14 +82,17 @@ class Ended:
 class Started:
     """A child whose resources are known when it has ended."""
 
-    def __init__(self, command: Sequence[str], *, environ: Mapping[str, str] | None = None, core: int | None = None):
+    def __init__(
+        self, command: Sequence[str], *, environ: Mapping[str, str] | None = None, core: int | None = None,
+        folder: Path = ROOT,
+    ) -> None:  # fmt: skip
         self.begun = time.monotonic()
         self._command = command
         self._out = (FOLDER / "out").with_suffix(f".{os.getpid()}.{id(self)}")
         self._out.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environ or {})}
         with self._out.open("w") as out:
-            self.child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
+            self.child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=folder)
         if core is not None:
             os.sched_setaffinity(self.child.pid, {core % (os.cpu_count() or 1)})
         # Not the kernel's `ru_maxrss`: that begins with the size of whoever forked.

@@ -104,12 +104,13 @@ def plan(url: str, *, concurrency: int = CONNECTIONS) -> Plan:
     return Plan(target="bench", base_url=url, policy=Policy(allow_private=True, concurrency=concurrency))
 
 
-def cases(count: int, *, checks: tuple[Check, ...] = CHECKS) -> Iterator[Case]:
+def cases(count: int, *, checks: tuple[Check, ...] = CHECKS, path: str = "/customers") -> Iterator[Case]:
     """That many different cases of one request, without a body."""
-    for number in range(count):
-        request = Request(method="GET", path="/customers", query=(("page", str(number)),))
-        step = Step(operation=OPERATION, request=request, checks=checks)  # type: ignore[arg-type]
+    operation = f"GET {path}"
+    for number in range(1, count + 1):
+        request = Request(method="GET", path=path, query=(("page", str(number)),))
+        step = Step(operation=operation, request=request, checks=checks)  # type: ignore[arg-type]
         yield make_case(
-            name=f"customers, page {number}", intent="positive", operation=OPERATION, steps=(step,),
+            name=f"customers, page {number}", intent="positive", operation=operation, steps=(step,),
             origin=Origin(source="human"),
         )  # fmt: skip

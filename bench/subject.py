@@ -1,6 +1,7 @@
 """One measured client in a process of its own: `python -m bench.subject KIND COUNT URL` prints CPU and wall seconds.
 
-KIND: `bare`, a loop of libcurl's multi interface on uvloop that reads and decodes each answer; `plain`, the engine
+KIND: `bare`, a loop of libcurl's multi interface on uvloop that reads and decodes each answer; `tuned`, the same with
+its sockets in an epoll of its own, as the engine's client has them; `plain`, the engine
 without checks; `engine`, with status, header, schema and JSONPath checks; both with the result record as JSON.
 The first tenth of the requests warms up and is not measured.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -96,9 +98,34 @@ class Bare:
             self._next(easy)
 
 
-async def bare(count: int, url: str) -> int:
+class Tuned(Bare):
+    """The same, without the loop's reader for each transfer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, urls: Iterable[str]) -> None:
+        self._poll = select.epoll()
+        super().__init__(loop, urls)
+        loop.add_reader(self._poll, self._on_any)
+
+    def _on_socket(self, what: int, fd: int, multi: Any, data: Any) -> None:
+        if what == pycurl.POLL_REMOVE:
+            self._poll.unregister(fd)
+            del self._watched[fd]
+            return
+        change = self._poll.modify if fd in self._watched else self._poll.register
+        change(fd, (select.EPOLLIN if what & 1 else 0) | (select.EPOLLOUT if what & 2 else 0))
+        self._watched[fd] = what
+
+    def _on_any(self) -> None:
+        for fd, events in self._poll.poll(0):
+            ready = (pycurl.CSELECT_IN if events & select.EPOLLIN else 0) | (
+                pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0
+            )
+            self._on_ready(fd, ready)
+
+
+async def bare(count: int, url: str, made: type[Bare] = Bare) -> int:
     """How many were answered."""
-    client = Bare(asyncio.get_running_loop(), [f"{url}/customers?page={number}" for number in range(count)])
+    client = made(asyncio.get_running_loop(), [f"{url}/customers?page={number}" for number in range(count)])
     client.start()
     await client.done
     return client.answered
@@ -123,13 +150,14 @@ async def _stream(made: list[Case]) -> AsyncIterator[list[Case]]:
 def main(kind: str, count: int, url: str) -> None:
     """Warms up, measures, prints JSON."""
     checks = CHECKS if kind in ("engine", "stream") else ()
-    made = [] if kind == "bare" else list(cases(count + count // 10, checks=checks))
+    loops = {"bare": Bare, "tuned": Tuned}
+    made = [] if kind in loops else list(cases(count + count // 10, checks=checks))
     warm, measured = made[: count // 10], made[count // 10 :]
 
     async def both() -> dict[str, float]:
-        await (bare(count // 10, url) if kind == "bare" else engine(warm, url, kind == "stream"))
+        await (bare(count // 10, url, loops[kind]) if kind in loops else engine(warm, url, kind == "stream"))
         cpu, wall = time.process_time(), time.monotonic()
-        good = await (bare(count, url) if kind == "bare" else engine(measured, url, kind == "stream"))
+        good = await (bare(count, url, loops[kind]) if kind in loops else engine(measured, url, kind == "stream"))
         cpu, wall = time.process_time() - cpu, time.monotonic() - wall
         if good != count:
             raise SystemExit(f"{kind}: {good} of {count} were good")

@@ -46,14 +46,19 @@ def serving(*, core: int | None = None) -> Iterator[tuple[str, str, int]]:
         try:
             if core is not None:
                 os.sched_setaffinity(child.pid, {core % (os.cpu_count() or 1)})
-            _await(port, child)
+            await_server(port, child)
             yield f"http://{HOST}:{port}", "nginx" if nginx else "uvloop", child.pid
         finally:
             child.terminate()
             child.wait(10)
 
 
-def _await(port: int, child: subprocess.Popen[bytes]) -> None:
+def await_server(port: int, child: subprocess.Popen[bytes]) -> None:
+    """Waits until the port answers.
+
+    Raises:
+        SystemExit: it does not, or the child has ended.
+    """
     deadline = time.monotonic() + 20
     while True:
         try:

@@ -32,7 +32,7 @@ def test_each_measured_client_gets_good_answers(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("bench.target.shutil.which", lambda *_, **__: None)  # without nginx
     with serving() as (url, kind, _):
         assert kind == "uvloop"
-        for subject in ("bare", "plain", "engine", "stream"):
+        for subject in ("bare", "tuned", "plain", "engine", "stream"):
             command = [sys.executable, "-m", "bench.subject", subject, "100", url]
             out = subprocess.check_output(command, timeout=60, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
             assert json.loads(out)["cpu_s"] > 0
