@@ -9,14 +9,15 @@ from bench.figures import Figures, Started
 
 READY = """
 import asyncio, sys
-import runner.__main__ as runner
+import runner.__main__
+import runner.work as runner
 from testops_lib.execute import Engine
 from testops_lib.execute.client import Client
 from testops_lib.model import Plan, Policy
 async def ready():
     Client(Policy()).close()
     Engine(Plan(target="t", base_url="http://127.0.0.1:1", policy=Policy()), {}, run="r")
-with asyncio.Runner(loop_factory=runner._loop) as loop:
+with asyncio.Runner(loop_factory=runner.new_loop) as loop:
     loop.run(ready())
 heavy = {"airflow", "pandas", "google", "sqlalchemy", "psycopg", "rich", "click", "jinja2", "yaml"}
 sys.exit(str(found) if (found := heavy & {name.partition(".")[0] for name in sys.modules}) else 0)

@@ -21,7 +21,7 @@ import pycurl
 import uvloop
 
 from bench.sample import CHECKS, CONNECTIONS, CONTRACT, cases, plan
-from runner.__main__ import CHUNK
+from runner.work import CHUNK
 from testops_lib.bus import encode_result
 from testops_lib.execute import Engine
 from testops_lib.model import Case

@@ -1,17 +1,18 @@
-"""Cases, plans, results and dead letters over Kafka. The only module that knows librdkafka.
+"""Cases, plans, results, orders and dead letters over Kafka. The only module that knows librdkafka.
 
-A batch is read by assign and seek: no group, no commit, so a retry reads exactly the same records. Every record carries
-the header `run`. A failed delivery means *unknown*, not *absent*: whoever publishes again may leave two copies in
-the topic, which is harmless because results are keyed by (run, case, attempt).
+A batch is read by assign and seek: no group, no commit, so a retry reads exactly the same records. Only orders of
+batches are taken by a consumer group, the fleet. Every record carries the header `run`. A failed delivery means
+*unknown*, not *absent*: whoever publishes again may leave two copies in the topic, which is harmless because results
+are keyed by (run, case, attempt).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -30,8 +31,22 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from testops_lib import batch as slices
-from testops_lib.errors import BusError, ExpiredBatchError
-from testops_lib.model import Batch, Case, Contract, HeaderContract, MediaContract, Plan, Result, Value
+from testops_lib.errors import BusError, ExpiredBatchError, SettingsError
+from testops_lib.model import (
+    Batch,
+    BatchOrder,
+    Case,
+    Contract,
+    Ended,
+    HeaderContract,
+    MediaContract,
+    Outcome,
+    Plan,
+    Result,
+    Returned,
+    Taken,
+    Value,
+)
 
 if TYPE_CHECKING:
     _Record = Message[bytes, bytes]
@@ -86,6 +101,13 @@ _CASE = msgspec.json.Decoder(Case)
 _RESULT = msgspec.json.Decoder(Result)
 _FINAL = ("passed", "failed")
 _PLAN: msgspec.json.Decoder[Plan | Contract] = msgspec.json.Decoder(Plan | Contract)
+_ORDER = msgspec.json.Decoder(BatchOrder)
+_OUTCOME: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Taken | Returned | Ended)
+_LONGEST_TEXT = 2000
+"""Of an outcome, which a task's log shows."""
+
+_SESSION_MS = 10_000
+"""A member of the fleet that was not heard of for so long is dead, and others get its orders."""
 
 
 class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +130,8 @@ class Topics(Value, frozen=True, kw_only=True):
     results: str = "testops.results"
     notifications: str = "testops.notifications"
     dead_letters: str = "testops.dead-letters"
+    batches: str = "testops.batches"
+    outcomes: str = "testops.outcomes"
 
 
 class DeadLetter(Value, frozen=True, kw_only=True):
@@ -178,10 +202,14 @@ class Bus:
 
     # ------------------------------------------------------------------ topics
 
-    def create_topics(self, *, partitions: int = 4, replication: int = 1, retention_ms: int = 7 * 86_400_000) -> None:
+    def create_topics(
+        self, *, partitions: int = 4, fleet_partitions: int = 12, replication: int = 1,
+        retention_ms: int = 7 * 86_400_000,
+    ) -> None:  # fmt: skip
         """Creates the topics that do not exist yet and returns when each partition has a leader.
 
-        Existing topics are left as they are. `partitions` holds for cases and results; the others have one.
+        Existing topics are left as they are. `partitions` holds for cases and results, `fleet_partitions` for orders of
+        batches; the others have one.
 
         Raises:
             BusError: the cluster is away or refuses.
@@ -194,6 +222,8 @@ class Bus:
             self.topics.results: (partitions, common),
             self.topics.notifications: (1, common),
             self.topics.dead_letters: (1, large),
+            self.topics.batches: (fleet_partitions, common),
+            self.topics.outcomes: (1, common),
         }
         with self._translated("topics"):
             admin = AdminClient(self._config())
@@ -332,9 +362,12 @@ class Bus:
         Raises:
             BusError: the topic is missing or the brokers are away.
         """
-        with self._translated(self.topics.results), self._consumer() as consumer:
-            partitions = self._partitions(consumer, self.topics.results, self.timeout_s)
-            return {one: self._end(consumer, self.topics.results, one) for one in partitions}
+        return self._position(self.topics.results)
+
+    def _position(self, topic: str) -> dict[int, int]:
+        with self._translated(topic), self._consumer() as consumer:
+            partitions = self._partitions(consumer, topic, self.timeout_s)
+            return {one: self._end(consumer, topic, one) for one in partitions}
 
     def read_results(
         self, start: Mapping[int, int], *, follow: bool = False, stop: Callable[[], bool] = lambda: False,
@@ -356,6 +389,17 @@ class Bus:
             BusError: while iterating: the topic is missing, or (unless following) the brokers are away.
         """
         return ResultsReader(self, start, follow=follow, stop=stop, max_records=max_records, run=run)
+
+    def case_ids(self, batch: Batch, run: str) -> Iterator[str]:
+        """Ids of the run's cases in a batch, in the topic's order, also of records that are no case.
+
+        Raises:
+            ExpiredBatchError: records of the batch are no longer in the topic.
+            BusError: the topic is missing or the brokers are away.
+        """
+        for message in self._slice(batch, run, self.timeout_s):
+            if _run(message) == run:
+                yield (message.key() or b"").decode("utf-8", "replace")
 
     def judged_cases(self, start: Mapping[int, int], run: str, *, attempt: int = 1) -> set[str]:
         """Ids of the cases that have a passed or failed result of this attempt between `start` and the topic's end now.
@@ -380,6 +424,90 @@ class Bus:
         for _ in ResultsReader(self, start, follow=False, stop=lambda: False, max_records=10_000, run=run, take=take):
             pass
         return judged
+
+    # ------------------------------------------------------------------ the fleet
+
+    def order_partitions(self) -> int:
+        """How many partitions the orders' topic has.
+
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        topic = self.topics.batches
+        with self._translated(topic), self._consumer() as consumer:
+            return len(self._partitions(consumer, topic, self.timeout_s))
+
+    def publish_orders(self, orders: Iterable[tuple[int, BatchOrder]]) -> None:
+        """Writes orders, each to its partition.
+
+        Raises:
+            BusError: a delivery failed (the order may be in the topic or not).
+        """
+        topic = self.topics.batches
+        with self._sender(topic) as sender:
+            for partition, order in orders:
+                sender.send(topic, msgspec.json.encode(order), key=order.batch, run=order.run, partition=partition)
+
+    def join(
+        self, group: str, *, on_assigned: Callable[[frozenset[int]], None] = lambda assigned: None,
+        on_revoked: Callable[[frozenset[int], frozenset[int]], None] = lambda revoked, left: None,
+    ) -> OrderConsumer:  # fmt: skip
+        """A member of the consumer group that executes orders, to be used as a context manager.
+
+        Args:
+            group: its name.
+            on_assigned: called within `poll` with all partitions that are ours from now on.
+            on_revoked: called within `poll` and `close` with the partitions that go and those that stay. Only when it
+                returns another member gets them, so whoever works on an order of theirs ends that first.
+        """
+        return OrderConsumer(self, group, on_assigned=on_assigned, on_revoked=on_revoked)
+
+    def tell(self, *outcomes: Outcome) -> None:
+        """Writes outcomes, in this order; they are acknowledged when this returns.
+
+        Raises:
+            BusError: a delivery failed.
+        """
+        topic = self.topics.outcomes
+        with self._sender(topic) as sender:
+            for outcome in outcomes:
+                sender.send(topic, _encode_outcome(outcome), key=outcome.order, run=outcome.run)
+
+    def outcomes_position(self) -> dict[int, int]:
+        """The end of the outcomes' topic now, by partition: the outcomes of orders written later stand behind it.
+
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        return self._position(self.topics.outcomes)
+
+    def outcomes(self, start: Mapping[int, int], run: str) -> list[Outcome]:
+        """What was said of the run's orders between `start` and the end now; of one order in the order it was said.
+
+        What is no outcome is left out.
+
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        topic = self.topics.outcomes
+        with self._translated(topic), self._consumer() as consumer:
+            ends = {
+                one: consumer.get_watermark_offsets(TopicPartition(topic, one), timeout=self.timeout_s, cached=False)
+                for one in self._partitions(consumer, topic, self.timeout_s)
+            }
+        found = []
+        for partition, (first, end) in ends.items():
+            begin = max(first, start.get(partition, 0))
+            part = Batch(topic=topic, partition=partition, first=begin, end=max(begin, end))
+            found += [_decode_outcome(message) for message in self._slice(part, run, self.timeout_s)]
+        return [outcome for outcome in found if outcome is not None]
+
+    def follow_outcomes(self, start: Mapping[int, int], run: str) -> OutcomesFollower:
+        """What is said of the run's orders from `start` on, as it comes; to be used as a context manager.
+
+        Connects when first polled. A partition left out is followed from its beginning.
+        """
+        return OutcomesFollower(self, start, run)
 
     # ------------------------------------------------------------------ dead letters
 
@@ -782,6 +910,282 @@ class ResultsReader(Iterator[list[Result]]):
             found.append(result)
 
 
+class Delivered(Value, frozen=True, kw_only=True):
+    """An order, and where it lies."""
+
+    order: BatchOrder
+    partition: int
+    offset: int
+
+
+class _Coordinator(msgspec.Struct):
+    state: str = ""
+    join_state: str = ""
+
+
+class _Statistics(msgspec.Struct):
+    """The part of librdkafka's statistics that says whether it is a member of its group."""
+
+    cgrp: _Coordinator = msgspec.field(default_factory=_Coordinator)
+
+
+_STATISTICS = msgspec.json.Decoder(_Statistics)
+
+
+class OrderConsumer:
+    """A member of the fleet's group: gives one order at a time. For one thread.
+
+    While an order is out, `poll` goes on to be called (it keeps us in the group) and gives no other. `done` commits it;
+    `again` has it given out once more; an order whose partition was revoked goes to another member if it is not done.
+
+    Brokers that are away are waited for: `is_member` says how it stands.
+    """
+
+    def __init__(
+        self, bus: Bus, group: str, *, on_assigned: Callable[[frozenset[int]], None],
+        on_revoked: Callable[[frozenset[int], frozenset[int]], None],
+    ) -> None:  # fmt: skip
+        self._bus, self._topic = bus, bus.topics.batches
+        self._on_assigned, self._on_revoked = on_assigned, on_revoked
+        self._out: Delivered | None = None
+        self._out_message: _Record | None = None
+        self._waiting: deque[_Record] = deque()
+        """Received, and not given out yet: not sought back, since a seek may fail and leave a record out."""
+        self._to_commit: dict[int, int] = {}
+        self._commit_again_at = 0.0
+        self._coordinator = _Coordinator()
+        self._said = ("", 0.0)
+        self.assigned: frozenset[int] = frozenset()
+        """Partitions that are ours."""
+        self._consumer = Consumer(
+            bus._config(
+                **{
+                    "group.id": group,
+                    "partition.assignment.strategy": "cooperative-sticky",
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "auto.offset.reset": "earliest",
+                    "session.timeout.ms": _SESSION_MS,
+                    "heartbeat.interval.ms": 2000,
+                    # Longer than an order that is taken away may need to end.
+                    "max.poll.interval.ms": 120_000,
+                    "topic.metadata.refresh.interval.ms": 10_000,
+                    "statistics.interval.ms": 1000,
+                    "stats_cb": self._heard_statistics,
+                    "on_commit": self._committed,
+                    "queued.min.messages": 1,
+                }
+            )
+        )
+        self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commits what is done and leaves the group, so that others get its orders at once."""
+        self._consumer.close()
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group's coordinator answers and has us in the group."""
+        return (self._coordinator.state, self._coordinator.join_state) == ("up", "steady")
+
+    def poll(self, timeout_s: float) -> Delivered | None:
+        """The next order, if one comes within this time and none is out.
+
+        A record that is no order goes to the dead letters.
+
+        Raises:
+            BusError: librdkafka cannot go on.
+        """
+        if self._to_commit and time.monotonic() >= self._commit_again_at:
+            self._commit(wait=False)
+        received = self._consumer.poll(0 if self._waiting and self._out is None else timeout_s)
+        if received is not None and (trouble := received.error()) is not None:
+            self._complain(trouble)
+        elif received is not None:
+            self._waiting.append(received)
+        if self._out is not None or not self._waiting:
+            return None
+        message = self._waiting.popleft()
+        partition, offset = _place(message)
+        try:
+            order = _decode_order(message, partition)
+        except (msgspec.MsgspecError, ValueError, SettingsError) as error:
+            self._refuse(message, str(error))
+            return None
+        self._out, self._out_message = Delivered(order=order, partition=partition, offset=offset), message
+        self._consumer.pause(self._consumer.assignment())
+        return self._out
+
+    def done(self) -> None:
+        """The order that is out is done with: it is not given to anybody again."""
+        out, message = self._take_in()
+        if message is not None:
+            self._to_commit[out.partition] = out.offset + 1
+            self._commit(wait=False)
+
+    def again(self) -> None:
+        """The order that is out is to be given out again: to us, or to whom its partition belongs then."""
+        _, message = self._take_in()
+        if message is not None:
+            self._waiting.appendleft(message)
+
+    def _take_in(self) -> tuple[Delivered, _Record | None]:
+        """The order that is out, with its record if its partition was ours all the time; others may come again."""
+        assert self._out is not None
+        out, message = self._out, self._out_message
+        self._out = self._out_message = None
+        if assigned := self._consumer.assignment():
+            self._consumer.resume(assigned)
+        return out, message
+
+    def _refuse(self, message: _Record, reason: str) -> None:
+        partition, offset = _place(message)
+        try:
+            self._bus._bury(message, reason)
+            self._bus.close()
+        except BusError as error:
+            log.warning("%s", error)
+            self._waiting.appendleft(message)
+            return
+        self._to_commit[partition] = offset + 1
+        self._commit(wait=False)
+
+    def _commit(self, *, wait: bool) -> None:
+        self._commit_again_at = time.monotonic() + 2
+        wanted = [TopicPartition(self._topic, partition, at) for partition, at in self._to_commit.items()]
+        try:
+            if not wait:
+                self._consumer.commit(offsets=wanted, asynchronous=True)
+                return
+            for one in self._consumer.commit(offsets=wanted, asynchronous=False) or ():
+                if one.error is None:
+                    self._settled(one)
+        except KafkaException as error:
+            # Whoever gets the order again finds its outcome, and does nothing.
+            log.warning("%s: not committed: %s", self._topic, error)
+
+    def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        for one in partitions:
+            if error is None and one.error is None:
+                self._settled(one)
+            else:
+                log.info("%s:%d: not committed: %s", self._topic, one.partition, error or one.error)
+
+    def _settled(self, one: TopicPartition) -> None:
+        if self._to_commit.get(one.partition, one.offset + 1) <= one.offset:
+            del self._to_commit[one.partition]
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_assign(partitions)
+        self.assigned |= {one.partition for one in partitions}
+        if self._out is not None and partitions:
+            consumer.pause(partitions)
+        self._on_assigned(self.assigned)
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        gone = frozenset(one.partition for one in partitions)
+        self._on_revoked(gone, self.assigned - gone)
+        if self._to_commit:
+            self._commit(wait=True)
+        self._drop(consumer, partitions)
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """We were taken for dead: others may have the partitions already."""
+        gone = frozenset(one.partition for one in partitions)
+        self._on_revoked(gone, self.assigned - gone)
+        self._drop(consumer, partitions)
+
+    def _drop(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        gone = {one.partition for one in partitions}
+        self.assigned -= gone
+        self._to_commit = {partition: at for partition, at in self._to_commit.items() if partition not in gone}
+        self._waiting = deque(one for one in self._waiting if one.partition() not in gone)
+        if self._out is not None and self._out.partition in gone:
+            self._out_message = None
+        consumer.incremental_unassign(partitions)
+
+    def _heard_statistics(self, text: str) -> None:
+        with suppress(msgspec.MsgspecError):
+            self._coordinator = _STATISTICS.decode(text).cgrp
+
+    def _complain(self, error: KafkaError) -> None:
+        """Says what is wrong once in a while: librdkafka says it many times a second.
+
+        Raises:
+            BusError: librdkafka cannot go on.
+        """
+        if error.fatal():
+            raise self._bus._error(error, self._topic)
+        said = self._bus._error(error, self._topic)
+        if self._said[0] != str(said) or time.monotonic() - self._said[1] > 30:
+            self._said = (str(said), time.monotonic())
+            log.warning("%s", said)
+
+
+class OutcomesFollower:
+    """Outcomes of a run's orders as they come. For one thread at a time. Brokers that are away are waited for."""
+
+    def __init__(self, bus: Bus, start: Mapping[int, int], run: str) -> None:
+        self._bus, self._start, self._run, self._topic = bus, dict(start), run, bus.topics.outcomes
+        self._consumer: Consumer | None = None
+        self._opened: AbstractContextManager[Consumer] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the topic."""
+        if self._opened is not None:
+            opened, self._opened, self._consumer = self._opened, None, None
+            opened.__exit__(None, None, None)
+
+    def poll(self, timeout_s: float) -> list[Outcome]:
+        """The outcomes that came within this time; what is no outcome is left out.
+
+        Raises:
+            BusError: the topic is missing, or Kafka refuses us; while nothing was read yet, also: the brokers are away.
+        """
+        with self._bus._translated(self._topic):
+            consumer = self._consumer or self._open()
+            found: list[Outcome] = []
+            for message in consumer.consume(1000, timeout=timeout_s):
+                error = message.error()
+                if error is None:
+                    outcome = _decode_outcome(message) if _run(message) == self._run else None
+                    found += [outcome] if outcome is not None else []
+                elif error.fatal() or error.code() in _MISSING | _REFUSED:
+                    raise self._bus._error(error, self._topic)
+                elif error.code() != KafkaError._PARTITION_EOF:
+                    log.info("%s: %s", self._topic, error.str())
+            return found
+
+    def _open(self) -> Consumer:
+        opened = self._bus._consumer(**{"auto.offset.reset": "earliest"})
+        consumer = opened.__enter__()
+        try:
+            partitions = self._bus._partitions(consumer, self._topic, self._bus.timeout_s)
+            starts = ((one, self._start.get(one, 0) or OFFSET_BEGINNING) for one in partitions)
+            consumer.assign([TopicPartition(self._topic, one, at) for one, at in starts])
+        except BaseException as error:
+            opened.__exit__(type(error), error, error.__traceback__)
+            raise
+        self._opened, self._consumer = opened, consumer
+        return consumer
+
+
 _RESULTS_READER = {
     "auto.offset.reset": "earliest",
     "queued.min.messages": 20_000,
@@ -907,6 +1311,38 @@ def _without_schemas(contract: Contract) -> Contract:
         for status, response in contract.responses.items()
     }
     return msgspec.structs.replace(contract, responses=responses)
+
+
+def _decode_order(message: _Record, partition: int) -> BatchOrder:
+    """The order, with every text in it usable.
+
+    Raises:
+        MsgspecError, ValueError, SettingsError: it is none.
+    """
+    order = _ORDER.decode(message.value() or b"")
+    slices.parse(order.plan), slices.parse(order.batch)
+    slices.parse_positions(order.results), slices.parse_positions(order.outcomes)
+    if _run(message) != order.run:
+        raise ValueError("the header `run` names another run, or none")
+    if partition not in order.partitions:
+        raise ValueError(f"it lies in partition {partition}, which is none of its own")
+    if order.expires.tzinfo is None:
+        raise ValueError("`expires` has no time zone")
+    return order
+
+
+def _encode_outcome(outcome: Outcome) -> bytes:
+    if isinstance(outcome, Ended):
+        outcome = msgspec.structs.replace(outcome, text=_encodable(outcome.text[:_LONGEST_TEXT]))
+    return msgspec.json.encode(outcome)
+
+
+def _decode_outcome(message: _Record) -> Outcome | None:
+    try:
+        return _OUTCOME.decode(message.value() or b"")
+    except (msgspec.MsgspecError, ValueError) as error:
+        log.warning("%s:%d:%d is no outcome: %s", message.topic(), *_place(message), error)
+        return None
 
 
 def _run(message: _Record) -> str | None:

@@ -457,6 +457,56 @@ class Batch(Value, frozen=True, kw_only=True):
         return f"{self.topic}:{self.partition}:{self.first}-{self.end}"
 
 
+class BatchOrder(Value, tag="order", tag_field="kind", frozen=True, kw_only=True):
+    """One batch, to be executed by a member of the fleet: what a runner's command line would hold, and until when."""
+
+    id: str
+    run: str
+    plan: str
+    batch: str
+    attempt: int = 1
+    results: str = ""
+    """Where the run's results begin (`0:120,1:98`)."""
+    outcomes: str = ""
+    """Where the outcomes of this order and of the run's others begin."""
+    partitions: tuple[int, ...]
+    """Those of the orders' topic that the run's orders lie in: each stands for one part of the target's limits."""
+    try_number: int = 1
+    """Above 1: the batch may have been executed before."""
+    expires: datetime
+    """Later nobody waits for it any more, and it is not executed."""
+
+
+class Taken(Value, tag="taken", tag_field="kind", frozen=True, kw_only=True):
+    """A member began with an order. Delivered before it sends the first request."""
+
+    order: str
+    run: str
+    member: str
+
+
+class Returned(Value, tag="returned", tag_field="kind", frozen=True, kw_only=True):
+    """A member gave an order back unfinished: it was stopped, or another one joined."""
+
+    order: str
+    run: str
+    member: str
+
+
+class Ended(Value, tag="ended", tag_field="kind", frozen=True, kw_only=True):
+    """An order is done with. Delivered after all results of its batch."""
+
+    order: str
+    run: str
+    member: str
+    code: int
+    """A runner's exit code: 0 done, 1 to be executed again, 2 it would not help."""
+    text: str = ""
+
+
+Outcome = Taken | Returned | Ended
+
+
 # --------------------------------------------------------------------------- result
 
 

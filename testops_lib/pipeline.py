@@ -9,8 +9,9 @@ import fnmatch
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ import msgspec
 
 from testops_lib import batch as batches
 from testops_lib import collect as collecting
+from testops_lib import fleet
 from testops_lib import notify as notifying
 from testops_lib import report as reporting
 from testops_lib import spec as specs
@@ -34,8 +36,10 @@ from testops_lib.generate.order import order
 from testops_lib.model import (
     SOURCES,
     Batch,
+    BatchOrder,
     Case,
     Contract,
+    Ended,
     GateReport,
     Generation,
     Plan,
@@ -618,3 +622,69 @@ def notify(run: str, settings: Settings, *, environ: Mapping[str, str] = os.envi
         sent = notifying.webhook(url, told, secret=settings.webhook_secret)
         print(f"webhook: {'sent' if sent.sent else 'not sent: ' + sent.error}")
     return told.text
+
+
+# --------------------------------------------------------------------------- the fleet
+
+
+class HandedOut(Value, frozen=True, kw_only=True):
+    """The orders of a run that wait for the fleet."""
+
+    orders: dict[str, str]
+    """Order id -> batch; empty: nothing is missing."""
+    outcomes: str
+    """Where their outcomes begin (`0:120`)."""
+    expires: datetime
+
+
+def hand_out(
+    run: str, settings: Settings, *, plan: str, wanted: Sequence[str], results: str, attempt: int = 1,
+    try_number: int = 1,
+) -> HandedOut:  # fmt: skip
+    """Orders the wanted batches from the fleet; from the second try on only those that hold a case without a verdict.
+
+    Raises:
+        ExpiredBatchError: the plan or a batch is no longer in Kafka.
+        BusError: a delivery failed; repeating is harmless.
+    """
+    line = bus(settings)
+    policy = line.read_plan(batches.parse(plan), run, deadline_s=settings.kafka_timeout_s)[0].policy
+    cut = {text: batches.parse(text) for text in wanted}
+    missing = list(cut)
+    if try_number > 1:
+        judged = line.judged_cases(batches.parse_positions(results), run, attempt=attempt)
+        missing = [text for text, batch in cut.items() if any(case not in judged for case in line.case_ids(batch, run))]
+    partitions = fleet.spread(run, len(cut), partitions=line.order_partitions(), concurrency=policy.concurrency)
+    rate, records = policy.requests_per_second, sum(cut[text].end - cut[text].first for text in missing)
+    needed_s = records * batches.REQUESTS_PER_CASE / rate if rate > 0 else 0
+    expires = datetime.now(UTC) + timedelta(seconds=settings.fleet_wait_s + needed_s)
+    outcomes = batches.positions_text(line.outcomes_position())
+    orders = {
+        text: BatchOrder(
+            id=uuid.uuid4().hex,
+            run=run,
+            plan=plan,
+            batch=text,
+            attempt=attempt,
+            results=results,
+            outcomes=outcomes,
+            partitions=partitions,
+            try_number=try_number,
+            expires=expires,
+        )
+        for text in missing
+    }
+    places = {text: partitions[number % len(partitions)] for number, text in enumerate(cut)}
+    line.publish_orders((places[text], order) for text, order in orders.items())
+    return HandedOut(orders={order.id: text for text, order in orders.items()}, outcomes=outcomes, expires=expires)
+
+
+def withdraw(run: str, orders: Iterable[str], settings: Settings) -> None:
+    """Tells the fleet that nobody waits for these orders: who has not begun with one leaves it.
+
+    Raises:
+        BusError: a delivery failed.
+    """
+    bus(settings).tell(
+        *(Ended(order=order, run=run, member="airflow", code=1, text="withdrawn by Airflow") for order in orders)
+    )

@@ -23,8 +23,13 @@ DOCUMENTATION: dict[str, str] = {
     "TESTOPS_SPECS_DIR": "directory below which a run may read OpenAPI files that are named by path "
     "(default: the targets directory)",
     "TESTOPS_REPORTS_DIR": "where runs write their reports (default .testops/reports)",
-    "TESTOPS_LAUNCHER": "how batches are executed: process (default), or kubernetes: each in a pod of its own",
+    "TESTOPS_LAUNCHER": "how batches are executed: process (default), kubernetes: each in a pod of its own, or fleet: "
+    "by runners that stand",
     "TESTOPS_MAX_BATCHES_AT_ONCE": "runners (processes or pods) of one run at the same time (default 2)",
+    "TESTOPS_FLEET_PARTITIONS": "partitions of the orders' topic when it is created: no more runners than these work "
+    "as a fleet at the same time (default 12)",
+    "TESTOPS_FLEET_WAIT_S": "seconds that a fleet may take for the batches of a run, beside what the target's rate "
+    "needs by itself, before the task is retried (default 3600)",
     "TESTOPS_POOL": "Airflow pool in which the batches of all runs take slots (default default_pool); "
     "for pods let it include deferred tasks",
     "TESTOPS_RUNNER_IMAGE": "image of the pods, e.g. registry.example.com/testops-runner:0.1.0; `make image` builds it",
@@ -41,7 +46,7 @@ DOCUMENTATION: dict[str, str] = {
 }
 """Every variable that is read, with its meaning. A target's own secrets come on top, named by its file."""
 
-LAUNCHERS = ("process", "kubernetes")
+LAUNCHERS = ("process", "kubernetes", "fleet")
 
 
 class Settings(Value, frozen=True, kw_only=True):
@@ -56,6 +61,8 @@ class Settings(Value, frozen=True, kw_only=True):
     reports_dir: Path = Path(".testops/reports")
     launcher: str = "process"
     max_batches_at_once: int = 2
+    fleet_partitions: int = 12
+    fleet_wait_s: int = 3600
     pool: str = "default_pool"
     runner_image: str = ""
     pod_namespace: str = ""
@@ -147,6 +154,8 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         reports_dir=Path(given.get("TESTOPS_REPORTS_DIR", ".testops/reports")),
         launcher=launcher,
         max_batches_at_once=number("TESTOPS_MAX_BATCHES_AT_ONCE", 2),
+        fleet_partitions=number("TESTOPS_FLEET_PARTITIONS", 12),
+        fleet_wait_s=number("TESTOPS_FLEET_WAIT_S", 3600),
         pool=given.get("TESTOPS_POOL", "default_pool"),
         runner_image=given.get("TESTOPS_RUNNER_IMAGE", ""),
         pod_namespace=given.get("TESTOPS_POD_NAMESPACE", ""),

@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import urljoin
@@ -155,6 +156,8 @@ class Engine:
         self._identities = Identities(plan, environ, seed=f"{plan.target}/{run}")
         self._budget = Budget(max_requests)
         self._pace = Pace(plan.policy.requests_per_second)
+        self._width = max(1, plan.policy.concurrency)
+        self._widened: asyncio.Event | None = None
         self._breaker = Breaker(plan.policy.breaker_after, plan.policy.breaker_wait_s)
         self._accepts_503 = {key for key, contract in contracts.items() if _UNAVAILABLE in contract.accepted_statuses}
         self._max_time_s = max_time_s
@@ -197,6 +200,7 @@ class Engine:
         """
         self._loop = asyncio.get_running_loop()
         self._halted, self._dead, self._probing = asyncio.Event(), asyncio.Event(), asyncio.Lock()
+        self._widened = asyncio.Event()
         trusted = ca_file(self._environ) if self._policy.verify_tls else ""
         self._client = Client(self._policy, ca_file=trusted, proxy=self._proxy)
         if self._max_time_s > 0:
@@ -212,8 +216,10 @@ class Engine:
             done.append(result)
             ready.set()
 
-        async def work() -> None:
-            while (case := await source.take()) is not None:
+        async def work(number: int) -> None:
+            while (number < self._width or await self._turn(number, source)) and (
+                case := await source.take()
+            ) is not None:
                 if case.last:
                     last.append(case)
                     continue
@@ -221,9 +227,10 @@ class Engine:
                 while len(done) >= _RESULTS_AHEAD:
                     room.clear()
                     await room.wait()
+            self._wake()
 
         async def work_all() -> None:
-            workers = [asyncio.create_task(work()) for _ in range(max(1, self._policy.concurrency))]
+            workers = [asyncio.create_task(work(number)) for number in range(max(1, self._policy.concurrency))]
             try:
                 await asyncio.gather(*workers)
             finally:
@@ -254,6 +261,31 @@ class Engine:
                 self._grace_timer.cancel()
             self._client.close()
             self._client = self._loop = None
+
+    def limit(self, *, concurrency: int, requests_per_second: float) -> None:
+        """From now on at most so many cases at once, and so many requests a second (0: no limit).
+
+        For whoever has a part of the policy's limits, which are the most. Safe to call from any thread, and before
+        `run`.
+        """
+        self._pace.limit(requests_per_second)
+        self._width = max(1, concurrency)
+        if (loop := self._loop) is not None:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._wake)
+
+    async def _turn(self, number: int, source: _Source) -> bool:
+        """True, when so many may work that worker `number` does, too, or there is nothing left to do."""
+        while number >= self._width and not source.ended():
+            assert self._widened is not None
+            await self._widened.wait()
+        return True
+
+    def _wake(self) -> None:
+        """Those who wait to work look again."""
+        if self._widened is not None:
+            self._widened.set()
+            self._widened = asyncio.Event()
 
     def stop(self, grace_s: float = 5) -> None:
         """Takes no new cases; after `grace_s` what is still in flight is errored as `stopped`, its cleanup is sent
@@ -778,7 +810,7 @@ class _Source:
 
     async def take(self) -> Case | None:
         """The next case, or None when no further one is to be started."""
-        if self._ended():
+        if self.ended():
             return None
         if self._plain is not None:
             case = next(self._plain, None)
@@ -787,11 +819,12 @@ class _Source:
         if not self._read:
             async with self._lock:
                 while not self._read:
-                    if self._ended() or not await self._pull():
+                    if self.ended() or not await self._pull():
                         return None
         return self._read.popleft()
 
-    def _ended(self) -> bool:
+    def ended(self) -> bool:
+        """No further case is to be started."""
         return self._over or self._engine.stopped
 
     async def _pull(self) -> bool:

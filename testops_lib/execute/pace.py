@@ -60,9 +60,13 @@ class Pace:
     """Spreads requests evenly: never two closer than 1/rate seconds, and no burst after a pause."""
 
     def __init__(self, per_second: float) -> None:
+        self._next = 0.0
+        self.limit(per_second)
+
+    def limit(self, per_second: float) -> None:
+        """Another rate from the next booking on; 0: none."""
         self.limited = per_second > 0
         self._gap = 1 / per_second if per_second > 0 else 0.0
-        self._next = 0.0
 
     def wait_s(self) -> float:
         """Books the next free moment and says how far away it is; 0 without a limit."""

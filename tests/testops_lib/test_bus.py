@@ -16,6 +16,7 @@ from testops_lib.model import (
     Batch,
     Case,
     Contract,
+    Ended,
     Failure,
     HeaderContract,
     MediaContract,
@@ -26,8 +27,10 @@ from testops_lib.model import (
     RequestEvidence,
     ResponseContract,
     Result,
+    Returned,
     Step,
     StepOutcome,
+    Taken,
     make_case,
 )
 from testops_lib.stack.kafka import Kafka
@@ -384,3 +387,39 @@ def test_killing_the_broker_while_publishing_loses_nothing_and_doubles_nothing(
     batches = breakable_bus.publish_cases("run-1", with_a_crash(), max_records=500)
     back.join(60)
     assert Counter(read_all(breakable_bus, batches, "run-1")) == Counter(case.id for case in cases)
+
+
+# --------------------------------------------------------------------------- outcomes
+
+
+def test_outcomes_of_a_run_are_read_as_they_were_told(bus: Bus) -> None:
+    ours = [
+        Taken(order="1", run="r", member="m"),
+        Returned(order="1", run="r", member="m"),
+        Taken(order="1", run="r", member="n"),
+        Ended(order="1", run="r", member="n", code=1, text="a lone surrogate \ud800, and much " + "x" * 5000),
+    ]
+    bus.tell(Taken(order="0", run="r", member="before"))
+    start = bus.outcomes_position()
+    bus.tell(*ours[:2], Taken(order="9", run="another", member="m"), *ours[2:])
+    read = bus.outcomes(start, "r")
+    assert read[:3] == ours[:3]
+    [last] = read[3:]
+    assert isinstance(last, Ended) and last.text.startswith("a lone surrogate ?, and") and len(last.text) == 2000
+    with bus.follow_outcomes(start, "r") as follower:
+        followed = follower.poll(5)
+        assert followed == read[: len(followed)] != []
+    assert len(bus.outcomes({}, "r")) == 5
+    assert bus.outcomes({0: 1_000_000}, "r") == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, b"", b"{", b"[]", b'{"kind":"taken"}', b'{"kind":"ended","order":"1","run":"r","member":"m","code":"x"}'],
+)
+def test_what_is_no_outcome_is_left_out(bus: Bus, data: bytes | None) -> None:
+    raw(bus, bus.topics.outcomes, data, run="r")
+    bus.tell(Taken(order="1", run="r", member="m"))
+    assert bus.outcomes({}, "r") == [Taken(order="1", run="r", member="m")]
+    with bus.follow_outcomes({}, "r") as follower:
+        assert follower.poll(5) == [Taken(order="1", run="r", member="m")]

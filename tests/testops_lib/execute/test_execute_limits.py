@@ -99,6 +99,72 @@ def test_rate_is_smooth(serve: Serve) -> None:
         assert times[start + 8] - times[start] > 8 / 40 * 0.8
 
 
+def test_a_part_of_the_limits_is_all_that_is_used_and_may_grow_and_shrink(serve: Serve) -> None:
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    def handler(connection: Any, seen: Seen) -> bytes | None:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.02)
+        with lock:
+            under_way -= 1
+        return answer()
+
+    engine = Engine(plan(serve(handler).url, concurrency=6), {}, run="r")
+    mosts: list[int] = []
+
+    def cases() -> Any:
+        nonlocal most
+        for number in range(120):
+            if number in (40, 80):
+                time.sleep(0.2)  # nothing is under way when the limit changes
+                mosts.append(most)
+                most = 0
+                width = {40: 6, 80: 1}[number]
+                other = threading.Thread(target=engine.limit, kwargs={"concurrency": width, "requests_per_second": 0})
+                other.start()
+                other.join()
+            yield case(step("GET", f"/{number}"))
+        mosts.append(most)
+
+    engine.limit(concurrency=2, requests_per_second=0)
+    results = execute(engine, cases())
+    assert [r.verdict for r in results] == ["passed"] * 120
+    assert mosts[0] == 2 and 2 < mosts[1] <= 6 and mosts[2] <= 6
+    assert most == 1, "of the last cases one after the other"
+
+
+def test_those_who_wait_for_a_part_end_with_the_cases_and_with_a_stop(serve: Serve) -> None:
+    server = serve(lambda c, s: hang(0.05)(c, s))
+    for stops in (False, True):
+        engine = Engine(plan(server.url, concurrency=8), {}, run="r")
+        engine.limit(concurrency=1, requests_per_second=0)
+        if stops:
+            threading.Timer(0.2, engine.stop).start()
+        begun = time.monotonic()
+        results = execute(engine, [case(step("GET", f"/{number}")) for number in range(20 if stops else 4)])
+        assert time.monotonic() - begun < 3
+        assert (len(results) == 4) if not stops else (1 <= len(results) < 20)
+
+
+def test_a_rate_may_change_on_the_way(serve: Serve) -> None:
+    server = serve()
+    engine = Engine(plan(server.url, concurrency=1, requests_per_second=20), {}, run="r")
+
+    def cases() -> Any:
+        for number in range(30):
+            if number == 10:
+                engine.limit(concurrency=1, requests_per_second=100)
+            yield case(step("GET", f"/{number}"))
+
+    execute(engine, cases())
+    times = [seen.at for seen in server.seen]
+    assert times[9] - times[0] >= 9 / 20 * 0.95
+    assert 19 / 100 * 0.95 <= times[29] - times[10] < 19 / 20 * 0.8
+
+
 def collect(engine: Engine, cases: Any, **options: Any) -> list[Result]:
     found: list[Result] = []
     run(engine, cases, found.append, **options)

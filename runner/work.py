@@ -1,0 +1,166 @@
+"""One batch in, results out: what every runner does, whoever told it to."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Protocol
+
+import msgspec
+
+from testops_lib import batch as batches
+from testops_lib.bus import Bus
+from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
+from testops_lib.execute import Engine
+from testops_lib.model import Batch, Case, Plan, Result, Value
+from testops_lib.settings import Settings
+
+DONE, RETRY, CONFIGURATION = 0, 1, 2
+"""A runner's exit codes: done (failing tests are a result); infrastructure, worth a retry; a retry would not help."""
+
+JUDGED_BEFORE = "judged before"
+
+STOP_S = 8
+"""What the engine needs to end: what is in flight, and its cleanup."""
+
+CHUNK = 100
+"""Cases read ahead of the engine at a time."""
+
+
+class Work(Value, frozen=True, kw_only=True):
+    """A batch, and what must be known to execute it."""
+
+    run: str
+    plan: Batch
+    batch: Batch
+    attempt: int = 1
+    share: int = 1
+    """How many runners at most share the target's limits."""
+    again: dict[int, int] = msgspec.field(default_factory=dict)
+    """Where the run's results begin, when the batch may have been executed before."""
+    deadline_s: float = 0
+    """0: what the batch needs at its rate."""
+
+
+class Hand(Protocol):
+    """Somebody who follows the work and has a hand on its engine."""
+
+    def begin(self, engine: Engine, plan: Plan) -> None:
+        """The engine is about to start, with all of the plan's limits."""
+
+    def result(self, result: Result) -> None:
+        """A result is on its way."""
+
+
+class Done(Value, frozen=True, kw_only=True):
+    """How a batch ended."""
+
+    code: int
+    text: str
+    """One or a few lines: counts, and what went wrong."""
+    requests: int = 0
+
+
+def part(plan: Plan, share: int) -> Plan:
+    """The plan with one runner's part of the target's rate and concurrency."""
+    policy = plan.policy
+    reduced = msgspec.structs.replace(
+        policy,
+        concurrency=max(1, policy.concurrency // share),
+        requests_per_second=policy.requests_per_second / share,
+    )
+    return msgspec.structs.replace(plan, policy=reduced)
+
+
+async def _ahead(cases: Iterator[Case]) -> AsyncIterator[list[Case]]:
+    """The cases, read in a thread so that Kafka never holds up the requests."""
+    while chunk := await asyncio.to_thread(lambda: list(itertools.islice(cases, CHUNK))):
+        yield chunk
+
+
+async def _execute(engine: Engine, cases: Iterator[Case], ends_at: float) -> AsyncIterator[Result]:
+    loop = asyncio.get_running_loop()
+    alarm = loop.call_later(max(0.0, ends_at - STOP_S - time.monotonic()), engine.stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if threading.current_thread() is threading.main_thread():
+            loop.add_signal_handler(number, engine.stop)
+    async for result in engine.run(_ahead(cases)):
+        yield result
+    alarm.cancel()
+
+
+def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
+    """Executes the batch; its results are acknowledged when this returns.
+
+    With a hand the engine has the whole of the plan's limits, and the hand narrows them; without, its share.
+
+    Raises:
+        TestOpsError: it could not be executed; `told` says what that means.
+    """
+    begun = time.monotonic()
+    bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
+    whole, contracts = bus.read_plan(work.plan, work.run, deadline_s=settings.kafka_timeout_s)
+    plan = part(whole, max(1, work.share))
+    engine = Engine(whole if hand else plan, contracts, run=work.run, attempt=work.attempt)
+    limit_s = work.deadline_s or batches.deadline_s(work.batch, plan.policy.requests_per_second)
+    judged = bus.judged_cases(work.again, work.run, attempt=work.attempt) if work.again else set()
+    verdicts: Counter[str] = Counter()
+    if hand:
+        hand.begin(engine, whole)
+
+    def missing() -> Iterator[Case]:
+        for case in bus.read_cases(work.batch, work.run, deadline_s=settings.kafka_timeout_s):
+            if case.id in judged:
+                verdicts[JUDGED_BEFORE] += 1
+            else:
+                yield case
+
+    async def drive() -> None:
+        async for result in _execute(engine, missing(), begun + limit_s):
+            writer.write(result)
+            verdicts[result.verdict] += 1
+            if hand:
+                hand.result(result)
+            if result.verdict == "failed":
+                failure = result.failures[0]
+                print(f"failed: {failure.operation} {failure.check} (case {result.case})", flush=True)
+
+    with bus.results_writer() as writer, asyncio.Runner(loop_factory=new_loop) as loop:
+        loop.run(drive())
+        writer.flush()
+    told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no case of this run"
+    print(f"{work.batch}: {told}; {engine.requests_sent} requests", flush=True)
+    code, why = DONE, ""
+    if engine.stopped:
+        by = f"the deadline of {limit_s:g} s" if time.monotonic() - begun >= limit_s - STOP_S else "a signal"
+        code, why = RETRY, f"stopped before the end by {by}: the batch must be executed again"
+    elif engine.target_down:
+        code, why = RETRY, "the target was down: what it did not answer must be executed again"
+    if why:
+        print(why, file=sys.stderr, flush=True)
+    text = f"{told}; {engine.requests_sent} requests" + (f"\n{why}" if why else "")
+    return Done(code=code, text=text, requests=engine.requests_sent)
+
+
+def told(error: Exception) -> Done:
+    """What an error that ended the work means, for whoever may try again; written to the error output as well."""
+    if not isinstance(error, TestOpsError):
+        traceback.print_exception(error)
+        return Done(code=RETRY, text=f"{type(error).__name__}: {error}")
+    print(error, file=sys.stderr, flush=True)
+    lost = isinstance(error, BusError) and not isinstance(error, ExpiredBatchError)
+    return Done(code=RETRY if lost else CONFIGURATION, text=str(error))
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of an engine."""
+    import uvloop
+
+    return uvloop.new_event_loop()
