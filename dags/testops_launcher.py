@@ -98,7 +98,7 @@ def launch(
     target: Any = "{{ (dag_run.conf or {}).get('target') or params.target or '' }}",
     **kwargs: Any,
 ) -> Any:
-    """The mapped task that executes each batch of `batches` by the configured launcher.
+    """The task that executes the batches by the configured launcher: one for each batch, or one that waits for a fleet.
 
     `results` says where the run's results begin, for a batch that is executed again; `target` names the target file.
     """
@@ -118,7 +118,21 @@ def launch(
     }
     if settings.launcher == "process":
         return RunnerProcessOperator.partial(**common).expand(batch=batches)
-    # Seconds of imports, which the other launcher need not pay.
+    if settings.launcher == "fleet":
+        from testops_fleet import FleetOperator
+
+        return FleetOperator(
+            task_id=task_id,
+            run=run,
+            plan=plan,
+            batches=batches,
+            results=results,
+            attempt=attempt,
+            pool=settings.pool,
+            # It waits as long as its orders are valid.
+            **{"retries": 2, "execution_timeout": None, **kwargs},
+        )
+    # Seconds of imports, which the other launchers need not pay.
     from testops_lib.pod import CONTAINER
     from testops_pod import RunnerPodOperator
 

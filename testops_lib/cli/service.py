@@ -206,7 +206,10 @@ def stack() -> None:
 @click.option("--base-url", default="", metavar="URL", help="Where that API answers.")
 @click.option("--once", is_flag=True, help="End after the report with the gate's verdict as exit code.")
 def run(**options: Any) -> int:
-    """Start everything, test one target, show the report, serve until Ctrl-C. This is `make run`."""
+    """Start everything, test one target, show the report, serve until Ctrl-C. This is `make run`.
+
+    TESTOPS_LAUNCHER=fleet has the batches executed by runners that stand.
+    """
     from testops_lib.stack.run import run as run_stack
 
     target = options.pop("target") or ("" if options["spec"] else "shop")

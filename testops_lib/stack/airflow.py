@@ -140,7 +140,10 @@ class AirflowStack:
         settings = {
             f"AIRFLOW__{name.replace('.', '__').upper()}": str(value) for name, value in self._settings().items()
         }
-        path = os.pathsep.join([str(PROJECT / "config"), str(PROJECT), *filter(None, [kept.get("PYTHONPATH", "")])])
+        # The DAG folder as well: the triggerer imports triggers by name, and knows no bundle.
+        path = os.pathsep.join(
+            [str(PROJECT / "config"), str(PROJECT), str(self.dags), *filter(None, [kept.get("PYTHONPATH", "")])]
+        )
         programs = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
         own = {"AIRFLOW_HOME": str(self.state), "PYTHONPATH": path, "PATH": programs, "PYTHONUNBUFFERED": "1"}
         return {**kept, **own, **settings, **self.variables}

@@ -11,9 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from testops_lib import settings
 from testops_lib.errors import StackError
 from testops_lib.stack import PROJECT, seed
 from testops_lib.stack.airflow import AirflowStack
+from testops_lib.stack.fleet import Fleet
 from testops_lib.stack.kafka import Kafka
 from testops_lib.stack.postgres import Postgres
 from testops_lib.stack.process import Child, Processes
@@ -57,6 +59,8 @@ class Clock:
 class Local:
     """PostgreSQL, Kafka, Airflow, the samples asked for and the following collector, with their state in `state`.
 
+    With TESTOPS_LAUNCHER=fleet, in the environment or in `variables`, also the members of a fleet.
+
     The sample `airflow` is no server but DAGs and data in our Airflow, for when its own API is under test.
     `variables` are added to what tasks see. `dags` is Airflow's folder; `dag` the one that must have been parsed
     before `start` returns, "" none.
@@ -89,6 +93,7 @@ class Local:
         self._dags = dags
         self._airflow: AirflowStack | None = None
         self._collector: Child | None = None
+        self._fleet: Fleet | None = None
         self._pool = ThreadPoolExecutor(6, thread_name_prefix="stack")
 
     def __enter__(self) -> Local:
@@ -104,6 +109,13 @@ class Local:
         if self._airflow is None:
             raise StackError("was not started", where="Airflow")
         return self._airflow
+
+    @property
+    def fleet(self) -> Fleet:
+        """The fleet, once everything is up."""
+        if self._fleet is None:
+            raise StackError("was not started", where="the fleet", next_step="set TESTOPS_LAUNCHER=fleet")
+        return self._fleet
 
     @property
     def dsn(self) -> str:
@@ -136,6 +148,10 @@ class Local:
             self.airflow.wait(dag=self.dag)
         _all_of(broker, *others)
         self._start_collector()
+        variables = self.variables()
+        if variables["TESTOPS_LAUNCHER"] == "fleet":
+            self._fleet = Fleet(self.state / "fleet", variables)
+            self._fleet.add(settings.read({**os.environ, **variables}).max_batches_at_once)
 
     def variables(self) -> dict[str, str]:
         """What every task, the collector and the command line need to know; secrets included."""
@@ -154,7 +170,7 @@ class Local:
             "TESTOPS_KAFKA_BOOTSTRAP": self.kafka.prepare(),
             "TESTOPS_TARGETS_DIR": os.environ.get("TESTOPS_TARGETS_DIR") or str(PROJECT / "targets"),
             "TESTOPS_REPORTS_DIR": str(self.reports),
-            "TESTOPS_LAUNCHER": "process",
+            "TESTOPS_LAUNCHER": "fleet" if os.environ.get("TESTOPS_LAUNCHER") == "fleet" else "process",
             **samples,
             **airflow,
             **self._extra,
@@ -174,6 +190,8 @@ class Local:
         if self._collector is None or self._collector.returncode is not None:
             self._start_collector()
             mended.append("collector")
+        if self._fleet is not None and self._fleet.mend():
+            mended.append("a member of the fleet")
         return mended
 
     def stop(self) -> None:
@@ -185,6 +203,9 @@ class Local:
         if self._collector:
             self._collector.stop(patience=3)
             self._collector = None
+        if self._fleet:
+            self._fleet.stop(patience=10)
+            self._fleet = None
         with ThreadPoolExecutor(len(servers)) as pool:
             list(pool.map(lambda server: server.stop(), servers))
         # Last, when nobody has a session any more.
@@ -219,7 +240,8 @@ class Local:
             from testops_lib.bus import Bus
 
             with Bus(bootstrap) as bus:
-                bus.create_topics()
+                chosen = settings.read({**os.environ, **self._extra})
+                bus.create_topics(partitions=chosen.kafka_partitions, fleet_partitions=chosen.fleet_partitions)
 
     def _start_sample(self, sample: Sample) -> None:
         with self.clock.span(sample.name):

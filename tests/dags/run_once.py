@@ -1,5 +1,7 @@
 """Runs `testops_run`, or the `dag` of a conf, by `dag.test()` and prints the outcomes as the last line of JSON.
 
+The run `previous` of a conf is the one before.
+
 Started by the tests in a process of its own: Airflow is configured by the environment of the process that imports it.
 """
 
@@ -17,6 +19,8 @@ def main() -> None:
     bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
     outcomes = []
     for conf in json.loads(sys.argv[1]):
+        if conf.get("run") == "previous":
+            conf["run"] = outcomes[-1]["run"]
         run = bag.dags[conf.pop("dag", "testops_run")].test(run_conf=conf)
         tasks: dict[str, list[str]] = {}
         tries: dict[str, list[int]] = {}

@@ -35,7 +35,8 @@ print("\\n" + json.dumps({
     "dags": {
         name: {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} for name, dag in bag.dags.items()
     },
-    "executes": bag.dags["testops_run"].task_dict["execute"].operator_class.__name__,
+    "limits": {task.task_id: str(task.execution_timeout) for task in bag.dags["testops_run"].tasks},
+    "executes": bag.dags["testops_run"].task_dict["execute"].task_type,
     "teardowns": [task.task_id for task in bag.dags["testops_run"].tasks if task.is_teardown],
 }))
 """
@@ -96,6 +97,17 @@ def test_in_pods_the_run_dag_has_the_same_tasks(airflow_environment: Mapping[str
     assert (found["executes"], in_pods["executes"]) == ("RunnerProcessOperator", "RunnerPodOperator")
 
 
+def test_with_a_fleet_the_run_dag_has_the_same_tasks(airflow_environment: Mapping[str, str]) -> None:
+    found = json.loads(python(STRUCTURE, environment=airflow_environment))
+    by_fleet = json.loads(python(STRUCTURE, environment={**airflow_environment, "TESTOPS_LAUNCHER": "fleet"}))
+    assert by_fleet["errors"] == {}
+    assert by_fleet["dags"] == found["dags"]
+    assert by_fleet["executes"] == "FleetOperator"
+    assert by_fleet["limits"] == found["limits"] | {"execute": "None", "execute_last": "None"}, (
+        "its orders expire instead"
+    )
+
+
 def test_parsing_the_run_dag_imports_nothing_heavy(airflow_environment: Mapping[str, str]) -> None:
     imported = json.loads(python(PARSE, str(ROOT / "dags"), environment=airflow_environment))
     assert [name for name in imported if name.startswith(HEAVY)] == []
@@ -124,6 +136,52 @@ def test_only_a_repeated_task_looks_for_earlier_results(
     said = done.stdout + done.stderr
     assert "AirflowFailException" in said, said
     assert ("'wrong' are no positions" in said, "TESTOPS_KAFKA_BOOTSTRAP" in said) == (looked, not looked), said
+
+
+FLEET = """
+import json, sys
+from datetime import datetime, timezone
+sys.path.insert(0, sys.argv[1])
+from testops_fleet import FleetOperator, FleetTrigger
+from airflow.triggers.base import BaseTrigger
+from testops_lib.fleet import Told
+import msgspec
+
+def became(call):
+    try:
+        call()
+        return "done", ""
+    except Exception as error:
+        return type(error).__name__, str(error)
+
+def operator(batches):
+    return FleetOperator(task_id="execute", run="r", plan="p:0:0-1", batches=batches, results="0:0")
+
+def ended(*codes, **more):
+    told = Told(ended={f"b:{number}": (code, "text") for number, code in enumerate(codes)}, **more)
+    return became(lambda: operator(["b:0"]).finish({}, msgspec.to_builtins(told)))
+
+trigger = FleetTrigger(run="r", orders={"id": "b:0"}, outcomes="0:7", expires=datetime.now(timezone.utc).isoformat())
+path, kwargs = trigger.serialize()
+print(json.dumps({
+    "empty": [became(lambda: operator(none).execute({}))[0] for none in ([], None)],
+    "done": ended(0, 0), "again": ended(0, 1), "refused": ended(0, 1, 2),
+    "never": ended(waiting=("b:1", "b:2")), "dead": ended(0, begun=("b:1",)),
+    "path": path, "kwargs": sorted(kwargs), "same": FleetTrigger(**kwargs).serialize() == (path, kwargs),
+}))
+"""
+
+
+def test_what_a_fleet_says_becomes_the_state_of_its_task(airflow_environment: Mapping[str, str]) -> None:
+    found = json.loads(python(FLEET, str(ROOT / "dags"), environment=airflow_environment))
+    assert found["empty"] == ["AirflowSkipException"] * 2
+    assert found["done"] == ["done", ""]
+    assert found["again"][0] == "AirflowException" and "1 batch not completed, first b:1: text" in found["again"][1]
+    assert found["refused"][0] == "AirflowFailException" and "refused" in found["refused"][1]
+    assert found["never"][0] == "AirflowException" and "2 batches never taken: is the fleet up" in found["never"][1]
+    assert found["dead"][0] == "AirflowException" and "is their runner alive" in found["dead"][1]
+    assert found["path"] == "testops_fleet.FleetTrigger" and found["same"]
+    assert found["kwargs"] == ["expires", "orders", "outcomes", "run"], "what lies in the database in the clear"
 
 
 @pytest.mark.parametrize("folder", ["dags", "plugins", "runner"])

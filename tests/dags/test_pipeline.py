@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from testops_lib.bus import Bus
+from testops_lib.stack.fleet import Fleet
 from testops_lib.stack.samples import Sample
 from testops_lib.store import Store
 
@@ -105,6 +106,29 @@ def test_a_run_goes_from_document_to_verdict(
     written = tmp_path / "reports" / "latest"
     assert {path.name for path in written.iterdir()} == {"report.json", "report.html", "junit.xml", "wfc.json"}
     assert json.loads((written / "report.json").read_bytes())["totals"]["findings"] == 2
+
+
+@pytest.mark.timeout(300)
+def test_a_fleet_comes_to_the_same_verdicts_also_in_a_rerun(
+    run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], shop: Sample, tmp_path: Path
+) -> None:
+    fleet = Fleet(tmp_path / "fleet", variables)
+    variables = {**variables, "TESTOPS_LAUNCHER": "fleet"}
+    try:
+        fleet.add(2)
+        order = {"target": "shop", "operations": ["* /products", "GET /categories"]}
+        first, again = run_dag([order, {"dag": "testops_rerun", "run": "previous"}], variables)
+    finally:
+        fleet.stop()
+    assert first["tasks"]["execute"] == ["success"]
+    assert first["tasks"]["gate"] == ["failed"] and first["tasks"]["notify"] == ["success"]
+    assert again["tasks"]["execute"] == ["success"] and again["tasks"]["gate"] == ["failed"]
+    with Store(variables["TESTOPS_DSN"]) as store:
+        assert store.missing(first["run"]) == []
+        attempts = list(store.attempts(first["run"]))
+        report = store.report(first["run"])
+    assert report is not None and report.totals.findings == 2
+    assert {one.attempt for one in attempts} == {1, 2}
 
 
 @pytest.mark.timeout(300)

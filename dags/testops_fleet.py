@@ -1,0 +1,153 @@
+"""Batches handed to a standing fleet: one deferred task orders them and waits until each has its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from testops_lib import fleet
+from testops_lib import settings as configuration
+
+if TYPE_CHECKING:
+    from testops_lib.bus import OutcomesFollower
+    from testops_lib.model import Outcome
+
+CONFIGURATION = 2
+"""The runner's exit code that a retry would not change."""
+
+POLL_S = 1.0
+AWAY_S = 5.0
+"""Before Kafka is asked again when it was away."""
+
+
+class FleetOperator(BaseOperator):
+    """Orders each batch from the fleet and defers until all have ended; skipped when there is none.
+
+    A retry orders only the batches that still hold a case without a verdict.
+    """
+
+    template_fields = ("run", "plan", "batches", "results", "attempt")
+    ui_color = "#d5e8d4"
+
+    def __init__(
+        self, *, run: str, plan: str, batches: Sequence[str], results: str, attempt: int = 1, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.run, self.plan, self.batches = run, plan, batches
+        self.results, self.attempt = results, attempt
+
+    def execute(self, context: Any) -> None:
+        """Writes the orders and defers."""
+        from testops_lib import pipeline
+
+        if not self.batches:
+            raise AirflowSkipException("there is no batch to execute")
+        handed = pipeline.hand_out(
+            self.run,
+            configuration.read(),
+            plan=self.plan,
+            wanted=list(self.batches),
+            results=self.results,
+            attempt=int(self.attempt),
+            try_number=context["ti"].try_number,
+        )
+        if not handed.orders:
+            self.log.info("every case has its verdict already")
+            return
+        self.log.info("%d of %d batches handed to the fleet", len(handed.orders), len(self.batches))
+        left = handed.expires - datetime.now(UTC)
+        self.defer(
+            trigger=FleetTrigger(
+                run=self.run, orders=handed.orders, outcomes=handed.outcomes, expires=handed.expires.isoformat()
+            ),
+            method_name="finish",
+            timeout=left + timedelta(minutes=5),
+        )
+
+    def finish(self, context: Any, event: dict[str, Any]) -> None:
+        """Judges what the fleet said: done, to be tried again, or not worth it."""
+        import msgspec
+
+        told = msgspec.convert(event, fleet.Told)
+        for batch, (_, text) in told.ended.items():
+            self.log.info("%s: %s", batch, text)
+        code, why = fleet.ending(told)
+        if code == CONFIGURATION:
+            raise AirflowFailException(why)
+        if code:
+            raise AirflowException(f"{why}; it is retried")
+
+
+class FleetTrigger(BaseTrigger):
+    """Waits until each order has its outcome, or the orders have expired; the event says how far they are.
+
+    Follows the outcomes from where they begin, so a triggerer that takes it over knows what the one before knew. Kafka
+    is asked in a thread of its own: the triggerer's loop and its other triggers go on meanwhile.
+    """
+
+    def __init__(self, *, run: str, orders: dict[str, str], outcomes: str, expires: str) -> None:
+        super().__init__()
+        self.run_id_of_orders, self.orders, self.outcomes, self.expires = run, orders, outcomes, expires
+        self._follower: OutcomesFollower | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """No secret is among these: they lie in Airflow's database in the clear."""
+        kept = {"orders": self.orders, "outcomes": self.outcomes, "expires": self.expires}
+        return f"{__name__}.FleetTrigger", {"run": self.run_id_of_orders, **kept}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event."""
+        import msgspec
+
+        standing, expires = fleet.Standing(self.orders), datetime.fromisoformat(self.expires)
+        loop, said = asyncio.get_running_loop(), ""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
+        try:
+            while not standing.complete and datetime.now(UTC) < expires:
+                for outcome in await loop.run_in_executor(pool, self._poll):
+                    standing.add(outcome)
+                told = standing.told()
+                now = f"{len(told.ended)} batches ended, {len(told.begun)} in work, {len(told.waiting)} waiting"
+                if now != said:
+                    self.log.info("%s", now)
+                    said = now
+        finally:
+            pool.submit(self._close)
+            pool.shutdown(wait=False)
+        yield TriggerEvent(msgspec.to_builtins(standing.told()))
+
+    async def on_kill(self) -> None:
+        """The task was marked or cleared by a person: what no member has begun is not executed any more."""
+        await asyncio.to_thread(self._withdraw)
+
+    def _withdraw(self) -> None:
+        from testops_lib import pipeline
+
+        pipeline.withdraw(self.run_id_of_orders, self.orders, configuration.read())
+
+    def _poll(self) -> list[Outcome]:
+        from testops_lib import batch, pipeline
+        from testops_lib.errors import BusError
+
+        try:
+            if self._follower is None:
+                line = pipeline.bus(configuration.read())
+                start = batch.parse_positions(self.outcomes)
+                self._follower = line.follow_outcomes(start, self.run_id_of_orders)
+            return self._follower.poll(POLL_S)
+        except BusError as error:
+            self.log.warning("%s", error)
+            time.sleep(AWAY_S)
+            return []
+
+    def _close(self) -> None:
+        if self._follower is not None:
+            self._follower.close()
