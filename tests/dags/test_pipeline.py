@@ -123,6 +123,7 @@ def test_a_fleet_comes_to_the_same_verdicts_also_in_a_rerun(
     assert first["tasks"]["execute"] == ["success"]
     assert first["tasks"]["gate"] == ["failed"] and first["tasks"]["notify"] == ["success"]
     assert again["tasks"]["execute"] == ["success"] and again["tasks"]["gate"] == ["failed"]
+    assert again["tasks"]["execute_last"] == ["skipped"], "as the mapped task is when there is no batch"
     with Store(variables["TESTOPS_DSN"]) as store:
         assert store.missing(first["run"]) == []
         attempts = list(store.attempts(first["run"]))
