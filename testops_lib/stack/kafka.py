@@ -168,8 +168,12 @@ class Kafka:
 
     def _check_shape(self) -> None:
         """A cluster's size and identity are fixed with its data."""
-        there = sum(1 for home in self.state.glob("broker-*/data/meta.properties") if home.exists())
-        if there and there != self.brokers:
+        size = self.state / "brokers"
+        if not size.exists():  # as long as brokers are formatted one by one, those that are do not tell it
+            formatted = len(list(self.state.glob("broker-*/data/meta.properties")))
+            size.write_text(str(formatted or self.brokers))
+        there = int(size.read_text())
+        if there != self.brokers:
             raise StackError(
                 f"the data is of a cluster of {there}, not of {self.brokers} brokers",
                 where=str(self.state),

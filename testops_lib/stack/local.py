@@ -62,8 +62,8 @@ class Local:
     With TESTOPS_LAUNCHER=fleet, in the environment or in `variables`, also the members of a fleet.
 
     The sample `airflow` is no server but DAGs and data in our Airflow, for when its own API is under test.
-    `variables` are added to what tasks see. `dags` is Airflow's folder; `dag` the one that must have been parsed
-    before `start` returns, "" none.
+    Kafka has 1 or 3 `brokers`, and as many copies of each record. `variables` are added to what tasks see. `dags` is
+    Airflow's folder; `dag` the one that must have been parsed before `start` returns, "" none.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Local:
         *,
         samples: Sequence[str] = ("shop",),
         defects: str = "all",
+        brokers: int = 1,
         variables: Mapping[str, str] | None = None,
         dags: Path = PROJECT / "dags",
         dag: str = "testops_run",
@@ -82,7 +83,7 @@ class Local:
         self.dag = dag
         self.processes = Processes(self.state / "run")
         self.postgres = Postgres(self.state / "postgres", port=_port("POSTGRES"))
-        self.kafka = Kafka(self.state / "kafka", port=_port("KAFKA"))
+        self.kafka = Kafka(self.state / "kafka", brokers=brokers, port=_port("KAFKA"))
         self.samples = [
             Sample(name, self.state / name, port=_port(name.upper()), defects=defects)
             for name in samples
@@ -241,7 +242,11 @@ class Local:
 
             with Bus(bootstrap) as bus:
                 chosen = settings.read({**os.environ, **self._extra})
-                bus.create_topics(partitions=chosen.kafka_partitions, fleet_partitions=chosen.fleet_partitions)
+                bus.create_topics(
+                    partitions=chosen.kafka_partitions,
+                    replication=self.kafka.brokers,
+                    fleet_partitions=chosen.fleet_partitions,
+                )
 
     def _start_sample(self, sample: Sample) -> None:
         with self.clock.span(sample.name):

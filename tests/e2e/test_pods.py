@@ -6,33 +6,24 @@ import base64
 import json
 import os
 import shutil
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from testops_lib.errors import StoreError
 from testops_lib.model import Report
 from testops_lib.stack.local import Local
 from testops_lib.stack.samples import Sample
-from testops_lib.store import Progress, Store
+from testops_lib.store import Store
 from testops_lib.trigger import Airflow
-from tests.e2e.running import DAG, client, last
+from tests.e2e.pods import BASE, IMAGE, ON_THE_HOST, ROOT, Cluster, exhaust, kill, launcher, pods_of, running_pod
+from tests.e2e.running import DAG, all_passed_once, client, last, midway
 
-ROOT = Path(__file__).parents[2]
-IMAGE = "docker.io/library/testops-runner:test"
-BASE = "docker.io/library/python:3.11-slim"
 MEGABYTE = 1_000_000
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-
-ON_THE_HOST = {"spec": {"hostNetwork": True}}
-"""The shop and Kafka announce 127.0.0.1, which a pod sees on the machine's own network only."""
 
 SLOW = """
 title: Sample shop without defects, slowly
@@ -46,58 +37,6 @@ generate: {max_cases: 240}
 policy: {allow_private: true, requests_per_second: 16, cases_per_batch: 80}
 pod: {spec: {hostNetwork: true}}
 """
-
-
-class Cluster:
-    """`kubectl` of a running cluster."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self.folder = folder
-        self.environment = {**os.environ, **environment}
-
-    @property
-    def kubeconfig(self) -> str:
-        return self.environment["KUBECONFIG"]
-
-    def kubectl(self, *arguments: str, given: str = "", check: bool = True) -> str:
-        done = subprocess.run(
-            ["kubectl", *arguments], input=given, capture_output=True, text=True, env=self.environment, timeout=120
-        )
-        assert not check or done.returncode == 0, done.stderr
-        return done.stdout
-
-    def get(self, *arguments: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
-        return found
-
-    def apply(self, manifest: Mapping[str, Any]) -> None:
-        self.kubectl("apply", "-f", "-", given=json.dumps(manifest))
-
-    def build(self, name: str, *options: str) -> None:
-        command = [str(self.folder / "image"), "build", name, str(ROOT), *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    folder = Path(os.environ.get("TESTOPS_CLUSTER") or ROOT.parent / "shared/cluster")
-    asked = bool(os.environ.get("TESTOPS_CLUSTER")) or os.environ.get("CI") == "true"
-    if not asked or os.getuid() or not (folder / "up").is_file():
-        pytest.skip("needs a cluster: as root, TESTOPS_CLUSTER=the folder with its commands up, down and image")
-    up = subprocess.run([str(folder / "up")], capture_output=True, text=True, timeout=300)
-    assert up.returncode == 0, up.stderr
-    said = dict(line.removeprefix("export ").partition("=")[::2] for line in up.stdout.splitlines())
-    path = said.get("PATH", "").strip('"').replace("$PATH", os.environ["PATH"]) or os.environ["PATH"]
-    yield Cluster(folder, {"KUBECONFIG": said["KUBECONFIG"], "PATH": path})
-    if os.environ.get("KUBECONFIG") != said["KUBECONFIG"]:  # else somebody started it before us, and goes on with it
-        subprocess.run([str(folder / "down")], capture_output=True, timeout=120)
-
-
-@pytest.fixture(scope="session")
-def image(cluster: Cluster) -> str:
-    cluster.build("testops-runner:test", "-f", str(ROOT / "runner/Dockerfile"), "--build-arg", "VERSION=test")
-    return IMAGE
 
 
 def sizes(cluster: Cluster) -> dict[str, int]:
@@ -178,11 +117,7 @@ def local(
     sound = sound_shop.variables()
     variables = {
         "TESTOPS_TARGETS_DIR": str(targets),
-        "TESTOPS_LAUNCHER": "kubernetes",
-        "TESTOPS_RUNNER_IMAGE": image,
-        "TESTOPS_POD_NAMESPACE": "default",
-        "TESTOPS_MAX_BATCHES_AT_ONCE": "4",
-        "KUBECONFIG": cluster.kubeconfig,
+        **launcher(cluster, image),
         "SOUND_URL": sound_shop.url,
         "SOUND_TOKEN": sound["TESTOPS_SHOP_ADMIN_TOKEN"],
     }
@@ -207,11 +142,6 @@ def local(
 @pytest.fixture
 def airflow(local: Local) -> Airflow:
     return client(local)
-
-
-def pods_of(cluster: Cluster, run: str) -> list[dict[str, Any]]:
-    pods = cluster.get("pods")["items"]
-    return [pod for pod in pods if pod["metadata"].get("annotations", {}).get("testops/run") == run]
 
 
 def findings(local: Local, run: str) -> list[tuple[str, str]]:
@@ -258,68 +188,8 @@ def test_a_runner_without_its_secret_is_not_tried_again(airflow: Airflow) -> Non
     assert "valueFrom" not in told and "env_from" not in told, "a pod's specification does not belong into a log"
 
 
-def runner_process(run: str) -> int:
-    """The runner of `run` as this machine sees it: pods share its kernel."""
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and f"runner\0--run\0{run}".encode() in (entry / "cmdline").read_bytes():
-                return int(entry.name)
-        except OSError:
-            continue
-    raise AssertionError("no runner of the run is alive")
-
-
-def running_pod(cluster: Cluster, run: str) -> str:
-    for pod in pods_of(cluster, run):
-        if pod["status"]["phase"] == "Running":
-            return str(pod["metadata"]["name"])
-    raise AssertionError("no pod of the run is alive")
-
-
-def kill(cluster: Cluster, run: str) -> None:
-    os.kill(runner_process(run), signal.SIGKILL)
-
-
 def delete(cluster: Cluster, run: str) -> None:
     cluster.kubectl("delete", "pod", running_pod(cluster, run), "--wait=false")
-
-
-CROWD = """
-import os, time
-for _ in range(40):
-    if os.fork() == 0:
-        block = b"x" * 15_000_000
-        time.sleep(20)
-        os._exit(0)
-time.sleep(20)
-"""
-
-
-def exhaust(cluster: Cluster, run: str) -> None:
-    """Neighbours in the container take memory up to the pod's limit; the kernel kills the largest, the runner."""
-    pod = running_pod(cluster, run)
-    subprocess.Popen(
-        ["kubectl", "exec", pod, "--", "python", "-c", CROWD],
-        env=cluster.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ).wait(60)
-    deadline = time.monotonic() + 30
-    while True:
-        found = json.loads(cluster.kubectl("get", "pod", pod, "-o", "json", check=False) or "{}")
-        states = found.get("status", {}).get("containerStatuses", [{}])
-        if ended := states[0].get("state", {}).get("terminated"):
-            assert ended["reason"] == "OOMKilled", ended
-            return
-        assert found and time.monotonic() < deadline, "the runner did not run out of memory"
-        time.sleep(0.2)
-
-
-def progress(store: Store, run: str) -> Progress | None:
-    try:
-        return store.progress(run)
-    except StoreError:
-        return None  # not registered yet
 
 
 @pytest.mark.parametrize("harm", [kill, delete, exhaust])
@@ -328,17 +198,9 @@ def test_after_a_pod_is_lost_each_published_case_has_exactly_one_final_result(
 ) -> None:
     run = airflow.trigger(DAG, {"target": "slow"})
     with Store(local.dsn) as store:
-        deadline = time.monotonic() + 120
-        while (now := progress(store, run)) is None or now.done < 20:
-            assert time.monotonic() < deadline, "the run did not get going"
-            time.sleep(0.3)
-        assert now.done < now.published, "too late to harm anything midway"
+        now = midway(store, run, done=20)
         harm(cluster, run)
         end = last(airflow, run)
         assert end.state == "success", end
-        cases = [result.case for result in store.results(run)]
-        report = store.report(run)
-        assert store.missing(run) == []
-    assert len(cases) == len(set(cases)) == now.published
-    assert report is not None and report.totals.results["passed"] == now.published
+        all_passed_once(store, run, now.published)
     assert any(task.attempt > 1 for task in end.tasks if task.task == "execute"), "a batch was repeated"

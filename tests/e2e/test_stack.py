@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from testops_lib.errors import StoreError
 from testops_lib.stack.local import Local
 from testops_lib.stack.samples import Sample
-from testops_lib.store import Progress, Store
+from testops_lib.store import Store
 from testops_lib.trigger import Airflow
-from tests.e2e.running import DAG, client, last
+from tests.e2e.running import DAG, all_passed_once, client, last, midway, runner_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,20 +86,7 @@ def test_a_wrong_order_fails_at_once_and_says_why(airflow: Airflow) -> None:
 
 
 def kill_runner(local: Local, run: str) -> None:
-    found = [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and f"runner\0--run\0{run}".encode() in _command(entry)
-    ]
-    assert found, "no runner of the run is alive"
-    os.kill(found[0], signal.SIGKILL)
-
-
-def _command(entry: Path) -> bytes:
-    try:
-        return (entry / "cmdline").read_bytes()
-    except OSError:
-        return b""
+    os.kill(runner_process(run), signal.SIGKILL)
 
 
 def kill_scheduler(local: Local, run: str) -> None:
@@ -113,33 +99,17 @@ def kill_broker(local: Local, run: str) -> None:
     local.kafka.start()
 
 
-def progress(store: Store, run: str) -> Progress | None:
-    try:
-        return store.progress(run)
-    except StoreError:
-        return None  # not registered yet
-
-
 @pytest.mark.parametrize("kill", [kill_runner, kill_broker, kill_scheduler])
 def test_after_a_kill_midway_each_published_case_has_exactly_one_final_result(
     local: Local, airflow: Airflow, kill: Callable[[Local, str], None]
 ) -> None:
     run = airflow.trigger(DAG, {"target": "slow"})
     with Store(local.dsn) as store:
-        deadline = time.monotonic() + 120
-        while (now := progress(store, run)) is None or now.done < 20:
-            assert time.monotonic() < deadline, "the run did not get going"
-            time.sleep(0.3)
-        assert now.done < now.published, "too late to kill anything midway"
+        now = midway(store, run, done=20)
         kill(local, run)
         end = last(airflow, run)
         if end.state != "success":
             airflow.clear(DAG, run, [], only_failed=True)
             end = last(airflow, run)
         assert end.state == "success", end
-        cases = [result.case for result in store.results(run)]
-        report = store.report(run)
-        assert store.missing(run) == []
-    assert len(cases) == len(set(cases)) == now.published
-    assert report is not None and report.totals.results["passed"] == now.published
-    assert report.totals.no_result == 0
+        all_passed_once(store, run, now.published)

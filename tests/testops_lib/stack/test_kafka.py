@@ -68,6 +68,18 @@ def test_acknowledged_records_survive_a_kill_and_a_change_of_ports(tmp_path):
         Kafka(tmp_path, brokers=3).start()
 
 
+def test_a_cluster_that_is_formatted_in_part_keeps_its_size(tmp_path):
+    server = Kafka(tmp_path, brokers=3)
+    server.prepare()
+    formatted = tmp_path / "broker-1" / "data" / "meta.properties"
+    formatted.parent.mkdir(parents=True)
+    formatted.touch()
+    assert server.prepare().count(",") == 2
+    server.stop()
+    with pytest.raises(StackError, match="cluster of 3, not of 1 brokers"):
+        Kafka(tmp_path).prepare()
+
+
 def test_every_broker_names_every_controller(tmp_path):
     server = Kafka(tmp_path, brokers=3)
     server.prepare()
