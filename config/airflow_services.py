@@ -4,7 +4,7 @@ Each Airflow command spends four to five seconds of CPU on imports before it doe
 imports once and forks the services, which share the modules (and their memory); each then runs exactly what
 `airflow SERVICE` runs. The process stays as their parent: one that dies is started again, and SIGTERM ends all.
 
-The output of a service goes to HOME/logs/SERVICE.log, its pid to HOME/pids/SERVICE.
+The output of a service goes to HOME/logs/SERVICE.log (of the one before: SERVICE.log.1), its pid to HOME/pids/SERVICE.
 """
 
 # ruff: noqa: TID251 (this file stands on Airflow's side, as dags/ do)
@@ -34,7 +34,10 @@ PATIENCE = 4.0
 
 def become(name: str, home: Path) -> NoReturn:
     """Run `airflow` with the arguments of service `name` in this (forked) process; its exit code is ours."""
-    log = os.open(home / "logs" / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    path = home / "logs" / f"{name}.log"
+    if path.exists():
+        path.replace(f"{path}.1")  # why the one before ended
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

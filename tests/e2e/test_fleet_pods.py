@@ -19,11 +19,9 @@ from testops_lib.fleet import Standing
 from testops_lib.settings import Settings
 from testops_lib.stack import ports
 from testops_lib.store import Store
-from tests.e2e.test_pods import Cluster, cluster
+from tests.e2e.pods import Cluster
 from tests.runner.test_runner import Log, case, plan, publish
 from tests.test_charts import CHART, helm
-
-__all__ = ["cluster"]
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "testops-fleet-test"
