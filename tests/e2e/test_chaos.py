@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.kafka,
     pytest.mark.airflow,
     pytest.mark.integration,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1200),
 ]
 
 CASES = 5000
@@ -108,14 +108,14 @@ def runner_killed(scene: Scene) -> Iterator[None]:
     pods.kill(scene.cluster, scene.run)
     yield
     codes = [ended["exitCode"] for ended in pods.endings(scene.cluster, scene.run)]
-    assert codes == [137], "a pod that failed stays to be looked at"
+    assert 137 in codes, "a pod that failed stays to be looked at"
 
 
 @contextmanager
 def out_of_memory(scene: Scene) -> Iterator[None]:
     pods.exhaust(scene.cluster, scene.run)
     yield
-    assert [ended["reason"] for ended in pods.endings(scene.cluster, scene.run)] == ["OOMKilled"]
+    assert "OOMKilled" in [ended["reason"] for ended in pods.endings(scene.cluster, scene.run)]
 
 
 @contextmanager
@@ -189,10 +189,10 @@ def test_each_of_thousands_of_cases_has_one_final_result_after(
         harmed_s = time.monotonic() - begun
         with Store(scene.local.dsn) as store:
             assert store.progress(run).done < CASES, "the run was over before the harm was done"
-        end = last(scene.airflow, run)
+        end = last(scene.airflow, run, timeout_s=600)
         if cleared := end.state != "success":
             scene.airflow.clear(DAG, run, [], only_failed=True)
-            end = last(scene.airflow, run)
+            end = last(scene.airflow, run, timeout_s=600)
     took_s = time.monotonic() - begun
     repeated = sum(task.attempt > 1 for task in end.tasks)
     print(
