@@ -6,29 +6,18 @@ values. Ids, times, addresses of the host and the order of lists may differ.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
 from testops_lib.model import Failure, Result, StepOutcome, Value, VerdictName
+from testops_lib.volatile import plain, volatile
 
 CHECK = "differential"
 """Name of the check in findings."""
 
 OBSERVED_EACH = 5
 """Values that an outcome keeps of a place at most: where there are so many, more may have been left out."""
-
-_VOLATILE_WORDS = frozenset(
-    "id ids uuid guid etag created updated modified changed date time timestamp at expires expiry expiration until "
-    "since revision nonce token hash digest signature link links href url uri self next prev previous cursor request "
-    "trace correlation elapsed duration uptime host hostname version now age".split()
-)
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_VOLATILE_VALUE = re.compile(
-    r".*\d{4}-\d\d-\d\d.*|.*\d\d:\d\d:\d\d.*|.*[0-9a-f]{12}.*|.*[0-9a-f]{8}-[0-9a-f]{4}-.*|https?://.*|\d{9,}",
-    re.DOTALL,
-)
 
 
 class Difference(Value, frozen=True, kw_only=True):
@@ -130,21 +119,11 @@ def _bodies(one: StepOutcome, other: StepOutcome, index: int) -> Iterable[Differ
             kinds = {_kind(value) for value in mine}, {_kind(value) for value in theirs}
             if not kinds[0] & kinds[1]:
                 yield different("type", place, " or ".join(sorted(kinds[0])), " or ".join(sorted(kinds[1])))
-            elif not _volatile(place) and max(len(mine), len(theirs)) < OBSERVED_EACH:
-                values = {_plain(value) for value in mine}, {_plain(value) for value in theirs}
+            elif not volatile(place) and max(len(mine), len(theirs)) < OBSERVED_EACH:
+                values = {plain(value) for value in mine}, {plain(value) for value in theirs}
                 if values[0] != values[1]:
                     yield different("value", place, ", ".join(sorted(values[0])), ", ".join(sorted(values[1])))
 
 
 def _kind(value: str | int | float) -> str:
     return "text" if isinstance(value, str) else "a number"
-
-
-def _volatile(place: str) -> bool:
-    words = {word.lower() for word in _WORD.findall(place.rpartition(".")[2])}
-    return bool(words & _VOLATILE_WORDS)
-
-
-def _plain(value: str | int | float) -> str:
-    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
-    return "…" if _VOLATILE_VALUE.fullmatch(text) else text

@@ -124,6 +124,49 @@ class HeaderIs(Check, tag="header", frozen=True, kw_only=True):
     equals: str | None = None
 
 
+class ObjectLevelAuthorization(Check, tag="object_level_authorization", frozen=True, kw_only=True):
+    """One user does not reach what another has made: no 2xx."""
+
+
+class Idempotency(Check, tag="idempotency", frozen=True, kw_only=True):
+    """A repeated read gives the same JSON, volatile members and the order of lists aside (RFC 9110, 9.2.2)."""
+
+    value: Any
+    """The earlier answer's body: usually `{name}` of a capture."""
+
+
+class PaginationConsistency(Check, tag="pagination_consistency", frozen=True, kw_only=True):
+    """What `path` selects on this page does not hold `value`, which stood on an earlier one."""
+
+    path: str
+    value: Any
+
+
+class FilterHonoured(Check, tag="filter_honoured", frozen=True, kw_only=True):
+    """Each node that `path` selects is the value that was asked for (as text, in small letters)."""
+
+    parameter: str
+    path: str
+    value: Any
+
+
+class MethodAgreement(Check, tag="method_agreement", frozen=True, kw_only=True):
+    """HEAD answers the status of GET, unless it is not offered (405, 501); OPTIONS lists the documented methods, if it
+    lists any (RFC 9110, 9.3.2 and 10.2.1).
+    """
+
+    status: str = ""
+    """HEAD: GET's status, usually `{name}` of a capture."""
+    allow: tuple[str, ...] = ()
+    """OPTIONS: methods that a header Allow must hold."""
+
+
+class NoReflection(Check, tag="no_reflection", frozen=True, kw_only=True):
+    """A page (HTML, SVG) does not hold the text, which was sent as data, as it is."""
+
+    text: str
+
+
 class JsonPathIs(Check, tag="jsonpath", frozen=True, kw_only=True):
     """What an RFC 9535 query selects from the JSON body satisfies a condition.
 
@@ -153,6 +196,12 @@ AnyCheck = (
     | StatusIs
     | HeaderIs
     | JsonPathIs
+    | ObjectLevelAuthorization
+    | Idempotency
+    | PaginationConsistency
+    | FilterHonoured
+    | MethodAgreement
+    | NoReflection
 )
 
 NO_ANSWER = "no_answer"
@@ -166,8 +215,10 @@ WFC_CODES: dict[str, int] = {
     "response_schema_conformance": 101,
     "negative_data_rejection": 102,
     "use_after_free": 103,
+    "object_level_authorization": 206,
     "ignored_auth": 207,
     "unsupported_method": 210,
+    "no_reflection": 201,
 }
 """Check name -> Web Fuzzing Commons fault code, where there is one."""
 

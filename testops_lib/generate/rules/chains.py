@@ -88,7 +88,7 @@ class Chains:
     def _beside(self, operation: Operation, method: str) -> Operation | None:
         return next((op for op in self.graph.at(operation.path) if op.method == method), None)
 
-    def _made(self, operation: Operation, salt: int = 0) -> Draft | None:
+    def made(self, operation: Operation, salt: int = 0) -> Draft | None:
         """A draft of an item operation on a thing that the case itself makes; None when no case can make one."""
         draft = self.drafter.draft(operation, salt=salt)
         if not draft.setup or draft.guessed:
@@ -112,12 +112,12 @@ class Chains:
         if operation.method != "GET" or not operation.path.endswith("}") or self.graph.destructive(operation):
             return False
         try:
-            return self._made(operation) is not None
+            return self.made(operation) is not None
         except Impossible:
             return False
 
     def _read(self, reader: Operation) -> Iterator[Case]:
-        draft = self._made(reader)
+        draft = self.made(reader)
         if draft is None:
             return
         made = self._creation(draft)
@@ -126,7 +126,7 @@ class Chains:
         yield self._case(f"{reader.key}: reads what {made.operation} made", reader, draft, (self._step(draft, checks),))
 
     def _write(self, writer: Operation, reader: Operation) -> Iterator[Case]:
-        draft = self._made(writer)
+        draft = self.made(writer)
         if draft is None or draft.body is ABSENT:
             return
         changed = self._changed(writer, draft)
@@ -146,7 +146,7 @@ class Chains:
             yield self._case(f"{writer.key}: twice the same is as good as once", writer, changed, (write, again, look))
 
     def _delete(self, deleter: Operation, reader: Operation | None) -> Iterator[Case]:
-        draft = self._made(deleter)
+        draft = self.made(deleter)
         if draft is None:
             return
         cleanup = tuple(step for step in draft.cleanup if step.operation != deleter.key)
@@ -165,7 +165,7 @@ class Chains:
         )
         if limit is None or not self.schemas.accepts(limit.schema, 2):
             return
-        items = self._items(lister)
+        items = self.items(lister)
         if items is None:
             return
         creator = next(
@@ -310,7 +310,7 @@ class Chains:
         real = [branch for branch in branches if kinds(branch) != {"null"}]
         return real[0] if len(real) == 1 else flat
 
-    def _items(self, lister: Operation) -> str | None:
+    def items(self, lister: Operation) -> str | None:
         """Where the items of a list answer stand."""
         answer = success_schema(lister)
         if answer is None:
