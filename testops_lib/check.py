@@ -19,13 +19,19 @@ from testops_lib.model import (
     Contract,
     EnsureResourceAvailability,
     Failure,
+    FilterHonoured,
     HeaderContract,
     HeaderIs,
+    Idempotency,
     IgnoredAuth,
     JsonPathIs,
     MaxResponseTime,
+    MethodAgreement,
     NegativeDataRejection,
+    NoReflection,
     NotAServerError,
+    ObjectLevelAuthorization,
+    PaginationConsistency,
     Pairs,
     PositiveDataAcceptance,
     ResponseContract,
@@ -38,6 +44,7 @@ from testops_lib.model import (
     UseAfterFree,
     Value,
 )
+from testops_lib.volatile import alike
 
 _LIMIT = 8
 """Schema errors reported of one body."""
@@ -262,6 +269,8 @@ class Judge:
                 said = _header_is(check, answer, captured) if due else None
             elif isinstance(check, JsonPathIs):
                 said = _json_path_is(check, body, captured) if due else None
+            elif (oracle := _ORACLES.get(type(check))) is not None:
+                said = oracle(check, answer, body, captured)
             elif isinstance(check, MaxResponseTime) and not found and answer.elapsed_ms > check.limit_ms:
                 said = f"answered after {answer.elapsed_ms:.0f} ms, limit {check.limit_ms} ms", "slow"
             else:
@@ -437,6 +446,7 @@ _StatusFault = Callable[[Any, int, _Documented], tuple[str, str] | None]
 _STATUS_FAULTS: dict[type[Check], _StatusFault] = {
     NotAServerError: _server_error,
     IgnoredAuth: _accepted_anyway("without valid credentials", "accepted"),
+    ObjectLevelAuthorization: _accepted_anyway("to another user than the one who made it", "accepted"),
     UnsupportedMethod: _accepted_anyway("to a method that the document does not offer", "accepted"),
     UseAfterFree: _accepted_anyway("for a resource that was deleted", "accessible"),
     EnsureResourceAvailability: _unavailable,
@@ -447,6 +457,70 @@ _STATUS_FAULTS: dict[type[Check], _StatusFault] = {
 }
 """Checks that the status alone decides, the telling ones first: the first that fails speaks for all, and what is known
 before what is guessed."""
+
+
+def _repeated(check: Any, answer: Answer, body: _Body, captured: Mapping[str, Any]) -> tuple[str, str] | None:
+    first = fill(check.value, captured)
+    if not 200 <= answer.status < 300:
+        return f"answered {answer.status} to a read that had just succeeded", f"status {answer.status}"
+    document = body.document()
+    if document is _NOTHING or not isinstance(first, dict | list) or alike(first, document):
+        return None
+    return "the same request, sent twice, was answered differently", "body"
+
+
+def _page(check: Any, answer: Answer, body: _Body, captured: Mapping[str, Any]) -> tuple[str, str] | None:
+    document, wanted = body.document(), fill(check.value, captured)
+    if document is _NOTHING or not any(equal(node, wanted) for node in select(check.path, document)):
+        return None
+    shown = msgspec.json.encode(wanted).decode()[:_LONGEST]
+    return f"{check.path} holds {shown}, which stood on an earlier page", f"{check.path} again"
+
+
+def _filtered(check: Any, answer: Answer, body: _Body, captured: Mapping[str, Any]) -> tuple[str, str] | None:
+    document = body.document()
+    if document is _NOTHING or not 200 <= answer.status < 300:
+        return None
+    wanted = _as_text(fill(check.value, captured))
+    other = next((node for node in select(check.path, document) if _as_text(node) != wanted), _NOTHING)
+    if other is _NOTHING:
+        return None
+    shown = msgspec.json.encode(other).decode()[:_LONGEST]
+    return f"asked for {check.parameter}={wanted[:_LONGEST]}, {check.path} holds {shown}", f"{check.parameter} ignored"
+
+
+def _as_text(value: Any) -> str:
+    return (value if isinstance(value, str) else msgspec.json.encode(value).decode()).casefold()
+
+
+def _agreeing(check: Any, answer: Answer, body: _Body, captured: Mapping[str, Any]) -> tuple[str, str] | None:
+    status = str(fill(check.status, captured))
+    if status and answer.status not in _NOT_OFFERED and str(answer.status) != status:
+        return f"HEAD answered {answer.status}, GET {status}", f"HEAD {answer.status} GET {status}"
+    listed = ",".join(header_values(answer.headers, "allow")).upper()
+    missing = [method for method in check.allow if method not in {each.strip() for each in listed.split(",")}]
+    if listed and missing and 200 <= answer.status < 300:
+        return f"OPTIONS lists {listed}, the document offers {', '.join(missing)} too", f"Allow without {missing}"
+    return None
+
+
+def _reflected(check: Any, answer: Answer, body: _Body, captured: Mapping[str, Any]) -> tuple[str, str] | None:
+    if media_type(answer.headers) not in _PAGES or fill(check.text, captured).encode() not in answer.body:
+        return None
+    return "a text that was sent as data stands in the page as it is: it would act there", "reflected"
+
+
+_NOT_OFFERED = (405, 501)
+_PAGES = ("text/html", "application/xhtml+xml", "image/svg+xml")
+
+_ORACLES: dict[type[Check], Callable[[Any, Answer, _Body, Mapping[str, Any]], tuple[str, str] | None]] = {
+    Idempotency: _repeated,
+    PaginationConsistency: _page,
+    FilterHonoured: _filtered,
+    MethodAgreement: _agreeing,
+    NoReflection: _reflected,
+}
+"""What no document promises, by check: message and cause."""
 
 
 def _header_is(check: HeaderIs, answer: Answer, captured: Mapping[str, Any]) -> tuple[str, str] | None:

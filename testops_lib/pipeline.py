@@ -274,6 +274,7 @@ def _from_rules(
         identities=_users(target),
         max_cases_per_operation=target.generate.max_cases_per_operation,
         feedback=feedback,
+        users=target.generate.users,
     )
 
 

@@ -42,6 +42,9 @@ class Generate(Value, frozen=True, kw_only=True):
     """Names of `SOURCES`; the cases of all are one suite."""
     imports: tuple[str, ...] = ()
     """Files (relative to the target file) for the source `import`: HAR, Postman collection, Arazzo."""
+    users: Literal["separate", "shared", "unknown"] = "unknown"
+    """Whether what one user makes is hidden from the others. separate: a second user who reaches it is a finding;
+    unknown: reading it is advisory; shared: nobody asks."""
     max_cases_per_operation: int = 0
     max_cases: int = 0
     """Of the whole suite, the best first; 0: no limit."""

@@ -1,4 +1,4 @@
-"""What may differ between two answers to the same request: ids, times, tokens, addresses of the host, order of lists."""
+"""What may differ between two answers to one request: ids, times, tokens, addresses of the host, order of lists."""
 
 from __future__ import annotations
 

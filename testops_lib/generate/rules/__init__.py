@@ -12,6 +12,7 @@ from testops_lib.generate.rules import wire
 from testops_lib.generate.rules.cases import Planner
 from testops_lib.generate.rules.chains import Chains
 from testops_lib.generate.rules.drafts import Drafter
+from testops_lib.generate.rules.oracles import Oracles, Users
 from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import Graph
 from testops_lib.generate.rules.schemas import Schemas
@@ -29,12 +30,14 @@ def generate(
     identities: Sequence[str] = (),
     max_cases_per_operation: int = 0,
     feedback: Feedback | None = None,
+    users: Users = "unknown",
 ) -> Generated:
     """The cases of `operations` (keys; None: all), by operation in the spec's order, the most valuable first.
 
     Steps that prepare a case may call any operation that `policy` allows. `values` (by parameter or field name) win
     over everything that the document says. Operations that may end the session or the service run under
-    `identities[1]`, if there is one. `max_cases_per_operation`: 0 keeps all.
+    `identities[1]`, if there is one; `users` says whether what one identity makes is hidden from the others.
+    `max_cases_per_operation`: 0 keeps all.
 
     With the `feedback` of an earlier round, the cases are those for its gaps among the operations: with values that
     were seen, with what refusals ask for, and with more than one try; some may have been made before.
@@ -49,6 +52,7 @@ def generate(
     drafter = Drafter(graph, schemas, maker, _credentials(spec), pool)
     planner = Planner(graph, schemas, maker, drafter, policy, identities[1] if len(identities) > 1 else "", feedback)
     chains = Chains(graph, schemas, drafter)
+    oracles = Oracles(graph, schemas, drafter, chains, identities, users)
     cases: list[Case] = []
     ids: set[str] = set()
     dropped: Counter[str] = Counter()
@@ -70,6 +74,7 @@ def generate(
                     raise Impossible(f"its body is only documented as {sort}, which cannot be written")
                 notes.append(f"{operation.key}: sent without a body, which is only documented as {sort}")
             found.extend(planner.plan(operation, chains.plan(operation), chained=chains.readable(operation)))
+            found.extend(oracles.plan(operation))
         except Impossible as reason:
             notes.append(f"{operation.key}: no valid request could be made: {reason}")
             dropped["no valid request"] += 1

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from testops_lib.generate.rules import wire
-from testops_lib.generate.rules.cases import CONFORMANCE, ORIGIN
+from testops_lib.generate.rules.cases import ORIGIN
 from testops_lib.generate.rules.chains import LIMITS, Chains
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter
 from testops_lib.generate.rules.resources import Graph, json_path, success_schema
@@ -185,9 +185,7 @@ class Oracles:
         draft = self.drafter.draft(operation)
         request = self.drafter.request(draft)
         if "HEAD" not in offered:
-            get = Step(
-                operation=operation.key, request=request, captures=(Capture(name="answered", source="status"),)
-            )
+            get = Step(operation=operation.key, request=request, captures=(Capture(name="answered", source="status"),))
             check = MethodAgreement(status="{answered}", basis="guess")
             head = Step(operation=operation.key, request=_as("HEAD", request), checks=(check,))
             yield self._case(f"{operation.key}: HEAD agrees", operation, (*draft.setup, get, head), draft)
@@ -222,7 +220,12 @@ class Oracles:
             if parameter.where == "query" and count < _MOST_PROBES and self._takes_any_text(parameter):
                 count += 1
                 yield f"query/{parameter.name}", base.put("query", parameter.name, PROBE)
-        if base.body is ABSENT or not isinstance(base.body, dict) or operation.body is None or not wire.is_json(base.media):
+        if (
+            base.body is ABSENT
+            or not isinstance(base.body, dict)
+            or operation.body is None
+            or not wire.is_json(base.media)
+        ):
             return
         schema = operation.body.content[base.media].schema
         properties: Mapping[str, Schema] = self.schemas.flat(schema).get("properties", {}) if schema is not None else {}
@@ -290,4 +293,3 @@ def _first(items: str, index: int = 0) -> str:
 
 def _member_path(items: str, member: str) -> str:
     return items + json_path([member]).removeprefix("$")
-
