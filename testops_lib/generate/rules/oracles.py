@@ -168,9 +168,8 @@ class Oracles:
             captures=captures,
         )  # fmt: skip
         path = _member_path(items, key)
-        checks: tuple[AnyCheck, ...] = (
-            NotAServerError(), PaginationConsistency(path=path, value="{item_1}", basis="guess"),
-        )  # fmt: skip
+        repeats = (PaginationConsistency(path=path, value=f"{{{each.name}}}", basis="guess") for each in captures)
+        checks: tuple[AnyCheck, ...] = (NotAServerError(), *repeats)
         second = Step(
             operation=operation.key, request=self.drafter.request(base.put("query", offset.name, high)), checks=checks
         )

@@ -207,7 +207,7 @@ def test_a_path_parameter_is_what_a_create_operation_answered(made: Generated) -
 
 def test_safe_methods_only_takes_ids_from_lists_and_sends_nothing_else(shop: Spec) -> None:
     cases = generate(shop, policy=SAFE).cases
-    assert {step.request.method for case in cases for step in (*case.steps, *case.cleanup)} == {"GET"}
+    assert {step.request.method for case in cases for step in (*case.steps, *case.cleanup)} == {"GET", "HEAD", "OPTIONS"}
     first = next(case for case in cases if case.operation == "GET /products/{id}")
     assert first.steps[0].captures[0].path == "$[0].id"
     assert not any(isinstance(check, UnsupportedMethod) for case in cases for check in case.steps[-1].checks)
@@ -274,7 +274,7 @@ def test_limits_are_tried_at_their_very_edge(made: Generated) -> None:
 
 
 def test_a_protected_operation_is_called_without_and_with_false_credentials(made: Generated) -> None:
-    cases = about(made, "GET /orders/{order_id}", "security")
+    cases = [case for case in about(made, "GET /orders/{order_id}", "security") if "oracle" not in case.tags]
     assert {case.steps[-1].identity for case in cases} == {NO_CREDENTIALS, INVALID_CREDENTIALS}
     for case in cases:
         assert checks(case, IgnoredAuth)
