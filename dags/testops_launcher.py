@@ -11,7 +11,6 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from testops_lib.batch import runner_arguments
 from testops_lib.settings import Settings
 from testops_lib.stack.launch import tied
 
@@ -47,6 +46,8 @@ class RunnerProcessOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         """Starts the runner and follows it to its end."""
+        from testops_lib.batch import runner_arguments
+
         told = runner_arguments(
             run=self.run,
             plan=self.plan,
@@ -132,29 +133,6 @@ def launch(
             # It waits as long as its orders are valid.
             **{"retries": 2, "execution_timeout": None, **kwargs},
         )
-    # Seconds of imports, which the other launchers need not pay.
-    from testops_lib.pod import CONTAINER
     from testops_pod import RunnerPodOperator
 
-    pod = RunnerPodOperator.partial(
-        **common,
-        target=target,
-        namespace=settings.pod_namespace or None,
-        in_cluster=not settings.kubeconfig,
-        config_file=settings.kubeconfig or None,
-        kubernetes_conn_id=None,
-        base_container_name=CONTAINER,
-        automount_service_account_token=False,
-        do_xcom_push=False,
-        deferrable=True,
-        startup_check_interval_seconds=1,
-        poll_interval=1,
-        startup_timeout_seconds=300,
-        # Pod specifications hold variables; logs are read by many.
-        log_pod_spec_on_failure=False,
-        log_events_on_startup=False,
-        log_events_on_failure=True,
-        on_finish_action="delete_succeeded_pod",
-        on_kill_action="delete_pod",
-    )
-    return pod.expand(batch=batches)
+    return RunnerPodOperator.partial(**common, target=target).expand(batch=batches)

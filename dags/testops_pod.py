@@ -1,45 +1,31 @@
-"""A batch in a pod of its own. Importing this costs seconds (two Kubernetes clients): only for that launcher."""
+"""A batch in a pod of its own: what a DAG file names, without the Kubernetes clients that it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk import BaseOperator
 
-from testops_lib import pod as pods
 from testops_lib import settings as configuration
-from testops_lib import target as targets
-from testops_lib.batch import deadline_s, parse, runner_arguments
-from testops_lib.target import Target
 
 TEMPLATE = Path(__file__).with_name("pod.yaml")
 
-CONFIGURATION = 2
-"""The runner's exit code that a retry would not change."""
 
-
-class RunnerPodOperator(KubernetesPodOperator):
+class RunnerPodOperator(BaseOperator):
     """Executes one batch in a pod; deferred while it works, the runner's lines are the task's log at its end.
 
     A runner that ends with 2 (configuration) fails the task at once. Everything else is retried on the same batch:
     1 (infrastructure), a pod that was killed, evicted or deleted, one that ran out of memory.
 
     The target's file is read when the pod is made, so a retry heeds what was changed meanwhile.
+
+    The work is done by Airflow's `KubernetesPodOperator`. Its import costs seconds, which every parse of a DAG file
+    would pay: it is made where the task is executed or resumed.
     """
 
-    template_fields: Sequence[str] = (
-        *KubernetesPodOperator.template_fields,
-        "run",
-        "plan",
-        "batch",
-        "results",
-        "attempt",
-        "target",
-    )
+    template_fields: Sequence[str] = ("run", "plan", "batch", "results", "attempt", "target")
     ui_color = "#d5e8d4"
 
     def __init__(
@@ -57,13 +43,41 @@ class RunnerPodOperator(KubernetesPodOperator):
         super().__init__(**kwargs)
         self.run, self.plan, self.batch, self.target, self.share = run, plan, batch, target, share
         self.results, self.attempt = results, attempt
+        self._worker: Any = None
 
     def execute(self, context: Any) -> None:
         """Makes the pod and defers."""
-        self.pod_template_dict = self._manifest(context)
-        super().execute(context)
+        self._pod(pod_template_dict=self._manifest(context)).execute_async(context)
+
+    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
+        """Goes on when the pod has ended, or its trigger has failed."""
+        self._pod().trigger_reentry(context, event)
+
+    def on_kill(self) -> None:
+        """Deletes the pod."""
+        if self._worker is not None:
+            self._worker.on_kill()
+
+    def _pod(self, **kwargs: Any) -> Any:
+        from testops_kubernetes import Pod
+
+        settings = configuration.read()
+        self._worker = Pod(
+            task_id=self.task_id,
+            execution_timeout=self.execution_timeout,
+            batch=self.batch,
+            namespace=settings.pod_namespace,
+            kubeconfig=settings.kubeconfig,
+            **kwargs,
+        )
+        return self._worker
 
     def _manifest(self, context: Any) -> dict[str, Any]:
+        from testops_lib import pod as pods
+        from testops_lib import target as targets
+        from testops_lib.batch import deadline_s, parse, runner_arguments
+        from testops_lib.target import Target
+
         settings = configuration.read()
         target = targets.find(settings.targets_dir, self.target) if self.target else Target(spec="")
         return pods.manifest(
@@ -88,36 +102,3 @@ class RunnerPodOperator(KubernetesPodOperator):
             batch=self.batch,
             deadline_s=deadline_s(parse(self.batch), target.policy.requests_per_second / self.share),
         )
-
-    def invoke_defer_method(self, *arguments: Any, **named: Any) -> None:
-        """Defers, to wait for the pod as long as Kubernetes lets it live."""
-        if self.execution_timeout and self.pod and (lives_s := self.pod.spec.active_deadline_seconds):
-            self.execution_timeout = max(self.execution_timeout, timedelta(seconds=lives_s + pods.START_S))
-        super().invoke_defer_method(*arguments, **named)
-
-    def convert_config_file_to_dict(self) -> None:
-        """Nothing: the trigger would carry the kubeconfig into the database. The triggerer reads KUBECONFIG itself."""
-
-    def cleanup(self, pod: Any, remote_pod: Any, xcom_result: Any = None, context: Any = None) -> None:
-        """Deletes a pod that succeeded; says of another how it ended, and whether the batch is repeated."""
-        try:
-            super().cleanup(pod, remote_pod, xcom_result, context)
-        except AirflowException:
-            code, reason = ending(remote_pod)
-            if code == CONFIGURATION:
-                raise AirflowFailException(
-                    f"batch {self.batch}: the runner refused its configuration, see above"
-                ) from None
-            raise AirflowException(
-                f"batch {self.batch}: pod {remote_pod.metadata.name} ended with {code} ({reason}), see above; "
-                "it is retried"
-            ) from None
-
-
-def ending(pod: Any) -> tuple[int | None, str]:
-    """The runner's exit code (none: it never ran) and why Kubernetes says the pod ended: `OOMKilled`, `Evicted`, …"""
-    for status in pod.status.container_statuses or ():
-        if status.name == pods.CONTAINER and status.state and status.state.terminated:
-            done = status.state.terminated
-            return done.exit_code, pod.status.reason or done.reason or "no reason given"
-    return None, pod.status.reason or pod.status.message or "no reason given"

@@ -23,9 +23,6 @@ VerdictName = Literal["passed", "failed", "errored", "skipped"]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
-SOURCES = ("rules", "gemini", "import")
-"""Where cases may come from, as a target or an order names it."""
-
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "QUERY")
 
 NO_CREDENTIALS = "none"

@@ -34,7 +34,6 @@ from testops_lib.gate import decide
 from testops_lib.generate import Generated, gemini, imports, rules
 from testops_lib.generate.order import order
 from testops_lib.model import (
-    SOURCES,
     Batch,
     BatchOrder,
     Case,
@@ -48,7 +47,7 @@ from testops_lib.model import (
     Result,
     Value,
 )
-from testops_lib.settings import Settings
+from testops_lib.settings import SOURCES, Settings
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
 from testops_lib.target import Scope, Target

@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 
 from testops_lib.errors import SettingsError
-from testops_lib.model import Value
 
 DOCUMENTATION: dict[str, str] = {
     "TESTOPS_DSN": "PostgreSQL of results and reports: postgresql://user:password@host:port/database",
@@ -48,8 +47,13 @@ DOCUMENTATION: dict[str, str] = {
 
 LAUNCHERS = ("process", "kubernetes", "fleet")
 
+SOURCES = ("rules", "gemini", "import")
+"""Where cases may come from, as a target or an order names it."""
 
-class Settings(Value, frozen=True, kw_only=True):
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """No `model.Value`: DAG files read settings at each parse, and importing the model takes as long as a small DAG."""
+
     dsn: str = ""
     kafka_bootstrap: str = ""
     kafka_options: dict[str, str] = msgspec.field(default_factory=dict)

@@ -24,7 +24,7 @@ from testops_lib import target as targets
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.execute import Engine, run
 from testops_lib.feedback import MAX_ROUNDS, learn
-from testops_lib.model import SOURCES, Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Value
+from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Value
 from testops_lib.spec.operation import Spec
 from testops_lib.target import Generate, Scope, Target
 
@@ -94,7 +94,7 @@ def _spec_options(command: Any) -> Any:
                 "--source",
                 "sources",
                 multiple=True,
-                type=click.Choice(SOURCES),
+                type=click.Choice(configuration.SOURCES),
                 default=("rules",),
                 show_default=True,
                 help="Where cases come from; repeatable: --source rules --source gemini (needs GEMINI_API_KEY).",

@@ -10,28 +10,41 @@ from pathlib import Path
 
 import pytest
 
+from testops_lib.settings import LAUNCHERS
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.airflow
 
-HEAVY = ("pandas", "google.genai", "kubernetes", "sqlalchemy", "alembic", "confluent_kafka", "pycurl", "jsonschema_rs")
+HEAVY = (
+    *("pandas", "google.genai", "kubernetes", "kubernetes_asyncio", "sqlalchemy", "alembic", "aiohttp", "asgiref"),
+    *("confluent_kafka", "pycurl", "jsonschema_rs", "psycopg", "jinja2.environment", "rich", "click", "difflib"),
+    *("testops_lib.pipeline", "testops_lib.bus", "airflow.models", "airflow.api", "airflow.providers.cncf"),
+)
+
+FILES = sorted(
+    path.stem
+    for path in (ROOT / "dags").glob("*.py")
+    if path.name not in (ROOT / "dags/.airflowignore").read_text("utf-8").split()
+)
 
 PARSE = """
 import json, sys
 from airflow.sdk import Asset, BaseOperator, Param, dag, task
 before = set(sys.modules)
-sys.path.insert(0, sys.argv[1])
-import testops_run
+__import__(sys.argv[1])
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 STRUCTURE = """
 import json, os
 from airflow.dag_processing.dagbag import DagBag
+from airflow.utils.file import list_py_file_paths
 folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
 bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
 print("\\n" + json.dumps({
     "errors": bag.import_errors,
+    "files": sorted(os.path.basename(path).removesuffix(".py") for path in list_py_file_paths(folder)),
     "dags": {
         name: {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} for name, dag in bag.dags.items()
     },
@@ -77,6 +90,7 @@ def python(code: str, *arguments: str, environment: Mapping[str, str]) -> str:
 def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> None:
     found = json.loads(python(STRUCTURE, environment=airflow_environment))
     assert found["errors"] == {}
+    assert found["files"] == FILES, "what DAG files share is no DAG file"
     tasks = found["dags"]["testops_run"]
     stages = ["open_run", "load_spec", "generate", "publish", "execute", "execute_last", "collect", "analyze", "gate"]
     assert all(after in tasks[before] for before, after in pairwise(stages))
@@ -108,9 +122,15 @@ def test_with_a_fleet_the_run_dag_has_the_same_tasks(airflow_environment: Mappin
     )
 
 
-def test_parsing_the_run_dag_imports_nothing_heavy(airflow_environment: Mapping[str, str]) -> None:
-    imported = json.loads(python(PARSE, str(ROOT / "dags"), environment=airflow_environment))
-    assert [name for name in imported if name.startswith(HEAVY)] == []
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("file", FILES)
+def test_parsing_a_dag_file_imports_nothing_heavy(
+    airflow_environment: Mapping[str, str], file: str, launcher: str
+) -> None:
+    environment = {**airflow_environment, "TESTOPS_LAUNCHER": launcher}
+    imported = json.loads(python(PARSE, file, environment=environment))
+    assert file in imported
+    assert [name for name in imported if f"{name}.".startswith(tuple(f"{each}." for each in HEAVY))] == []
 
 
 LAUNCH = """

@@ -34,13 +34,24 @@ operations: {include: ["* /products*", "* /categories*"]}
 policy: {allow_private: true, requests_per_second: 30, cases_per_batch: 60}
 """
 
+BRIEF = """
+spec: ${SOUND_URL}/openapi.json
+base_url: ${SOUND_URL}
+operations: {include: ["GET /categories"]}
+policy: {allow_private: true}
+schedule: "0 3 * * *"
+"""
+
+ASTRAY = BRIEF.replace("/openapi.json", "/nowhere.json")
+
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory, sound_shop: Sample) -> Iterator[Local]:
     targets = tmp_path_factory.mktemp("targets")
     for path in (ROOT / "targets").glob("*.yaml"):
         shutil.copy(path, targets)
-    (targets / "slow.yaml").write_text(SLOW, "utf-8")
+    for name, text in (("slow", SLOW), ("brief", BRIEF), ("astray", ASTRAY)):
+        (targets / f"{name}.yaml").write_text(text, "utf-8")
     shop = sound_shop.variables()
     state = Path(f"/tmp/testops-e2e-{os.getpid()}")
     variables = {
@@ -75,6 +86,20 @@ def test_a_run_through_airflow_finds_every_seeded_defect_once(local: Local, airf
     assert {task.task for task in end.tasks if task.state == "failed"} == {"gate"}
     written = json.loads((local.reports / "latest" / "report.json").read_bytes())
     assert written["run"] == run
+
+
+def test_a_scheduled_task_shares_the_outcome_of_the_run_that_it_starts(airflow: Airflow) -> None:
+    started = {}
+    for name in ("brief", "astray"):
+        airflow.unpause(f"testops_nightly_{name}")
+        started[name] = airflow.trigger(f"testops_nightly_{name}", {})
+    for name, outcome in (("brief", "success"), ("astray", "failed")):
+        dag, run = f"testops_nightly_{name}", f"nightly_{name}_{started[name]}"
+        *seen, end = airflow.wait(dag, started[name], timeout_s=200)
+        assert (end.state, airflow.state(DAG, run)) == (outcome, outcome)
+        assert "deferred" in {task.state for snapshot in seen for task in snapshot.tasks}
+        links = airflow.get(f"/api/v2/dags/{dag}/dagRuns/{started[name]}/taskInstances/run/links")
+        assert links["extra_links"] == {"Started run": airflow.page(DAG, run)}
 
 
 def test_a_wrong_order_fails_at_once_and_says_why(airflow: Airflow) -> None:

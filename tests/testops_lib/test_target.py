@@ -56,6 +56,7 @@ expected:
     ("text", "message"),
     [
         ("spec: [1]", "spec"),
+        ("values: {a: " + "[" * 100_000, "levels"),
         ("spec: x\npolicy: {method: safe}", "did you mean `methods`"),
         ("spec: x\nauth: [{name: a, fixedHeaders: [{name: Authorization, value: Bearer abc}]}]", "literal credential"),
         ("spec: x\nauth: [{name: none}]", "must be unique"),
