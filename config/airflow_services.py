@@ -82,7 +82,7 @@ def preload() -> None:
     import airflow.models.dagbag
 
     if os.environ.get("TESTOPS_LAUNCHER") == "kubernetes":
-        # Seconds of imports, which otherwise every parse, every start of a task and every end of a pod pay.
+        # Seconds of imports, which otherwise every start of a batch and every end of its pod pay.
         import airflow.providers.cncf.kubernetes.operators.pod
         import kubernetes_asyncio.client
 
