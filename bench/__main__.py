@@ -18,6 +18,9 @@ NAMES = {
     "run": "runs of 1,000, 10,000 and 100,000 cases over 4 runners: time, CPU, memory, lost and doubled",
     "peers": "whole processes against k6, hurl, Schemathesis, newman and pytest, those that are installed",
     "dags": "parsing each DAG file against a trivial one",
+    "chain": "the shipped Airflow settings against Airflow's defaults: a chain of empty tasks",
+    "pipeline": "a run of testops_run with 8 batches of 1 case against an empty DAG of the same tasks, plus the work",
+    "pods": "4 batches of 1.5 s of work in pods (needs a Kubernetes cluster)",
 }
 
 

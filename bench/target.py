@@ -31,17 +31,20 @@ http {{
 
 
 @contextmanager
-def serving(*, core: int | None = None) -> Iterator[tuple[str, str, int]]:
-    """URL, kind (`nginx` or `uvloop`) and process id of a server of one process, on one core when one is given."""
+def serving(*, core: int | None = None, delay_s: float = 0) -> Iterator[tuple[str, str, int]]:
+    """URL, kind (`nginx` or `uvloop`) and process id of a server of one process, on one core when one is given.
+
+    With a delay each answer comes that much later, and the server is ours.
+    """
     with TemporaryDirectory(prefix="testops-bench-") as folder:
         port = ports.pick()
         nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-        if nginx:
+        if nginx and not delay_s:
             written = NGINX.format(folder=folder, host=HOST, port=port, document=DOCUMENT.decode())
             (Path(folder) / "nginx.conf").write_text(written)
             command = [nginx, "-p", folder, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
         else:
-            command = [sys.executable, "-m", "bench.target", str(port)]
+            nginx, command = None, [sys.executable, "-m", "bench.target", str(port), str(delay_s)]
         child = subprocess.Popen(tied(command), stderr=subprocess.DEVNULL)
         try:
             if core is not None:
@@ -77,6 +80,9 @@ class _Answering(asyncio.Protocol):
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(DOCUMENT)
     ) + DOCUMENT
 
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""
         self._transport, self._rest = cast(asyncio.Transport, transport), b""  # uvloop's has another base class
@@ -84,16 +90,18 @@ class _Answering(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Writes one answer for each whole head."""
         *heads, self._rest = (self._rest + data).split(b"\r\n\r\n")
-        if heads:
+        if heads and self._delay_s:
+            asyncio.get_running_loop().call_later(self._delay_s, self._transport.write, self.ANSWER * len(heads))
+        elif heads:
             self._transport.write(self.ANSWER * len(heads))
 
 
-async def _serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(_Answering, HOST, port)
+async def _serve(port: int, delay_s: float) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: _Answering(delay_s), HOST, port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(_serve(int(sys.argv[1])))
+    uvloop.run(_serve(int(sys.argv[1]), float(sys.argv[2])))

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,23 @@ def test_each_measured_client_gets_good_answers(monkeypatch: pytest.MonkeyPatch)
             command = [sys.executable, "-m", "bench.subject", subject, "100", url]
             out = subprocess.check_output(command, timeout=60, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
             assert json.loads(out)["cpu_s"] > 0
+
+
+def test_the_benchmark_of_pods_is_left_out_without_a_cluster(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--out", str(tmp_path), "pods"],
+        capture_output=True, text=True, check=True, timeout=120, cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "TESTOPS_CLUSTER"},
+    )  # fmt: skip
+    assert "TESTOPS_CLUSTER" in done.stdout
+    assert json.loads((tmp_path / "pods.json").read_bytes())["rows"] == []
+
+
+def test_a_slow_target_answers_late() -> None:
+    with serving(delay_s=0.3) as (url, kind, _):
+        begun = time.monotonic()
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            f"{url}/customers", timeout=20
+        ) as answer:
+            assert json.load(answer)["page"] == 1
+        assert kind == "uvloop" and time.monotonic() - begun >= 0.3

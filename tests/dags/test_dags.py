@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.pipeline import EMPTY
 from testops_lib.settings import LAUNCHERS
 
 ROOT = Path(__file__).parents[2]
@@ -56,21 +58,20 @@ print("\\n" + json.dumps({
 
 
 WAIT = """
-import json, os, sys
+import inspect, json, os, sys
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from airflow.sdk.exceptions import TaskDeferred
 from kubernetes.client import V1ObjectMeta, V1Pod, V1PodSpec
 sys.path.insert(0, os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
-from testops_pod import RunnerPodOperator
+from testops_kubernetes import Pod
 waits = []
 for lives in (None, 1500, 7800):
-    pod = RunnerPodOperator(
-        task_id="execute", run="r", plan="p", batch="b", results="", target="", deferrable=True, in_cluster=True,
-        kubernetes_conn_id=None, execution_timeout=timedelta(minutes=30),
-    )
+    pod = Pod(task_id="execute", batch="b", namespace="", kubeconfig="", execution_timeout=timedelta(minutes=30))
     spec = V1PodSpec(containers=[], active_deadline_seconds=lives)
     pod.pod = V1Pod(metadata=V1ObjectMeta(name="n", namespace="default"), spec=spec)
+    # Airflow's operator passes the context only where the method names it.
+    assert "context" in inspect.signature(pod.invoke_defer_method).parameters
     try:
         pod.invoke_defer_method(context={"ti": SimpleNamespace(start_date=datetime.now(timezone.utc))})
     except TaskDeferred as deferred:
@@ -220,3 +221,31 @@ def test_a_task_waits_for_its_pod_as_long_as_that_may_live(airflow_environment: 
     assert 1800 <= unlimited < 1900
     assert 1500 < usual < 2300
     assert 7800 < long < 8600
+
+
+ALIKE = """
+import json, os
+from airflow.dag_processing.dagbag import DagBag
+folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+def shape(dag):
+    return {
+        task.task_id: [
+            sorted(task.downstream_task_ids), str(task.trigger_rule), task.retries, task.is_setup, task.is_teardown,
+            task.is_mapped, task.pool, task.max_active_tis_per_dagrun, sorted(task.template_fields), len(task.outlets),
+        ]
+        for task in dag.tasks
+    }
+print("\\n" + json.dumps([bag.import_errors, shape(bag.dags["empty_run"]), shape(bag.dags["testops_run"])]))
+"""
+
+
+def test_the_empty_run_of_the_benchmark_has_the_tasks_of_the_real_one(
+    airflow_environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "dags", tmp_path / "dags")
+    (tmp_path / "dags/empty_run.py").write_text(EMPTY, "utf-8")
+    there = {"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"), "PYTHONPATH": f"{ROOT}:{tmp_path / 'dags'}"}
+    errors, empty, real = json.loads(python(ALIKE, environment={**airflow_environment, **there}))
+    assert errors == {}
+    assert empty == real

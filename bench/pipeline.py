@@ -1,0 +1,286 @@
+"""A run through Airflow against an empty DAG of the same tasks, plus the work itself; `python -m bench.pipeline RUN`.
+
+As a program it does the work of one run in plain Python, by the pipeline's functions and the runners' command line,
+and prints the seconds of each stage.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench import services
+from bench.figures import ROOT, Figures
+from bench.sample import SCHEMA
+from bench.target import serving
+from testops_lib.stack.local import Local
+
+BATCHES = 8
+
+IMPORTED = ("testops_lib.pipeline", "pandas", "jsonschema_rs", "jinja2", "pycurl")
+"""What a task of the local stack finds imported (`config/airflow_services.py`)."""
+
+EMPTY = f"""
+from airflow.sdk import Asset, dag, get_current_context, task
+
+from testops_launcher import LABEL, RunnerProcessOperator
+from testops_lib import settings as configuration
+from testops_retries import DEFAULT_ARGS
+
+SETTINGS = configuration.read()
+
+class Idle(RunnerProcessOperator):
+    def execute(self, context):
+        pass
+
+def launch(task_id, batches, known, **kwargs):
+    return Idle.partial(
+        task_id=task_id, run="{{{{ run_id }}}}", attempt=1, share=SETTINGS.max_batches_at_once,
+        max_active_tis_per_dagrun=SETTINGS.max_batches_at_once, retries=2, pool=SETTINGS.pool,
+        map_index_template=LABEL, **known, **kwargs,
+    ).expand(batch=batches)
+
+@dag(dag_id="empty_run", schedule=None, catchup=False, max_active_runs=4, default_args=DEFAULT_ARGS)
+def empty_run():
+    @task
+    def open_run():
+        return "empty"
+
+    @task
+    def load_spec():
+        return [{{"name": "GET /customers and 0 more", "first": 0, "end": 1}}]
+
+    @task(map_index_template="{{{{ label }}}}")
+    def generate(group):
+        get_current_context()["label"] = group["name"]
+        return {BATCHES}
+
+    @task
+    def publish():
+        instance = get_current_context()["ti"]
+        instance.xcom_push("plan", "testops.plans:0:0-1")
+        instance.xcom_push("results", "0:0")
+        instance.xcom_push("last", [])
+        return [f"testops.cases:0:{{first}}-{{first + 1}}" for first in range({BATCHES})]
+
+    @task
+    def last_batches(last):
+        return last
+
+    @task(trigger_rule="all_done")
+    def collect():
+        return {{"published": {BATCHES}}}
+
+    @task
+    def analyze():
+        return {{"findings": 0}}
+
+    @task(retries=0, outlets=[Asset("empty_run_passed")])
+    def gate(*, outlet_events=None):
+        return "passed"
+
+    @task
+    def notify():
+        pass
+
+    opened = open_run().as_setup()
+    groups = load_spec()
+    generated = generate.expand(group=groups)
+    published = publish()
+    known = {{"plan": published["plan"], "results": published["results"]}}
+    executed = launch("execute", published, known)
+    executed_last = launch("execute_last", last_batches(published["last"]), known, trigger_rule="none_failed")
+    collected = collect()
+    decided = gate()
+    opened >> groups
+    generated >> published
+    executed >> executed_last >> collected >> analyze() >> decided
+    executed >> collected
+    decided >> notify().as_teardown(setups=opened)
+
+empty_run()
+"""
+"""`testops_run` without what it does; a test compares their tasks."""
+
+PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}}
+SORT = {"name": "sort", "in": "query", "schema": {"type": "string", "enum": ["name", "email", "score"]}}
+DOCUMENT = {
+    "openapi": "3.0.3",
+    "info": {"title": "Customers", "version": "1"},
+    "paths": {
+        "/customers": {
+            "get": {
+                "parameters": [PAGE, SORT],
+                "responses": {
+                    "200": {"description": "a page", "content": {"application/json": {"schema": SCHEMA}}},
+                },
+            }
+        }
+    },
+}
+
+# The server answers everything alike, which is a finding in cases that expect a refusal.
+TARGET = """
+spec: customers.json
+base_url: {url}
+policy: {{allow_private: true, cases_per_batch: 1}}
+generate: {{max_cases: {batches}}}
+gate: {{max_findings: 100}}
+{more}
+"""
+
+
+@contextmanager
+def stack(
+    url: str, *, batches: int = BATCHES, more: str = "", variables: Mapping[str, str] | None = None
+) -> Iterator[Local]:
+    """The local stack with the shipped DAGs, the empty one, and the target `customers`."""
+    with TemporaryDirectory(prefix="testops-bench-") as place:
+        folder = Path(place)
+        folder.chmod(0o755)
+        dags, targets = folder / "dags", folder / "targets"
+        shutil.copytree(ROOT / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+        (dags / "empty_run.py").write_text(EMPTY)
+        targets.mkdir()
+        (targets / "customers.json").write_text(json.dumps(DOCUMENT))
+        (targets / "customers.yaml").write_text(TARGET.format(url=url, batches=batches, more=more))
+        given = {"TESTOPS_TARGETS_DIR": str(targets), **(variables or {})}
+        os.environ.update({f"TESTOPS_PORT_{name}": "0" for name in ("UI", "POSTGRES", "KAFKA")})
+        local = Local(folder / "state", samples=(), dags=dags, variables=given)
+        try:
+            local.start()
+            yield local
+        finally:
+            local.stop()
+
+
+def measure(*, quick: bool) -> Figures:
+    """Medians over the rounds, each of them a run, an empty run and the work; after one that warms up."""
+    rounds = 1 if quick else 7
+    figures = Figures()
+    walls: dict[str, list[float]] = defaultdict(list)
+    stages: dict[str, list[float]] = defaultdict(list)
+    with ExitStack() as running:
+        url, server, _ = running.enter_context(serving())
+        local = running.enter_context(stack(url))
+        airflow = services.client(local.airflow)
+        for dag in ("empty_run", "testops_run"):
+            services.ready(airflow, dag)
+        loads = []
+        for number in range(rounds + 1):
+            empty, _ = services.wall(airflow, "empty_run")
+            full, run = services.wall(airflow, "testops_run", {"target": "customers"})
+            executed = [task for task in airflow.task_states("testops_run", run) if task.task == "execute"]
+            if len(executed) != BATCHES:
+                raise SystemExit(f"{len(executed)} batches")
+            spent = work(local)
+            if not number:
+                continue
+            for name, seconds in (("empty", empty), ("full", full), ("work", sum(spent.values()))):
+                walls[name].append(seconds)
+            for name, seconds in spent.items():
+                stages[name].append(seconds)
+            loads.append(services.load())
+    for name, what in (
+        ("full", f"testops_run, {BATCHES} batches of 1 case"),
+        ("empty", "an empty DAG with the same tasks and settings"),
+        ("work", "the work itself, in plain Python"),
+    ):
+        more = services.spread(walls[name])
+        if name == "work":
+            more += "; " + ", ".join(f"{stage} {statistics.median(each):.2f}" for stage, each in stages.items())
+        figures.add(what, statistics.median(walls[name]), "s", more=more)
+    ratios = [
+        full / (empty + own) for full, empty, own in zip(walls["full"], walls["empty"], walls["work"], strict=True)
+    ]
+    more = f"rounds {min(ratios):.2f}–{max(ratios):.2f}"
+    figures.add("testops_run ÷ (empty + work)", statistics.median(ratios), "×", goal="≤ 1.2", more=more)
+    figures.note(
+        f"{rounds} rounds in turns, the shipped settings, 2 runners at once, target {server}; {', '.join(loads)}. "
+        "From the request to the run's end by Airflow's clock; the work with its modules imported."
+    )
+    return figures
+
+
+def work(local: Local) -> dict[str, float]:
+    """The seconds of each stage of a run without Airflow, in a process of its own that has imported its modules."""
+    command = [sys.executable, "-m", "bench.pipeline", f"work-{uuid.uuid4().hex[:8]}"]
+    done = subprocess.run(
+        command, env={**os.environ, **local.variables()}, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    spent: dict[str, float] = json.loads(done.stdout.strip().rpartition("\n")[2])
+    return spent
+
+
+def _run(run: str) -> dict[str, float]:
+    from testops_lib import pipeline
+    from testops_lib import settings as configuration
+
+    settings = configuration.read()
+    order = pipeline.parse_order({"target": "customers"})
+    spent: dict[str, float] = {}
+
+    @contextmanager
+    def timed(name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        spent[name] = time.monotonic() - begun
+
+    with timed("open"):
+        pipeline.open_run(run, order, settings)
+    with timed("load"):
+        groups = pipeline.load_spec(run, order, settings)
+    with timed("generate"):
+        for group in groups:
+            pipeline.generate(run, group, order, settings)
+    with timed("publish"):
+        published = pipeline.publish(run, order, settings)
+    with timed("execute"):
+        _execute(run, published, settings.max_batches_at_once)
+    with timed("collect"):
+        pipeline.collect(run, settings)
+    with timed("analyze"):
+        pipeline.analyze(run, order, settings)
+    with timed("gate"):
+        passed = pipeline.gate(run, settings).passed
+    with timed("notify"):
+        pipeline.notify(run, settings)
+    if not passed:
+        raise SystemExit("the gate is closed")
+    return spent
+
+
+def _execute(run: str, published: Any, at_once: int) -> None:
+    waiting = list(published.batches)
+    working: list[subprocess.Popen[bytes]] = []
+    while waiting or working:
+        while waiting and len(working) < at_once:
+            batch = waiting.pop(0)
+            command = [sys.executable, "-m", "runner", "--run", run, "--plan", published.plan, "--batch", batch]
+            working.append(subprocess.Popen([*command, "--share", str(at_once)], stdout=subprocess.DEVNULL))
+        time.sleep(0.01)
+        for child in [child for child in working if child.poll() is not None]:
+            working.remove(child)
+            if child.returncode:
+                raise SystemExit(f"a runner ended with {child.returncode}")
+
+
+if __name__ == "__main__":
+    for module in IMPORTED:
+        importlib.import_module(module)
+    with redirect_stdout(sys.stderr):
+        measured = _run(sys.argv[1])
+    print(json.dumps(measured))
