@@ -35,6 +35,7 @@ def measure(*, quick: bool) -> Figures:
     rounds = 2 if quick else 7
     figures = Figures()
     spent: dict[str, list[float]] = {"default": [], "shipped": []}
+    cost: dict[str, list[float]] = {"default": [], "shipped": []}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="testops-bench-")))
         folder.chmod(0o755)
@@ -50,16 +51,18 @@ def measure(*, quick: bool) -> Figures:
                 services.as_shipped(folder / "shipped", dsn=postgres.create_database("shipped"), dags=dags)
             ),
         }
-        for airflow in airflows.values():
+        for airflow, _ in airflows.values():
             services.ready(airflow, "chain")
             services.wall(airflow, "chain")
         loads = []
         for _ in range(rounds):
-            for name, airflow in airflows.items():
-                spent[name].append(services.wall(airflow, "chain")[0])
+            for name, running in airflows.items():
+                before = running.cpu_s()
+                spent[name].append(services.wall(running.airflow, "chain")[0])
+                cost[name].append(running.cpu_s() - before)
             loads.append(services.load())
     for name, what in (("default", "Airflow's defaults"), ("shipped", "the shipped settings")):
-        more = services.spread(spent[name])
+        more = f"{services.spread(spent[name])}; {statistics.median(cost[name]):.1f} CPU-s of its services"
         figures.add(f"{what}, chain of {LINKS} empty tasks", statistics.median(spent[name]), "s", more=more)
     ratios = [mine / theirs for mine, theirs in zip(spent["shipped"], spent["default"], strict=True)]
     more = f"rounds {min(ratios):.2f}–{max(ratios):.2f}"

@@ -172,25 +172,32 @@ def measure(*, quick: bool) -> Figures:
     rounds = 1 if quick else 7
     figures = Figures()
     walls: dict[str, list[float]] = defaultdict(list)
+    costs: dict[str, list[float]] = defaultdict(list)
     stages: dict[str, list[float]] = defaultdict(list)
     with ExitStack() as running:
         url, server, _ = running.enter_context(serving())
         local = running.enter_context(stack(url))
-        airflow = services.client(local.airflow)
+        here = services.running(local.airflow)
+        airflow = here.airflow
         for dag in ("empty_run", "testops_run"):
             services.ready(airflow, dag)
         loads = []
         for number in range(rounds + 1):
+            marks = [here.cpu_s()]
             empty, _ = services.wall(airflow, "empty_run")
+            marks.append(here.cpu_s())
             full, run = services.wall(airflow, "testops_run", {"target": "customers"})
+            marks.append(here.cpu_s())
             executed = [task for task in airflow.task_states("testops_run", run) if task.task == "execute"]
             if len(executed) != BATCHES:
                 raise SystemExit(f"{len(executed)} batches")
-            spent = work(local)
+            spent, own_cpu_s = work(local)
             if not number:
                 continue
             for name, seconds in (("empty", empty), ("full", full), ("work", sum(spent.values()))):
                 walls[name].append(seconds)
+            for name, seconds in (("empty", marks[1] - marks[0]), ("full", marks[2] - marks[1]), ("work", own_cpu_s)):
+                costs[name].append(seconds)
             for name, seconds in spent.items():
                 stages[name].append(seconds)
             loads.append(services.load())
@@ -199,7 +206,7 @@ def measure(*, quick: bool) -> Figures:
         ("empty", "an empty DAG with the same tasks and settings"),
         ("work", "the work itself, in plain Python"),
     ):
-        more = services.spread(walls[name])
+        more = f"{services.spread(walls[name])}; {statistics.median(costs[name]):.1f} CPU-s"
         if name == "work":
             more += "; " + ", ".join(f"{stage} {statistics.median(each):.2f}" for stage, each in stages.items())
         figures.add(what, statistics.median(walls[name]), "s", more=more)
@@ -208,6 +215,11 @@ def measure(*, quick: bool) -> Figures:
     ]
     more = f"rounds {min(ratios):.2f}–{max(ratios):.2f}"
     figures.add("testops_run ÷ (empty + work)", statistics.median(ratios), "×", goal="≤ 1.2", more=more)
+    by_cpu = [
+        full / (empty + own) for full, empty, own in zip(costs["full"], costs["empty"], costs["work"], strict=True)
+    ]
+    more = f"rounds {min(by_cpu):.2f}–{max(by_cpu):.2f}; on a loaded machine the steadier of the two"
+    figures.add("the same by CPU of services, tasks and runners", statistics.median(by_cpu), "×", more=more)
     figures.note(
         f"{rounds} rounds in turns, the shipped settings, 2 runners at once, target {server}; {', '.join(loads)}. "
         "From the request to the run's end by Airflow's clock; the work with its modules imported."
@@ -215,14 +227,18 @@ def measure(*, quick: bool) -> Figures:
     return figures
 
 
-def work(local: Local) -> dict[str, float]:
-    """The seconds of each stage of a run without Airflow, in a process of its own that has imported its modules."""
+def work(local: Local) -> tuple[dict[str, float], float]:
+    """The seconds of each stage of a run without Airflow, and the CPU seconds of all.
+
+    In a process of its own, which has imported what a task finds imported.
+    """
     command = [sys.executable, "-m", "bench.pipeline", f"work-{uuid.uuid4().hex[:8]}"]
     done = subprocess.run(
         command, env={**os.environ, **local.variables()}, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
     spent: dict[str, float] = json.loads(done.stdout.strip().rpartition("\n")[2])
-    return spent
+    cpu_s = spent.pop("cpu")
+    return spent, cpu_s
 
 
 def _run(run: str) -> dict[str, float]:
@@ -282,5 +298,7 @@ if __name__ == "__main__":
     for module in IMPORTED:
         importlib.import_module(module)
     with redirect_stdout(sys.stderr):
+        before = sum(os.times()[:4])
         measured = _run(sys.argv[1])
+        measured["cpu"] = sum(os.times()[:4]) - before
     print(json.dumps(measured))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from testops_lib.errors import TriggerError
 from testops_lib.stack import ports
@@ -30,8 +30,29 @@ NEEDED = (
 PATIENCE_S = 300
 
 
+class Running(NamedTuple):
+    """An Airflow, and the processes of its services."""
+
+    airflow: Airflow
+    pids: tuple[int, ...]
+
+    def cpu_s(self) -> float:
+        """What the services and all they started have used so far, of the processor."""
+        return sum(_cpu_s(pid) for pid in self.pids)
+
+
+def _cpu_s(pid: int) -> float:
+    """Of a process, of its children that ended, and of those that live."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        living = [int(one) for path in Path(f"/proc/{pid}/task").glob("*/children") for one in path.read_text().split()]
+    except OSError:
+        return 0
+    return sum(map(int, told[11:15])) / os.sysconf("SC_CLK_TCK") + sum(map(_cpu_s, living))
+
+
 @contextmanager
-def by_default(state: Path, *, dsn: str, dags: Path) -> Iterator[Airflow]:
+def by_default(state: Path, *, dsn: str, dags: Path) -> Iterator[Running]:
     """`airflow api-server`, `scheduler`, `dag-processor` and `triggerer`, each started plainly."""
     shipped = AirflowStack(state, dsn=dsn, dags=dags)
     shipped.prepare()
@@ -52,17 +73,22 @@ def by_default(state: Path, *, dsn: str, dags: Path) -> Iterator[Airflow]:
         migrated = processes.start("migrate", [*command, "db", "migrate"], env=environ)
         while migrated.returncode is None:
             time.sleep(0.2)
-        for name in SERVICES:
-            child = processes.start(name, [*command, name], env=environ)
+        children = [processes.start(name, [*command, name], env=environ) for name in SERVICES]
+        for child in children:
             stack.callback(child.stop, patience=10)
-        yield Airflow(shipped.url, username=shipped.username, password=shipped.password, patience_s=PATIENCE_S)
+        yield Running(client(shipped), tuple(child.pid for child in children))
 
 
 @contextmanager
-def as_shipped(state: Path, *, dsn: str, dags: Path) -> Iterator[Airflow]:
+def as_shipped(state: Path, *, dsn: str, dags: Path) -> Iterator[Running]:
     """The services as `make run` has them."""
     with AirflowStack(state, dsn=dsn, dags=dags) as shipped:
-        yield client(shipped)
+        yield running(shipped)
+
+
+def running(stack: AirflowStack) -> Running:
+    """The services of a stack that has started."""
+    return Running(client(stack), tuple(int((stack.state / "pids" / name).read_text()) for name in SERVICES))
 
 
 def client(airflow: AirflowStack) -> Airflow:
