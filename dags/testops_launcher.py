@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from testops_lib import settings as configuration
 from testops_lib.settings import Settings
 from testops_lib.stack.launch import tied
 
@@ -30,17 +32,27 @@ LABEL = (
 class RunnerProcessOperator(BaseOperator):
     """Executes one batch in a child process of the task; its lines are the task's log.
 
-    A runner that ends with 1 (infrastructure) is retried, with 2 (configuration) not.
+    A runner that ends with 1 (infrastructure) is retried, with 2 (configuration) not. What the target's file names as
+    `${CONN_…}` it has from Airflow's connections, in its environment alone.
     """
 
-    template_fields = ("run", "plan", "batch", "results", "attempt")
+    template_fields = ("run", "plan", "batch", "results", "attempt", "target")
     ui_color = "#d5e8d4"
 
     def __init__(
-        self, *, run: str, plan: str, batch: str, results: str, attempt: int = 1, share: int = 1, **kwargs: Any
+        self,
+        *,
+        run: str,
+        plan: str,
+        batch: str,
+        results: str,
+        target: str = "",
+        attempt: int = 1,
+        share: int = 1,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.run, self.plan, self.batch, self.share = run, plan, batch, share
+        self.run, self.plan, self.batch, self.target, self.share = run, plan, batch, target, share
         self.results, self.attempt = results, attempt
         self._process: subprocess.Popen[str] | None = None
 
@@ -58,6 +70,7 @@ class RunnerProcessOperator(BaseOperator):
         )
         command = [sys.executable, "-m", "runner", *told]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
+        environ |= self._credentials(environ.keys())
         self._process = subprocess.Popen(
             tied(command),
             stdout=subprocess.PIPE,
@@ -75,6 +88,19 @@ class RunnerProcessOperator(BaseOperator):
             raise AirflowFailException(f"batch {self.batch}: the runner refused its configuration, see above")
         if code:
             raise AirflowException(f"batch {self.batch}: the runner ended with {code}, see above; it is retried")
+
+    def _credentials(self, known: Collection[str]) -> dict[str, str]:
+        from testops_lib import target as targets
+
+        folder = configuration.read().targets_dir
+        if not self.target or not (folder / f"{self.target}.yaml").is_file():
+            return {}
+        missing = targets.references(targets.find(folder, self.target)) - set(known)
+        if not any(name.startswith("CONN_") for name in missing):
+            return {}
+        from testops_connections import variables
+
+        return variables(missing)
 
     def on_kill(self) -> None:
         """Ends the runner: SIGTERM, so that it marks what is in flight, then SIGKILL."""
@@ -118,7 +144,7 @@ def launch(
         **kwargs,
     }
     if settings.launcher == "process":
-        return RunnerProcessOperator.partial(**common).expand(batch=batches)
+        return RunnerProcessOperator.partial(**common, target=target).expand(batch=batches)
     if settings.launcher == "fleet":
         from testops_fleet import FleetOperator
 

@@ -110,6 +110,11 @@ def expand(text: str, environ: Mapping[str, str] = os.environ, *, where: str = "
     return _REFERENCE.sub(value, text)
 
 
+def references(target: Target) -> set[str]:
+    """Names of the variables that its users' credentials need."""
+    return set(_REFERENCE.findall(msgspec.json.encode(target.identities).decode()))
+
+
 def _read(path: Path) -> Any:
     try:
         if path.stat().st_size > 1_000_000:

@@ -159,6 +159,59 @@ def test_only_a_repeated_task_looks_for_earlier_results(
     assert ("'wrong' are no positions" in said, "TESTOPS_KAFKA_BOOTSTRAP" in said) == (looked, not looked), said
 
 
+CONNECTIONS = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from testops_launcher import RunnerProcessOperator
+operator = RunnerProcessOperator(task_id="t", run="r", plan="p", batch="b", results="", target="pets")
+try:
+    print(sorted(operator._credentials(os.environ).items()))
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+PETS = """
+spec: https://h/openapi.json
+base_url: https://h
+auth:
+  - name: ann
+    basic: {username: "${CONN_PETS_LOGIN}", password: "${CONN_PETS_PASSWORD}"}
+    apiKey: {name: X-Key, value: "${CONN_PETS_EXTRA_API_KEY}"}
+  - {name: bob, bearer: "${BOBS_TOKEN}"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("connection", "more", "said"),
+    [
+        (
+            {"conn_type": "http", "login": "ann", "password": "pw-of-ann", "extra": {"api_key": "key-of-ann"}},
+            {},
+            "[('CONN_PETS_EXTRA_API_KEY', 'key-of-ann'), ('CONN_PETS_LOGIN', 'ann'), "
+            "('CONN_PETS_PASSWORD', 'pw-of-ann')]",
+        ),
+        (
+            {"conn_type": "http", "login": "ann", "extra": {"api_key": "k"}},
+            {"CONN_PETS_PASSWORD": "of the environment"},
+            "[('CONN_PETS_EXTRA_API_KEY', 'k'), ('CONN_PETS_LOGIN', 'ann')]",
+        ),
+        ({"conn_type": "http", "login": "ann", "extra": {"api_key": "k"}}, {}, "connection 'pets' has no password"),
+        (None, {}, "Airflow has no connection 'pets'"),
+    ],
+)
+def test_credentials_may_come_from_airflows_connections(
+    airflow_environment: Mapping[str, str],
+    tmp_path: Path,
+    connection: Mapping[str, object] | None,
+    more: Mapping[str, str],
+    said: str,
+) -> None:
+    (tmp_path / "pets.yaml").write_text(PETS, "utf-8")
+    known = {"AIRFLOW_CONN_PETS": json.dumps(connection)} if connection else {}
+    environment = {**airflow_environment, **known, **more, "TESTOPS_TARGETS_DIR": str(tmp_path)}
+    assert said in python(CONNECTIONS, str(ROOT / "dags"), environment=environment)
+
+
 FLEET = """
 import json, sys
 from datetime import datetime, timezone
