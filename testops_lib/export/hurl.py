@@ -35,6 +35,7 @@ from testops_lib.model import (
 
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
+_KEY = re.compile(r"[A-Za-z0-9_.\[\]-]+")
 
 
 def hurl(case: Case) -> str:
@@ -123,8 +124,10 @@ def _body(body: AnyBody | None, names: set[str]) -> tuple[list[str], str]:
             if not any(found[1] in names for found in PLACEHOLDER.finditer(text)):
                 return [_exact(text.encode())], body.media_type
             return [_json(body.value, names)], body.media_type
-        case FormBody():
-            return ["[Form]", *(f"{_key(name, names)}: {_value(value, names)}" for name, value in body.fields)], ""
+        case FormBody() if all(_KEY.fullmatch(name) for name, _ in body.fields):
+            return ["[Form]", *(f"{name}: {_value(value, names)}" for name, value in body.fields)], ""
+        case FormBody():  # Hurl has no words for such names
+            return [_exact(body_text(body)[0].encode())], "application/x-www-form-urlencoded"
         case MultipartBody():
             lines = [
                 f"{_key(part.name, names)}: {_value(part.data.decode('utf-8', 'replace'), names)}"
