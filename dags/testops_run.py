@@ -46,8 +46,8 @@ PARAMS = {
         items={"type": "string", "enum": list(configuration.SOURCES)},
         examples=list(configuration.SOURCES),
         title="Sources",
-        description="Where the cases come from. rules: from the document alone. gemini: an LLM (needs GEMINI_API_KEY). "
-        "import: the files that the target names. "
+        description="Where the cases come from. rules: from the document alone. property: random data, the same every "
+        "time. gemini: an LLM (needs GEMINI_API_KEY). import: the files that the target names. "
         "Empty: the target's.",
     ),
     "operations": Param(

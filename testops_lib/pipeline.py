@@ -30,8 +30,11 @@ from testops_lib.analyze import settle
 from testops_lib.bus import Bus
 from testops_lib.errors import GenerateError, SettingsError, TargetError
 from testops_lib.feedback import Feedback
+from testops_lib.fingerprint import fingerprint_of
 from testops_lib.gate import decide
 from testops_lib.generate import Generated, gemini, imports, rules
+from testops_lib.generate import property as property_based
+from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.order import order
 from testops_lib.model import (
     Batch,
@@ -277,6 +280,21 @@ def _from_rules(
     )
 
 
+def _from_property(
+    spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings, feedback: Feedback | None
+) -> Generated:
+    return property_based.generate(
+        spec,
+        operations=[each.key for each in operations],
+        policy=target.policy,
+        values=target.values,
+        identities=_users(target),
+        examples=target.generate.property.examples,
+        seed=target.generate.property.seed,
+        feedback=feedback,
+    )
+
+
 def _from_gemini(
     spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings, feedback: Feedback | None
 ) -> Generated:
@@ -314,6 +332,7 @@ def _from_files(
 
 _MAKERS: dict[str, Callable[[Spec, Sequence[Operation], Target, Settings, Feedback | None], Generated]] = {
     "rules": _from_rules,
+    "property": _from_property,
     "gemini": _from_gemini,
     "import": _from_files,
 }
@@ -586,6 +605,38 @@ def build_report(
         credentials_hint=_TAKEN_BY_NOBODY if target.identities else _NONE_GIVEN,
     )
     return msgspec.structs.replace(report, gate=decide(report, target.gate))
+
+
+def shrink_findings(
+    report: Report,
+    results: Iterable[Result],
+    cases: Iterable[Case],
+    spec: Spec,
+    attempt: Callable[[Case], Result | None],
+) -> tuple[Report, tuple[Case, ...]]:
+    """The report with the smallest request as example of each finding that `results` show, and those cases.
+
+    `attempt` executes a case (None: nothing is left to spend). Findings that do not show again stay as they are.
+    """
+    from testops_lib.shrink import shrink
+
+    judge, known = RequestJudge(spec), {case.id: case for case in cases}
+    shown = {result.case: result for result in results}
+    findings, kept = list(report.findings), {}
+    for index, finding in enumerate(findings):
+        case, result = known.get(finding.example.case), shown.get(finding.example.case)
+        found = [each for each in result.failures if fingerprint_of(each) == finding.fingerprint] if result else []
+        if case is None or not found:
+            continue
+        small = shrink(case, found[0], judge, attempt)
+        if small is None:
+            continue
+        kept[small.case.id] = small.case
+        again = analyze_results([small.result], target=report.target, run=report.run, operations={})
+        alike = next((each for each in again.findings if each.fingerprint == finding.fingerprint), None)
+        if alike is not None:
+            findings[index] = msgspec.structs.replace(finding, example=alike.example, message=alike.message)
+    return msgspec.structs.replace(report, findings=tuple(findings)), tuple(kept.values())
 
 
 def write_report(report: Report, results: Iterable[Result], folder: Path) -> None:

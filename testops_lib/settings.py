@@ -47,7 +47,7 @@ DOCUMENTATION: dict[str, str] = {
 
 LAUNCHERS = ("process", "kubernetes", "fleet")
 
-SOURCES = ("rules", "gemini", "import")
+SOURCES = ("rules", "property", "gemini", "import")
 """Where cases may come from, as a target or an order names it."""
 
 

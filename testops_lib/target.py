@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -37,6 +37,15 @@ class Scope(Value, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
+class PropertyBased(Value, frozen=True, kw_only=True):
+    """Wishes for the source `property`."""
+
+    examples: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
+    """Most random cases with valid data, and as many with invalid data, of each operation."""
+    seed: int = 0
+    """Another seed, other cases; the same, the same."""
+
+
 class Generate(Value, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ("rules",)
     """Names of `SOURCES`; the cases of all are one suite."""
@@ -48,6 +57,7 @@ class Generate(Value, frozen=True, kw_only=True):
     max_cases_per_operation: int = 0
     max_cases: int = 0
     """Of the whole suite, the best first; 0: no limit."""
+    property: PropertyBased = PropertyBased()
 
 
 class Notify(Value, frozen=True, kw_only=True):
@@ -222,7 +232,7 @@ def _hint(message: str) -> str:
         return message
     known = {
         name
-        for kind in (_File, Policy, GateRules, Expected, Scope, Generate, Notify)
+        for kind in (_File, Policy, GateRules, Expected, Scope, Generate, PropertyBased, Notify)
         for name in kind.__struct_encode_fields__
     }
     near = _nearest(unknown[1], known)

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from testops_lib.cli.desk import diff, execute, export, generate, report, try_
+from testops_lib.cli.desk import diff, execute, export, generate, report, shrink, try_
 from testops_lib.cli.service import collect, db, dead_letters, stack, trigger
 from testops_lib.errors import TestOpsError
 
@@ -28,7 +28,7 @@ def cli() -> None:
     """
 
 
-for command in (try_, generate, execute, report, diff, export, trigger, collect, dead_letters, db, stack):
+for command in (try_, generate, execute, report, shrink, diff, export, trigger, collect, dead_letters, db, stack):
     cli.add_command(command)
 
 

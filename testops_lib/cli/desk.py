@@ -26,7 +26,7 @@ from testops_lib.execute import Engine, run
 from testops_lib.feedback import MAX_ROUNDS, learn
 from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Value
 from testops_lib.spec.operation import Spec
-from testops_lib.target import Generate, Scope, Target
+from testops_lib.target import Generate, PropertyBased, Scope, Target
 
 _STOP_S = 1.0
 """What is in flight when somebody stops it may take this long; then comes its cleanup."""
@@ -108,6 +108,14 @@ def _spec_options(command: Any) -> Any:
                 help="A HAR recording, Postman collection or Arazzo description; repeatable; adds the source import.",
             ),
             click.option("--max-cases", type=click.IntRange(0), default=0, help="The best cases up to this number."),
+            click.option(
+                "--examples",
+                type=click.IntRange(1, 1000),
+                default=10,
+                show_default=True,
+                help="Source property: random cases with valid data for each operation, and with invalid data.",
+            ),
+            click.option("--seed", type=int, default=0, help="Source property: another seed, other cases."),
         )
     ):
         command = option(command)
@@ -221,6 +229,8 @@ def _target(
     sources: tuple[str, ...],
     imports: tuple[str, ...],
     max_cases: int,
+    examples: int,
+    seed: int,
     policy: Policy | None = None,
     identities: tuple[Identity, ...] = (),
 ) -> Target:
@@ -235,6 +245,7 @@ def _target(
             sources=(*sources, "import") if imports and "import" not in sources else sources,
             imports=imports,
             max_cases=max_cases,
+            property=PropertyBased(examples=examples, seed=seed),
         ),
     )
 
@@ -378,6 +389,39 @@ def _in_rounds(
     return results, tuple(costs), stopped or execute(last)
 
 
+def _attempts(
+    plan: Plan, contracts: Mapping[str, Contract], run_id: str, options: Any, *,
+    spent: Iterable[Result] = (), began: datetime | None = None,
+) -> Callable[[Case], Result | None]:  # fmt: skip
+    """What executes one case within what is left of the options' requests and time; None when nothing is."""
+    from testops_lib.shrink import attempts
+
+    most, seconds = options["max_requests"], options["max_time"]
+    left = most - sum(result.requests for result in spent) if most else 0
+    if most and left <= 0:
+        return lambda case: None
+    passed = (datetime.now(UTC) - began).total_seconds() if began else 0.0
+    until = time.monotonic() + seconds - passed if seconds else float("inf")
+    execute_one = attempts(Engine(plan, contracts, run=f"{run_id}-shrink", max_requests=left))
+    return lambda case: execute_one(case) if time.monotonic() < until else None
+
+
+def _write_cases(
+    path: Path, report: Report, plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case]
+) -> None:
+    """A file that `testops execute` takes."""
+    scope = {key: each.documented for key, each in report.operations.items()}
+    kept = list(cases)
+    used = {step.operation for case in kept for step in (*case.steps, *case.cleanup)}
+    with path.open("wb") as file:
+        _write(file, Line(about=About(run="", target=report.target, title=report.title, operations=scope)))
+        _write(file, Line(plan=msgspec.structs.replace(plan, identities=())))
+        for key in contracts.keys() & used:
+            _write(file, Line(contract=contracts[key]))
+        for case in kept:
+            _write(file, Line(case=case))
+
+
 def _run_id() -> str:
     return datetime.now(UTC).strftime("desk-%Y%m%dT%H%M%S.%fZ")
 
@@ -421,9 +465,10 @@ Examples:
     show_default=True,
     help="Further rounds for operations without a 2xx and for statuses nobody saw, with what the answers told.",
 )
+@click.option("--shrink", is_flag=True, help="Finds the smallest request for each finding of a random case.")
 @_spec_options
 @_send_options
-def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
+def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: Any) -> int:
     """Generate, execute and report in one go. SPEC is an OpenAPI document: a URL or a file."""
     started = datetime.now(UTC)
     policy = _policy(options, allow_private=_private(spec, base_url))
@@ -436,6 +481,8 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
         sources=options["sources"],
         imports=options["imports"],
         max_cases=options["max_cases"],
+        examples=options["examples"],
+        seed=options["seed"],
         policy=policy,
         identities=_identities(options),
     )
@@ -455,9 +502,17 @@ def try_(spec: str, base_url: str, out: Path | None, **options: Any) -> int:
         generations=(*generations, *further),
         started=started,
     )
+    kept: tuple[Case, ...] = ()
+    if shrink and not stopped:
+        attempt = _attempts(plan, pipeline.contracts(document, target), run_id, options, spent=results, began=started)
+        random = [result for result in results if result.origin == "property"]
+        report, kept = pipeline.shrink_findings(report, random, cases, document, attempt)
     reporting.render_terminal(report)
     if out:
         pipeline.write_report(report, results, out)
+        if kept:
+            _write_cases(out / "regression.jsonl", report, plan, pipeline.contracts(document, target), kept)
+            click.echo(f"kept: {len(kept)} smallest cases in {out / 'regression.jsonl'}")
         click.echo(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
     return COULD_NOT_RUN if stopped else _outcome(report)
 
@@ -478,6 +533,8 @@ def generate(spec: str, base_url: str, out: Path, **options: Any) -> int:
         sources=options["sources"],
         imports=options["imports"],
         max_cases=options["max_cases"],
+        examples=options["examples"],
+        seed=options["seed"],
     )
     document = specs.load(spec)
     cases, generations = _make(document, target)
@@ -722,3 +779,62 @@ def _export_each(form: str, cases: Sequence[Case], base: str, file: Path, out: P
         raise SettingsError(f"{len(cases)} cases", where=str(file), next_step="choose one by --case, or give --out")
     else:
         click.echo("\n".join(render(case, base) for case in cases), nl=False)
+
+
+@click.command(
+    epilog="\b\nExample:\n  testops shrink results.jsonl --cases cases.jsonl --spec openapi.yaml --out small.jsonl\n"
+)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="RESULTS.JSONL")
+@click.option(
+    "--cases",
+    "cases_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    help="The file that was executed.",
+)
+@click.option("--spec", required=True, metavar="SPEC", help="The document that the cases were made from.")
+@click.option("--case", "wanted", multiple=True, metavar="ID", help="Only cases whose id begins so; repeatable.")
+@click.option("--base-url", default="", metavar="URL", help="Where the API answers. Default: as the results say.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The smallest cases.")
+@_send_options
+def shrink(
+    file: Path, cases_file: Path, spec: str, wanted: tuple[str, ...], base_url: str, out: Path, **options: Any
+) -> int:
+    """Find the smallest case for each finding, by trying, and write them to a file that `testops execute` takes.
+
+    Without --case: one case of each finding.
+    """
+    about, results = About(run="", target=file.stem), []
+    for line in _lines(file):
+        about = line.about or about
+        if line.result and line.result.verdict == "failed":
+            results.append(line.result)
+    contracts, cases = {}, {}
+    for line in _lines(cases_file):
+        if line.contract:
+            contracts[line.contract.operation] = line.contract
+        if line.case:
+            cases[line.case.id] = line.case
+    base = (base_url or about.base_url).rstrip("/")
+    if not base:
+        raise SettingsError("the file names no base URL", where=str(file), next_step="give --base-url")
+    chosen = [each for each in results if each.case in cases and (not wanted or each.case.startswith(wanted))]
+    if not chosen:
+        raise CaseError("no such failed case", where=str(file), next_step="see `testops report` for what failed")
+    policy = _policy(options, allow_private=bool(base_url) or _private(spec, base_url))
+    plan = Plan(target=about.target, base_url=base, policy=policy, identities=_identities(options))
+    report = pipeline.build_report(
+        chosen, Target(name=about.target, spec=""), run=about.run, operations=about.operations, title=about.title
+    )
+    began = datetime.now(UTC)
+    attempt = _attempts(plan, contracts, _run_id(), options, began=began)
+    small, kept = pipeline.shrink_findings(report, chosen, cases.values(), specs.load(spec), attempt)
+    if not kept:
+        raise TestOpsError("no finding shows again", where=base, next_step="is it the same target, in the same state?")
+    _write_cases(out, small, plan, contracts, kept)
+    smallest = {case.id for case in kept}
+    for finding in small.findings:
+        if finding.example.case in smallest:
+            click.echo(f"{finding.operation}: {finding.check}: {finding.message}\n  {finding.example.curl}")
+    click.echo(f"{out}: {len(kept)} cases")
+    return FINDINGS

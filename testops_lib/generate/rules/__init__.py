@@ -9,7 +9,7 @@ from typing import Any
 from testops_lib.feedback import Feedback
 from testops_lib.generate import Generated
 from testops_lib.generate.rules import wire
-from testops_lib.generate.rules.cases import Planner
+from testops_lib.generate.rules.cases import ORIGIN, Planner
 from testops_lib.generate.rules.chains import Chains
 from testops_lib.generate.rules.drafts import Drafter
 from testops_lib.generate.rules.oracles import Oracles, Users
@@ -17,7 +17,7 @@ from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import Graph
 from testops_lib.generate.rules.schemas import Schemas
 from testops_lib.generate.rules.values import Impossible, Maker
-from testops_lib.model import Case, Generation, Policy
+from testops_lib.model import Case, Generation, Origin, Policy
 from testops_lib.spec.operation import Spec
 
 
@@ -45,14 +45,10 @@ def generate(
     if feedback is not None:
         gaps = {gap.operation for gap in feedback.gaps}
         operations = gaps if operations is None else gaps & set(operations)
-    schemas = Schemas(spec.definitions)
-    graph = Graph(spec, schemas, policy)
-    maker = Maker(schemas, values or {})
-    pool = Pool(feedback.seen if feedback else {}, graph.by_key)
-    drafter = Drafter(graph, schemas, maker, _credentials(spec), pool)
-    planner = Planner(graph, schemas, maker, drafter, policy, identities[1] if len(identities) > 1 else "", feedback)
-    chains = Chains(graph, schemas, drafter)
-    oracles = Oracles(graph, schemas, drafter, chains, identities, users)
+    planner = planner_for(spec, policy=policy, values=values, identities=identities, feedback=feedback)
+    graph = planner.graph
+    chains = Chains(graph, planner.schemas, planner.drafter)
+    oracles = Oracles(graph, planner.schemas, planner.drafter, chains, identities, users)
     cases: list[Case] = []
     ids: set[str] = set()
     dropped: Counter[str] = Counter()
@@ -97,6 +93,25 @@ def generate(
         cases=tuple(cases),
         generation=Generation(source="rules", cases=len(cases), dropped=dict(+dropped), notes=tuple(notes)),
     )
+
+
+def planner_for(
+    spec: Spec,
+    *,
+    policy: Policy,
+    values: Mapping[str, tuple[Any, ...]] | None = None,
+    identities: Sequence[str] = (),
+    feedback: Feedback | None = None,
+    origin: Origin = ORIGIN,
+) -> Planner:
+    """What drafts requests for the operations of a spec and makes cases of them, for whichever source."""
+    schemas = Schemas(spec.definitions)
+    graph = Graph(spec, schemas, policy)
+    maker = Maker(schemas, values or {})
+    pool = Pool(feedback.seen if feedback else {}, graph.by_key)
+    drafter = Drafter(graph, schemas, maker, _credentials(spec), pool)
+    spare = identities[1] if len(identities) > 1 else ""
+    return Planner(graph, schemas, maker, drafter, policy, spare, feedback, origin)
 
 
 def _credentials(spec: Spec) -> frozenset[tuple[str, str]]:

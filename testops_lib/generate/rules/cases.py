@@ -74,10 +74,10 @@ class Planner:
 
     def __init__(
         self, graph: Graph, schemas: Schemas, maker: Maker, drafter: Drafter, policy: Policy, spare_identity: str,
-        feedback: Feedback | None = None,
+        feedback: Feedback | None = None, origin: Origin = ORIGIN,
     ) -> None:  # fmt: skip
         self.graph, self.schemas, self.maker, self.drafter, self.policy = graph, schemas, maker, drafter, policy
-        self._spare = spare_identity
+        self._spare, self._origin = spare_identity, origin
         self._unreached = {gap.operation: gap for gap in feedback.gaps if not gap.reached} if feedback else {}
         self._used = 0
 
@@ -89,8 +89,7 @@ class Planner:
         Raises:
             Impossible: not even one valid request can be made.
         """
-        self._used = 0
-        base = self.drafter.draft(operation)
+        base = self.start(operation)
         if self.graph.destructive(operation):
             yield from self._destructive(operation, base)
             return
@@ -542,6 +541,44 @@ class Planner:
             all(not is_static(part) or part == mine for part, mine in zip(parts, sent, strict=False)) for parts in alike
         )
 
+    # ------------------------------------------------------------------ for other sources
+
+    def start(self, operation: Operation) -> Draft:
+        """The draft that the operation's cases vary; they depend on no case made before.
+
+        Raises:
+            Impossible: not even one valid request can be made.
+        """
+        self._used = 0
+        return self.drafter.draft(operation)
+
+    def of_valid(self, name: str, draft: Draft, *, tags: tuple[str, ...] = ()) -> Case:
+        """A case of valid data; its acceptance is only asked for where the document alone promises it.
+
+        That what was made can be read is asked by the rules' own cases.
+        """
+        again = self._again(draft)
+        for parameter in self.drafter.parameters(draft.operation):
+            value = draft.query.get(parameter.name) if parameter.where == "query" else None
+            if value is not None and self._invented(parameter, value):
+                again = replace(again, narrowed=True)
+        accepted = self._accepted(draft.operation, again, None, True) if again.sure else ()
+        asked = tuple(check for check in accepted if check.basis != "guess")
+        return self._case(name, "positive", again, (*CONFORMANCE, *asked, *self._fast()), tags=tags)
+
+    def of_unknown(self, name: str, draft: Draft, *, tags: tuple[str, ...] = ()) -> Case:
+        """A case about something that need not exist: a status is judged only where a refusal is documented."""
+        told = bool(set(draft.operation.responses) & _REFUSALS)
+        return self._case(name, "boundary", draft, CONFORMANCE if told else (NotAServerError(), *ANSWER), tags=tags)
+
+    def of_invalid(
+        self, name: str, draft: Draft, place: str, rule: str, *, request: Request | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> Case:  # fmt: skip
+        """A case of data that breaks `rule` at `place`."""
+        checks = (*CONFORMANCE, NegativeDataRejection(location=place, rule=rule))
+        return self._case(name, "negative", self._again(draft), checks, request=request, tags=tags)
+
     # ------------------------------------------------------------------ assembling
 
     def _body_schema(self, operation: Operation, base: Draft) -> Schema | None:
@@ -582,7 +619,7 @@ class Planner:
         )
         return make_case(
             name=name, intent=intent, operation=operation.key, steps=(*setup, step), cleanup=(*cleanup, *undo),
-            origin=ORIGIN, tags=tags, last=last,
+            origin=self._origin, tags=tags, last=last,
         )  # fmt: skip
 
 

@@ -201,7 +201,8 @@ class Schemas:
         self._by_id[id(schema)] = (schema, compiled)
         return compiled
 
-    def _compile(self, schema: Schema) -> jsonschema_rs.Draft202012Validator | None:
+    def self_contained(self, schema: Schema) -> Schema:
+        """`schema` as it holds for requests, with every definition it needs under `$defs`."""
         form = _request_form(schema, self)
         needed: dict[str, Any] = {}
         waiting = list(_references(form))
@@ -214,8 +215,16 @@ class Schemas:
                 self._requests[name] = (body, frozenset(_references(body)))
             needed[name], further = self._requests[name]
             waiting.extend(further)
-        if isinstance(form, dict) and needed:
-            form = {**form, "$defs": needed}
+        return {**form, "$defs": needed} if isinstance(form, dict) and needed else form
+
+    def errors(self, schema: Schema, value: Any) -> Iterator[jsonschema_rs.ValidationError]:
+        """What is invalid in `value`, one error at a time; nothing for a schema that cannot be compiled."""
+        validator = self._validator(schema)
+        if validator is not None:
+            yield from validator.iter_errors(value)
+
+    def _compile(self, schema: Schema) -> jsonschema_rs.Draft202012Validator | None:
+        form = self.self_contained(schema)
         try:
             return jsonschema_rs.Draft202012Validator(form, validate_formats=True, formats={"byte": _is_base64})
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError):

@@ -230,7 +230,7 @@ def _readings(schemas: Schemas, schema: Schema, sent: Any, parameter: Parameter 
         yield {key: _read(schemas, properties.get(key, True), text(item)) for key, item in sent.items()}
         return
     whole = text(sent)
-    yield from _scalars(whole)
+    yield from scalars(whole)
     allowed = kinds(schemas.flat(schema))
     if "array" in allowed:
         items = schemas.flat(schema).get("items", True)
@@ -240,22 +240,24 @@ def _readings(schemas: Schemas, schema: Schema, sent: Any, parameter: Parameter 
 
 
 def _read(schemas: Schemas, schema: Schema, whole: str) -> Any:
-    for reading in _scalars(whole):
+    for reading in scalars(whole):
         if not schemas.rejects(schema, reading):
             return reading
     return whole
 
 
-def _scalars(whole: str) -> Iterator[Any]:
-    yield whole
+def scalars(whole: str) -> list[Any]:
+    """What a text in a URL may mean: itself first, then the boolean, null or number that it writes."""
+    found: list[Any] = [whole]
     if whole in ("true", "false"):
-        yield whole == "true"
+        found.append(whole == "true")
     if whole in ("", "null"):
-        yield None
+        found.append(None)
     if re.fullmatch(r"[+-]?\d{1,400}", whole):
-        yield int(whole)
+        found.append(int(whole))
     elif re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", whole):
-        yield float(whole)
+        found.append(float(whole))
+    return found
 
 
 def sent_parameters(operation: Operation, credentials: frozenset[tuple[str, str]]) -> list[Parameter]:

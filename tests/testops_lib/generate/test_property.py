@@ -1,0 +1,335 @@
+"""The source `property`: random, the same every time, and never wrong about what is valid."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from testops_lib import spec as specs
+from testops_lib.generate import Generated
+from testops_lib.generate.judge import Fault, RequestJudge
+from testops_lib.generate.property import generate
+from testops_lib.generate.property.draws import MOST_LOST, Draws, Undrawable
+from testops_lib.generate.rules import planner_for
+from testops_lib.generate.rules.schemas import Schemas
+from testops_lib.model import (
+    BytesBody,
+    Case,
+    JsonBody,
+    NegativeDataRejection,
+    NotAServerError,
+    Policy,
+    PositiveDataAcceptance,
+    Request,
+    StatusCodeConformance,
+)
+from testops_lib.spec import Spec
+
+TESTS = Path(__file__).parents[2]
+
+ALL, SAFE = Policy(methods="all"), Policy(methods="safe")
+
+ITEM = {
+    "type": "object",
+    "required": ["name", "price", "user_id"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 40},
+        "price": {"type": "number", "minimum": 0, "maximum": 1000},
+        "kind": {"type": "string", "enum": ["new", "used"]},
+        "labels": {"type": "array", "items": {"type": "string", "maxLength": 9}, "maxItems": 3},
+        "user_id": {"type": "integer"},
+        "parts": {"type": "array", "maxItems": 2, "items": {"$ref": "#/components/schemas/Part"}},
+    },
+}
+PART = {
+    "type": "object",
+    "required": ["count"],
+    "properties": {"count": {"type": "integer", "minimum": 1}, "part": {"$ref": "#/components/schemas/Part"}},
+}
+MADE = {
+    "201": {
+        "description": "",
+        "content": {"application/json": {"schema": {"type": "object", "properties": {"id": {"type": "integer"}}}}},
+    },
+    "422": {"description": ""},
+}
+FOUND = {"200": {"description": ""}, "404": {"description": ""}, "422": {"description": ""}}
+
+
+def body(schema: Any) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def path_id(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "integer"}}
+
+
+LIMIT = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}}
+PATHS: dict[str, Any] = {
+    "/users": {"post": {"requestBody": body({"type": "object", "properties": {}}), "responses": MADE}},
+    "/items": {
+        "get": {
+            "parameters": [LIMIT, {"name": "q", "in": "query", "schema": {"type": "string", "maxLength": 20}}],
+            "responses": FOUND,
+        },
+        "post": {"requestBody": body({"$ref": "#/components/schemas/Item"}), "responses": MADE},
+    },
+    "/items/{item_id}": {
+        "get": {"parameters": [path_id("item_id")], "responses": FOUND},
+        "put": {
+            "parameters": [path_id("item_id")],
+            "requestBody": body({"$ref": "#/components/schemas/Item"}),
+            "responses": FOUND,
+        },
+        "delete": {"parameters": [path_id("item_id")], "responses": FOUND},
+    },
+}
+
+
+def load(paths: dict[str, Any], **schemas: Any) -> Spec:
+    document = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": paths}
+    return specs.load_bytes(json.dumps({**document, "components": {"schemas": schemas}}).encode(), source="t.json")
+
+
+@pytest.fixture(scope="module")
+def store_spec() -> Spec:
+    return load(PATHS, Item=ITEM, Part=PART)
+
+
+@pytest.fixture(scope="module")
+def made(store_spec: Spec) -> Generated:
+    return generate(store_spec, policy=ALL, examples=8, seed=4)
+
+
+@pytest.fixture(scope="module")
+def draws() -> Iterator[Draws]:
+    with Draws(seconds=5) as made:
+        yield made
+
+
+def about(cases: tuple[Case, ...], operation: str) -> list[Case]:
+    return [case for case in cases if case.operation == operation]
+
+
+def of(case: Case, kind: type) -> list[Any]:
+    return [check for check in case.steps[-1].checks if isinstance(check, kind)]
+
+
+# --------------------------------------------------------------------------- the same every time
+
+
+def test_the_same_seed_gives_the_same_cases_whatever_else_is_generated(store_spec: Spec, made: Generated) -> None:
+    assert len(made.cases) > 30
+    alone = generate(store_spec, operations=["PUT /items/{item_id}"], policy=ALL, examples=8, seed=4)
+    assert list(alone.cases) == about(made.cases, "PUT /items/{item_id}")
+
+
+def test_another_process_with_other_modules_and_hash_seed_gives_the_same_cases(made: Generated) -> None:
+    script = (
+        "import tests.testops_lib.generate.test_property as t, hashlib, msgspec\n"
+        "made = t.generate(t.load(t.PATHS, Item=t.ITEM, Part=t.PART), operations=['POST /items'], policy=t.ALL, "
+        "examples=8, seed=4)\n"
+        "print(hashlib.sha256(msgspec.json.encode(made.cases)).hexdigest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=200, env={"PYTHONHASHSEED": "77"}
+    )
+    mine = tuple(about(made.cases, "POST /items"))
+    assert done.stdout.strip() == hashlib.sha256(msgspec.json.encode(mine)).hexdigest(), done.stderr
+
+
+def test_another_seed_gives_other_cases(store_spec: Spec, made: Generated) -> None:
+    other = generate(store_spec, operations=["POST /items"], policy=ALL, examples=8, seed=5)
+    shared = {case.id for case in other.cases} & {case.id for case in made.cases}
+    assert len(shared) < len(other.cases) / 2
+
+
+def test_no_more_cases_than_examples_of_either_kind(made: Generated) -> None:
+    found = about(made.cases, "POST /items")
+    for intent in ("positive", "negative"):
+        assert 4 <= sum(case.intent == intent for case in found) <= 8
+
+
+# --------------------------------------------------------------------------- what the cases are
+
+
+def test_references_point_at_what_the_case_itself_makes(made: Generated) -> None:
+    sent = [case.steps[-1].request.body for case in about(made.cases, "POST /items") if case.intent == "positive"]
+    assert sent and all(isinstance(one, JsonBody) and one.value["user_id"] == "{user_id}" for one in sent)
+    for case in about(made.cases, "PUT /items/{item_id}"):
+        assert case.steps[-1].request.path == "/items/{item_id}" and len(case.steps) >= 2
+        assert case.cleanup
+
+
+def test_every_invalid_case_is_invalid_as_sent_and_every_valid_one_valid(store_spec: Spec, made: Generated) -> None:
+    judge = RequestJudge(store_spec, Schemas(store_spec.definitions))
+    for case in made.cases:
+        names = [capture.name for step in case.steps for capture in step.captures]
+        found = judge.faults(case.operation, case.steps[-1].request, names)
+        if case.intent == "negative":
+            (rejection,) = of(case, NegativeDataRejection)
+            assert Fault(place=rejection.location, rule=rejection.rule) in found, case.name
+        else:
+            assert not found and not of(case, NegativeDataRejection), case.name
+
+
+def test_all_cases_ask_for_conformance_and_come_from_property(made: Generated) -> None:
+    for case in made.cases:
+        assert of(case, NotAServerError) and of(case, StatusCodeConformance)
+        assert case.origin.source == "property" and "property" in case.tags
+
+
+def test_acceptance_is_asked_for_only_where_the_document_alone_promises_it(made: Generated) -> None:
+    accepted = [case for case in made.cases if of(case, PositiveDataAcceptance)]
+    assert accepted
+    for case in accepted:
+        assert case.intent == "positive" and of(case, PositiveDataAcceptance)[0].basis != "guess"
+        sent = case.steps[-1].request
+        assert len(sent.query) <= 1
+        if isinstance(sent.body, JsonBody) and sent.body.value.get("name", "").find("{unique}") < 0:
+            assert sent.body.value["name"].isprintable()
+
+
+def test_a_safe_policy_has_reads_alone(store_spec: Spec) -> None:
+    found = generate(store_spec, policy=SAFE, examples=3)
+    assert found.cases
+    assert {step.request.method for case in found.cases for step in (*case.steps, *case.cleanup)} == {"GET"}
+
+
+def test_an_operation_that_ends_the_session_has_no_random_cases() -> None:
+    spec = load({"/logout": {"post": {"requestBody": body(PART), "responses": FOUND}}}, Part=PART)
+    assert generate(spec, policy=ALL).cases == ()
+
+
+# --------------------------------------------------------------------------- the judge
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "rule"),
+    [
+        ({"type": "integer"}, "1", ""),
+        ({"type": "integer"}, "x", "type"),
+        ({"type": "integer", "minimum": 3}, "1", "minimum"),
+        ({"type": "boolean"}, "true", ""),
+        ({"type": "string", "maxLength": 3}, "12345", "maxLength"),
+        ({"type": "string", "enum": ["a"]}, "b", "enum"),
+        ({"type": ["integer", "null"]}, "", ""),
+        ({"type": "array", "items": {"type": "integer"}}, "1", ""),
+        ({"type": "array", "items": {"type": "integer"}}, "y", "type"),
+        ({"type": "string", "format": "uuid"}, "y", "format"),
+    ],
+)
+def test_in_a_query_all_is_text(schema: Any, value: str, rule: str) -> None:
+    spec = load({"/a": {"get": {"parameters": [{"name": "p", "in": "query", "schema": schema}], "responses": FOUND}}})
+    judge = RequestJudge(spec, Schemas(spec.definitions))
+    found = judge.faults("GET /a", Request(method="GET", path="/a", query=(("p", value),)))
+    assert [fault.rule for fault in found] == ([rule] if rule else [])
+    assert all(fault.sure == (rule != "format") for fault in found)
+
+
+@pytest.mark.parametrize(
+    ("sent", "place", "rule", "sure"),
+    [
+        ({"name": "a", "price": 1, "user_id": 2}, "", "", True),
+        ({"name": "a", "price": 1, "user_id": "{user_id}"}, "", "", True),
+        ({"price": 1, "user_id": 2}, "body/name", "required", True),
+        ({"name": "a", "price": "1", "user_id": 2}, "body/price", "type", False),
+        ({"name": "a", "price": "dear", "user_id": 2}, "body/price", "type", True),
+        ({"name": "a", "price": {}, "user_id": 2}, "body/price", "type", True),
+        ({"name": "a", "price": 1, "user_id": 2, "parts": [{"count": 0}]}, "body/parts/0/count", "minimum", True),
+        ({"name": "a", "price": 1, "user_id": 2, "more": 1}, "body", "additionalProperties", True),
+    ],
+)
+def test_a_body_is_judged_as_json(store_spec: Spec, sent: Any, place: str, rule: str, sure: bool) -> None:
+    judge = RequestJudge(store_spec, Schemas(store_spec.definitions))
+    request = Request(method="POST", path="/items", body=JsonBody(value=sent))
+    expected = (Fault(place=place, rule=rule, sure=sure),) if rule else ()
+    assert judge.faults("POST /items", request, {"user_id"}) == expected
+
+
+def test_bytes_that_are_no_json_are_malformed(store_spec: Spec) -> None:
+    judge = RequestJudge(store_spec, Schemas(store_spec.definitions))
+    request = Request(method="POST", path="/items", body=BytesBody(data=b"\xff", media_type="application/json"))
+    assert judge.faults("POST /items", request) == (Fault(place="body", rule="malformed"),)
+    assert judge.faults("POST /items", Request(method="POST", path="/items")) == (Fault(place="body", rule="required"),)
+
+
+# --------------------------------------------------------------------------- hostile schemas
+
+HOSTILE = {
+    "nothing fits": {"not": {}},
+    "a pattern that nothing fits": {"type": "string", "pattern": "^(a+)+$(?<=b{5000})"},
+    "endless": {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "required": ["a"],
+                "properties": {"a": {"$ref": "#/$defs/A"}}}}},
+    "too long": {"type": "string", "minLength": 10**9},
+    "too many": {"type": "array", "minItems": 100_000, "items": {"type": "string"}},
+    "another document": {"$ref": "http://127.0.0.1:9/x.json"},
+    "a file": {"$ref": "file:///etc/passwd"},
+    "too large": {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(30_000)}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_schema_gives_nothing_within_its_time(name: str, draws: Draws) -> None:
+    usual = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    before = draws.values(usual, valid=True, count=5, seed=1)
+    began = time.monotonic()
+    with pytest.raises(Undrawable):
+        draws.values(HOSTILE[name], valid=True, count=10, seed=1)
+    assert time.monotonic() - began < 60
+    assert draws.values(usual, valid=True, count=5, seed=1) == before
+
+
+def test_after_several_lost_processes_no_further_one_is_started() -> None:
+    with Draws(seconds=0.1) as draws:
+        draws.values({"type": "boolean"}, valid=True, count=2, seed=1)
+        draws._lost = MOST_LOST
+        with pytest.raises(Undrawable, match="before it"):
+            draws.values({"type": "boolean"}, valid=True, count=2, seed=1)
+
+
+def test_one_hostile_operation_costs_the_others_nothing(store_spec: Spec) -> None:
+    bad = {"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#/components/schemas/Odd"}}}
+    paths = {"/odd": {"post": {"requestBody": body(bad), "responses": MADE}}, **PATHS}
+    spec = load(paths, Item=ITEM, Part=PART, Odd={"allOf": [{"type": "string"}, {"type": "integer"}]})
+    found = generate(spec, operations=["POST /odd", "POST /items"], policy=ALL, examples=4)
+    assert not about(found.cases, "POST /odd") and about(found.cases, "POST /items")
+    assert any("POST /odd" in note for note in found.generation.notes)
+
+
+@pytest.mark.parametrize("document", ["testops_lib/spec/fixtures/library.yaml", "data/pet-coupons.openapi.yaml"])
+def test_every_operation_of_a_document_has_random_cases_or_a_reason(document: str) -> None:
+    spec = specs.load(str(TESTS / document))
+    found = generate(spec, policy=ALL, examples=2)
+    told = {note.partition(": ")[0] for note in found.generation.notes} | set(spec.unusable)
+    planner = planner_for(spec, policy=ALL)
+    usual = {each.key for each in spec.operations if not planner.graph.destructive(each)}
+    assert usual - {case.operation for case in found.cases} <= told
+    assert len(found.cases) > len(usual)
+
+
+def test_integers_without_bounds_cost_no_operation_its_cases() -> None:
+    spec = load(
+        {"/n": {"post": {"requestBody": body({"type": "array", "items": {"type": "integer"}}), "responses": MADE}}}
+    )
+    found = generate(spec, policy=ALL, examples=8)
+    assert sum(case.intent == "positive" for case in found.cases) >= 4 and not found.generation.notes
+    assert all(case == msgspec.json.decode(msgspec.json.encode(case), type=Case) for case in found.cases)
+
+
+def test_nothing_heavy_is_imported_by_those_who_only_plan() -> None:
+    script = (
+        "import sys, testops_lib.pipeline, runner.__main__; print({'hypothesis', 'schemathesis'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "set()", done.stderr
