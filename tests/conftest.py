@@ -33,6 +33,8 @@ LONG = (
     "tests/runner/",
     "tests/testops_lib/test_trigger.py",
     "tests/testops_lib/test_cli.py",
+    "tests/testops_lib/test_property_shop.py",
+    "tests/testops_lib/generate/test_property.py",
 )
 
 
