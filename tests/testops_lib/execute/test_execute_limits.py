@@ -126,13 +126,14 @@ def test_a_part_of_the_limits_is_all_that_is_used_and_may_grow_and_shrink(serve:
                 other = threading.Thread(target=engine.limit, kwargs={"concurrency": width, "requests_per_second": 0})
                 other.start()
                 other.join()
+            if number == 90:
+                most = 0  # those who had begun have ended
             yield case(step("GET", f"/{number}"))
-        mosts.append(most)
 
     engine.limit(concurrency=2, requests_per_second=0)
     results = execute(engine, cases())
     assert [r.verdict for r in results] == ["passed"] * 120
-    assert mosts[0] == 2 and 2 < mosts[1] <= 6 and mosts[2] <= 6
+    assert mosts[0] == 2 and 2 < mosts[1] <= 6
     assert most == 1, "of the last cases one after the other"
 
 
