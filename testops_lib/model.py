@@ -449,6 +449,28 @@ class TokenUse(Value, frozen=True, kw_only=True):
     """JSON Pointer to the seconds that the token lives (RFC 6749: `/expires_in`); "": unknown."""
 
 
+class Invented(Value, frozen=True, kw_only=True):
+    """WFC Generator: a text that stands for `place_holder` in the payloads of a user who is created; new each time."""
+
+    place_holder: str
+    prefix: str = ""
+    postfix: str = ""
+    min_length: int = 0
+    max_length: int = 0
+    """Of the whole text; 0: as it comes."""
+
+
+class Creation(Value, frozen=True, kw_only=True):
+    """WFC CreateUsers: the request that makes the user before the first login."""
+
+    url: str
+    """Absolute, or a path below the base URL's origin."""
+    method: str = "POST"
+    payload: str = ""
+    media_type: str = "application/json"
+    invented: tuple[Invented, ...] = ()
+
+
 class Login(Value, frozen=True, kw_only=True):
     """WFC LoginEndpoint, simplified: the raw payload may hold `${NAME}` references to the environment."""
 
@@ -473,6 +495,8 @@ class Identity(Value, frozen=True, kw_only=True):
     cookies: Pairs = ()
     basic: BasicAuth | None = None
     login: Login | None = None
+    create: Creation | None = None
+    """The user does not exist yet; needs a `login`."""
 
 
 class Plan(Value, tag="plan", tag_field="kind", frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import msgspec
 import yaml
 
 from testops_lib.errors import TargetError
-from testops_lib.model import BasicAuth, GateRules, Identity, Login, Pairs, Policy, TokenUse, Value
+from testops_lib.model import BasicAuth, Creation, GateRules, Identity, Invented, Login, Pairs, Policy, TokenUse, Value
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -280,6 +280,23 @@ class _LoginEndpoint(msgspec.Struct, forbid_unknown_fields=True, rename="camel")
     expect_cookies: bool = False
 
 
+class _Generator(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    place_holder: Annotated[str, msgspec.Meta(min_length=1)]
+    min_length: Annotated[int, msgspec.Meta(ge=0, le=200)] = 0
+    max_length: Annotated[int, msgspec.Meta(ge=0, le=200)] = 0
+    prefix: str = ""
+    postfix: str = ""
+
+
+class _CreateUsers(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    payload_raw: str
+    generators: list[_Generator]
+    endpoint: str = ""
+    external_endpoint_url: str = msgspec.field(default="", name="externalEndpointURL")
+    verb: str = "POST"
+    content_type: str = "application/json"
+
+
 class _ApiKey(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     name: str
     value: str
@@ -310,7 +327,7 @@ class _User(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     require_mock_handling: bool = False
     fixed_headers: list[_Header] = msgspec.field(default_factory=list)
     login_endpoint_auth: _LoginEndpoint | None = None
-    create_users: Any = None
+    create_users: _CreateUsers | None = None
     api_key: _ApiKey | None = None
     basic: _Basic | None = None
     bearer: str = ""
@@ -345,10 +362,6 @@ def identities(document: Mapping[str, Any], *, where: str, literal_secrets: bool
             user = msgspec.convert(_merged(template, entry), _User)
         except msgspec.ValidationError as error:
             raise TargetError(str(error), where=place, next_step="see docs/targets.md, Credentials") from error
-        if user.create_users is not None:
-            raise TargetError(
-                "createUsers is not supported", where=place, next_step="create the user beforehand and use its login"
-            )
         users.append(_identity(user, place, literal_secrets))
     names = [user.name for user in users]
     if len(set(names)) < len(names) or set(names) & {"", "none", "invalid"}:
@@ -370,7 +383,11 @@ def _identity(user: _User, where: str, literal_secrets: bool) -> Identity:
     headers: Pairs = tuple((header.name, header.value) for header in user.fixed_headers)
     login = _login(user.login_endpoint_auth, where) if user.login_endpoint_auth else None
     secrets = [value for _, value in headers] + [value for _, value in (login.headers if login else ())]
-    if login and login.payload:
+    create = _creation(user.create_users, where) if user.create_users else None
+    if create and login is None:
+        raise TargetError("creates a user who never logs in", where=where, next_step="add `loginEndpointAuth`")
+    invented = login is not None and create is not None and _invented_in(login.payload, create)
+    if login and login.payload and not invented:
         secrets.append(login.payload)
     if user.oauth2:
         if login:
@@ -401,7 +418,35 @@ def _identity(user: _User, where: str, literal_secrets: bool) -> Identity:
         cookies=places.get("cookie", ()),
         basic=basic,
         login=login,
+        create=create,
     )
+
+
+def _creation(wanted: _CreateUsers, where: str) -> Creation:
+    url = wanted.external_endpoint_url or wanted.endpoint
+    if not url:
+        raise TargetError("names no endpoint", where=f"{where}: createUsers", next_step="give `endpoint: /users`")
+    return Creation(
+        url=url,
+        method=wanted.verb,
+        payload=wanted.payload_raw,
+        media_type=wanted.content_type,
+        invented=tuple(
+            Invented(
+                place_holder=each.place_holder,
+                prefix=each.prefix,
+                postfix=each.postfix,
+                min_length=each.min_length,
+                max_length=each.max_length,
+            )
+            for each in wanted.generators
+        ),
+    )
+
+
+def _invented_in(payload: str, create: Creation) -> bool:
+    """The payload names a user who does not exist yet: its password is nobody's secret."""
+    return any(each.place_holder in payload for each in create.invented)
 
 
 def _oauth2(wanted: _OAuth2, where: str) -> Login:

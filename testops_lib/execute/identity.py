@@ -8,6 +8,7 @@ import binascii
 import hashlib
 import json
 import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -24,7 +25,9 @@ from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,
     BasicAuth,
+    Creation,
     Identity,
+    Invented,
     Login,
     Pairs,
     Plan,
@@ -76,6 +79,8 @@ class _Session:
         """When the token is too old to be sent."""
         self.tried_at = float("-inf")
         self.error = ""
+        self.invented: dict[str, str] = {}
+        """Placeholder -> text, of a user who has been created."""
 
 
 class Identities:
@@ -229,9 +234,14 @@ class Identities:
     async def _log_in(self, identity: Identity, login: Login, session: _Session, send: Send) -> Credentials:
         if session.error and time.monotonic() - session.tried_at < LOGIN_AGAIN_S:
             raise LoginError(session.error)
-        wire = self._login_request(identity, login)
         session.tried_at = time.monotonic()
-        answer = await send(wire)
+        if identity.create is not None and not session.invented:
+            try:
+                session.invented = await self._create(identity, identity.create, send)
+            except LoginError as error:
+                session.error = str(error)
+                raise
+        answer = await send(self._login_request(identity, login, session.invented))
         try:
             made = self._taken(identity, login, answer, session.number + 1)
         except LoginError as error:
@@ -246,7 +256,18 @@ class Identities:
         session.ends_at = time.monotonic() + _lifetime_s(login, answer)
         return made
 
-    def _login_request(self, identity: Identity, login: Login) -> Wire:
+    async def _create(self, identity: Identity, create: Creation, send: Send) -> dict[str, str]:
+        """Makes the user; gives the texts that were invented for it."""
+        invented = {each.place_holder: _invent(each) for each in create.invented}
+        as_login = Login(url=create.url, method=create.method, payload=create.payload, media_type=create.media_type)
+        answer = await send(self._login_request(identity, as_login, invented))
+        if isinstance(answer, Fault):
+            raise LoginError(f"the user could not be created: identity {identity.name}: {answer.reason}")
+        if answer.status >= 400:
+            raise LoginError(f"the user could not be created: identity {identity.name}: answered {answer.status}")
+        return invented
+
+    def _login_request(self, identity: Identity, login: Login, invented: Mapping[str, str]) -> Wire:
         url = escape_target(urljoin(f"{self._base}/", self._filled(identity, login.url)))
         where = f"target {self._plan.target}, identity {identity.name!r}"
         if not allowed(origin(url), self._base, self._plan.policy.hosts):
@@ -260,6 +281,8 @@ class Identities:
         elif "urlencoded" in login.media_type.lower():
             escape = quote_plus
         payload = self._filled(identity, login.payload, escape)
+        for place_holder, text in invented.items():
+            payload = payload.replace(place_holder, escape(text))
         self._learn_payload(payload, login.media_type.lower())
         headers = [*self._pairs(identity, login.headers)]
         if login.basic is not None:
@@ -395,6 +418,14 @@ def _token(login: Login, answer: Answer) -> str:
     if login.token.extract_from == "cookie":
         return dict(_cookies(answer)).get(login.token.selector, "")
     return _pointed(answer, login.token.selector)
+
+
+def _invent(wanted: Invented) -> str:
+    """A text that nobody has used: runners start beside each other."""
+    around = len(wanted.prefix) + len(wanted.postfix)
+    room = max(wanted.max_length - around, 4) if wanted.max_length else 12
+    length = max(min(room, 12), wanted.min_length - around)
+    return wanted.prefix + secrets.token_hex((length + 1) // 2)[:length] + wanted.postfix
 
 
 def _lifetime_s(login: Login, answer: Answer) -> float:

@@ -60,7 +60,11 @@ expected:
         ("spec: x\npolicy: {method: safe}", "did you mean `methods`"),
         ("spec: x\nauth: [{name: a, fixedHeaders: [{name: Authorization, value: Bearer abc}]}]", "literal credential"),
         ("spec: x\nauth: [{name: none}]", "must be unique"),
-        ("spec: x\nauth: [{name: a, createUsers: {}}]", "createUsers"),
+        ("spec: x\nauth: [{name: a, createUsers: {}}]", "payloadRaw"),
+        (
+            "spec: x\nbase_url: u\nauth: [{name: a, createUsers: {endpoint: /u, payloadRaw: x, generators: []}}]",
+            "never logs in",
+        ),
         ("spec: x\nbase_url: u\nauth: [{name: a, bearer: abc}]", "literal credential"),
         ("spec: x\nbase_url: u\nauth: [{name: a, basic: {username: a, password: b}}]", "literal credential"),
         ("spec: x\nbase_url: u\nauth: [{name: a, apiKey: {name: k, value: v}}]", "literal credential"),

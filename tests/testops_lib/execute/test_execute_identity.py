@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+import yaml
 from engine_server import Seen, Serve, answer, case, execute, one, plan, step
 from msgspec import structs
 
@@ -384,3 +385,74 @@ def test_a_token_may_come_in_a_cookie(serve: Serve) -> None:
     use = TokenUse(extract_from="cookie", selector="sid", send_in="header", send_name="X-Csrf")
     one(plan(server.url, identities=(Identity(name="c", login=Login(url="/login", token=use)),)), case(step()))
     assert (server.seen[1].header("x-csrf"), server.seen[1].header("cookie")) == ("abc123", None)
+
+
+# -- users who do not exist yet
+
+
+class Registry:
+    """An API whose users register before they log in."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, str] = {}
+
+    def __call__(self, connection: Any, seen: Seen) -> bytes:
+        if seen.target == "/users":
+            sent = json.loads(seen.body)
+            taken = sent["name"] in self.users
+            self.users[sent["name"]] = sent["password"]
+            return answer(409 if taken else 201)
+        if seen.target == "/login":
+            sent = json.loads(seen.body)
+            good = self.users.get(sent["name"]) == sent["password"]
+            return answer(200, json.dumps({"token": f"of-{sent['name']}"})) if good else answer(403)
+        return answer(200 if seen.header("authorization") == f"Bearer of-{next(iter(self.users), '')}" else 401)
+
+
+NEWCOMER = """
+auth:
+  - name: newcomer
+    createUsers:
+      endpoint: /users
+      verb: POST
+      contentType: application/json
+      payloadRaw: '{"name": "{$name}", "password": "Any-Pass-1"}'
+      generators: [{placeHolder: "{$name}", prefix: user_, postfix: "@example.com", maxLength: 25}]
+    loginEndpointAuth:
+      endpoint: /login
+      verb: POST
+      contentType: application/json
+      payloadRaw: '{"name": "{$name}", "password": "Any-Pass-1"}'
+      token:
+        {extractFrom: body, extractSelector: /token, sendIn: header, sendName: Authorization,
+         sendTemplate: "Bearer {token}"}
+"""
+
+
+def newcomer() -> Identity:
+    (made,) = targets.identities(yaml.safe_load(NEWCOMER), where="test", literal_secrets=False)
+    return made
+
+
+def test_a_user_is_created_once_before_the_first_login(serve: Serve) -> None:
+    registry = Registry()
+    server = serve(registry)
+    engine = Engine(plan(server.url, identities=(newcomer(),)), {}, run="r")
+    results = execute(engine, [case(step("GET", f"/{i}", expect=200)) for i in range(6)])
+    assert {result.verdict for result in results} == {"passed"}
+    (name,) = registry.users
+    assert name.startswith("user_") and name.endswith("@example.com") and len(name) <= 25
+    assert [seen.target for seen in server.seen[:2]] == ["/users", "/login"]
+    assert "Any-Pass-1" not in repr(results)
+    execute(Engine(plan(server.url, identities=(newcomer(),)), {}, run="r"), [case(step())])
+    assert len(registry.users) == 2, "another runner makes another one"
+
+
+def test_a_user_who_cannot_be_created_is_said_and_not_tried_without_end(serve: Serve) -> None:
+    server = serve(lambda connection, seen: answer(403 if seen.target == "/users" else 200))
+    results = execute(
+        Engine(plan(server.url, identities=(newcomer(),)), {}, run="r"), [case(step("GET", f"/{i}")) for i in range(4)]
+    )
+    said = "the user could not be created: identity newcomer: answered 403"
+    assert {(result.verdict, result.reason) for result in results} == {("errored", said)}
+    assert [seen.target for seen in server.seen] == ["/users"]
