@@ -14,6 +14,7 @@ from testops_lib.errors import GenerateError
 from testops_lib.generate import Generated
 from testops_lib.generate.prompt import Prompt
 from testops_lib.generate.propose import Answer, Limits, PlannedCalls, Unavailable, Usage, propose
+from testops_lib.generate.propose import key_parts as parts_of_key
 from testops_lib.generate.propose import plan as plan_calls
 from testops_lib.model import Policy, Value
 from testops_lib.spec.operation import Operation, Spec
@@ -99,6 +100,18 @@ def plan(
 ) -> PlannedCalls:  # fmt: skip
     """What `generate` would ask for and its estimated tokens, without a key and without calling anyone."""
     return plan_calls(spec, operations, limits=settings.limits, policy=policy, values=values, identities=identities)
+
+
+def key_parts(
+    *, settings: GeminiSettings, policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None,
+    identities: Sequence[str] = (),
+) -> dict[str, str]:  # fmt: skip
+    """What the cases of an unchanged operation depend on, by name; see `propose.key_parts`."""
+    wishes = {"temperature": settings.temperature, "seed": settings.seed, "thinking": settings.thinking_budget}
+    return parts_of_key(
+        SOURCE, settings.model, limits=settings.limits, policy=policy, values=values, identities=identities,
+        wishes=wishes,
+    )  # fmt: skip
 
 
 @asynccontextmanager

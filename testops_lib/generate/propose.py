@@ -6,11 +6,14 @@ A provider's adapter implements `Model`; everything else (back-off, budget, repa
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
+
+import msgspec
 
 from testops_lib.errors import GenerateError
 from testops_lib.generate import Generated
@@ -94,6 +97,22 @@ class PlannedCalls(Value, frozen=True, kw_only=True):
     input_tokens: int
     """Estimated from above."""
     max_output_tokens: int
+
+
+def key_parts(
+    source: str, model: str, *, limits: Limits, policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None,
+    identities: Sequence[str] = (), wishes: Mapping[str, Any] | None = None,
+) -> dict[str, str]:  # fmt: skip
+    """What the cases of an unchanged operation depend on, by name: with all of it equal, asking again is of no use.
+
+    `wishes` are the provider's own settings that shape an answer (temperature, seed, …).
+    """
+    asked = {
+        "methods": policy.methods, "cases": limits.cases_per_operation, "identities": list(identities),
+        "values": {name: list(chosen) for name, chosen in (values or {}).items()}, **(wishes or {}),
+    }  # fmt: skip
+    digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
+    return {"source": source, "model": model, "prompt": version(), "dialogue": VERSION, "wishes": digest[:16]}
 
 
 async def propose(

@@ -16,7 +16,7 @@ import pytest
 
 from testops_lib.errors import GenerateError
 from testops_lib.generate import Generated
-from testops_lib.generate.gemini import GeminiSettings, generate, plan
+from testops_lib.generate.gemini import GeminiSettings, generate, key_parts, plan
 from testops_lib.generate.prompt import render, version
 from testops_lib.generate.proposal import schema
 from testops_lib.model import Policy, StatusIs
@@ -296,6 +296,22 @@ def test_a_plan_tells_calls_and_tokens_without_calling_anyone() -> None:
     spec = many(9)
     planned = plan(spec, spec.operations, settings=GeminiSettings(api_key="", operations_per_call=4), policy=Policy())
     assert (planned.calls, planned.operations) == (3, 9) and planned.input_tokens > 1000
+
+
+def test_the_key_of_answers_changes_with_what_shapes_them_and_with_nothing_else() -> None:
+    def parts(policy: Policy | None = None, **changes: Any) -> dict[str, str]:
+        given = {key: changes.pop(key) for key in ("values", "identities") if key in changes}
+        return key_parts(settings=GeminiSettings(api_key=KEY, **changes), policy=policy or Policy(), **given)
+
+    same = parts()
+    assert same == parts() == parts(timeout_s=1, concurrency=1, max_calls=1, base_url="http://127.0.0.1")
+    assert (same["source"], same["model"], same["prompt"]) == ("gemini", "gemini-2.5-flash", version())
+    others = [
+        parts(model="x"), parts(seed=2), parts(thinking_budget=0), parts(cases_per_operation=2),
+        parts(Policy(methods="safe")), parts(values={"id": (7,)}), parts(identities=("bob",)),
+    ]  # fmt: skip
+    assert all(other != same for other in others) and len({str(other) for other in others}) == len(others)
+    assert KEY not in str(same)
 
 
 # --------------------------------------------------------------------------- trust
