@@ -47,7 +47,8 @@ PARAMS = {
         examples=list(configuration.SOURCES),
         title="Sources",
         description="Where the cases come from. rules: from the document alone. property: random data, the same every "
-        "time. gemini: an LLM (needs GEMINI_API_KEY). import: the files that the target names. "
+        "time. gemini, openai: a language model (needs GEMINI_API_KEY; OPENAI_API_KEY or OPENAI_BASE_URL). import: the "
+        "files that the target names. "
         "Empty: the target's.",
     ),
     "operations": Param(
@@ -77,6 +78,20 @@ PARAMS = {
         minimum=0,
         title="Most cases",
         description="The best cases up to this number. 0: all.",
+    ),
+    "max_tokens": Param(
+        0,
+        type="integer",
+        minimum=0,
+        title="Most tokens",
+        description="What language models may take for this run, input and output. 0: as the target says.",
+    ),
+    "max_money": Param(
+        0,
+        type="number",
+        minimum=0,
+        title="Most money",
+        description="For language models in this run, in the currency of the price table. 0: as the target says.",
     ),
     "allow_private": Param(
         False,

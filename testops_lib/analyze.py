@@ -11,6 +11,7 @@ from typing import get_args
 
 import msgspec
 
+from testops_lib.cost import total
 from testops_lib.export import curl
 from testops_lib.fingerprint import fingerprint, normalise
 from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS
@@ -18,6 +19,7 @@ from testops_lib.model import (
     NO_ANSWER,
     WFC_CODES,
     Basis,
+    Cost,
     Failure,
     Finding,
     FindingExample,
@@ -26,6 +28,7 @@ from testops_lib.model import (
     OperationReport,
     Report,
     Result,
+    SourceCost,
     StepOutcome,
     Totals,
     VerdictName,
@@ -104,6 +107,7 @@ def analyze(
     findings = [seen.finding(run, known or {}, muted) for seen in tally.findings.values() if seen.count > 0]
     findings += _fixed(previous, {finding.fingerprint for finding in findings}, operation_reports)
     findings.sort(key=_severity)
+    operation_reports = _with_costs(operation_reports, generation)
     in_scope = [operation_reports[key] for key in operations] if operations else list(operation_reports.values())
     counted = [finding for finding in findings if finding.state != "fixed"]
     return Report(
@@ -115,8 +119,49 @@ def analyze(
             no_result=tally.no_result,
         ),
         operations=operation_reports, findings=tuple(findings), errors=tally.errors(),
-        previous_run=previous_run, generation=generation,
+        previous_run=previous_run, generation=generation, costs=_source_costs(generation, findings),
+        currency=next((each.currency for each in generation if each.currency), ""),
     )  # fmt: skip
+
+
+def _source_costs(generation: Collection[Generation], findings: Collection[Finding]) -> dict[str, SourceCost]:
+    """By source, those that asked a language model: what they cost, whole and for each confirmed finding."""
+    calls: dict[str, list[Cost]] = {}
+    for each in generation:
+        if each.calls:
+            whole = Cost(
+                calls=each.calls, input_tokens=each.input_tokens, output_tokens=each.output_tokens,
+                cached_tokens=each.cached_tokens, money=each.money,
+            )  # fmt: skip
+            calls.setdefault(each.source, []).append(whole)
+    found: dict[str, SourceCost] = {}
+    for source, spent in calls.items():
+        whole = total(spent)
+        confirmed = sum(
+            finding.state in ("new", "known") and not finding.advisory and finding.example.source == source
+            for finding in findings
+        )
+        tokens = whole.input_tokens + whole.output_tokens
+        found[source] = SourceCost(
+            calls=whole.calls, input_tokens=whole.input_tokens, output_tokens=whole.output_tokens,
+            cached_tokens=whole.cached_tokens, money=whole.money, findings=confirmed,
+            money_per_finding=whole.money / confirmed if confirmed and whole.money is not None else None,
+            tokens_per_finding=tokens / confirmed if confirmed else None,
+        )  # fmt: skip
+    return found
+
+
+def _with_costs(
+    operations: Mapping[str, OperationReport], generation: Collection[Generation]
+) -> dict[str, OperationReport]:
+    shares: dict[str, list[Cost]] = {}
+    for each in generation:
+        for key, cost in each.operations.items():
+            shares.setdefault(key, []).append(cost)
+    return {
+        key: msgspec.structs.replace(one, cost=total(shares[key])) if key in shares else one
+        for key, one in operations.items()
+    }
 
 
 def _severity(finding: Finding) -> tuple[int, bool, int, int, str, str, str]:
@@ -183,7 +228,7 @@ class _Seen:
             example=FindingExample(
                 case=result.case, case_name=result.case_name, message=failure.message,
                 curl=curl(step.request) if step and step.request else "",
-                steps=result.steps, failing_step=failure.step,
+                steps=result.steps, failing_step=failure.step, source=result.origin,
             ),
         )  # fmt: skip
 

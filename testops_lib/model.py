@@ -670,6 +670,8 @@ class FindingExample(Value, frozen=True, kw_only=True):
     curl: str = ""
     steps: tuple[StepOutcome, ...] = ()
     failing_step: int = 0
+    source: str = ""
+    """Of the case: `rules`, `gemini`, …"""
 
 
 FindingState = Literal["new", "known", "fixed", "muted"]
@@ -708,6 +710,8 @@ class OperationReport(Value, frozen=True, kw_only=True):
     """p50, p95, p99, max."""
     documented: tuple[str, ...] = ()
     """Documented statuses."""
+    cost: Cost | None = None
+    """What language models took for its cases; None: none was asked."""
 
 
 class Totals(Value, frozen=True, kw_only=True):
@@ -749,18 +753,59 @@ class GateReport(Value, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
 
 
+class Cost(Value, frozen=True, kw_only=True):
+    """What calls of a language model took."""
+
+    calls: float = 0
+    """A call about several operations is shared out among them."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    """Thinking included."""
+    cached_tokens: int = 0
+    """Those of the input that came from a cache."""
+    money: float | None = None
+    """None: the model's price is not known."""
+
+
+class Call(Cost, frozen=True, kw_only=True):
+    """One request to a provider that was answered, or may have been billed."""
+
+    operations: tuple[str, ...]
+    repair: bool = False
+    """Asked again for cases that were refused."""
+
+
 class Generation(Value, frozen=True, kw_only=True):
     """How the suite came to be: counts, not cases."""
 
     source: str
     cases: int = 0
+    model: str = ""
     calls: int = 0
+    """Requests to the provider, unanswered ones included."""
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    money: float | None = None
+    """What the calls cost; None: the model's price is not known, or nothing was called."""
+    currency: str = ""
+    """Of all money here."""
+    spent: tuple[Call, ...] = ()
+    operations: dict[str, Cost] = field(default_factory=dict)
+    """What each operation cost."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason -> cases dropped."""
     notes: tuple[str, ...] = ()
+
+
+class SourceCost(Cost, frozen=True, kw_only=True):
+    """What a source that asks a language model cost the run, and what it found."""
+
+    findings: int = 0
+    """Confirmed ones: not advisory, seen in this run, and their example is a case of this source."""
+    money_per_finding: float | None = None
+    tokens_per_finding: float | None = None
+    """Input and output. None: nothing was found."""
 
 
 class Report(Value, frozen=True, kw_only=True):
@@ -782,4 +827,8 @@ class Report(Value, frozen=True, kw_only=True):
     """Reason of errored and skipped results -> count."""
     previous_run: str = ""
     generation: tuple[Generation, ...] = ()
+    costs: dict[str, SourceCost] = field(default_factory=dict)
+    """By source; only those that asked a language model."""
+    currency: str = ""
+    """Of the money in `costs` and `operations`."""
     gate: GateReport | None = None

@@ -10,10 +10,10 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
@@ -28,19 +28,23 @@ from testops_lib import target as targets
 from testops_lib.analyze import analyze as analyze_results
 from testops_lib.analyze import settle
 from testops_lib.bus import Bus
+from testops_lib.cost import in_words, total
 from testops_lib.errors import GenerateError, SettingsError, TargetError
 from testops_lib.feedback import Feedback
 from testops_lib.fingerprint import fingerprint_of
 from testops_lib.gate import decide
-from testops_lib.generate import Generated, gemini, imports, rules
+from testops_lib.generate import Generated, gemini, imports, openai, price, rules
 from testops_lib.generate import property as property_based
+from testops_lib.generate import propose as planning
 from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.order import order
 from testops_lib.model import (
     Batch,
     BatchOrder,
+    Call,
     Case,
     Contract,
+    Cost,
     Ended,
     GateReport,
     Generation,
@@ -77,6 +81,9 @@ class Order(Value, frozen=True, kw_only=True):
     methods: str = ""
     """`safe` or `all`: may narrow the target's policy, never widen it."""
     max_cases: int = 0
+    max_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Of language models, for this run: may narrow what the target says, never widen it; 0: as the target says."""
+    max_money: Annotated[float, msgspec.Meta(ge=0)] = 0
     allow_private: bool = False
     """With `spec`: loopback and private addresses may be called."""
 
@@ -165,6 +172,11 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
         generate = msgspec.structs.replace(
             generate, sources=order.sources or generate.sources, max_cases=order.max_cases or generate.max_cases
         )
+    generate = msgspec.structs.replace(
+        generate,
+        max_tokens=min(filter(None, (order.max_tokens, generate.max_tokens)), default=0),
+        max_money=min(filter(None, (order.max_money, generate.max_money)), default=0),
+    )
     if order.methods == "safe":
         policy = msgspec.structs.replace(policy, methods="safe")
     unknown = [name for name in generate.sources if name not in SOURCES]
@@ -248,25 +260,88 @@ def _accepted(target: Target, operation: Operation) -> tuple[int, ...]:
     return tuple(sorted(statuses))
 
 
+class Caps(Value, frozen=True, kw_only=True):
+    """The most that language models may still take; None: no limit."""
+
+    tokens: int | None = None
+    money: float | None = None
+
+
+def caps(target: Target, *, spent: Cost | None = None, part: float = 1) -> Caps:
+    """What `part` of a run's suite may take, when the target's other runs of this month took `spent`."""
+    wishes, spent = target.generate, spent or Cost(money=0)
+    tokens = [wishes.max_tokens] if wishes.max_tokens else []
+    if wishes.max_tokens_per_month:
+        tokens.append(max(0, wishes.max_tokens_per_month - spent.input_tokens - spent.output_tokens))
+    money = [wishes.max_money] if wishes.max_money else []
+    if wishes.max_money_per_month:
+        money.append(max(0.0, wishes.max_money_per_month - (spent.money or 0)))
+    return Caps(tokens=int(min(tokens) * part) if tokens else None, money=min(money) * part if money else None)
+
+
+def less(left: Caps, taken: Generation) -> Caps:
+    """What is left after this."""
+    return Caps(
+        tokens=None if left.tokens is None else max(0, left.tokens - taken.input_tokens - taken.output_tokens),
+        money=None if left.money is None else max(0.0, left.money - (taken.money or 0)),
+    )
+
+
 def make_cases(
     spec: Spec,
     operations: Sequence[Operation],
     target: Target,
     settings: Settings,
     feedback: Feedback | None = None,
+    *,
+    limit: Caps | None = None,
 ) -> list[Generated]:
     """The cases for these operations from each of the target's sources, in their order.
 
     With the `feedback` of an earlier round: those that it gives reason for, some of which may have been made before.
 
+    All sources together take no more than `limit` (default: the target's own of a run).
+
     Raises:
         GenerateError: a source that is asked for cannot work.
     """
-    return [_MAKERS[source](spec, operations, target, settings, feedback) for source in target.generate.sources]
+    left = caps(target) if limit is None else limit
+    made = []
+    for source in target.generate.sources:
+        made.append(_MAKERS[source](spec, operations, target, settings, feedback, left))
+        left = less(left, made[-1].generation)
+    return made
+
+
+def plan_calls(
+    spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings
+) -> list[planning.Planned]:
+    """What each of the target's sources would ask of a language model and its estimated price; calls nobody."""
+    planned = []
+    for source in target.generate.sources:
+        if source == gemini.SOURCE:
+            made = gemini.plan(
+                spec, operations, settings=_gemini(settings, Caps()), policy=target.policy, values=target.values,
+                identities=_users(target),
+            )  # fmt: skip
+        elif source == openai.SOURCE:
+            made = openai.plan(
+                spec, operations, settings=_openai(settings, Caps()), policy=target.policy, values=target.values,
+                identities=_users(target),
+            )  # fmt: skip
+        else:
+            made = planning.Planned(source=source, operations=len(operations), money=0)
+        planned.append(made)
+    return planned
 
 
 def _from_rules(
-    spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings, feedback: Feedback | None
+    spec: Spec,
+    operations: Sequence[Operation],
+    target: Target,
+    settings: Settings,
+    feedback: Feedback | None,
+    left: Caps,
 ) -> Generated:
     return rules.generate(
         spec,
@@ -281,7 +356,12 @@ def _from_rules(
 
 
 def _from_property(
-    spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings, feedback: Feedback | None
+    spec: Spec,
+    operations: Sequence[Operation],
+    target: Target,
+    settings: Settings,
+    feedback: Feedback | None,
+    left: Caps,
 ) -> Generated:
     return property_based.generate(
         spec,
@@ -295,21 +375,40 @@ def _from_property(
     )
 
 
+def _to_ask(operations: Sequence[Operation], feedback: Feedback | None) -> Sequence[Operation]:
+    """Those of which something is still to be gained: a further round pays for no other."""
+    if feedback is None:
+        return operations
+    gaps = {gap.operation for gap in feedback.gaps}
+    return [operation for operation in operations if operation.key in gaps]
+
+
 def _from_gemini(
-    spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings, feedback: Feedback | None
+    spec: Spec,
+    operations: Sequence[Operation],
+    target: Target,
+    settings: Settings,
+    feedback: Feedback | None,
+    left: Caps,
 ) -> Generated:
-    if not settings.gemini_api_key:
-        raise GenerateError("has no key", where="source gemini", next_step="set GEMINI_API_KEY, or use rules")
-    wishes = gemini.GeminiSettings(
-        api_key=settings.gemini_api_key, base_url=settings.gemini_base_url, model=settings.gemini_model
-    )
+    wishes = _gemini(settings, left)
     return gemini.generate(
-        spec, operations, settings=wishes, policy=target.policy, values=target.values, identities=_users(target)
+        spec,
+        _to_ask(operations, feedback),
+        settings=wishes,
+        policy=target.policy,
+        values=target.values,
+        identities=_users(target),
     )
 
 
 def _from_files(
-    spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings, feedback: Feedback | None
+    spec: Spec,
+    operations: Sequence[Operation],
+    target: Target,
+    settings: Settings,
+    feedback: Feedback | None,
+    left: Caps,
 ) -> Generated:
     if feedback is not None:
         return Generated(cases=(), generation=Generation(source=imports.SOURCE))  # a file says the same again
@@ -330,12 +429,65 @@ def _from_files(
     )
 
 
-_MAKERS: dict[str, Callable[[Spec, Sequence[Operation], Target, Settings, Feedback | None], Generated]] = {
+def _from_openai(
+    spec: Spec,
+    operations: Sequence[Operation],
+    target: Target,
+    settings: Settings,
+    feedback: Feedback | None,
+    left: Caps,
+) -> Generated:
+    wishes = _openai(settings, left)
+    return openai.generate(
+        spec,
+        _to_ask(operations, feedback),
+        settings=wishes,
+        policy=target.policy,
+        values=target.values,
+        identities=_users(target),
+    )
+
+
+_MAKERS: dict[str, Callable[[Spec, Sequence[Operation], Target, Settings, Feedback | None, Caps], Generated]] = {
     "rules": _from_rules,
     "property": _from_property,
     "gemini": _from_gemini,
+    "openai": _from_openai,
     "import": _from_files,
 }
+
+
+def _gemini(settings: Settings, left: Caps) -> gemini.GeminiSettings:
+    return gemini.GeminiSettings(
+        api_key=settings.gemini_api_key,
+        base_url=settings.gemini_base_url,
+        model=settings.gemini_model,
+        thinking_budget=settings.gemini_thinking_budget,
+        timeout_s=settings.model_timeout_s,
+        limits=_limits(settings.gemini_model, settings, left),
+    )
+
+
+def _openai(settings: Settings, left: Caps) -> openai.OpenAISettings:
+    return openai.OpenAISettings(
+        api_key=settings.openai_api_key,
+        base_url=settings.openai_base_url,
+        model=settings.openai_model,
+        timeout_s=settings.model_timeout_s,
+        limits=_limits(settings.openai_model, settings, left),
+    )
+
+
+def _limits(model: str, settings: Settings, left: Caps) -> planning.Limits:
+    prices = price.read(settings.prices_file)
+    return planning.Limits(
+        concurrency=settings.model_calls_at_once,
+        operations_per_call=settings.model_operations_per_call,
+        max_tokens=left.tokens,
+        max_money=left.money,
+        price=price.find(prices, model),
+        currency=prices.currency,
+    )
 
 
 def _users(target: Target) -> tuple[str, ...]:
@@ -402,17 +554,51 @@ def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
     target = resolve(order, settings)
     with Store(settings.need_dsn()) as store:
         spec = _stored_spec(store, run)
-        chosen = in_scope(spec, target)[group.first : group.end]
-        made = make_cases(spec, chosen, target, settings)
+        scope = in_scope(spec, target)
+        chosen = scope[group.first : group.end]
+        limit = caps(target, spent=_spent_before(store, run, target), part=len(chosen) / len(scope))
+        made = make_cases(spec, chosen, target, settings, limit=limit)
         for each in made:
             source = each.generation.source
             store.save_cases(run, f"{group.first:06}-{source}", each.cases, each.generation)
             print(f"{source}: {len(each.cases)} cases for {len(chosen)} operations")
-            for reason, count in each.generation.dropped.items():
-                print(f"dropped {count}: {reason}")
-            for note in each.generation.notes:
-                print(f"note: {note}")
+            for number, call in enumerate(each.generation.spent, 1):
+                print(f"call {number}: {_call_in_words(call, each.generation.currency)}")
+            for line in told_of(each.generation):
+                print(line)
     return sum(len(each.cases) for each in made)
+
+
+def _spent_before(store: Store, run: str, target: Target) -> Cost:
+    """What the target's other runs of this calendar month (UTC) took; nothing where no cap asks for it."""
+    if not target.generate.max_tokens_per_month and not target.generate.max_money_per_month:
+        return Cost(money=0)
+    begin = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    costs = [cost for each in store.generations_since(target.name, begin, but=run) for cost in each.spent]
+    known = total(cost for cost in costs if cost.money is not None)
+    return msgspec.structs.replace(total(costs), money=known.money)
+
+
+def _call_in_words(call: Call, currency: str) -> str:
+    more = f" and {len(call.operations) - 1} more" if len(call.operations) > 1 else ""
+    return (
+        f"{'repair, ' if call.repair else ''}{call.input_tokens:,} tokens in ({call.cached_tokens:,} cached),"
+        f" {call.output_tokens:,} out, {in_words(call.money, currency)}: {call.operations[0]}{more}"
+    )
+
+
+def told_of(generation: Generation) -> Iterator[str]:
+    """What people should know of how a source worked: its price, what it dropped, its notes."""
+    if generation.calls:
+        tokens = generation.input_tokens + generation.output_tokens
+        yield (
+            f"{generation.source} ({generation.model}): {generation.calls} calls, {tokens:,} tokens,"
+            f" {in_words(generation.money, generation.currency)}"
+        )
+    for reason, count in generation.dropped.items():
+        yield f"{generation.source}: dropped {count}: {reason}"
+    for note in generation.notes:
+        yield f"{generation.source}: {note}"
 
 
 def publish(run: str, order: Order, settings: Settings) -> Published:

@@ -42,12 +42,22 @@ DOCUMENTATION: dict[str, str] = {
     "GEMINI_API_KEY": "key of the Gemini API; with it, the source `gemini` works",
     "GEMINI_BASE_URL": "another address that speaks the Gemini protocol (default: Google's)",
     "GEMINI_MODEL": "the model (default gemini-2.5-flash)",
+    "GEMINI_THINKING_BUDGET": "tokens that the model may think for a call; 0: none (default: the model decides)",
+    "OPENAI_API_KEY": "key of the source `openai`; a local server needs none",
+    "OPENAI_BASE_URL": "any server that speaks OpenAI's chat completions, e.g. http://127.0.0.1:11434/v1 "
+    "(default: OpenAI's)",
+    "OPENAI_MODEL": "the model (default gpt-5-mini)",
+    "TESTOPS_MODEL_TIMEOUT_S": "seconds to wait for one answer of a language model (default 180)",
+    "TESTOPS_MODEL_CALLS_AT_ONCE": "calls of a language model at the same time (default 4)",
+    "TESTOPS_MODEL_OPERATIONS_PER_CALL": "operations that one call is about (default 4); "
+    "fewer for models with a short context",
+    "TESTOPS_PRICES_FILE": "prices of language models that win over the shipped ones (docs/generation.md, Price)",
 }
 """Every variable that is read, with its meaning. A target's own secrets come on top, named by its file."""
 
 LAUNCHERS = ("process", "kubernetes", "fleet")
 
-SOURCES = ("rules", "property", "gemini", "import")
+SOURCES = ("rules", "property", "gemini", "openai", "import")
 """Where cases may come from, as a target or an order names it."""
 
 
@@ -79,6 +89,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     gemini_api_key: str = ""
     gemini_base_url: str = ""
     gemini_model: str = "gemini-2.5-flash"
+    gemini_thinking_budget: int | None = None
+    openai_api_key: str = ""
+    openai_base_url: str = "https://api.openai.com/v1"
+    openai_model: str = "gpt-5-mini"
+    model_timeout_s: int = 180
+    model_calls_at_once: int = 4
+    model_operations_per_call: int = 4
+    prices_file: Path | None = None
 
     def __repr__(self) -> str:
         """Without the values: some are secrets."""
@@ -127,10 +145,12 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
     """
     given = {name: environ[name].strip() for name in DOCUMENTATION if environ.get(name, "").strip()}
 
-    def number(name: str, default: int) -> int:
+    def number(name: str, default: int, least: int = 1) -> int:
         text = given.get(name, str(default))
-        if not text.isdigit() or int(text) < 1:
-            raise SettingsError(f"{text!r} is not a number above 0", where=name, next_step=DOCUMENTATION[name])
+        if not (text.isascii() and text.isdigit()) or int(text) < least:
+            raise SettingsError(
+                f"{text!r} is not a number above {least - 1}", where=name, next_step=DOCUMENTATION[name]
+            )
         return int(text)
 
     try:
@@ -172,4 +192,12 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         gemini_api_key=given.get("GEMINI_API_KEY", ""),
         gemini_base_url=given.get("GEMINI_BASE_URL", ""),
         gemini_model=given.get("GEMINI_MODEL", "gemini-2.5-flash"),
+        gemini_thinking_budget=number("GEMINI_THINKING_BUDGET", 0, 0) if "GEMINI_THINKING_BUDGET" in given else None,
+        openai_api_key=given.get("OPENAI_API_KEY", ""),
+        openai_base_url=given.get("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+        openai_model=given.get("OPENAI_MODEL", "gpt-5-mini"),
+        model_timeout_s=number("TESTOPS_MODEL_TIMEOUT_S", 180),
+        model_calls_at_once=number("TESTOPS_MODEL_CALLS_AT_ONCE", 4),
+        model_operations_per_call=number("TESTOPS_MODEL_OPERATIONS_PER_CALL", 4),
+        prices_file=Path(given["TESTOPS_PRICES_FILE"]) if "TESTOPS_PRICES_FILE" in given else None,
     )

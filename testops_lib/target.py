@@ -58,6 +58,13 @@ class Generate(Value, frozen=True, kw_only=True):
     max_cases: int = 0
     """Of the whole suite, the best first; 0: no limit."""
     property: PropertyBased = PropertyBased()
+    max_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Most tokens, input and output, that language models may take for one run; 0: no limit."""
+    max_money: Annotated[float, msgspec.Meta(ge=0)] = 0
+    """Most money for one run, in the currency of the price table; 0: no limit."""
+    max_tokens_per_month: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Of all runs of the target in a calendar month (UTC); 0: no limit."""
+    max_money_per_month: Annotated[float, msgspec.Meta(ge=0)] = 0
 
 
 class Notify(Value, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ from testops_lib import report as reporting
 from testops_lib import settings as configuration
 from testops_lib import spec as specs
 from testops_lib import target as targets
+from testops_lib.cost import in_words
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.execute import Engine, run
 from testops_lib.feedback import MAX_ROUNDS, learn
@@ -116,6 +118,18 @@ def _spec_options(command: Any) -> Any:
                 help="Source property: random cases with valid data for each operation, and with invalid data.",
             ),
             click.option("--seed", type=int, default=0, help="Source property: another seed, other cases."),
+            click.option(
+                "--max-tokens",
+                type=click.IntRange(0),
+                default=0,
+                help="Most tokens that language models may take. 0: no limit.",
+            ),
+            click.option(
+                "--max-money",
+                type=click.FloatRange(0),
+                default=0,
+                help="Most money for language models, in the currency of the prices. 0: no limit.",
+            ),
         )
     ):
         command = option(command)
@@ -231,6 +245,8 @@ def _target(
     max_cases: int,
     examples: int,
     seed: int,
+    max_tokens: int,
+    max_money: float,
     policy: Policy | None = None,
     identities: tuple[Identity, ...] = (),
 ) -> Target:
@@ -246,6 +262,8 @@ def _target(
             imports=imports,
             max_cases=max_cases,
             property=PropertyBased(examples=examples, seed=seed),
+            max_tokens=max_tokens,
+            max_money=max_money,
         ),
     )
 
@@ -283,9 +301,27 @@ def _make(spec: Spec, target: Target) -> tuple[tuple[Case, ...], tuple[Generatio
         click.echo(f"left out: {key}: {why}", err=True)
     made = pipeline.make_cases(spec, pipeline.in_scope(spec, target), target, configuration.read())
     cases = pipeline.suite((case for each in made for case in each.cases), spec, target)
+    for each in made:
+        for line in pipeline.told_of(each.generation):
+            click.echo(line, err=True)
     if not cases:
         raise CaseError("no case could be made", where=spec.source, next_step="see the warnings above")
     return cases, tuple(each.generation for each in made)
+
+
+def _tell_plan(spec: Spec, target: Target) -> None:
+    """A line for each source: calls, estimated tokens and money."""
+    scope = pipeline.in_scope(spec, target)
+    for each in pipeline.plan_calls(spec, scope, target, configuration.read()):
+        if not each.calls:
+            click.echo(f"{each.source}: {len(scope)} operations, no call")
+            continue
+        click.echo(
+            f"{each.source} ({each.model}): {each.operations} operations, {each.calls} calls,"
+            f" about {each.input_tokens:,} tokens in and {each.output_tokens:,} out,"
+            f" {'about ' if each.money is not None else ''}{in_words(each.money, each.currency)};"
+            " repairs and thinking come on top"
+        )
 
 
 # --------------------------------------------------------------------------- executing with progress
@@ -346,11 +382,18 @@ def _execute(
 
 
 def _in_rounds(
-    document: Spec, target: Target, plan: Plan, cases: Sequence[Case], *, run_id: str, options: Mapping[str, Any]
+    document: Spec,
+    target: Target,
+    plan: Plan,
+    cases: Sequence[Case],
+    *,
+    generations: Sequence[Generation],
+    run_id: str,
+    options: Mapping[str, Any],
 ) -> tuple[list[Result], tuple[Generation, ...], bool]:
     """The results of the cases and of those that further rounds add; what these cost; whether somebody stopped it.
 
-    What may end the session or the service runs after the last round.
+    What may end the session or the service runs after the last round. `generations` is what the cases cost.
     """
     contracts, budget = pipeline.contracts(document, target), _Budget(options)
     operations = pipeline.in_scope(document, target)
@@ -376,7 +419,8 @@ def _in_rounds(
         if stopped or not told.gaps or told.explored <= explored:
             break
         explored = told.explored
-        made = pipeline.make_cases(document, operations, target, configuration.read(), told)
+        left = reduce(pipeline.less, (*generations, *costs), pipeline.caps(target))
+        made = pipeline.make_cases(document, operations, target, configuration.read(), told, limit=left)
         costs += [each.generation for each in made]
         suite = pipeline.suite((case for each in made for case in each.cases), document, target)
         fresh = [case for case in suite if case.id not in known]
@@ -483,6 +527,8 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         max_cases=options["max_cases"],
         examples=options["examples"],
         seed=options["seed"],
+        max_tokens=options["max_tokens"],
+        max_money=options["max_money"],
         policy=policy,
         identities=_identities(options),
     )
@@ -491,7 +537,9 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     cases, generations = _make(document, target)
     click.echo(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
     run_id = _run_id()
-    results, further, stopped = _in_rounds(document, target, plan, cases, run_id=run_id, options=options)
+    results, further, stopped = _in_rounds(
+        document, target, plan, cases, generations=generations, run_id=run_id, options=options
+    )
     report = pipeline.build_report(
         results,
         target,
@@ -517,13 +565,23 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     return COULD_NOT_RUN if stopped else _outcome(report)
 
 
-@click.command(epilog="\b\nExample:\n  testops generate --spec openapi.yaml --out cases.jsonl\n")
+@click.command(
+    epilog="""
+\b
+Examples:
+  testops generate --spec openapi.yaml --out cases.jsonl
+  testops generate --spec openapi.yaml --source rules --source gemini --plan
+"""
+)
 @click.option("--spec", required=True, metavar="SPEC", help="OpenAPI document: URL or file.")
 @click.option("--base-url", default="", metavar="URL", help="Written into the file as the default.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The cases file.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The cases file.")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what each source would take, and call nobody.")
 @_spec_options
-def generate(spec: str, base_url: str, out: Path, **options: Any) -> int:
+def generate(spec: str, base_url: str, out: Path | None, only_plan: bool, **options: Any) -> int:
     """Write the cases for an OpenAPI document to a file that `testops execute` takes."""
+    if (out is None) != only_plan:
+        raise click.UsageError("give either --out FILE or --plan")
     target = _target(
         spec,
         base_url,
@@ -535,8 +593,13 @@ def generate(spec: str, base_url: str, out: Path, **options: Any) -> int:
         max_cases=options["max_cases"],
         examples=options["examples"],
         seed=options["seed"],
+        max_tokens=options["max_tokens"],
+        max_money=options["max_money"],
     )
     document = specs.load(spec)
+    if out is None:
+        _tell_plan(document, target)
+        return 0
     cases, generations = _make(document, target)
     scope = pipeline.documented(pipeline.in_scope(document, target))
     about = About(run="", target=target.name, title=document.title, operations=scope, generations=generations)

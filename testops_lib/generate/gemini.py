@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import re
@@ -11,11 +12,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from testops_lib.errors import GenerateError
-from testops_lib.generate import Generated
+from testops_lib.generate import Generated, propose
 from testops_lib.generate.prompt import Prompt
-from testops_lib.generate.propose import Answer, Limits, PlannedCalls, Unavailable, Usage, propose
-from testops_lib.generate.propose import key_parts as parts_of_key
-from testops_lib.generate.propose import plan as plan_calls
+from testops_lib.generate.propose import Answer, Limits, Planned, Unavailable, Usage
 from testops_lib.model import Policy, Value
 from testops_lib.spec.operation import Operation, Spec
 
@@ -25,6 +24,8 @@ _WHERE_KEYS_COME_FROM = "https://aistudio.google.com/apikey"
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "anyio")
 """Packages whose exceptions mean that the way to the service failed."""
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_NEVER = float("inf")
+_DELETE_S = 10
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
@@ -35,35 +36,24 @@ class GeminiSettings(Value, frozen=True, kw_only=True):
     model: str = "gemini-2.5-flash"
     base_url: str = ""
     """Another address that speaks the Gemini protocol; "": Google's."""
-    timeout_s: float = 60
+    timeout_s: float = 180
     """Of one attempt."""
-    concurrency: int = 4
-    attempts: int = 4
-    backoff_s: float = 1.0
-    max_wait_s: float = 60
-    max_calls: int = 0
-    max_tokens_total: int = 0
-    max_output_tokens: int = 32_768
-    cases_per_operation: int = 6
-    operations_per_call: int = 4
     temperature: float = 0.2
     seed: int = 1
     thinking_budget: int | None = None
     """Tokens; 0: no thinking, None: the model decides."""
+    cache_from_tokens: int = 2048
+    """What calls have in common is cached from so many tokens on. (Gemini itself asks for 1,024 to 4,096, by model; one
+    that is refused as too small is sent whole.)"""
+    cache_s: int = 600
+    """How long a cache is ordered for; it is deleted at the end in any case."""
+    limits: Limits = Limits()
 
     def __repr__(self) -> str:
         return f"GeminiSettings(model={self.model!r}, base_url={self.base_url!r}, …)"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("model", self.model), ("base_url", self.base_url)]
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(
-            concurrency=self.concurrency, attempts=self.attempts, backoff_s=self.backoff_s, max_wait_s=self.max_wait_s,
-            max_calls=self.max_calls, max_tokens_total=self.max_tokens_total, max_output_tokens=self.max_output_tokens,
-            cases_per_operation=self.cases_per_operation, operations_per_call=self.operations_per_call,
-        )  # fmt: skip
 
 
 def generate(
@@ -73,33 +63,26 @@ def generate(
     """Valid cases that Gemini proposed for the operations, and what they cost.
 
     Cases stand in the order of the operations, each operation's in the model's order, positive ones first. Not for use
-    inside a running event loop; there, await `generate_async`.
+    inside a running event loop.
 
     Raises:
         GenerateError: no key, the key or the model is refused, or not one call was answered.
     """
-    return asyncio.run(
-        generate_async(spec, operations, settings=settings, policy=policy, values=values, identities=identities)
-    )
-
-
-async def generate_async(
-    spec: Spec, operations: Sequence[Operation], *, settings: GeminiSettings, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
-) -> Generated:  # fmt: skip
-    """As `generate`, within an event loop."""
-    async with _connected(settings) as model:
-        return await propose(
-            model, spec, operations, limits=settings.limits, policy=policy, values=values, identities=identities
-        )
+    return propose.generate(
+        _connected(settings), spec, operations, limits=settings.limits, policy=policy, values=values,
+        identities=identities,
+    )  # fmt: skip
 
 
 def plan(
     spec: Spec, operations: Sequence[Operation], *, settings: GeminiSettings, policy: Policy,
     values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
-) -> PlannedCalls:  # fmt: skip
-    """What `generate` would ask for and its estimated tokens, without a key and without calling anyone."""
-    return plan_calls(spec, operations, limits=settings.limits, policy=policy, values=values, identities=identities)
+) -> Planned:  # fmt: skip
+    """What `generate` would ask for and its estimated price, without a key and without calling anyone."""
+    return propose.plan(
+        SOURCE, settings.model, spec, operations, limits=settings.limits, policy=policy, values=values,
+        identities=identities,
+    )  # fmt: skip
 
 
 def key_parts(
@@ -108,7 +91,7 @@ def key_parts(
 ) -> dict[str, str]:  # fmt: skip
     """What the cases of an unchanged operation depend on, by name; see `propose.key_parts`."""
     wishes = {"temperature": settings.temperature, "seed": settings.seed, "thinking": settings.thinking_budget}
-    return parts_of_key(
+    return propose.key_parts(
         SOURCE, settings.model, limits=settings.limits, policy=policy, values=values, identities=identities,
         wishes=wishes,
     )  # fmt: skip
@@ -142,9 +125,11 @@ async def _connected(settings: GeminiSettings) -> AsyncIterator[_Gemini]:
         options["base_url"] = settings.base_url
     # vertexai is said explicitly: the SDK would read it from the environment and then send other credentials
     client = genai.Client(api_key=settings.api_key, vertexai=False, http_options=genai.types.HttpOptions(**options))
+    model = _Gemini(client, settings)
     try:
-        yield _Gemini(client, settings)
+        yield model
     finally:
+        await model.forget()
         await client.aio.aclose()
         await pool.aclose()
         client.close()
@@ -160,31 +145,108 @@ class _Gemini:
         self._settings = settings
         self.name = settings.model
         self.secrets: tuple[str, ...] = (settings.api_key,)
+        self._making = asyncio.Lock()
+        self._caches: dict[str, str] = {}
+        """What calls share -> the name of its cache."""
+        self._cache_from: float = settings.cache_from_tokens or _NEVER
+        self._owed = Usage()
+        """What making caches took and no answer has been charged with yet."""
+
+    def extra(self, prompt: Prompt) -> Usage:
+        """The cache that a call may have to make first: its tokens are billed once more, and their storage."""
+        if not self._cacheable(prompt) or (prompt.shared in self._caches and self._owed == Usage()):
+            return Usage()
+        tokens = len((prompt.system + prompt.shared).encode("utf-8", "replace"))
+        return Usage(input_tokens=tokens, stored_token_hours=tokens * self._settings.cache_s / 3600)
 
     async def ask(self, prompt: Prompt, schema: dict[str, Any], *, max_output_tokens: int) -> Answer:
-        from google.genai import types
-
-        settings = self._settings
-        config = types.GenerateContentConfig(
-            system_instruction=prompt.system, response_mime_type="application/json", response_json_schema=schema,
-            max_output_tokens=max_output_tokens, temperature=settings.temperature, seed=settings.seed,
-            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
-        )  # fmt: skip
-        if settings.thinking_budget is not None:
-            config.thinking_config = types.ThinkingConfig(thinking_budget=settings.thinking_budget)
         trouble: Exception
         try:
-            async with asyncio.timeout(settings.timeout_s):
-                response = await self._client.aio.models.generate_content(
-                    model=settings.model, contents=prompt.user, config=config
-                )
-            return _answer(response)
+            async with asyncio.timeout(self._settings.timeout_s):
+                cache = await self._cache(prompt) if self._cacheable(prompt) else ""
+                try:
+                    response = await self._generate(prompt, schema, max_output_tokens, cache)
+                except Exception as error:
+                    if not cache or not _is_gone(error):
+                        raise
+                    self._caches.pop(prompt.shared, None)
+                    self._cache_from = _NEVER  # it ended before us; what is left to do is little
+                    response = await self._generate(prompt, schema, max_output_tokens, "")
+            owed, self._owed = self._owed, Usage()
+            return _answer(response, owed)
         except Exception as error:
             trouble = self._translated(error)
             if not self._tells(error):
                 raise trouble from error
         # the cause tells the key, so it is not even kept as context
         raise trouble
+
+    async def _generate(self, prompt: Prompt, schema: dict[str, Any], max_output_tokens: int, cache: str) -> Any:
+        from google.genai import types
+
+        settings = self._settings
+        config = types.GenerateContentConfig(
+            response_mime_type="application/json", response_json_schema=schema, max_output_tokens=max_output_tokens,
+            temperature=settings.temperature, seed=settings.seed,
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        )  # fmt: skip
+        if settings.thinking_budget is not None:
+            config.thinking_config = types.ThinkingConfig(thinking_budget=settings.thinking_budget)
+        if cache:
+            config.cached_content = cache
+        else:
+            config.system_instruction = prompt.system
+        contents = prompt.user if cache else prompt.shared + prompt.user
+        return await self._client.aio.models.generate_content(model=settings.model, contents=contents, config=config)
+
+    # ------------------------------------------------------------------ cached content
+
+    def _cacheable(self, prompt: Prompt) -> bool:
+        """Calls have so much in common that a cache pays: from two calls on, which is why `shared` is given at all."""
+        return bool(prompt.shared) and _tokens(prompt.system + prompt.shared) >= self._cache_from
+
+    async def _cache(self, prompt: Prompt) -> str:
+        """The name of the cache of what the prompt shares, made if need be; "": there is none.
+
+        A service that refuses is not asked again for one as small, or not at all: everything works without.
+        """
+        async with self._making:
+            if prompt.shared in self._caches or not self._cacheable(prompt):
+                return self._caches.get(prompt.shared, "")
+            from google.genai import types
+            from google.genai.errors import APIError
+
+            config = types.CreateCachedContentConfig(
+                system_instruction=prompt.system, contents=prompt.shared, ttl=f"{self._settings.cache_s}s"
+            )
+            most = self.extra(prompt)
+            try:
+                made = await self._client.aio.caches.create(model=self._settings.model, config=config)
+            except (APIError, ValueError) as error:
+                too_small = getattr(error, "code", None) == 400
+                self._cache_from = 2 * _tokens(prompt.system + prompt.shared) if too_small else _NEVER
+                return ""
+            if not made.name:
+                self._cache_from = _NEVER
+                return ""
+            self._caches[prompt.shared] = str(made.name)
+            counted = made.usage_metadata.total_token_count if made.usage_metadata is not None else None
+            tokens = counted if counted and counted > 0 else most.input_tokens
+            self._owed = Usage(
+                input_tokens=self._owed.input_tokens + tokens,
+                stored_token_hours=self._owed.stored_token_hours + tokens * self._settings.cache_s / 3600,
+            )
+            return str(made.name)
+
+    async def forget(self) -> None:
+        """Deletes the caches; one that cannot be deleted ends by itself."""
+        for name in self._caches.values():
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_DELETE_S):
+                    await self._client.aio.caches.delete(name=name)
+        self._caches.clear()
+
+    # ------------------------------------------------------------------ errors
 
     def _tells(self, error: BaseException) -> bool:
         seen: BaseException | None = error
@@ -207,7 +269,7 @@ class _Gemini:
             return Unavailable(f"connection failed: {type(error).__name__}")
         if isinstance(error, ValueError):
             # what the SDK says of an answer that is no JSON or not of its shape (pydantic's errors are ValueErrors)
-            return Unavailable(f"an answer that is not the protocol's: {type(error).__name__}")
+            return Unavailable(f"an answer that is not the protocol's: {type(error).__name__}", maybe_billed=True)
         return GenerateError(
             f"the SDK failed: {type(error).__name__}: {self._clean(str(error))}", where="Gemini",
             next_step="check the version of google-genai against requirements.txt",
@@ -224,7 +286,7 @@ class _Gemini:
         elif code == 404:
             next_step = f"check GEMINI_MODEL (now {self._settings.model!r}) and GEMINI_BASE_URL"
         elif code == 413 or "token" in message.lower():
-            next_step = "ask for less at once: lower operations_per_call"
+            next_step = "ask for less at once: lower TESTOPS_MODEL_OPERATIONS_PER_CALL"
         else:
             next_step = "check GEMINI_MODEL and GEMINI_BASE_URL, or use the source `rules`"
         return GenerateError(f"{head}: {message}", where=f"Gemini ({self.name})", next_step=next_step)
@@ -235,15 +297,28 @@ class _Gemini:
         return text if len(text) <= 300 else text[:299] + "…"
 
 
-def _answer(response: Any) -> Answer:
-    """Text, cost and reason of the end. Thoughts and anything that is not text are left out."""
+def _tokens(text: str) -> int:
+    """About how many: four characters each."""
+    return len(text) // 4
+
+
+def _is_gone(error: Exception) -> bool:
+    """A refusal that speaks of a cache."""
+    return getattr(error, "code", None) in (400, 403, 404) and "cache" in str(error).lower()
+
+
+def _answer(response: Any, cache: Usage) -> Answer:
+    """Text, cost (with that of caches made for it) and reason of the end. Thoughts and all that is no text are left
+    out.
+    """
     counted = response.usage_metadata
-    usage = Usage()
-    if counted is not None:
+    usage: Usage | None = None
+    if counted is not None and counted.prompt_token_count:
         usage = Usage(
-            input_tokens=(counted.prompt_token_count or 0) + (counted.tool_use_prompt_token_count or 0),
-            output_tokens=(counted.candidates_token_count or 0) + (counted.thoughts_token_count or 0),
-            cached_tokens=counted.cached_content_token_count or 0,
+            input_tokens=cache.input_tokens + _count(counted.prompt_token_count, counted.tool_use_prompt_token_count),
+            output_tokens=_count(counted.candidates_token_count, counted.thoughts_token_count),
+            cached_tokens=_count(counted.cached_content_token_count),
+            stored_token_hours=cache.stored_token_hours,
         )
     candidate = next(iter(response.candidates or ()), None)
     if candidate is None:
@@ -256,6 +331,10 @@ def _answer(response: Any) -> Answer:
     if not text and finish != "MAX_TOKENS":
         return Answer(text="", usage=usage, blocked=finish if finish not in ("", "STOP") else "no text")
     return Answer(text=text, usage=usage, cut=finish == "MAX_TOKENS")
+
+
+def _count(*numbers: int | None) -> int:
+    return sum(max(0, number or 0) for number in numbers)
 
 
 def _name(value: Any) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+import msgspec
 
 from testops_lib.generate.jsonpath import closure
 from testops_lib.generate.validate import Problem
@@ -36,6 +38,7 @@ MAX_REFUSED = 6_000
 """Characters of one refused case in a repair."""
 
 _CUT = "…[cut]"
+_FENCE = "=====SPEC-DATA-"
 _REDACTOR = Redactor()
 """For what looks like a credential; the known ones are masked in the finished text."""
 _SHOWN = (
@@ -48,10 +51,16 @@ _SHOWN = (
 
 
 class Prompt(Value, frozen=True, kw_only=True):
-    """What one call sends: the same input gives the same text."""
+    """What one call sends: the same input gives the same text. From front to back it is ever less like other calls', so
+    that a provider's cache finds as much as it can.
+    """
 
     system: str
+    """The same for every call."""
+    shared: str = ""
+    """The beginning of the user's message that the calls about one resource have in common; "": nothing worth it."""
     user: str
+    """The rest of it."""
 
 
 @cache
@@ -62,23 +71,32 @@ def _file(name: str) -> str:
 @cache
 def version() -> str:
     """The version of the prompt: its number and a digest of its files, so that no change goes unseen."""
-    digest = hashlib.sha256((_file("cases") + "\0" + _file("repair")).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join(map(_file, ("cases", "repair", "schema"))).encode()).hexdigest()
     return f"{MAJOR}-{digest[:8]}"
 
 
 def render(
     spec: Spec, operations: Sequence[Operation], *, policy: Policy, cases: int, identities: Sequence[str] = (),
     values: Mapping[str, tuple[Any, ...]] | None = None, related: Sequence[Operation] = (), secrets: Sequence[str] = (),
+    shared: Collection[str] = (),
 ) -> Prompt:  # fmt: skip
-    """The prompt that asks for at most `cases` cases of each operation. None of `secrets` occurs in it."""
+    """The prompt that asks for at most `cases` cases of each operation. None of `secrets` occurs in it.
+
+    `shared` names definitions that other calls show as well: they stand in a part of their own, all of them, so that
+    this part is the same in each of these calls.
+    """
     notes: list[str] = []
-    shown = [*operations, *related]
-    definitions = _definitions(spec, shown, notes)
+    common = ""
+    if shared:
+        cut: list[str] = []
+        definitions = _definitions({name: spec.definitions[name] for name in shared}, cut)
+        common = _without(f"{_fenced({'definitions': definitions, 'notes': list(dict.fromkeys(cut))})}\n\n", secrets)
+    own = {name: schema for name, schema in needed(spec, [*operations, *related]).items() if name not in shared}
     document = {
         "api": {"title": _text(spec.title, 200), "version": _text(spec.version, 50)},
         "operations": [_operation(operation, spec, notes) for operation in operations],
         "related": [_operation(operation, spec, notes) for operation in related],
-        "definitions": definitions,
+        "definitions": _definitions(own, notes),
         "known_values": _known(values or {}),
         "notes": list(dict.fromkeys(notes)),
     }
@@ -89,7 +107,12 @@ def render(
         f"Methods allowed: {methods}.\n"
         f"Identities besides the usual user: {names}.\n"
     )
-    return Prompt(system=_file("cases"), user=_without(f"{task}\n{_fenced(document)}\n", secrets))
+    return Prompt(system=_file("cases"), shared=common, user=_without(f"{task}\n{_fenced(document)}\n", secrets))
+
+
+def with_schema(system: str, schema: Mapping[str, Any]) -> str:
+    """The system text for a provider that does not hold the answer to a schema itself: it is told the schema."""
+    return f"{system}{_file('schema')}\n{json.dumps(schema, ensure_ascii=False, separators=(',', ':'))}\n"
 
 
 def render_repair(
@@ -104,27 +127,41 @@ def render_repair(
             f"Your answer to this could not be used: {problem}. Answer again: one JSON object in the given schema,"
             " nothing around it, with fewer and shorter cases if need be."
         )
-        return Prompt(system=asked.system, user=_without(f"{asked.user}\n{text}\n", secrets))
+        return msgspec.structs.replace(asked, user=_without(f"{asked.user}\n{text}\n", secrets))
     document = [
         {"number": number, "case": _refused(raw), "problems": [str(found)[:300] for found in problems[:8]]}
         for number, (raw, problems) in enumerate(refused)
     ]
     text = f"{asked.user}\n{_file('repair')}\n{_fenced(document)}\n"
-    return Prompt(system=asked.system, user=_without(text, secrets))
+    return msgspec.structs.replace(asked, user=_without(text, secrets))
 
 
-def tokens(prompt: Prompt) -> int:
-    """An estimate from above of the input tokens: a third of the UTF-8 bytes."""
-    return (len(prompt.system.encode()) + len(prompt.user.encode("utf-8", "replace"))) // 3 + 1
+def size(prompt: Prompt) -> int:
+    """Its UTF-8 bytes: no tokenizer of the kinds in use (byte-level BPE, SentencePiece) makes more tokens of it."""
+    return sum(len(part.encode("utf-8", "replace")) for part in (prompt.system, prompt.shared, prompt.user))
+
+
+def needed(spec: Spec, operations: Sequence[Operation]) -> dict[str, Any]:
+    """The definitions that the operations refer to, directly or not, by name, nearest first."""
+    schemas: list[Any] = []
+    for operation in operations:
+        schemas += [parameter.schema for parameter in operation.parameters]
+        if operation.body is not None:
+            schemas += [media.schema for media in operation.body.content.values()]
+        for response in operation.responses.values():
+            schemas += [media.schema for media in response.content.values()]
+    return closure(schemas, spec.definitions)
 
 
 # ---------------------------------------------------------------------- parts
 
 
 def _fenced(document: Any) -> str:
-    """The document as JSON between two equal lines that it cannot contain: they carry its own digest."""
-    data = _laid_out(document).encode("utf-8", "replace").decode()
-    fence = f"=====SPEC-DATA-{hashlib.sha256(data.encode()).hexdigest()[:16]}====="
+    """The document as JSON between two equal lines. It holds no such line, nor one of another block: where its texts
+    hold the beginning of one, the first `=` is written as JSON's `\\u003d`, which says the same.
+    """
+    data = _laid_out(document).encode("utf-8", "replace").decode().replace(_FENCE, f"\\u003d{_FENCE[1:]}")
+    fence = f"{_FENCE}{hashlib.sha256(data.encode()).hexdigest()[:16]}====="
     return f"{fence}\n{data}\n{fence}"
 
 
@@ -218,17 +255,10 @@ def _response(response: Response, notes: list[str], examples: bool, schemas: boo
     return shown
 
 
-def _definitions(spec: Spec, operations: Sequence[Operation], notes: list[str]) -> dict[str, Any]:
-    schemas: list[Any] = []
-    for operation in operations:
-        schemas += [parameter.schema for parameter in operation.parameters]
-        if operation.body is not None:
-            schemas += [media.schema for media in operation.body.content.values()]
-        for response in operation.responses.values():
-            schemas += [media.schema for media in response.content.values()]
+def _definitions(definitions: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     room = MAX_DEFINITIONS
-    for name, schema in closure(schemas, spec.definitions).items():
+    for name, schema in definitions.items():
         cut = _schema(schema, notes)
         size = len(json.dumps(cut, ensure_ascii=False)) + len(name)
         if size > room:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from markupsafe import escape
 
+from testops_lib.cost import in_words
 from testops_lib.model import (
     Finding,
     OperationReport,
@@ -22,7 +23,18 @@ from testops_lib.model import (
     Value,
     VerdictName,
 )
-from testops_lib.report.text import duration, one_line, plural, quiet, seconds, shown_findings, title, verdict, visible
+from testops_lib.report.text import (
+    costs,
+    duration,
+    one_line,
+    plural,
+    quiet,
+    seconds,
+    shown_findings,
+    title,
+    verdict,
+    visible,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -88,7 +100,8 @@ def render_html(report: Report) -> str:
         quiet=[card for card in cards if card.finding.state not in ("new", "known")], quiet_words=quiet(report),
         left_out=max(0, len(report.findings) - _MOST_FINDINGS), operations=_operations(report),
         operations_left_out=max(0, len(report.operations) - _MOST_OPERATIONS),
-        errors=list(report.errors.items())[:_MOST_REASONS],
+        errors=list(report.errors.items())[:_MOST_REASONS], costs=costs(report),
+        with_cost=any(one.cost for one in report.operations.values()),
     )  # fmt: skip
 
 
@@ -98,7 +111,7 @@ def _template() -> tuple[Template, str]:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(visible=visible, one_line=one_line, plural=plural)
+    environment.filters.update(visible=visible, one_line=one_line, plural=plural, in_words=in_words)
     source = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
     style = source.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

@@ -5,8 +5,20 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, TextIO
 
+from testops_lib.cost import in_words
 from testops_lib.model import Finding, Report
-from testops_lib.report.text import duration, one_line, plural, quiet, seconds, shown_findings, title, verdict, visible
+from testops_lib.report.text import (
+    costs,
+    duration,
+    one_line,
+    plural,
+    quiet,
+    seconds,
+    shown_findings,
+    title,
+    verdict,
+    visible,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,6 +70,7 @@ def _print(console: Console, report: Report) -> None:
     _curls(console, findings)
     _without_success(console, report)
     _reasons(console, report)
+    _costs(console, report)
 
 
 def _headline(console: Console, report: Report) -> None:
@@ -156,3 +169,25 @@ def _reasons(console: Console, report: Report) -> None:
         console.print(Text(f"  {number:,}  {one_line(reason)}"))
     if len(report.errors) > _MOST_REASONS:
         console.print(Text(f"  and {plural(len(report.errors) - _MOST_REASONS, 'more reason')}", style="dim"))
+
+
+def _costs(console: Console, report: Report) -> None:
+    from rich.text import Text
+
+    dear = sorted(
+        ((one.cost.input_tokens + one.cost.output_tokens, key) for key, one in report.operations.items() if one.cost),
+        key=lambda entry: (-entry[0], entry[1]),
+    )
+    if not report.costs:
+        return
+    console.print(Text("\nPrice", style="bold"))
+    for line in costs(report):
+        console.print(Text(f"  {line}"))
+    for tokens, key in dear[:_MOST_REASONS]:
+        cost = report.operations[key].cost
+        assert cost is not None
+        console.print(
+            Text(f"  {one_line(key)}  {tokens:,} tokens, {in_words(cost.money, report.currency)}", style="dim")
+        )
+    if len(dear) > _MOST_REASONS:
+        console.print(Text(f"  and {plural(len(dear) - _MOST_REASONS, 'operation')} that cost less", style="dim"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from testops_lib.cost import in_words
 from testops_lib.model import Finding, GateReport, Report
 
 _HIDDEN = re.compile(
@@ -86,6 +87,20 @@ def quiet(report: Report) -> str:
 def verdict(gate: GateReport | None) -> str:
     """`PASSED`, `FAILED`, or "" when no gate was asked."""
     return "" if gate is None else "PASSED" if gate.passed else "FAILED"
+
+
+def costs(report: Report) -> list[str]:
+    """A line for each source that asked a language model: what it took, whole and for each confirmed finding."""
+    lines = []
+    for source, one in report.costs.items():
+        tokens = one.input_tokens + one.output_tokens
+        taken = f"{plural(round(one.calls), 'call')}, {tokens:,} tokens, {in_words(one.money, report.currency)}"
+        each = "no confirmed finding"
+        if one.findings:
+            price = f" and {in_words(one.money_per_finding, report.currency)}" if one.money is not None else ""
+            each = f"{plural(one.findings, 'confirmed finding')}: {one.tokens_per_finding:,.0f} tokens{price} each"
+        lines.append(f"{one_line(source, 40)}: {taken}; {each}")
+    return lines
 
 
 def seconds(report: Report) -> float | None:

@@ -218,6 +218,10 @@ class Store:
         """How the run's cases came to be, by group."""
         return [_GENERATION.decode(document) for (document,) in self._all(statements.GENERATIONS, run)]
 
+    def generations_since(self, target: str, since: datetime, *, but: str) -> list[Generation]:
+        """How the cases of the target's runs opened since then came to be, those of one run left out."""
+        return [_GENERATION.decode(one) for (one,) in self._all(statements.GENERATIONS_SINCE, target, since, but)]
+
     # ------------------------------------------------------------------ publication
 
     def mark_published(

@@ -51,6 +51,10 @@ ORDER BY first.name, first.position
 """
 """Documents of a run's cases by group and position; a case listed twice stands where it comes first."""
 GENERATIONS = "SELECT generation FROM testops.run_groups WHERE run = %s ORDER BY name"
+GENERATIONS_SINCE = """
+SELECT g.generation FROM testops.run_groups g JOIN testops.runs r USING (run)
+WHERE r.target = %s AND r.opened >= %s AND g.run <> %s ORDER BY g.run, g.name
+"""
 
 DELETE_PUBLISHED = "DELETE FROM testops.run_cases WHERE run = %s"
 COPY_PUBLISHED = "COPY testops.run_cases (run, case_id) FROM STDIN (FORMAT BINARY)"

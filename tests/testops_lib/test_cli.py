@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
 
 from testops_lib.stack.samples import Sample
-from tests import club_server, gemini_server
+from tests import club_server, llm_server
 from tests.generation_specs import case, step
 
 ROOT = Path(__file__).parents[2]
@@ -102,25 +104,64 @@ def test_generate_execute_and_report_work_on_files(defective_shop: Sample, tmp_p
     assert [finding["check"] for finding in found] == ["response_headers_conformance"]
 
 
+KEY = "AIzaTestKeyTestKeyTestKeyTestKeyTestKey9"
 BOTH = ("--source", "rules", "--source", "gemini")
 
 
-def test_geminis_cases_run_beside_the_rules_and_their_price_is_reported(sound_shop: Sample, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("source", "path"), [("gemini", ""), ("openai", "/v1")])
+def test_a_models_cases_run_beside_the_rules_and_their_price_is_reported(
+    sound_shop: Sample, tmp_path: Path, source: Literal["gemini", "openai"], path: str
+) -> None:
     good = case("positive", step("GET /products", query={"limit": "3"}))
     invented = case("positive", step("GET /unicorns"))
-    with gemini_server.GeminiServer([gemini_server.cases(good, invented), gemini_server.cases(invented)]) as gemini:
+    replies = [llm_server.cases(good, invented), llm_server.cases(invented)]
+    with llm_server.ModelServer(replies, source) as model:
         done = cli(
-            *("try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, *BOTH),
-            *("--operations", "GET /products", "--out", str(tmp_path)),
-            GEMINI_API_KEY="AIzaTestKeyTestKeyTestKeyTestKeyTestKey9",
-            GEMINI_BASE_URL=gemini.url,
+            *("try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url),
+            *("--source", "rules", "--source", source, "--operations", "GET /products", "--out", str(tmp_path)),
+            **{f"{source.upper()}_API_KEY": KEY, f"{source.upper()}_BASE_URL": model.url + path},
         )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report.json").read_bytes())
-    rules, model = report["generation"]
-    assert (rules["source"], model["source"], model["cases"]) == ("rules", "gemini", 1)
-    assert model["calls"] == 2 and model["input_tokens"] > 0
-    assert sum(model["dropped"].values()) == 1
+    rules, made = report["generation"]
+    assert (rules["source"], made["source"], made["cases"]) == ("rules", source, 1)
+    assert made["calls"] == 2 and made["input_tokens"] == 2000 and 0 < made["money"] < 0.01
+    assert sum(made["dropped"].values()) == 1
+    cost = report["costs"][source]
+    assert (cost["input_tokens"], cost["money"], report["currency"]) == (2000, made["money"], "USD")
+    assert report["operations"]["GET /products"]["cost"]["money"] == pytest.approx(made["money"])
+    assert f"{source}: 2 calls, 2,460 tokens" in done.stdout and "no confirmed finding" in done.stdout
+
+
+def test_a_cap_at_the_desk_ends_generation_with_what_there_is(sound_shop: Sample, tmp_path: Path) -> None:
+    good = case("positive", step("GET /products", query={"limit": "3"}))
+    with llm_server.ModelServer(lambda r: llm_server.cases(good), "gemini") as model:
+        for cap in (("--max-tokens", "100"), ("--max-money", "0.000001")):
+            done = cli(
+                *("generate", "--spec", f"{sound_shop.url}/openapi.json", *BOTH, *cap),
+                *("--operations", "GET /products", "--out", str(tmp_path / "cases.jsonl")),
+                GEMINI_API_KEY=KEY, GEMINI_BASE_URL=model.url,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            assert "gemini: stopped at max_" in done.stderr
+    assert model.received == []
+
+
+def test_a_plan_says_calls_tokens_and_money_of_each_source_and_calls_nobody(sound_shop: Sample, tmp_path: Path) -> None:
+    """Without a key, and with an address where nobody listens."""
+    own = tmp_path / "prices.yaml"
+    own.write_text("currency: EUR\nmodels: {gpt-5-mini: {input: 1, output: 2}}\n")
+    done = cli(
+        *("generate", "--spec", f"{sound_shop.url}/openapi.json", "--plan", *BOTH, "--source", "openai"),
+        TESTOPS_PRICES_FILE=str(own), GEMINI_BASE_URL="http://127.0.0.1:9", OPENAI_BASE_URL="http://127.0.0.1:9",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rules, gemini, openai = done.stdout.splitlines()
+    assert re.fullmatch(r"rules: \d+ operations, no call", rules)
+    told = r"{} \({}\): \d+ operations, \d+ calls, about [\d,]+ tokens in and [\d,]+ out, {}; repairs .*"
+    assert re.fullmatch(told.format("gemini", "gemini-2.5-flash", "price unknown"), gemini)
+    assert re.fullmatch(told.format("openai", "gpt-5-mini", r"about 0\.\d+ EUR"), openai)
+    assert cli("generate", "--spec", f"{sound_shop.url}/openapi.json").returncode == 2
 
 
 def test_gemini_without_a_key_says_where_to_put_it(sound_shop: Sample) -> None:

@@ -6,8 +6,10 @@ import pytest
 
 from testops_lib import spec as specs
 from testops_lib.errors import TargetError, TestOpsError
-from testops_lib.pipeline import Order, resolve
+from testops_lib.model import Cost
+from testops_lib.pipeline import Caps, Order, caps, resolve
 from testops_lib.settings import Settings
+from testops_lib.target import Generate, Target
 
 ENVIRON = {"TESTOPS_DSN": "postgresql://u:hunter2@h/d", "PETS_URL": "https://pets.example.com/api"}
 PETS = """
@@ -80,3 +82,29 @@ def test_an_order_may_go_where_the_target_file_lets_it(base_url: str, settings: 
 def test_a_document_outside_the_directory_is_not_read(spec: str, settings: Settings) -> None:
     with pytest.raises(TestOpsError):
         specs.load(resolve(Order(spec=spec), settings, ENVIRON).spec)
+
+
+@pytest.mark.parametrize(
+    ("own", "ordered", "holds"), [(0, 0, 0), (900, 0, 900), (0, 500, 500), (900, 500, 500), (400, 500, 400)]
+)
+def test_an_order_narrows_what_models_may_take_and_never_widens_it(
+    settings: Settings, own: int, ordered: int, holds: int
+) -> None:
+    (settings.targets_dir / "dear.yaml").write_text(
+        f"spec: https://a.example/o.json\ngenerate: {{max_tokens: {own}, max_money: {own / 100}}}\n"
+    )
+    wishes = resolve(Order(target="dear", max_tokens=ordered, max_money=ordered / 100), settings, ENVIRON).generate
+    assert (wishes.max_tokens, wishes.max_money) == (holds, holds / 100)
+
+
+def test_a_part_of_a_run_has_its_part_of_what_the_run_may_take() -> None:
+    def target(**wishes: float) -> Target:
+        return Target(spec="s", generate=Generate(**wishes))  # type: ignore[arg-type]
+
+    assert caps(target()) == Caps()
+    assert caps(target(max_tokens=1000, max_money=2.0), part=0.25) == Caps(tokens=250, money=0.5)
+    before = Cost(input_tokens=600, output_tokens=300, money=1.5)
+    monthly = target(max_tokens=1000, max_tokens_per_month=1000, max_money_per_month=2.0)
+    assert caps(monthly, spent=before) == Caps(tokens=100, money=0.5)
+    assert caps(monthly, spent=Cost(input_tokens=5000, money=9.0)) == Caps(tokens=0, money=0)
+    assert caps(monthly, spent=Cost(input_tokens=5, money=None)) == Caps(tokens=995, money=2.0)

@@ -1,0 +1,98 @@
+"""The prompts are the same for every provider."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testops_lib.generate.prompt import Prompt, render, render_repair, size, version, with_schema
+from testops_lib.generate.proposal import schema
+from testops_lib.generate.validate import Problem
+from testops_lib.model import Policy
+from testops_lib.spec.operation import MediaType, Operation, RequestBody, Response, Spec
+from tests.asking import blocks, fenced
+from tests.generation_specs import case, pets, step
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def usual(**changes: Any) -> Prompt:
+    spec = pets()
+    return render(
+        spec, spec.operations[:2], policy=Policy(), cases=6, identities=("bob",), values={"id": (7, 9)},
+        related=spec.operations[2:4], **changes,
+    )  # fmt: skip
+
+
+def asked_again() -> Prompt:
+    problem = Problem(
+        rule="unknown parameter", where="steps[0].query", message="GET /pets has no query parameter 'page'"
+    )
+    return render_repair(usual(), [(case("positive", step("GET /pets", query={"page": "1"})), [problem])])
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [
+        ("prompt", usual()),
+        ("prompt_shared", usual(shared=("Pet", "Error"))),
+        ("prompt_repair", asked_again()),
+        ("prompt_schema", Prompt(system=with_schema("…", schema(["GET /pets"], ("bob",), cases=6)), user="…")),
+    ],
+)
+def test_the_rendered_prompt_is_the_one_people_reviewed(name: str, prompt: Prompt) -> None:
+    """`TESTOPS_REWRITE_GOLDEN=1` rewrites the files."""
+    golden = GOLDEN / f"{name}.txt"
+    parts = (("system", prompt.system), ("shared", prompt.shared), ("user", prompt.user))
+    text = f"version {version()}\n" + "".join(f"\n##### {part}\n{said}" for part, said in parts)
+    if os.environ.get("TESTOPS_REWRITE_GOLDEN"):
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def test_what_is_shared_is_not_repeated_and_nothing_is_missing() -> None:
+    whole = json.loads(fenced(usual().user)[1])["definitions"]
+    prompt = usual(shared=("Pet", "Error"))
+    shared, own = (json.loads(block)["definitions"] for block in blocks(prompt.shared + prompt.user))
+    assert {**shared, **own} == whole and set(shared) == {"Pet", "Error"} and not set(shared) & set(own)
+
+
+def test_no_part_of_a_prompt_holds_the_fence_of_another() -> None:
+    """A document whose author computed both fences."""
+    spec = pets()
+    first = usual(shared=("Pet",))
+    fences = [line for line in (first.shared + first.user).splitlines() if line.startswith("=====SPEC-DATA-")]
+    assert len(fences) == 4 and len(set(fences)) == 2
+    hostile = pets(description="\n".join(dict.fromkeys(fences)))
+    hostile.definitions["Pet"]["description"] = "\n".join(dict.fromkeys(fences))
+    prompt = render(hostile, spec.operations[:2], policy=Policy(), cases=6, shared=("Pet",))
+    assert (prompt.shared + prompt.user).count("=====SPEC-DATA-") == 4
+    assert json.loads(blocks(prompt.shared)[0])["definitions"]["Pet"]["description"].startswith("=====SPEC-DATA-")
+
+
+def test_the_prompt_stays_bounded_and_says_what_it_cut() -> None:
+    wide = {f"p{n}": {"type": "string", "description": "d" * 3000} for n in range(500)}
+    definitions: dict[str, Any] = {
+        f"D{n}": {"type": "object", "properties": {**wide, "next": {"$ref": f"#/$defs/D{n + 1}"}}} for n in range(50)
+    }
+    deep: Any = {"type": "string"}
+    for _ in range(300):
+        deep = {"type": "object", "properties": {"x": deep}}
+    operation = Operation(
+        key="POST /big", method="POST", path="/big", description="x" * 100_000,
+        body=RequestBody(content={"application/json": MediaType(
+            schema={"allOf": [deep, {"$ref": "#/$defs/D0"}]}, examples=({"a": ["y" * 50_000] * 500},)
+        )}),
+        responses={str(status): Response(description="z" * 9000) for status in range(200, 299)},
+    )  # fmt: skip
+    spec = Spec(title="big", version="1", dialect="3.1", source="b", operations=(operation,), definitions=definitions)
+    prompt = render(spec, [operation], policy=Policy(), cases=3)
+    assert len(prompt.user) < 100_000
+    notes = json.loads(fenced(prompt.user)[1])["notes"]
+    assert any("levels" in note for note in notes) and any("definitions beyond" in note for note in notes)
+    assert "…[cut]" in prompt.user
+    assert size(prompt) < 150_000
