@@ -26,7 +26,7 @@ from testops_lib.generate.validate import Problem, Validator
 from testops_lib.model import SAFE_METHODS, Call, Case, Cost, Generation, Origin, Policy, Value
 from testops_lib.spec.operation import Operation, Spec
 
-VERSION = "1"
+VERSION = "2"
 """Of this dialogue and its validation; part of a case's origin."""
 
 _LEAST_OUTPUT = 512

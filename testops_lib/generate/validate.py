@@ -140,7 +140,7 @@ class Validator:
         self._identities = frozenset(identities)
         self._values = dict(values or {})
         self._validators: dict[tuple[str, ...], Any] = {}
-        self._texts: dict[str, str] = {}
+        self._texts: dict[str, tuple[str, ...]] = {}
         self._scheme_names = frozenset(
             (scheme.where, scheme.name.lower()) for scheme in spec.security_schemes.values() if scheme.name
         )
@@ -718,13 +718,16 @@ class Validator:
         return schemas
 
     def _quoted(self, operation: Operation, wanted: Expectation) -> str:
-        """The quote, when it really stands in the operation's own text and is long enough to say something."""
+        """The quote, when it really stands in one of the operation's own texts, is long enough to say something, and
+        speaks of what is expected: any sentence of the document would promote any guess otherwise.
+        """
         quote = _WORDS.sub(" ", wanted.quote).strip()
-        if len(quote) < 12 or quote.count(" ") < 2 or len(quote) > 500:
+        if len(quote) < 12 or quote.count(" ") < 2 or len(quote) > 500 or not _speaks_of(quote, wanted, operation):
             return ""
         if operation.key not in self._texts:
-            self._texts[operation.key] = _WORDS.sub(" ", " \n ".join(texts(operation, self._spec)))
-        return quote if quote.lower() in self._texts[operation.key].lower() else ""
+            found = {_WORDS.sub(" ", text).lower() for text in texts(operation, self._spec)}
+            self._texts[operation.key] = tuple(found)
+        return quote if any(quote.lower() in text for text in self._texts[operation.key]) else ""
 
     # ------------------------------------------------------------------ captures
 
@@ -795,6 +798,27 @@ def _descriptions(schema: Any) -> Iterator[str]:
 
 
 # ---------------------------------------------------------------------- small decisions
+
+
+def _speaks_of(quote: str, wanted: Expectation, operation: Operation) -> bool:
+    """Whether a sentence names what is expected: the status (or the document lists it), the field or header, the value.
+
+    Names count however they are written: `created_at` is spoken of as "created at".
+    """
+    said = quote.lower()
+    if wanted.kind == "status":
+        return all(str(status) in operation.responses or _has_word(str(status), said) for status in wanted.statuses)
+    value = wanted.equals if wanted.kind == "header" else wanted.value_json
+    if isinstance(value, str | int | float) and _has_word(str(value).strip('"').lower(), said):
+        return True
+    fields = re.findall(r"[A-Za-z_][\w-]*", wanted.path)
+    name = wanted.name if wanted.kind == "header" else fields[-1] if fields else ""
+    bare = re.sub(r"[^a-z0-9]", "", name.lower())
+    return _has_word(name.lower(), said) or (len(bare) > 3 and bare in re.sub(r"[^a-z0-9]", "", said))
+
+
+def _has_word(word: str, text: str) -> bool:
+    return bool(word) and re.search(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", text) is not None
 
 
 def _steps(proposal: Proposal) -> Iterator[tuple[str, ProposedStep]]:
