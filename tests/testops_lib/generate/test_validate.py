@@ -392,6 +392,15 @@ def test_a_claim_about_valid_data_never_contradicts_the_expected_refusal() -> No
     assert not any(isinstance(check, PositiveDataAcceptance) for check in made(raw).steps[0].checks)
 
 
+def test_that_made_up_data_is_accepted_is_firm_for_reading_and_a_guess_for_writing() -> None:
+    """A schema says less of a body than its server asks; what a person recorded was accepted once."""
+    reading = made(case("positive", step("GET /pets", query={"limit": "1"})))
+    writing = case("positive", step("POST /pets", body_json='{"name": "x"}'))
+    assert one(reading, PositiveDataAcceptance).basis == "spec"
+    assert one(made(writing), PositiveDataAcceptance).basis == "guess"
+    assert one(made(writing, assumed="human"), PositiveDataAcceptance).basis == "spec"
+
+
 def test_an_invented_identifier_may_name_nothing() -> None:
     invented = made(case("positive", step("GET /pets/{id}", path_params={"id": "5"})))
     assert one(invented, PositiveDataAcceptance).also == (404,)
