@@ -68,11 +68,8 @@ def test_whole_cases_of_a_truncated_answer_are_kept(ask: Asking) -> None:
 
 
 def test_calls_run_at_once_up_to_the_limit(ask: Asking) -> None:
-    spec = many(12)
-    began = time.monotonic()
-    made, heard = ask(lambda r: server.cases(delay_s=0.2), spec=spec, concurrency=4, operations_per_call=1)
+    made, heard = ask(lambda r: server.cases(delay_s=0.2), spec=many(12), concurrency=4, operations_per_call=1)
     assert made.generation.calls == 12 and heard.most_at_once == 4
-    assert time.monotonic() - began < 2.4
 
 
 def test_cases_stand_in_the_order_of_the_operations_whatever_arrives_first(ask: Asking) -> None:
