@@ -556,7 +556,8 @@ def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
         spec = _stored_spec(store, run)
         scope = in_scope(spec, target)
         chosen = scope[group.first : group.end]
-        limit = caps(target, spent=_spent_before(store, run, target), part=len(chosen) / len(scope))
+        before = _spent_before(store, run, target)
+        limit = caps(target, spent=before, part=len(chosen) / len(scope))
         made = make_cases(spec, chosen, target, settings, limit=limit)
         for each in made:
             source = each.generation.source
@@ -566,13 +567,15 @@ def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
                 print(f"call {number}: {_call_in_words(call, each.generation.currency)}")
             for line in told_of(each.generation):
                 print(line)
+        currency = next((each.generation.currency for each in made if each.generation.currency), "")
+        if any(each.generation.calls for each in made):
+            tokens = before.input_tokens + before.output_tokens
+            print(f"{target.name}: other runs of this month took {tokens:,} tokens, {in_words(before.money, currency)}")
     return sum(len(each.cases) for each in made)
 
 
 def _spent_before(store: Store, run: str, target: Target) -> Cost:
-    """What the target's other runs of this calendar month (UTC) took; nothing where no cap asks for it."""
-    if not target.generate.max_tokens_per_month and not target.generate.max_money_per_month:
-        return Cost(money=0)
+    """What the target's other runs of this calendar month (UTC) took; calls of unknown price count as free."""
     begin = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     costs = [cost for each in store.generations_since(target.name, begin, but=run) for cost in each.spent]
     known = total(cost for cost in costs if cost.money is not None)

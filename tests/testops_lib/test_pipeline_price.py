@@ -71,7 +71,7 @@ def test_the_groups_of_a_run_together_stay_below_its_cap(
     assert all(each.notes[0].startswith("stopped at max_money=") for each in made)
     said = capsys.readouterr().out
     assert "call 1: 2,000 tokens in (0 cached), 300 out, 0.005 USD: GET /r0 and 3 more" in said
-    assert "openai (m): " in said
+    assert "openai (m): " in said and "many: other runs of this month took 0 tokens, 0.00 USD" in said
 
 
 def test_the_runs_of_a_month_together_stay_below_the_targets_cap(settings: Settings) -> None:
