@@ -52,6 +52,9 @@ class OpenAISettings(Value, frozen=True, kw_only=True):
     """Of one attempt."""
     temperature: float = 0.2
     seed: int = 1
+    strict: bool | None = None
+    """OpenAI's strict schemas, in which each field must be written, null where it is not meant; None: at OpenAI alone.
+    A local server takes any schema, and its model need not write what it does not mean."""
     limits: Limits = Limits()
 
     def __repr__(self) -> str:
@@ -154,6 +157,7 @@ class _Server:
         self._formats = list(_FORMATS)
         self._most_output = float("inf")
         official = urlsplit(settings.base_url).hostname == urlsplit(BASE_URL).hostname
+        self._strict = official if settings.strict is None else settings.strict
         self._limit_names = list(reversed(_LIMIT_NAMES) if official else _LIMIT_NAMES)
         self._optional: dict[str, Any] = {"temperature": settings.temperature, "seed": settings.seed}
 
@@ -185,7 +189,11 @@ class _Server:
             **self._optional,
         }
         if form == "json_schema":
-            described = {"name": "cases", "strict": True, "schema": _strict(schema)}
+            described = {
+                "name": "cases",
+                "strict": self._strict,
+                "schema": _strict(schema) if self._strict else schema,
+            }
             sent["response_format"] = {"type": form, "json_schema": described}
         elif form == "json_object":
             sent["response_format"] = {"type": form}

@@ -12,6 +12,7 @@ import pytest
 
 from testops_lib.errors import GenerateError
 from testops_lib.generate.openai import OpenAISettings, generate
+from testops_lib.generate.proposal import schema
 from testops_lib.generate.propose import Limits
 from testops_lib.model import Policy
 from tests import llm_server as server
@@ -34,24 +35,25 @@ def test_what_is_sent_is_the_documented_protocol_with_the_key_in_its_header_alon
     assert [message["role"] for message in request.body["messages"]] == ["system", "user"]
     assert (request.body["model"], request.body["stream"]) == ("gpt-5-mini", False)
     form = request.body["response_format"]
-    assert form["type"] == "json_schema" and form["json_schema"]["strict"] is True
+    assert form["type"] == "json_schema" and form["json_schema"]["strict"] is False
+    assert form["json_schema"]["schema"] == schema(
+        ["GET /pets", "POST /pets", "GET /pets/{id}", "DELETE /pets/{id}"], ("bob",), cases=6
+    )
     assert KEY not in str(request.body)
 
 
-def test_the_schema_sent_is_strict_and_takes_what_our_own_takes(openai: Asking) -> None:
-    _, heard = openai([server.cases()], "GET /pets", "POST /pets")
-    schema = heard.received[0].body["response_format"]["json_schema"]["schema"]
-    strict: list[dict[str, Any]] = [schema]
+def test_a_strict_schema_names_every_field_and_takes_what_our_own_takes(openai: Asking) -> None:
+    _, heard = openai([server.cases()], "GET /pets", "POST /pets", strict=True)
+    sent = heard.received[0].body["response_format"]["json_schema"]["schema"]
+    strict: list[dict[str, Any]] = [sent]
     for part in strict:
         strict += [found for found in part.get("properties", {}).values()]
         strict += [part["items"]] if "items" in part else []
         if "properties" in part:
             assert part["additionalProperties"] is False and part["required"] == list(part["properties"])
-    empty = {
-        name: None for name in schema["properties"]["cases"]["items"]["properties"]["steps"]["items"]["properties"]
-    }
+    empty = {name: None for name in sent["properties"]["cases"]["items"]["properties"]["steps"]["items"]["properties"]}
     proposed = RIGHT | {"steps": [empty | RIGHT["steps"][0]], "cleanup": None}
-    assert jsonschema_rs.validator_for(schema).is_valid({"cases": [proposed]})
+    assert jsonschema_rs.validator_for(sent).is_valid({"cases": [proposed]})
     made, _ = openai([server.cases(proposed)], "GET /pets")
     assert len(made.cases) == 1
 
