@@ -31,6 +31,7 @@ LONG = (
     "tests/e2e/",
     "tests/dags/",
     "tests/runner/",
+    "tests/testops_lib/generate/test_tiny_llm.py",
     "tests/testops_lib/test_trigger.py",
     "tests/testops_lib/test_cli.py",
     "tests/testops_lib/test_property_shop.py",
