@@ -21,7 +21,7 @@ from bench import app, tools
 from bench.figures import Figures, Started
 from bench.sample import CHECKS, CONNECTIONS, CONTRACT, SCHEMA, cases, plan
 from bench.target import serving
-from testops_lib.cli.desk import Line
+from testops_lib.cli.lines import Line
 from testops_lib.model import Check
 
 _CORE = 0

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 
 import click
 
-from testops_lib.cli.desk import diff, execute, export, generate, report, shrink, try_
-from testops_lib.cli.service import collect, db, dead_letters, stack, trigger
 from testops_lib.errors import TestOpsError
 
 COULD_NOT_RUN = 2
 
+COMMANDS = {
+    "try": "desk:try_",
+    "generate": "desk:generate",
+    "execute": "execute:execute",
+    "report": "results:report",
+    "shrink": "desk:shrink",
+    "diff": "results:diff",
+    "export": "results:export",
+    "trigger": "service:trigger",
+    "collect": "service:collect",
+    "dead-letters": "service:dead_letters",
+    "db": "service:db",
+    "stack": "service:stack",
+}
+"""Name -> module of this package and command."""
+
+
+class _Commands(click.Group):
+    """Imports a command's module when the command is asked for: some take a second of imports, others none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"testops_lib.cli.{module}"), name)
+        return command
+
 
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 nothing found, 1 findings, 2 could not run.",
 )
@@ -26,10 +56,6 @@ def cli() -> None:
     At the desk, without any server:
       testops try https://api.example.com/openapi.json
     """
-
-
-for command in (try_, generate, execute, report, shrink, diff, export, trigger, collect, dead_letters, db, stack):
-    cli.add_command(command)
 
 
 def main() -> None:

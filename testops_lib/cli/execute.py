@@ -1,0 +1,63 @@
+"""`execute`: a file of cases in, a file of results out. Imports nothing of generation, stores or reports."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from testops_lib.cli.lines import About, Line, read, write
+from testops_lib.cli.sending import (
+    COULD_NOT_RUN,
+    FINDINGS,
+    NOTHING_FOUND,
+    Budget,
+    execute_all,
+    identities,
+    new_run_id,
+    policy_of,
+    send_options,
+)
+from testops_lib.errors import SettingsError, TestOpsError
+from testops_lib.model import Plan
+
+
+@click.command(
+    epilog="\b\nExample:\n  testops execute cases.jsonl --base-url http://127.0.0.1:8000 --out results.jsonl\n"
+)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="CASES.JSONL")
+@click.option("--base-url", default="", metavar="URL", help="Where the API answers. Default: as the cases file says.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The results file.")
+@click.option("--observe", is_flag=True, help="Keep what the answers held, redacted: for `testops diff`.")
+@send_options
+def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any) -> int:
+    """Execute a file of cases and write the results."""
+    about, plan, contracts, cases = About(run="", target=file.stem), None, {}, []
+    for line in read(file):
+        about, plan = line.about or about, line.plan or plan
+        if line.contract:
+            contracts[line.contract.operation] = line.contract
+        if line.case:
+            cases.append(line.case)
+    base = (base_url or (plan.base_url if plan else "")).rstrip("/")
+    if not base:
+        raise SettingsError("the file names no base URL", where=str(file), next_step="give --base-url")
+    policy = policy_of(options, allow_private=bool(base_url))
+    sending = Plan(target=about.target, base_url=base, policy=policy, identities=identities(options), observe=observe)
+    run_id, started = new_run_id(), datetime.now(UTC)
+    whole = Budget(options).left(()) or (0, 0)
+    results, stopped = execute_all(sending, contracts, cases, total=len(cases), run_id=run_id, budget=whole)
+    with out.open("wb") as sink:
+        write(sink, Line(about=msgspec.structs.replace(about, run=run_id, base_url=base, started=started)))
+        for result in results:
+            write(sink, Line(result=result))
+    failed = sum(result.verdict == "failed" for result in results)
+    click.echo(f"{out}: {len(results)} results, {failed} failed")
+    if not stopped and not any(result.verdict in ("passed", "failed") for result in results):
+        raise TestOpsError("no case could be executed", where=base, next_step="is it up, and is --base-url right?")
+    if stopped:
+        return COULD_NOT_RUN
+    return FINDINGS if failed else NOTHING_FOUND

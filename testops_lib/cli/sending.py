@@ -1,0 +1,208 @@
+"""What is common to the commands that send something: options, credentials, limits, progress."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from testops_lib import target as targets
+from testops_lib.errors import SettingsError
+from testops_lib.execute import Engine, run
+from testops_lib.model import Case, Contract, Identity, Plan, Policy, Result
+
+_STOP_S = 1.0
+"""What is in flight when somebody stops it may take this long; then comes its cleanup."""
+
+
+NOTHING_FOUND, FINDINGS, COULD_NOT_RUN = 0, 1, 2
+
+
+def send_options(command: Any) -> Any:
+    for option in reversed(
+        (
+            click.option(
+                "--header",
+                "-H",
+                "headers",
+                multiple=True,
+                metavar="'NAME: VALUE'",
+                help="Sent with every request; repeatable. Kept out of every report.",
+            ),
+            click.option(
+                "--query",
+                "-Q",
+                "queries",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="A credential in the query of every request; repeatable. Kept out of every report.",
+            ),
+            click.option(
+                "--auth",
+                type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                help="Web Fuzzing Commons authentication file: users, logins.",
+            ),
+            click.option(
+                "--max-requests",
+                type=click.IntRange(0),
+                default=0,
+                help="Stop after this many requests, exactly. 0: no limit.",
+            ),
+            click.option(
+                "--max-time",
+                type=click.FloatRange(0),
+                default=0,
+                metavar="SECONDS",
+                help="Start nothing after this time. 0: no limit.",
+            ),
+            click.option(
+                "--max-response-ms",
+                type=click.IntRange(0),
+                default=0,
+                help="Slower answers to valid requests are findings. 0: any.",
+            ),
+            click.option(
+                "--concurrency",
+                type=click.IntRange(1, 256),
+                default=8,
+                show_default=True,
+                help="Cases at the same time.",
+            ),
+            click.option(
+                "--rate",
+                type=click.FloatRange(0),
+                default=0,
+                metavar="PER_SECOND",
+                help="Most requests a second. 0: no limit.",
+            ),
+            click.option("--insecure", is_flag=True, help="Do not verify TLS certificates."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def identities(options: Mapping[str, Any]) -> tuple[Identity, ...]:
+    users = targets.load_auth(options["auth"]) if options["auth"] else ()
+    headers, query = [], []
+    for header in options["headers"]:
+        name, colon, value = header.partition(":")
+        if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
+            raise SettingsError(f"{name!r} is no header", where="-H", next_step="write -H 'Authorization: Bearer …'")
+        headers.append((name.strip(), value.strip()))
+    for pair in options["queries"]:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise SettingsError("is no query parameter", where="-Q", next_step="write -Q api_key=…")
+        query.append((name, value))
+    if not headers and not query:
+        return users
+    return tuple(
+        msgspec.structs.replace(user, headers=(*user.headers, *headers), query=(*user.query, *query))
+        for user in users or (Identity(name="default"),)
+    )
+
+
+def private(spec: str, base_url: str) -> bool:
+    """At the desk loopback and private addresses are fine, unless a document from elsewhere points there by itself."""
+    from urllib.parse import urlsplit
+
+    from testops_lib.address import refusal
+
+    if base_url or "://" not in spec:
+        return True
+    host = urlsplit(spec).hostname or ""
+    return host == "localhost" or bool(refusal(host, allow_private=False) and not refusal(host, allow_private=True))
+
+
+def policy_of(options: Mapping[str, Any], *, allow_private: bool) -> Policy:
+    return Policy(
+        breaker_wait_s=0,
+        allow_private=allow_private,
+        concurrency=options["concurrency"],
+        requests_per_second=options["rate"],
+        max_response_ms=options["max_response_ms"],
+        verify_tls=not options["insecure"],
+    )
+
+
+class Budget:
+    """What may be sent in all, and for how long: the limits hold exactly, over any number of executions."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._requests, self._seconds = int(options["max_requests"]), float(options["max_time"])
+        self._begun = time.monotonic()
+
+    def left(self, results: Iterable[Result]) -> tuple[int, float] | None:
+        """Requests and seconds that are left, 0: no limit; None: nothing is left."""
+        requests = self._requests - sum(result.requests for result in results) if self._requests else 0
+        seconds = self._begun + self._seconds - time.monotonic() if self._seconds else 0
+        spent = (self._requests and requests <= 0) or (self._seconds and seconds <= 0)
+        return None if spent else (requests, seconds)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """A function that takes each result: a bar on a terminal, a plain line every tenth part otherwise."""
+    started, done, failed = time.monotonic(), 0, 0
+    if not sys.stderr.isatty():
+        step = max(1, total // 10)
+
+        def plain(result: Result) -> None:
+            nonlocal done, failed
+            done, failed = done + 1, failed + (result.verdict == "failed")
+            if done % step == 0 or done == total:
+                click.echo(f"{done}/{total} cases, {failed} failed, {time.monotonic() - started:.0f} s", err=True)
+
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("executing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("execute", total=total, failed=0)
+
+        def rich(result: Result) -> None:
+            nonlocal failed
+            failed += result.verdict == "failed"
+            bar.update(task, advance=1, failed=failed)
+
+        yield rich
+
+
+def execute_all(
+    plan: Plan,
+    contracts: Mapping[str, Contract],
+    cases: Iterable[Case],
+    *,
+    total: int,
+    run_id: str,
+    budget: tuple[int, float] = (0, 0),
+) -> tuple[list[Result], bool]:
+    """The results, and whether somebody stopped it before the end (Ctrl-C): what was created is still cleaned up."""
+    engine = Engine(plan, contracts, run=run_id, max_requests=budget[0], max_time_s=budget[1])
+    results: list[Result] = []
+    with _progress(total) as tell:
+
+        def on_result(result: Result) -> None:
+            results.append(result)
+            tell(result)
+
+        run(engine, cases, on_result, signals=(signal.SIGINT, signal.SIGTERM), grace_s=_STOP_S)
+    if engine.stopped:
+        click.echo(f"stopped: {len(results)} of {total} cases were executed", err=True)
+    return results, engine.stopped
+
+
+def new_run_id() -> str:
+    return datetime.now(UTC).strftime("desk-%Y%m%dT%H%M%S.%fZ")
