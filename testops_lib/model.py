@@ -730,6 +730,9 @@ class Generation(Value, frozen=True, kw_only=True):
 
     source: str
     cases: int = 0
+    """Those that the source made."""
+    reused: int = 0
+    """Those that the target's suite had already."""
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

@@ -6,14 +6,18 @@ Every stage may be repeated: it reads what earlier stages stored and replaces it
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
+from importlib import metadata
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -24,6 +28,7 @@ from testops_lib import fleet
 from testops_lib import notify as notifying
 from testops_lib import report as reporting
 from testops_lib import spec as specs
+from testops_lib import suite as suites
 from testops_lib import target as targets
 from testops_lib.analyze import analyze as analyze_results
 from testops_lib.analyze import settle
@@ -32,7 +37,7 @@ from testops_lib.errors import GenerateError, SettingsError, TargetError
 from testops_lib.feedback import Feedback
 from testops_lib.fingerprint import fingerprint_of
 from testops_lib.gate import decide
-from testops_lib.generate import Generated, gemini, imports, rules
+from testops_lib.generate import Generated, gemini, imports, prompt, propose, rules
 from testops_lib.generate import property as property_based
 from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.order import order
@@ -77,6 +82,8 @@ class Order(Value, frozen=True, kw_only=True):
     methods: str = ""
     """`safe` or `all`: may narrow the target's policy, never widen it."""
     max_cases: int = 0
+    review: Literal["", "never", "new", "always"] = ""
+    """May ask for a review more often than the target does, never less often."""
     allow_private: bool = False
     """With `spec`: loopback and private addresses may be called."""
 
@@ -165,6 +172,8 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
         generate = msgspec.structs.replace(
             generate, sources=order.sources or generate.sources, max_cases=order.max_cases or generate.max_cases
         )
+    if order.review and suites.REVIEWS.index(order.review) > suites.REVIEWS.index(generate.review):
+        generate = msgspec.structs.replace(generate, review=order.review)
     if order.methods == "safe":
         policy = msgspec.structs.replace(policy, methods="safe")
     unknown = [name for name in generate.sources if name not in SOURCES]
@@ -184,6 +193,16 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
         generate=generate,
         policy=policy,
     )
+
+
+def suite_name(order: Order, settings: Settings) -> str:
+    """Whose suite the order executes: the target's; one apart for another document or fewer methods."""
+    target = resolve(order, settings)
+    name = target.name
+    if not order.target or order.spec:
+        name += f"@{suites.digest(target.spec)[:8]}"
+    own = targets.find(settings.targets_dir, order.target).policy.methods if order.target else "all"
+    return name if target.policy.methods == own else f"{name}@{target.policy.methods}"
 
 
 def _named(url: str, own: str, hosts: Collection[str]) -> bool:
@@ -338,6 +357,68 @@ _MAKERS: dict[str, Callable[[Spec, Sequence[Operation], Target, Settings, Feedba
 }
 
 
+def _stamp_rules(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
+    """Chains lead through the whole document; and rules cost nothing."""
+    return (_code("testops_lib.generate.rules"), spec.content_hash, target.generate.users)
+
+
+def _stamp_property(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
+    wishes = target.generate.property
+    codes = map(_code, ("testops_lib.generate.property", "testops_lib.generate.rules"))
+    try:
+        drawn_by = metadata.version("schemathesis")
+    except metadata.PackageNotFoundError:
+        drawn_by = "missing"  # as the source itself will complain, if it is asked for anything
+    return (*codes, drawn_by, spec.content_hash, str(wishes.examples), str(wishes.seed))
+
+
+def _stamp_gemini(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
+    return (propose.VERSION, prompt.version(), settings.gemini_model)
+
+
+def _stamp_files(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
+    return (imports.VERSION, spec.content_hash, target.base_url, *map(_content, target.generate.imports))
+
+
+_STAMPS: dict[str, Callable[[Spec, Target, Settings], tuple[str, ...]]] = {
+    "rules": _stamp_rules,
+    "property": _stamp_property,
+    "gemini": _stamp_gemini,
+    "import": _stamp_files,
+}
+"""What decides a source's cases besides the operation and the target: its version, its model, its prompt."""
+
+
+@cache
+def _code(package: str) -> str:
+    """A digest of the package's source, so that no change of it goes unseen."""
+    found = sorted((each.name, each.read_bytes()) for each in files(package).iterdir() if each.name.endswith(".py"))
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+
+
+def _content(file: str) -> str:
+    """A digest of the file; without one, what the source itself will complain of."""
+    try:
+        about = Path(file).stat()
+        return _digest(file, about.st_mtime_ns, about.st_size)
+    except OSError:
+        return "missing"
+
+
+@lru_cache(maxsize=64)
+def _digest(file: str, changed: int, size: int) -> str:
+    with Path(file).open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def suite_key(source: str, spec: Spec, operation: Operation, target: Target, settings: Settings) -> str:
+    """Equal as long as the source would be asked for the same cases of the operation."""
+    return suites.digest(
+        operation.content_hash, source, _STAMPS[source](spec, target, settings), target.values,
+        target.policy.methods, _users(target), target.generate.max_cases_per_operation,
+    )  # fmt: skip
+
+
 def _users(target: Target) -> tuple[str, ...]:
     return tuple(identity.name for identity in target.identities)
 
@@ -361,7 +442,9 @@ def open_run(run: str, order: Order, settings: Settings) -> str:
     """Registers the run; gives the target's name."""
     target = resolve(order, settings)
     with Store(settings.need_dsn()) as store:
-        store.open_run(run, target.name, title=target.title, base_url=target.base_url)
+        store.open_run(
+            run, target.name, title=target.title, base_url=target.base_url, suite=suite_name(order, settings)
+        )
     return target.name
 
 
@@ -373,11 +456,16 @@ def load_spec(run: str, order: Order, settings: Settings) -> list[Group]:
     spec = specs.load(target.spec, allow_private=reviewed or target.policy.allow_private)
     chosen = in_scope(spec, target)
     base_url = specs.base_url(spec, target.spec, target.base_url)
+    named = suite_name(order, settings)
     with Store(settings.need_dsn()) as store:
         store.put_spec(spec.content_hash, specs.encode(spec))
         store.open_run(
-            run, target.name, title=target.title or spec.title, base_url=base_url, spec_hash=spec.content_hash
-        )
+            run, target.name, title=target.title or spec.title, base_url=base_url, spec_hash=spec.content_hash,
+            suite=named,
+        )  # fmt: skip
+        gone = store.retire(named, kept=[each.key for each in spec.operations])
+    if gone:
+        print(f"retired {gone} cases: the document does not describe their operations any more")
     for warning in spec.warnings:
         print(f"warning: {warning}")
     for key, why in spec.unusable.items():
@@ -398,21 +486,112 @@ def _stored_spec(store: Store, run: str) -> Spec:
 
 
 def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
-    """Makes the cases of one group of operations and stores them; gives their number."""
+    """Sees to it that the suite has the cases of one group of operations; gives how many of them the run takes.
+
+    Only what changed since it was last generated is generated: an unchanged document costs no call.
+    """
     target = resolve(order, settings)
+    count = 0
     with Store(settings.need_dsn()) as store:
         spec = _stored_spec(store, run)
+        named = store.run(run).suite
         chosen = in_scope(spec, target)[group.first : group.end]
-        made = make_cases(spec, chosen, target, settings)
-        for each in made:
-            source = each.generation.source
-            store.save_cases(run, f"{group.first:06}-{source}", each.cases, each.generation)
-            print(f"{source}: {len(each.cases)} cases for {len(chosen)} operations")
-            for reason, count in each.generation.dropped.items():
-                print(f"dropped {count}: {reason}")
-            for note in each.generation.notes:
+        place = {each.key: index for index, each in enumerate(chosen)}
+        for source in target.generate.sources:
+            made = renew(store, named, spec, chosen, source, target, settings)
+            members = store.members(named, source=source, operations=place)
+            if target.generate.review == "never":
+                members = _released(store, members)
+            taken = [each for each in members if each.status in suites.RUNS or each.status == "draft"]
+            taken.sort(key=lambda each: (place[each.operation], each.position))
+            made = msgspec.structs.replace(made, reused=max(0, len(taken) - made.cases))
+            store.put_group(run, f"{group.first:06}-{source}", [each.current for each in taken], made)
+            count += len(taken)
+            print(f"{source}: {len(taken)} cases for {len(chosen)} operations, {made.cases} of them made now")
+            for reason, number in made.dropped.items():
+                print(f"dropped {number}: {reason}")
+            for note in made.notes:
                 print(f"note: {note}")
-    return sum(len(each.cases) for each in made)
+    return count
+
+
+def _released(store: Store, members: Sequence[suites.Member]) -> list[suites.Member]:
+    """The members; drafts that waited for a review that nobody asks for any more run."""
+    why, now = "no review is asked for", datetime.now(UTC)
+    drafts = {each.id: each for each in members if each.status == "draft"}
+    if not drafts:
+        return list(members)
+    free = {
+        key: msgspec.structs.replace(each, status="active", who="", why=why, changed=now)
+        for key, each in drafts.items()
+    }
+    changes = [
+        suites.Change(member=each.id, suite=each.suite, at=now, who="", what="draft -> active", why=why)
+        for each in drafts.values()
+    ]
+    with store.locked(members[0].suite):
+        store.put_members(list(free.values()), changes)
+    return [free.get(each.id, each) for each in members]
+
+
+def renew(
+    store: Store, named: str, spec: Spec, operations: Sequence[Operation], source: str, target: Target,
+    settings: Settings, *, again: bool = False, replaces: Collection[str] | None = None,
+) -> Generation:  # fmt: skip
+    """Makes the source's cases of those operations that changed and brings the suite to them; gives what it cost.
+
+    Args:
+        named: the suite.
+        again: of all operations, changed or not.
+        replaces: slots that may be retired when they are made no longer; None: all.
+
+    Raises:
+        GenerateError: the source is needed and cannot work.
+    """
+    hashes = {each.key: each.content_hash for each in spec.operations}
+    keys = {each.key: suite_key(source, spec, each, target, settings) for each in operations}
+    before = store.made(named, source, keys)
+    stale = [
+        each for each in operations if again or not suites.is_current(before.get(each.key), keys[each.key], hashes)
+    ]
+    if not stale:
+        return Generation(source=source)
+    made = _MAKERS[source](spec, stale, target, settings, None)
+    cases: dict[str, list[Case]] = {each.key: [] for each in stale}
+    for case in made.cases:
+        cases.setdefault(case.operation, []).append(case)
+    now = datetime.now(UTC)
+    with store.locked(named):
+        known: dict[str, list[suites.Member]] = {key: [] for key in cases}
+        for member in store.members(named, source=source, operations=cases):
+            known[member.operation].append(member)
+        changed = [each for found in known.values() for each in found if each.current != each.generated]
+        documents = store.cases({one for each in changed for one in (each.current, each.generated)})
+        evolved = [
+            suites.evolve(
+                known[key], fresh, documents.__getitem__, suite=named, operation=key, source=source,
+                review=target.generate.review, at=now, replaces=() if key in made.unfinished else replaces,
+            )
+            for key, fresh in cases.items()
+        ]  # fmt: skip
+        store.put_cases([*made.cases, *(case for each in evolved for case in each.cases)])
+        store.put_members(
+            [member for each in evolved for member in each.members],
+            [change for each in evolved for change in each.changes],
+        )
+        store.put_made(
+            named,
+            source,
+            {
+                each.key: suites.Made(
+                    key=keys[each.key],
+                    calls=suites.calls(cases[each.key], each.key, hashes),
+                )
+                for each in stale
+                if each.key not in made.unfinished
+            },
+        )
+    return made.generation
 
 
 def publish(run: str, order: Order, settings: Settings) -> Published:
@@ -425,9 +604,12 @@ def publish(run: str, order: Order, settings: Settings) -> Published:
     target = resolve(order, settings)
     with Store(settings.need_dsn()) as store:
         spec = _stored_spec(store, run)
-        cases = suite(store.load_cases(run), spec, target)
+        held = store.held(run)
+        cases = suite((case for case in store.load_cases(run) if case.id not in held), spec, target)
         if not cases:
-            raise GenerateError("no case was generated", where=target.name, next_step="see the log of `generate`")
+            raise GenerateError(
+                "no case may run", where=target.name, next_step="see the log of `generate`, and `testops cases list`"
+            )
         line = bus(settings)
         positions = line.results_position()
         used = {step.operation for case in cases for step in (*case.steps, *case.cleanup)}

@@ -58,6 +58,11 @@ class Generate(Value, frozen=True, kw_only=True):
     max_cases: int = 0
     """Of the whole suite, the best first; 0: no limit."""
     property: PropertyBased = PropertyBased()
+    review: Literal["never", "new", "always"] = "never"
+    """When a person looks at the cases before they run: never, when there are new or changed ones, in every run."""
+    promote_after: int = 0
+    """Checks that rest on a guess count for the gate once their case passed in this many runs in a row; 0: never by
+    themselves."""
 
 
 class Notify(Value, frozen=True, kw_only=True):

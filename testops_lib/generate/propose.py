@@ -211,6 +211,7 @@ class _Dialogue:
         self._dropped: Counter[str] = Counter()
         self._notes: list[str] = []
         self._stopped: set[str] = set()
+        self._unasked: set[str] = set()
         self.answered = 0
         self.unanswered: dict[str, str] = {}
 
@@ -309,6 +310,7 @@ class _Dialogue:
                     answer = await self._call(prompt, shape)
                 except _Spent as spent:
                     self._stopped.add(str(spent))
+                    self._unasked.update(operation.key for operation in group)
                     return None
                 except Unavailable as away:
                     reason = away.reason
@@ -368,6 +370,7 @@ class _Dialogue:
             notes.append(f"{len(keys)} operations without an answer ({reason}): {shown}")
         return Generated(
             cases=tuple(ordered),
+            unfinished=tuple(sorted(self._unasked | self.unanswered.keys())),
             generation=Generation(
                 source=self._model.source, cases=len(ordered), calls=self._budget.calls, input_tokens=self._input,
                 output_tokens=self._output, cached_tokens=self._cached,
