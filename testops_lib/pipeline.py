@@ -323,8 +323,9 @@ def _from_gemini(
         api_key=settings.gemini_api_key, base_url=settings.gemini_base_url, model=settings.gemini_model
     )
     return gemini.generate(
-        spec, operations, settings=wishes, policy=target.policy, values=target.values, identities=_users(target)
-    )
+        spec, operations, settings=wishes, policy=target.policy, values=target.values, identities=_users(target),
+        instruction=target.generate.instruction,
+    )  # fmt: skip
 
 
 def _from_files(
@@ -415,7 +416,7 @@ def suite_key(source: str, spec: Spec, operation: Operation, target: Target, set
     """Equal as long as the source would be asked for the same cases of the operation."""
     return suites.digest(
         operation.content_hash, source, _STAMPS[source](spec, target, settings), target.values,
-        target.policy.methods, _users(target), target.generate.max_cases_per_operation,
+        target.policy.methods, _users(target), target.generate.max_cases_per_operation, target.generate.instruction,
     )  # fmt: skip
 
 
@@ -451,9 +452,7 @@ def open_run(run: str, order: Order, settings: Settings) -> str:
 def load_spec(run: str, order: Order, settings: Settings) -> list[Group]:
     """Reads the document, stores it, and cuts the operations in scope into groups."""
     target = resolve(order, settings)
-    # A target file is reviewed; whatever else names a document may point it anywhere.
-    reviewed = bool(order.target) and not order.spec
-    spec = specs.load(target.spec, allow_private=reviewed or target.policy.allow_private)
+    spec = read_spec(order, target)
     chosen = in_scope(spec, target)
     base_url = specs.base_url(spec, target.spec, target.base_url)
     named = suite_name(order, settings)
@@ -479,6 +478,13 @@ def load_spec(run: str, order: Order, settings: Settings) -> list[Group]:
         )
         for first in edges
     ]
+
+
+def read_spec(order: Order, target: Target) -> Spec:
+    """The document as it is now."""
+    # A target file is reviewed; whatever else names a document may point it anywhere.
+    reviewed = bool(order.target) and not order.spec
+    return specs.load(target.spec, allow_private=reviewed or target.policy.allow_private)
 
 
 def _stored_spec(store: Store, run: str) -> Spec:
@@ -536,14 +542,15 @@ def _released(store: Store, members: Sequence[suites.Member]) -> list[suites.Mem
 
 def renew(
     store: Store, named: str, spec: Spec, operations: Sequence[Operation], source: str, target: Target,
-    settings: Settings, *, again: bool = False, replaces: Collection[str] | None = None,
+    settings: Settings, *, again: bool = False, replaces: Collection[str] | None = None, instruction: str = "",
 ) -> Generation:  # fmt: skip
     """Makes the source's cases of those operations that changed and brings the suite to them; gives what it cost.
 
     Args:
         named: the suite.
         again: of all operations, changed or not.
-        replaces: slots that may be retired when they are made no longer; None: all.
+        replaces: ids of members that may be retired when they are made no longer; None: all.
+        instruction: what a person asks of a model besides, this once.
 
     Raises:
         GenerateError: the source is needed and cannot work.
@@ -556,7 +563,9 @@ def renew(
     ]
     if not stale:
         return Generation(source=source)
-    made = _MAKERS[source](spec, stale, target, settings, None)
+    told = "\n".join(filter(None, (target.generate.instruction, instruction)))
+    generate = msgspec.structs.replace(target.generate, instruction=told)
+    made = _MAKERS[source](spec, stale, msgspec.structs.replace(target, generate=generate), settings, None)
     cases: dict[str, list[Case]] = {each.key: [] for each in stale}
     for case in made.cases:
         cases.setdefault(case.operation, []).append(case)
@@ -570,7 +579,9 @@ def renew(
         evolved = [
             suites.evolve(
                 known[key], fresh, documents.__getitem__, suite=named, operation=key, source=source,
-                review=target.generate.review, at=now, replaces=() if key in made.unfinished else replaces,
+                review=target.generate.review, at=now,
+                replaces=() if key in made.unfinished else None if replaces is None
+                else [each.slot for each in known[key] if each.id in replaces],
             )
             for key, fresh in cases.items()
         ]  # fmt: skip
@@ -701,9 +712,40 @@ def analyze(run: str, order: Order, settings: Settings) -> Report:
             previous=before,
             generations=store.generations(run),
             started=about.started,
+            quarantined=store.quarantined(run),
         )
         _keep(store, report, settings, latest=True)
+        _promote(store, about.suite, target)
     return report
+
+
+def _promote(store: Store, named: str, target: Target) -> None:
+    """Lets the guesses of cases count that passed often enough in a row, from the next run on."""
+    runs = target.generate.promote_after
+    if not runs:
+        return
+    now, why = datetime.now(UTC), f"passed in {runs} runs in a row"
+    with store.locked(named):
+        stable = store.stable(named, runs=runs)
+        known = store.cases(stable)
+        moved = [each for each in store.members(named) if each.status == "active" and each.current in known]
+        cases = {key: suites.promoted(case, "stable") for key, case in known.items()}
+        store.put_cases(cases.values())
+        store.put_members(
+            [
+                msgspec.structs.replace(each, current=cases[each.current].id, who="", why=why, changed=now)
+                for each in moved
+            ],
+            [
+                suites.Change(
+                    member=each.id, suite=named, at=now, who="", what="promoted", why=why, before=each.current,
+                    after=cases[each.current].id,
+                )
+                for each in moved
+            ],
+        )  # fmt: skip
+    for each in moved:
+        print(f"promoted {each.id}: {each.operation}: {each.slot}")
 
 
 def analyze_again(run: str, settings: Settings) -> Report:
@@ -732,6 +774,7 @@ def analyze_again(run: str, settings: Settings) -> Report:
             previous=store.report(previous) if previous else None,
             generations=first.generation,
             started=first.started,
+            quarantined=store.quarantined(run),
         )
         _keep(store, report, settings, latest=store.latest_run() == run)
     return report
@@ -769,6 +812,7 @@ def build_report(
     previous: Report | None = None,
     generations: Sequence[Generation] = (),
     started: datetime | None = None,
+    quarantined: Collection[str] = (),
 ) -> Report:
     """The report of these results with the verdict of the target's gate."""
     report = analyze_results(
@@ -784,6 +828,7 @@ def build_report(
         generation=tuple(generations),
         started=started,
         finished=datetime.now(UTC),
+        quarantined=quarantined,
         credentials_hint=_TAKEN_BY_NOBODY if target.identities else _NONE_GIVEN,
     )
     return msgspec.structs.replace(report, gate=decide(report, target.gate))

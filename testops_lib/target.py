@@ -60,6 +60,8 @@ class Generate(Value, frozen=True, kw_only=True):
     property: PropertyBased = PropertyBased()
     review: Literal["never", "new", "always"] = "never"
     """When a person looks at the cases before they run: never, when there are new or changed ones, in every run."""
+    instruction: str = ""
+    """What the team asks of the models that write cases; changes none of their rules."""
     promote_after: int = 0
     """Checks that rest on a guess count for the gate once their case passed in this many runs in a row; 0: never by
     themselves."""

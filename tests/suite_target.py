@@ -34,7 +34,7 @@ def operation(method: str, text: str = "", *, item: bool = False) -> dict[str, A
 
 def asked(request: Received) -> list[str]:
     """The operations that a prompt asks about."""
-    shown = json.loads(re.split(r"=====SPEC-DATA-[0-9a-f]{16}=====", request.user)[1])
+    shown = json.loads(re.split(r"(?m)^=====SPEC-DATA-[0-9a-f]{16}=====$", request.user)[1])
     return [each["operation"] for each in shown["operations"]]
 
 
@@ -47,6 +47,7 @@ class SuiteTarget:
     gemini: GeminiServer
     sources: tuple[str, ...] = ("gemini",)
     review: str = "never"
+    promote_after: int = 0
     proposals: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Operation -> what Gemini proposes; else one case that calls it."""
     away: set[str] = field(default_factory=set)
@@ -82,7 +83,9 @@ class SuiteTarget:
         (self.folder / "zoo.json").write_text(json.dumps(document), "utf-8")
         described = {
             "spec": "zoo.json", "base_url": "http://127.0.0.1:9", "policy": {"allow_private": True},
-            "generate": {"sources": list(self.sources), "review": self.review},
+            "generate": {
+                "sources": list(self.sources), "review": self.review, "promote_after": self.promote_after,
+            },
         }  # fmt: skip
         (self.folder / "zoo.yaml").write_text(json.dumps(described), "utf-8")
 

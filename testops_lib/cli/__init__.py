@@ -9,6 +9,7 @@ import click
 
 from testops_lib.cli.desk import diff, execute, export, generate, report, shrink, try_
 from testops_lib.cli.service import collect, db, dead_letters, stack, trigger
+from testops_lib.cli.suite import cases, drift
 from testops_lib.errors import TestOpsError
 
 COULD_NOT_RUN = 2
@@ -28,7 +29,22 @@ def cli() -> None:
     """
 
 
-for command in (try_, generate, execute, report, shrink, diff, export, trigger, collect, dead_letters, db, stack):
+for command in (
+    try_,
+    generate,
+    execute,
+    report,
+    shrink,
+    diff,
+    export,
+    trigger,
+    collect,
+    dead_letters,
+    db,
+    stack,
+    cases,
+    drift,
+):
     cli.add_command(command)
 
 

@@ -67,7 +67,7 @@ class GeminiSettings(Value, frozen=True, kw_only=True):
 
 def generate(
     spec: Spec, operations: Sequence[Operation], *, settings: GeminiSettings, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
+    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
 ) -> Generated:  # fmt: skip
     """Valid cases that Gemini proposed for the operations, and what they cost.
 
@@ -78,19 +78,23 @@ def generate(
         GenerateError: no key, the key or the model is refused, or not one call was answered.
     """
     return asyncio.run(
-        generate_async(spec, operations, settings=settings, policy=policy, values=values, identities=identities)
-    )
+        generate_async(
+            spec, operations, settings=settings, policy=policy, values=values, identities=identities,
+            instruction=instruction,
+        )
+    )  # fmt: skip
 
 
 async def generate_async(
     spec: Spec, operations: Sequence[Operation], *, settings: GeminiSettings, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
+    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
 ) -> Generated:  # fmt: skip
     """As `generate`, within an event loop."""
     async with _connected(settings) as model:
         return await propose(
-            model, spec, operations, limits=settings.limits, policy=policy, values=values, identities=identities
-        )
+            model, spec, operations, limits=settings.limits, policy=policy, values=values, identities=identities,
+            instruction=instruction,
+        )  # fmt: skip
 
 
 def plan(

@@ -98,14 +98,14 @@ class PlannedCalls(Value, frozen=True, kw_only=True):
 
 async def propose(
     model: Model, spec: Spec, operations: Sequence[Operation], *, limits: Limits, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
+    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
 ) -> Generated:  # fmt: skip
     """Valid cases of the operations in their order, each operation's in the model's, positive ones first.
 
     Raises:
         GenerateError: the provider refused for good, or not one call was answered.
     """
-    dialogue = _Dialogue(model, spec, limits, policy, dict(values or {}), tuple(identities))
+    dialogue = _Dialogue(model, spec, limits, policy, dict(values or {}), tuple(identities), instruction)
     wanted = _callable(spec, operations, policy)
     groups = list(_grouped(wanted, limits.operations_per_call))
     rounds: list[list[Case]] = [[] for _ in groups]
@@ -196,10 +196,10 @@ class _Dialogue:
 
     def __init__(
         self, model: Model, spec: Spec, limits: Limits, policy: Policy, values: Mapping[str, tuple[Any, ...]],
-        identities: tuple[str, ...],
+        identities: tuple[str, ...], instruction: str,
     ) -> None:  # fmt: skip
         self._model, self._spec, self._limits, self._policy = model, spec, limits, policy
-        self._values, self._identities = values, identities
+        self._values, self._identities, self._instruction = values, identities, instruction
         origin = Origin(source=model.source, version=VERSION, model=model.name, prompt=version())
         self._validator = Validator(spec, policy=policy, origin=origin, identities=identities, values=values)
         self._slots = asyncio.Semaphore(max(1, limits.concurrency))
@@ -220,7 +220,7 @@ class _Dialogue:
         prompt = render(
             self._spec, group, policy=self._policy, cases=self._limits.cases_per_operation,
             identities=self._identities, values=self._values, related=_related(self._spec, group, self._policy),
-            secrets=self._model.secrets,
+            secrets=self._model.secrets, instruction=self._instruction,
         )  # fmt: skip
         answer = await self._ask(prompt, group)
         if answer is None:

@@ -322,6 +322,22 @@ class Store:
                 ],
             )  # fmt: skip
 
+    def run_members(self, run: str) -> list[Member]:
+        """The members of the run's suite whose cases it takes."""
+        with self._transaction() as connection:
+            return [_member(row) for row in connection.execute(statements.RUN_MEMBERS, {"run": run})]
+
+    def stable(self, suite: str, *, runs: int) -> set[str]:
+        """Ids of active cases with guesses that passed in each of the last `runs` runs that executed them."""
+        wanted = {"suite": suite, "runs": runs, "among": 10 * runs}
+        with self._transaction() as connection:
+            return {case for (case,) in connection.execute(statements.STABLE, wanted)}
+
+    def suite_spec(self, suite: str) -> str:
+        """Hash of the document that the suite's last run read; "" without one."""
+        found = self._one(statements.SUITE_SPEC, suite)
+        return str(found[0]) if found else ""
+
     def held(self, run: str) -> set[str]:
         """Ids of cases that the run's suite does not let run: drafts, rejected and retired ones."""
         return {case for (case,) in self._all(statements.HELD, run)}

@@ -132,6 +132,31 @@ PUT_MADE = """
 INSERT INTO testops.suite_made (id, suite, operation, source, document) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (id) DO UPDATE SET document = excluded.document
 """
+RUN_MEMBERS = """
+SELECT id, suite, operation, source, slot, position, generated, current, offered, edited, status, who, why, changed
+FROM testops.suite_members
+WHERE suite = (SELECT suite FROM testops.runs WHERE run = %(run)s)
+  AND current IN (SELECT unnest(case_ids) FROM testops.run_groups WHERE run = %(run)s)
+ORDER BY operation, source, position, id
+"""
+"""Members whose cases the run takes."""
+STABLE = """
+SELECT case_id FROM (
+    SELECT r.case_id, row_number() OVER (PARTITION BY r.case_id ORDER BY runs.seq DESC) AS nth,
+        bool_and(r.verdict = 'passed') AS passed
+    FROM testops.results r
+    JOIN (
+        SELECT run, seq FROM testops.runs WHERE suite = %(suite)s ORDER BY seq DESC LIMIT %(among)s
+    ) AS runs USING (run)
+    JOIN testops.suite_members m ON m.suite = %(suite)s AND m.current = r.case_id AND m.status = 'active'
+    JOIN testops.cases c ON c.id = r.case_id AND c.document LIKE '%%"basis":"guess"%%'
+    GROUP BY r.case_id, runs.seq
+) AS judged
+WHERE nth <= %(runs)s GROUP BY case_id HAVING count(*) = %(runs)s AND bool_and(passed)
+"""
+"""Ids of the suite's active cases with guesses that passed, in every attempt, in each of their last runs."""
+SUITE_SPEC = "SELECT spec_hash FROM testops.runs WHERE suite = %s AND spec_hash <> '' ORDER BY seq DESC LIMIT 1"
+"""Hash of the document that the suite's last run read."""
 HELD = """
 SELECT current FROM testops.suite_members WHERE suite = (SELECT suite FROM testops.runs WHERE run = %s)
 GROUP BY current HAVING bool_and(status IN ('draft', 'rejected', 'retired'))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from testops_lib.suite.evolve import Evolved, evolve, slots
 from testops_lib.suite.member import REVIEWS, RUNS, STATUSES, Change, Made, Member, Status, calls, digest, is_current
 from testops_lib.suite.merge import merge
+from testops_lib.suite.promote import guesses, promoted
 
 __all__ = [
     "REVIEWS",
@@ -18,7 +19,9 @@ __all__ = [
     "calls",
     "digest",
     "evolve",
+    "guesses",
     "is_current",
     "merge",
+    "promoted",
     "slots",
 ]
