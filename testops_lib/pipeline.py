@@ -439,14 +439,14 @@ def bus(settings: Settings) -> Bus:
     return Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
 
 
-def open_run(run: str, order: Order, settings: Settings) -> str:
-    """Registers the run; gives the target's name."""
+def open_run(run: str, order: Order, settings: Settings) -> tuple[str, ...]:
+    """Registers the run; gives the review it may need: one of `new` and `always`, or none."""
     target = resolve(order, settings)
     with Store(settings.need_dsn()) as store:
         store.open_run(
             run, target.name, title=target.title, base_url=target.base_url, suite=suite_name(order, settings)
         )
-    return target.name
+    return () if target.generate.review == "never" else (target.generate.review,)
 
 
 def load_spec(run: str, order: Order, settings: Settings) -> list[Group]:
