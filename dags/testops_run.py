@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from testops_launcher import launch
 from testops_lib import settings as configuration
 from testops_retries import DEFAULT_ARGS
-from testops_review import FORM, ReviewOperator
+from testops_review import ReviewOperator
 
 SETTINGS = configuration.read()
 VERDICT = Asset("testops_gate_passed")  # without a URI: one would load every provider at each parse
@@ -223,7 +223,7 @@ def testops_run() -> None:
     collected = collect()
     decided = gate()
     opened >> groups
-    reviewed = ReviewOperator.partial(task_id="review", params=FORM).expand(asked=opened)
+    reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
     generated >> reviewed >> published
     generated >> published
     executed >> executed_last >> collected >> analyze() >> decided
