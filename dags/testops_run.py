@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from testops_launcher import launch
 from testops_lib import settings as configuration
 from testops_retries import DEFAULT_ARGS
+from testops_review import ReviewOperator
 
 SETTINGS = configuration.read()
 VERDICT = Asset("testops_gate_passed")  # without a URI: one would load every provider at each parse
@@ -93,6 +94,14 @@ PARAMS = {
         title="Most money",
         description="For language models in this run, in the currency of the price table. 0: as the target says.",
     ),
+    "review": Param(
+        "",
+        type=["string", "null"],
+        enum=["", "new", "always"],
+        title="Review",
+        description="new: cases that are new or changed wait for a person. always: so does every run. "
+        "Empty: as the target says; less than that cannot be asked for.",
+    ),
     "allow_private": Param(
         False,
         type="boolean",
@@ -127,14 +136,14 @@ def _label(text: str) -> None:
     doc_md=__doc__,
 )
 def testops_run() -> None:
-    """Wires the stages: open, load, generate, publish, execute, collect, analyze, gate; notify tears down."""
+    """Wires the stages: open, load, generate, review, publish, execute, collect, analyze, gate; notify tears down."""
 
     @task
-    def open_run() -> str:
-        """Validates what was asked for and registers the run."""
+    def open_run() -> list[str]:
+        """Validates what was asked for and registers the run; gives the reviews it needs: none, or one."""
         from testops_lib import pipeline
 
-        return pipeline.open_run(_run(), _order(), SETTINGS)
+        return list(pipeline.open_run(_run(), _order(), SETTINGS))
 
     @task
     def load_spec() -> list[dict[str, Any]]:
@@ -157,7 +166,8 @@ def testops_run() -> None:
         _label(chosen.name)
         return pipeline.generate(_run(), chosen, _order(), SETTINGS)
 
-    @task
+    # without a review that is a mapped task over nothing: skipped by the scheduler, at no worker's cost
+    @task(trigger_rule="none_failed")
     def publish() -> list[str]:
         """Puts the suite into Kafka; gives the batches, and under keys of their own what else the runners must know."""
         from testops_lib import pipeline
@@ -228,6 +238,8 @@ def testops_run() -> None:
     collected = collect()
     decided = gate()
     opened >> groups
+    reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
+    generated >> reviewed >> published
     generated >> published
     executed >> executed_last >> collected >> analyze() >> decided
     executed >> collected

@@ -53,7 +53,7 @@ no findings."""
 _OTHER_CAUSES = "other causes"
 _OTHER_REASONS = "other reasons"
 _VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
-_FIRMNESS: dict[Basis, int] = {"human": 0, "spec": 1, "example": 2, "description": 3, "guess": 4}
+_FIRMNESS: dict[Basis, int] = {"human": 0, "spec": 1, "example": 2, "description": 3, "stable": 4, "guess": 5}
 _STATE_ORDER: dict[FindingState, int] = {"new": 0, "known": 1, "muted": 2, "fixed": 3}
 
 
@@ -79,6 +79,7 @@ def analyze(
     base_url: str = "", title: str = "", known: Mapping[str, str] | None = None, muted: Collection[str] = (),
     previous_run: str = "", previous: Collection[Finding] = (), generation: tuple[Generation, ...] = (),
     started: datetime | None = None, finished: datetime | None = None, credentials_hint: str = "",
+    quarantined: Collection[str] = (),
 ) -> Report:  # fmt: skip
     """The report of one run, without a gate.
 
@@ -97,9 +98,10 @@ def analyze(
         known: fingerprint -> run in which it was first seen. One first seen in this very run is still new.
         muted: fingerprints that a person has silenced.
         previous: the open findings of `previous_run`; one that is not seen now though its operation answered is fixed.
+        quarantined: ids of cases whose failures are advisory and whose results the gate leaves out.
         credentials_hint: what to do when every valid request is answered 401; ends that reason.
     """
-    tally = _Tally(operations)
+    tally = _Tally(operations, frozenset(quarantined))
     for result in results:
         tally.add(result)
     tally.fold_global_causes(credentials_hint)
@@ -116,11 +118,12 @@ def analyze(
             cases=len(tally.cases), requests=tally.requests, results={name: tally.verdicts[name] for name in _VERDICTS},
             operations=len(in_scope), operations_with_2xx=sum(one.success_seen for one in in_scope),
             findings=len(counted), advisory=sum(finding.advisory for finding in counted),
-            no_result=tally.no_result,
+            no_result=tally.no_result, quarantined=dict(sorted((+tally.aside).items())),
         ),
         operations=operation_reports, findings=tuple(findings), errors=tally.errors(),
         previous_run=previous_run, generation=generation, costs=_source_costs(generation, findings),
         currency=next((each.currency for each in generation if each.currency), ""),
+        quarantined=tuple(sorted(tally.cases & tally.quarantined)),
     )  # fmt: skip
 
 
@@ -194,12 +197,15 @@ class _Seen:
         self.count = 0
         self.by_global: Counter[str] = Counter()
         self.firmest = failure
+        self.counts = False
+        """Whether any result counts: not a quarantined case's, not resting on a guess."""
         self.passed_again = self.lasting = 0
         self._rank: tuple[bool, bool, int, int, str] | None = None
         self._example: tuple[Result, Failure] | None = None
 
-    def add(self, result: Result, failure: Failure, explained: str) -> None:
+    def add(self, result: Result, failure: Failure, explained: str, *, aside: bool) -> None:
         self.count += 1
+        self.counts = self.counts or not (aside or failure.basis == "guess")
         self.passed_again = max(self.passed_again, result.passed_again)
         self.lasting += not result.passed_again
         if explained:
@@ -221,7 +227,7 @@ class _Seen:
         step = result.steps[failure.step] if failure.step < len(result.steps) else None
         return Finding(
             fingerprint=self.fingerprint, operation=self.operation, check=self.check,
-            wfc_code=WFC_CODES.get(self.check), count=self.count, advisory=self.firmest.basis == "guess",
+            wfc_code=WFC_CODES.get(self.check), count=self.count, advisory=not self.counts,
             basis=self.firmest.basis, message=failure.message,
             state="muted" if self.fingerprint in muted else state, first_seen_run=first_seen,
             quote=self.firmest.quote, passed_again=0 if self.lasting else self.passed_again,
@@ -258,7 +264,9 @@ class _Operation:
 class _Tally:
     """Counts of everything a report says; the only evidence it holds is one example a fingerprint."""
 
-    def __init__(self, operations: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, operations: Mapping[str, tuple[str, ...]], quarantined: frozenset[str]) -> None:
+        self.quarantined = quarantined
+        self.aside: Counter[VerdictName] = Counter()
         self.cases: set[str] = set()
         self.requests = self.no_result = 0
         self.verdicts: Counter[VerdictName] = Counter()
@@ -280,6 +288,8 @@ class _Tally:
         self.cases.add(result.case)
         self.requests += result.requests
         self.verdicts[result.verdict] += 1
+        aside = result.case in self.quarantined
+        self.aside[result.verdict] += aside
         about = self._operation(result.operation)
         about.cases += 1
         about.verdicts[result.verdict] += 1
@@ -300,7 +310,7 @@ class _Tally:
             found = self._finding(failure)
             if found.fingerprint not in shown:
                 shown.add(found.fingerprint)
-                found.add(result, failure, explained)
+                found.add(result, failure, explained, aside=aside)
 
     def _operation(self, key: str) -> _Operation:
         if key not in self._operations:

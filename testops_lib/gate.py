@@ -24,7 +24,10 @@ def decide(report: Report, rules: GateRules) -> GateReport:
 
 def _reasons(report: Report, rules: GateRules) -> tuple[str, ...]:
     totals = report.totals
-    passed, failed, errored = (totals.results.get(verdict, 0) for verdict in ("passed", "failed", "errored"))
+    passed, failed, errored = (
+        max(0, totals.results.get(verdict, 0) - totals.quarantined.get(verdict, 0))
+        for verdict in ("passed", "failed", "errored")
+    )
     errored += report.errors.get(TARGET_DOWN, 0)
     reasons = []
     blocking = sum(blocks(finding, rules) for finding in report.findings)

@@ -13,8 +13,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, field
 
-Basis = Literal["spec", "example", "description", "guess", "human"]
-"""Why a check may be believed. `guess` makes it advisory: reported, never failing a gate alone."""
+Basis = Literal["spec", "example", "description", "guess", "human", "stable"]
+"""Why a check may be believed. `guess` makes it advisory: reported, never failing a gate alone. `stable`: a guess that
+held in many runs in a row."""
 
 Intent = Literal["positive", "negative", "boundary", "stateful", "security"]
 
@@ -723,6 +724,8 @@ class Totals(Value, frozen=True, kw_only=True):
     findings: int = 0
     advisory: int = 0
     no_result: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+    """Results of quarantined cases by verdict: part of `results`, left out by the gate."""
 
 
 class GateRules(Value, frozen=True, kw_only=True):
@@ -780,6 +783,9 @@ class Generation(Value, frozen=True, kw_only=True):
 
     source: str
     cases: int = 0
+    """Those that the source made."""
+    reused: int = 0
+    """Those that the target's suite had already."""
     model: str = ""
     calls: int = 0
     """Requests to the provider, unanswered ones included."""
@@ -825,6 +831,8 @@ class Report(Value, frozen=True, kw_only=True):
     """Most severe first: not advisory, then new, then by WFC code and operation."""
     errors: dict[str, int] = field(default_factory=dict)
     """Reason of errored and skipped results -> count."""
+    quarantined: tuple[str, ...] = ()
+    """Ids of executed cases that a person set aside: what they alone show is advisory."""
     previous_run: str = ""
     generation: tuple[Generation, ...] = ()
     costs: dict[str, SourceCost] = field(default_factory=dict)

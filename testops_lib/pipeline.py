@@ -6,14 +6,18 @@ Every stage may be repeated: it reads what earlier stages stored and replaces it
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
+from importlib import metadata
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -24,6 +28,7 @@ from testops_lib import fleet
 from testops_lib import notify as notifying
 from testops_lib import report as reporting
 from testops_lib import spec as specs
+from testops_lib import suite as suites
 from testops_lib import target as targets
 from testops_lib.analyze import analyze as analyze_results
 from testops_lib.analyze import settle
@@ -84,6 +89,8 @@ class Order(Value, frozen=True, kw_only=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of language models, for this run: may narrow what the target says, never widen it; 0: as the target says."""
     max_money: Annotated[float, msgspec.Meta(ge=0)] = 0
+    review: Literal["", "never", "new", "always"] = ""
+    """May ask for a review more often than the target does, never less often."""
     allow_private: bool = False
     """With `spec`: loopback and private addresses may be called."""
 
@@ -177,6 +184,8 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
         max_tokens=min(filter(None, (order.max_tokens, generate.max_tokens)), default=0),
         max_money=min(filter(None, (order.max_money, generate.max_money)), default=0),
     )
+    if order.review and suites.REVIEWS.index(order.review) > suites.REVIEWS.index(generate.review):
+        generate = msgspec.structs.replace(generate, review=order.review)
     if order.methods == "safe":
         policy = msgspec.structs.replace(policy, methods="safe")
     unknown = [name for name in generate.sources if name not in SOURCES]
@@ -196,6 +205,16 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
         generate=generate,
         policy=policy,
     )
+
+
+def suite_name(order: Order, settings: Settings) -> str:
+    """Whose suite the order executes: the target's; one apart for another document or fewer methods."""
+    target = resolve(order, settings)
+    name = target.name
+    if not order.target or order.spec:
+        name += f"@{suites.digest(target.spec)[:8]}"
+    own = targets.find(settings.targets_dir, order.target).policy.methods if order.target else "all"
+    return name if target.policy.methods == own else f"{name}@{target.policy.methods}"
 
 
 def _named(url: str, own: str, hosts: Collection[str]) -> bool:
@@ -399,6 +418,7 @@ def _from_gemini(
         policy=target.policy,
         values=target.values,
         identities=_users(target),
+        instruction=target.generate.instruction,
     )
 
 
@@ -445,6 +465,7 @@ def _from_openai(
         policy=target.policy,
         values=target.values,
         identities=_users(target),
+        instruction=target.generate.instruction,
     )
 
 
@@ -490,6 +511,79 @@ def _limits(model: str, settings: Settings, left: Caps) -> planning.Limits:
     )
 
 
+def _stamp_rules(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
+    """Chains lead through the whole document; and rules cost nothing."""
+    return (_code("testops_lib.generate.rules"), spec.content_hash, target.generate.users)
+
+
+def _stamp_property(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
+    wishes = target.generate.property
+    codes = map(_code, ("testops_lib.generate.property", "testops_lib.generate.rules"))
+    try:
+        drawn_by = metadata.version("schemathesis")
+    except metadata.PackageNotFoundError:
+        drawn_by = "missing"  # as the source itself will complain, if it is asked for anything
+    return (*codes, drawn_by, spec.content_hash, str(wishes.examples), str(wishes.seed))
+
+
+def _stamp_gemini(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
+    parts = gemini.key_parts(
+        settings=_gemini(settings, Caps()), policy=target.policy, values=target.values, identities=_users(target)
+    )
+    return tuple(parts.values())
+
+
+def _stamp_openai(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
+    parts = openai.key_parts(
+        settings=_openai(settings, Caps()), policy=target.policy, values=target.values, identities=_users(target)
+    )
+    return tuple(parts.values())
+
+
+def _stamp_files(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
+    return (imports.VERSION, spec.content_hash, target.base_url, *map(_content, target.generate.imports))
+
+
+_STAMPS: dict[str, Callable[[Spec, Target, Settings], tuple[str, ...]]] = {
+    "rules": _stamp_rules,
+    "property": _stamp_property,
+    "gemini": _stamp_gemini,
+    "openai": _stamp_openai,
+    "import": _stamp_files,
+}
+"""What decides a source's cases besides the operation and the target: its version, its model, its prompt."""
+
+
+@cache
+def _code(package: str) -> str:
+    """A digest of the package's source, so that no change of it goes unseen."""
+    found = sorted((each.name, each.read_bytes()) for each in files(package).iterdir() if each.name.endswith(".py"))
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+
+
+def _content(file: str) -> str:
+    """A digest of the file; without one, what the source itself will complain of."""
+    try:
+        about = Path(file).stat()
+        return _digest(file, about.st_mtime_ns, about.st_size)
+    except OSError:
+        return "missing"
+
+
+@lru_cache(maxsize=64)
+def _digest(file: str, changed: int, size: int) -> str:
+    with Path(file).open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def suite_key(source: str, spec: Spec, operation: Operation, target: Target, settings: Settings) -> str:
+    """Equal as long as the source would be asked for the same cases of the operation."""
+    return suites.digest(
+        operation.content_hash, source, _STAMPS[source](spec, target, settings), target.values,
+        target.policy.methods, _users(target), target.generate.max_cases_per_operation, target.generate.instruction,
+    )  # fmt: skip
+
+
 def _users(target: Target) -> tuple[str, ...]:
     return tuple(identity.name for identity in target.identities)
 
@@ -509,27 +603,32 @@ def bus(settings: Settings) -> Bus:
     return Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
 
 
-def open_run(run: str, order: Order, settings: Settings) -> str:
-    """Registers the run; gives the target's name."""
+def open_run(run: str, order: Order, settings: Settings) -> tuple[str, ...]:
+    """Registers the run; gives the review it may need: one of `new` and `always`, or none."""
     target = resolve(order, settings)
     with Store(settings.need_dsn()) as store:
-        store.open_run(run, target.name, title=target.title, base_url=target.base_url)
-    return target.name
+        store.open_run(
+            run, target.name, title=target.title, base_url=target.base_url, suite=suite_name(order, settings)
+        )
+    return () if target.generate.review == "never" else (target.generate.review,)
 
 
 def load_spec(run: str, order: Order, settings: Settings) -> list[Group]:
     """Reads the document, stores it, and cuts the operations in scope into groups."""
     target = resolve(order, settings)
-    # A target file is reviewed; whatever else names a document may point it anywhere.
-    reviewed = bool(order.target) and not order.spec
-    spec = specs.load(target.spec, allow_private=reviewed or target.policy.allow_private)
+    spec = read_spec(order, target)
     chosen = in_scope(spec, target)
     base_url = specs.base_url(spec, target.spec, target.base_url)
+    named = suite_name(order, settings)
     with Store(settings.need_dsn()) as store:
         store.put_spec(spec.content_hash, specs.encode(spec))
         store.open_run(
-            run, target.name, title=target.title or spec.title, base_url=base_url, spec_hash=spec.content_hash
-        )
+            run, target.name, title=target.title or spec.title, base_url=base_url, spec_hash=spec.content_hash,
+            suite=named,
+        )  # fmt: skip
+        gone = store.retire(named, kept=[each.key for each in spec.operations])
+    if gone:
+        print(f"retired {gone} cases: the document does not describe their operations any more")
     for warning in spec.warnings:
         print(f"warning: {warning}")
     for key, why in spec.unusable.items():
@@ -545,33 +644,141 @@ def load_spec(run: str, order: Order, settings: Settings) -> list[Group]:
     ]
 
 
+def read_spec(order: Order, target: Target) -> Spec:
+    """The document as it is now."""
+    # A target file is reviewed; whatever else names a document may point it anywhere.
+    reviewed = bool(order.target) and not order.spec
+    return specs.load(target.spec, allow_private=reviewed or target.policy.allow_private)
+
+
 def _stored_spec(store: Store, run: str) -> Spec:
     return specs.decode(store.get_spec(store.run(run).spec_hash))
 
 
 def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
-    """Makes the cases of one group of operations and stores them; gives their number."""
+    """Sees to it that the suite has the cases of one group of operations; gives how many of them the run takes.
+
+    Only what changed since it was last generated is generated: an unchanged document costs no call.
+    """
     target = resolve(order, settings)
+    count = 0
     with Store(settings.need_dsn()) as store:
         spec = _stored_spec(store, run)
+        named = store.run(run).suite
         scope = in_scope(spec, target)
         chosen = scope[group.first : group.end]
         before = _spent_before(store, run, target)
-        limit = caps(target, spent=before, part=len(chosen) / len(scope))
-        made = make_cases(spec, chosen, target, settings, limit=limit)
-        for each in made:
-            source = each.generation.source
-            store.save_cases(run, f"{group.first:06}-{source}", each.cases, each.generation)
-            print(f"{source}: {len(each.cases)} cases for {len(chosen)} operations")
-            for number, call in enumerate(each.generation.spent, 1):
-                print(f"call {number}: {_call_in_words(call, each.generation.currency)}")
-            for line in told_of(each.generation):
+        left = caps(target, spent=before, part=len(chosen) / len(scope))
+        place = {each.key: index for index, each in enumerate(chosen)}
+        for source in target.generate.sources:
+            made = renew(store, named, spec, chosen, source, target, settings, left=left)
+            left = less(left, made)
+            members = store.members(named, source=source, operations=place)
+            if target.generate.review == "never":
+                members = _released(store, members)
+            taken = [each for each in members if each.status in suites.RUNS or each.status == "draft"]
+            taken.sort(key=lambda each: (place[each.operation], each.position))
+            made = msgspec.structs.replace(made, reused=max(0, len(taken) - made.cases))
+            store.put_group(run, f"{group.first:06}-{source}", [each.current for each in taken], made)
+            count += len(taken)
+            print(f"{source}: {len(taken)} cases for {len(chosen)} operations, {made.cases} of them made now")
+            for number, call in enumerate(made.spent, 1):
+                print(f"call {number}: {_call_in_words(call, made.currency)}")
+            for line in told_of(made):
                 print(line)
-        currency = next((each.generation.currency for each in made if each.generation.currency), "")
-        if any(each.generation.calls for each in made):
-            tokens = before.input_tokens + before.output_tokens
-            print(f"{target.name}: other runs of this month took {tokens:,} tokens, {in_words(before.money, currency)}")
-    return sum(len(each.cases) for each in made)
+            if made.calls:
+                tokens = before.input_tokens + before.output_tokens
+                money = in_words(before.money, made.currency)
+                print(f"{target.name}: other runs of this month took {tokens:,} tokens, {money}")
+    return count
+
+
+def _released(store: Store, members: Sequence[suites.Member]) -> list[suites.Member]:
+    """The members; drafts that waited for a review that nobody asks for any more run."""
+    why, now = "no review is asked for", datetime.now(UTC)
+    drafts = {each.id: each for each in members if each.status == "draft"}
+    if not drafts:
+        return list(members)
+    free = {
+        key: msgspec.structs.replace(each, status="active", who="", why=why, changed=now)
+        for key, each in drafts.items()
+    }
+    changes = [
+        suites.Change(member=each.id, suite=each.suite, at=now, who="", what="draft -> active", why=why)
+        for each in drafts.values()
+    ]
+    with store.locked(members[0].suite):
+        store.put_members(list(free.values()), changes)
+    return [free.get(each.id, each) for each in members]
+
+
+def renew(
+    store: Store, named: str, spec: Spec, operations: Sequence[Operation], source: str, target: Target,
+    settings: Settings, *, left: Caps | None = None, again: bool = False, replaces: Collection[str] | None = None,
+    instruction: str = "",
+) -> Generation:  # fmt: skip
+    """Makes the source's cases of those operations that changed and brings the suite to them; gives what it cost.
+
+    Args:
+        named: the suite.
+        left: what the source may take (default: what the target says of a run).
+        again: of all operations, changed or not.
+        replaces: ids of members that may be retired when they are made no longer; None: all.
+        instruction: what a person asks of a model besides, this once.
+
+    Raises:
+        GenerateError: the source is needed and cannot work.
+    """
+    hashes = {each.key: each.content_hash for each in spec.operations}
+    keys = {each.key: suite_key(source, spec, each, target, settings) for each in operations}
+    before = store.made(named, source, keys)
+    stale = [
+        each for each in operations if again or not suites.is_current(before.get(each.key), keys[each.key], hashes)
+    ]
+    if not stale:
+        return Generation(source=source)
+    told = "\n".join(filter(None, (target.generate.instruction, instruction)))
+    generate = msgspec.structs.replace(target.generate, instruction=told)
+    made = _MAKERS[source](
+        spec, stale, msgspec.structs.replace(target, generate=generate), settings, None, left or caps(target)
+    )
+    cases: dict[str, list[Case]] = {each.key: [] for each in stale}
+    for case in made.cases:
+        cases.setdefault(case.operation, []).append(case)
+    now = datetime.now(UTC)
+    with store.locked(named):
+        known: dict[str, list[suites.Member]] = {key: [] for key in cases}
+        for member in store.members(named, source=source, operations=cases):
+            known[member.operation].append(member)
+        changed = [each for found in known.values() for each in found if each.current != each.generated]
+        documents = store.cases({one for each in changed for one in (each.current, each.generated)})
+        evolved = [
+            suites.evolve(
+                known[key], fresh, documents.__getitem__, suite=named, operation=key, source=source,
+                review=target.generate.review, at=now,
+                replaces=() if key in made.unfinished else None if replaces is None
+                else [each.slot for each in known[key] if each.id in replaces],
+            )
+            for key, fresh in cases.items()
+        ]  # fmt: skip
+        store.put_cases([*made.cases, *(case for each in evolved for case in each.cases)])
+        store.put_members(
+            [member for each in evolved for member in each.members],
+            [change for each in evolved for change in each.changes],
+        )
+        store.put_made(
+            named,
+            source,
+            {
+                each.key: suites.Made(
+                    key=keys[each.key],
+                    calls=suites.calls(cases[each.key], each.key, hashes),
+                )
+                for each in stale
+                if each.key not in made.unfinished
+            },
+        )
+    return made.generation
 
 
 def _spent_before(store: Store, run: str, target: Target) -> Cost:
@@ -614,9 +821,12 @@ def publish(run: str, order: Order, settings: Settings) -> Published:
     target = resolve(order, settings)
     with Store(settings.need_dsn()) as store:
         spec = _stored_spec(store, run)
-        cases = suite(store.load_cases(run), spec, target)
+        held = store.held(run)
+        cases = suite((case for case in store.load_cases(run) if case.id not in held), spec, target)
         if not cases:
-            raise GenerateError("no case was generated", where=target.name, next_step="see the log of `generate`")
+            raise GenerateError(
+                "no case may run", where=target.name, next_step="see the log of `generate`, and `testops cases list`"
+            )
         line = bus(settings)
         positions = line.results_position()
         used = {step.operation for case in cases for step in (*case.steps, *case.cleanup)}
@@ -708,9 +918,40 @@ def analyze(run: str, order: Order, settings: Settings) -> Report:
             previous=before,
             generations=store.generations(run),
             started=about.started,
+            quarantined=store.quarantined(run),
         )
         _keep(store, report, settings, latest=True)
+        _promote(store, about.suite, target)
     return report
+
+
+def _promote(store: Store, named: str, target: Target) -> None:
+    """Lets the guesses of cases count that passed often enough in a row, from the next run on."""
+    runs = target.generate.promote_after
+    if not runs:
+        return
+    now, why = datetime.now(UTC), f"passed in {runs} runs in a row"
+    with store.locked(named):
+        stable = store.stable(named, runs=runs)
+        known = store.cases(stable)
+        moved = [each for each in store.members(named) if each.status == "active" and each.current in known]
+        cases = {key: suites.promoted(case, "stable") for key, case in known.items()}
+        store.put_cases(cases.values())
+        store.put_members(
+            [
+                msgspec.structs.replace(each, current=cases[each.current].id, who="", why=why, changed=now)
+                for each in moved
+            ],
+            [
+                suites.Change(
+                    member=each.id, suite=named, at=now, who="", what="promoted", why=why, before=each.current,
+                    after=cases[each.current].id,
+                )
+                for each in moved
+            ],
+        )  # fmt: skip
+    for each in moved:
+        print(f"promoted {each.id}: {each.operation}: {each.slot}")
 
 
 def analyze_again(run: str, settings: Settings) -> Report:
@@ -739,6 +980,7 @@ def analyze_again(run: str, settings: Settings) -> Report:
             previous=store.report(previous) if previous else None,
             generations=first.generation,
             started=first.started,
+            quarantined=store.quarantined(run),
         )
         _keep(store, report, settings, latest=store.latest_run() == run)
     return report
@@ -776,6 +1018,7 @@ def build_report(
     previous: Report | None = None,
     generations: Sequence[Generation] = (),
     started: datetime | None = None,
+    quarantined: Collection[str] = (),
 ) -> Report:
     """The report of these results with the verdict of the target's gate."""
     report = analyze_results(
@@ -791,6 +1034,7 @@ def build_report(
         generation=tuple(generations),
         started=started,
         finished=datetime.now(UTC),
+        quarantined=quarantined,
         credentials_hint=_TAKEN_BY_NOBODY if target.identities else _NONE_GIVEN,
     )
     return msgspec.structs.replace(report, gate=decide(report, target.gate))

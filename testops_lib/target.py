@@ -65,6 +65,13 @@ class Generate(Value, frozen=True, kw_only=True):
     max_tokens_per_month: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of all runs of the target in a calendar month (UTC); 0: no limit."""
     max_money_per_month: Annotated[float, msgspec.Meta(ge=0)] = 0
+    review: Literal["never", "new", "always"] = "never"
+    """When a person looks at the cases before they run: never, when there are new or changed ones, in every run."""
+    instruction: str = ""
+    """What the team asks of the models that write cases; changes none of their rules."""
+    promote_after: int = 0
+    """Checks that rest on a guess count for the gate once their case passed in this many runs in a row; 0: never by
+    themselves."""
 
 
 class Notify(Value, frozen=True, kw_only=True):

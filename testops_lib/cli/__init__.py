@@ -25,6 +25,8 @@ COMMANDS = {
     "dead-letters": "service:dead_letters",
     "db": "service:db",
     "stack": "service:stack",
+    "cases": "suite:cases",
+    "drift": "suite:drift",
 }
 """Name -> module of this package and command."""
 

@@ -10,3 +10,5 @@ class Generated(Value, frozen=True, kw_only=True):
 
     cases: tuple[Case, ...]
     generation: Generation
+    unfinished: tuple[str, ...] = ()
+    """Operations that were asked for and not, or not wholly, answered: worth asking again."""

@@ -58,7 +58,7 @@ class GeminiSettings(Value, frozen=True, kw_only=True):
 
 def generate(
     spec: Spec, operations: Sequence[Operation], *, settings: GeminiSettings, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
+    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
 ) -> Generated:  # fmt: skip
     """Valid cases that Gemini proposed for the operations, and what they cost.
 
@@ -70,7 +70,7 @@ def generate(
     """
     return propose.generate(
         _connected(settings), spec, operations, limits=settings.limits, policy=policy, values=values,
-        identities=identities,
+        identities=identities, instruction=instruction,
     )  # fmt: skip
 
 

@@ -66,12 +66,12 @@ class OpenAISettings(Value, frozen=True, kw_only=True):
 
 def generate(
     spec: Spec, operations: Sequence[Operation], *, settings: OpenAISettings, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
+    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
 ) -> Generated:  # fmt: skip
     """Valid cases that the model proposed for the operations, and what they cost. As `gemini.generate`."""
     return propose.generate(
         _connected(settings), spec, operations, limits=settings.limits, policy=policy, values=values,
-        identities=identities,
+        identities=identities, instruction=instruction,
     )  # fmt: skip
 
 

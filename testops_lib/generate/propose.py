@@ -145,21 +145,23 @@ def key_parts(
 def generate(
     connection: AbstractAsyncContextManager[Model], spec: Spec, operations: Sequence[Operation], *, limits: Limits,
     policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
+    instruction: str = "",
 ) -> Generated:  # fmt: skip
     """As `propose`, outside of an event loop, with a connection that is closed at the end."""
 
     async def conversation() -> Generated:
         async with connection as model:
             return await propose(
-                model, spec, operations, limits=limits, policy=policy, values=values, identities=identities
-            )
+                model, spec, operations, limits=limits, policy=policy, values=values, identities=identities,
+                instruction=instruction,
+            )  # fmt: skip
 
     return asyncio.run(conversation())
 
 
 async def propose(
     model: Model, spec: Spec, operations: Sequence[Operation], *, limits: Limits, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
+    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
 ) -> Generated:  # fmt: skip
     """Valid cases of the operations in their order, each operation's in the model's, positive ones first.
 
@@ -172,7 +174,7 @@ async def propose(
             f"the price of {model.name!r} is not known, so money cannot be limited", where=model.source,
             next_step="put it into a file and set TESTOPS_PRICES_FILE (free: 0), or limit tokens instead",
         )  # fmt: skip
-    dialogue = _Dialogue(model, spec, limits, policy, dict(values or {}), tuple(identities))
+    dialogue = _Dialogue(model, spec, limits, policy, dict(values or {}), tuple(identities), instruction)
     wanted = _callable(spec, operations, policy)
     groups = list(_grouped(spec, wanted, limits.operations_per_call, policy))
     rounds: list[list[Case]] = [[] for _ in groups]
@@ -306,10 +308,10 @@ class _Dialogue:
 
     def __init__(
         self, model: Model, spec: Spec, limits: Limits, policy: Policy, values: Mapping[str, tuple[Any, ...]],
-        identities: tuple[str, ...],
+        identities: tuple[str, ...], instruction: str,
     ) -> None:  # fmt: skip
         self._model, self._spec, self._limits, self._policy = model, spec, limits, policy
-        self._values, self._identities = values, identities
+        self._values, self._identities, self._instruction = values, identities, instruction
         origin = Origin(source=model.source, version=VERSION, model=model.name, prompt=version())
         self._validator = Validator(spec, policy=policy, origin=origin, identities=identities, values=values)
         self._slots = asyncio.Semaphore(max(1, limits.concurrency))
@@ -322,6 +324,7 @@ class _Dialogue:
         self._dropped: Counter[str] = Counter()
         self._notes: list[str] = []
         self._stopped: set[str] = set()
+        self._unasked: set[str] = set()
         self.answered = 0
         self.unanswered: dict[str, str] = {}
 
@@ -329,7 +332,7 @@ class _Dialogue:
         """Ask for one group of operations, with one repair round; a blocked group is asked one by one."""
         prompt = _render(
             self._spec, group, policy=self._policy, limits=self._limits, identities=self._identities,
-            values=self._values, secrets=self._model.secrets,
+            values=self._values, secrets=self._model.secrets, instruction=self._instruction,
         )  # fmt: skip
         answer = await self._ask(prompt, group)
         if answer is None:
@@ -416,6 +419,7 @@ class _Dialogue:
                     answer = await self._call(prompt, shape, group, repair=bool(repair))
                 except _Spent as spent:
                     self._stopped.add(str(spent))
+                    self._unasked.update(operation.key for operation in group.operations)
                     return None
                 except Unavailable as away:
                     reason = away.reason
@@ -503,6 +507,7 @@ class _Dialogue:
             notes.append(f"the price of {self._model.name!r} is not known: tokens only (see TESTOPS_PRICES_FILE)")
         return Generated(
             cases=tuple(ordered),
+            unfinished=tuple(sorted(self._unasked | self.unanswered.keys())),
             generation=Generation(
                 source=self._model.source, model=self._model.name, cases=len(ordered), calls=self._budget.calls,
                 input_tokens=spent.input_tokens, output_tokens=spent.output_tokens, cached_tokens=spent.cached_tokens,
@@ -554,11 +559,11 @@ class _Group(Value, frozen=True, kw_only=True):
 
 def _render(
     spec: Spec, group: _Group, *, policy: Policy, limits: Limits, identities: Sequence[str],
-    values: Mapping[str, tuple[Any, ...]], secrets: Sequence[str] = (),
+    values: Mapping[str, tuple[Any, ...]], secrets: Sequence[str] = (), instruction: str = "",
 ) -> Prompt:  # fmt: skip
     return render(
         spec, group.operations, policy=policy, cases=limits.cases_per_operation, identities=identities, values=values,
-        related=group.related, secrets=secrets, shared=group.shared,
+        related=group.related, secrets=secrets, shared=group.shared, instruction=instruction,
     )  # fmt: skip
 
 

@@ -21,13 +21,14 @@ _MOST_TEXT = 4_000
 def render_junit(report: Report, results: Iterable[Result]) -> bytes:
     """JUnit XML, operations in the report's order and cases by name.
 
-    Cases that fail only advisory checks or muted findings pass here, with the failure in `system-out`, so that a
-    tool that counts failures comes to the gate's view.
+    Quarantined cases and those that fail only advisory checks or muted findings pass here, with the failure in
+    `system-out`, so that a tool that counts failures comes to the gate's view.
     """
     muted = {finding.fingerprint for finding in report.findings if finding.state == "muted"}
+    aside = set(report.quarantined)
     by_operation: dict[str, list[tuple[str, str, int, ElementTree.Element]]] = {key: [] for key in report.operations}
     for result in results:
-        entry = (result.case_name, result.case, result.attempt, _testcase(result, muted))
+        entry = (result.case_name, result.case, result.attempt, _testcase(result, muted, result.case in aside))
         by_operation.setdefault(result.operation, []).append(entry)
     root = ElementTree.Element("testsuites", {"name": xml_text(f"{report.target} {report.run}".strip())})
     for operation, entries in by_operation.items():
@@ -44,7 +45,7 @@ def render_junit(report: Report, results: Iterable[Result]) -> bytes:
     return text + b"\n"
 
 
-def _testcase(result: Result, muted: set[str]) -> ElementTree.Element:
+def _testcase(result: Result, muted: set[str], aside: bool) -> ElementTree.Element:
     case = ElementTree.Element(
         "testcase",
         {
@@ -52,22 +53,26 @@ def _testcase(result: Result, muted: set[str]) -> ElementTree.Element:
             "time": f"{result.elapsed_ms / 1000:.3f}",
         },
     )  # fmt: skip
-    silent = {index for index, failure in enumerate(result.failures) if _silent(failure, muted)}
+    silent = {index for index, failure in enumerate(result.failures) if aside or _silent(failure, muted)}
     loud = [failure for index, failure in enumerate(result.failures) if index not in silent]
     if loud:
         failed = ElementTree.SubElement(
             case, "failure", {"type": ", ".join(dict.fromkeys(one.check for one in loud)), "message": _line(loud[0])}
         )
         failed.text = _text(result, loud)
+    elif result.verdict == "errored" and aside:
+        ElementTree.SubElement(case, "skipped", {"message": one_line(xml_text(f"quarantined: {result.reason}"))})
     elif result.verdict == "errored":
         ElementTree.SubElement(case, "error", {"type": "errored", "message": one_line(xml_text(result.reason))})
     elif result.verdict == "skipped":
         ElementTree.SubElement(case, "skipped", {"message": one_line(xml_text(result.reason))})
-    elif result.verdict == "failed" and not silent:
+    elif result.verdict == "failed" and not silent and not aside:
         failed = ElementTree.SubElement(case, "failure", {"type": "failed", "message": "failed without a check"})
     if silent:
         out = ElementTree.SubElement(case, "system-out")
-        out.text = "advisory or muted:\n" + _text(result, [result.failures[index] for index in sorted(silent)])
+        out.text = ("quarantined:\n" if aside else "advisory or muted:\n") + _text(
+            result, [result.failures[index] for index in sorted(silent)]
+        )
     return case
 
 

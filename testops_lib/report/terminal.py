@@ -90,7 +90,8 @@ def _headline(console: Console, report: Report) -> None:
     counts = [f"{totals.results.get(name, 0):,} {name}" for name in ("passed", "failed", "errored", "skipped")]
     taken = seconds(report)
     rest = f" in {duration(taken)}" if taken is not None else ""
-    console.print(Text(f"{plural(totals.cases, 'case')}: {', '.join(counts)}"))
+    aside = f" ({len(report.quarantined):,} quarantined)" if report.quarantined else ""
+    console.print(Text(f"{plural(totals.cases, 'case')}: {', '.join(counts)}{aside}"))
     console.print(
         Text(
             f"{plural(totals.requests, 'request')}{rest}; {totals.operations_with_2xx} of "

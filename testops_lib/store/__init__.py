@@ -1,4 +1,4 @@
-"""PostgreSQL, schema `testops`: specs, runs, cases, results, findings, reports."""
+"""PostgreSQL, schema `testops`: specs, suites, runs, cases, results, findings, reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
@@ -18,10 +18,11 @@ import psycopg
 from testops_lib.errors import StoreError
 from testops_lib.model import Batch, Case, Generation, Plan, Report, Result, Value
 from testops_lib.store import migrate, rows, statements
+from testops_lib.suite import Change, Made, Member, digest
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The migration this version of the code needs; the newest of `store/migrations/versions`."""
 
 CHANNEL = "testops_results"
@@ -33,6 +34,9 @@ NO_RESULT = rows.NO_RESULT
 _CASE = msgspec.json.Decoder(Case)
 _RESULT = msgspec.json.Decoder(Result)
 _GENERATION = msgspec.json.Decoder(Generation)
+_MADE = msgspec.json.Decoder(Made)
+_GONE = "the document does not describe its operation any more"
+_MEMBER_TYPES = (*("text",) * 5, "int4", "text", "text", "text", "bool", "text", "text", "text", "timestamptz")
 
 
 class Run(Value, frozen=True, kw_only=True):
@@ -54,6 +58,8 @@ class Run(Value, frozen=True, kw_only=True):
     positions: dict[int, int] = msgspec.field(default_factory=dict)
     """Results topic: partition -> offset before which no result of the run stands."""
     passed: bool | None = None
+    suite: str = ""
+    """Whose cases it executes."""
 
 
 class LiveFailure(Value, frozen=True, kw_only=True):
@@ -164,11 +170,11 @@ class Store:
 
     def open_run(
         self, run: str, target: str, *, title: str = "", base_url: str = "", spec_hash: str = "",
-        plan: Plan | None = None,
+        plan: Plan | None = None, suite: str = "",
     ) -> None:  # fmt: skip
         """Registers a run. Repeated for the same run it takes the new values and keeps what was stored of it."""
         document = msgspec.json.encode(plan).decode() if plan is not None else None
-        values = (run, target, rows.text(title), rows.text(base_url), spec_hash, document)
+        values = (run, target, rows.text(title), rows.text(base_url), spec_hash, document, suite)
         with self._transaction() as connection:
             connection.execute(statements.OPEN_RUN, values)
 
@@ -183,7 +189,7 @@ class Store:
             raise _no_run(run)
         names = (
             "run", "target", "title", "base_url", "spec_hash", "state", "started", "finished", "plan", "plan_batch",
-            "batches", "positions", "passed",
+            "batches", "positions", "passed", "suite",
         )  # fmt: skip
         known = dict(zip(names, found, strict=True))
         known["plan"] = msgspec.json.decode(known["plan"], type=Plan) if known["plan"] else None
@@ -197,7 +203,15 @@ class Store:
 
         Groups are ordered by name, byte by byte: pad numbers with zeros.
         """
+        with self._transaction():
+            self.put_cases(cases)
+            self.put_group(run, group, [one.id for one in cases], generation)
+
+    def put_cases(self, cases: Iterable[Case]) -> None:
+        """Keeps these cases; one known under another name or origin takes the latest."""
         documents = {one.id: one for one in cases}
+        if not documents:
+            return
         with self._transaction() as connection, connection.cursor() as cursor:
             cursor.execute(statements.CASES_INCOMING)
             with cursor.copy(statements.COPY_CASES) as copy:
@@ -207,12 +221,27 @@ class Store:
                     texts = (one.name, one.operation, one.intent, one.origin.source)
                     copy.write_row((one.id, *map(rows.text, texts), document))
             cursor.execute(statements.MERGE_CASES)
-            made = msgspec.json.encode(generation).decode()
-            cursor.execute(statements.PUT_GROUP, (run, group, list(documents), made))
+            cursor.execute(statements.CLEAR_CASES)
+
+    def put_group(self, run: str, group: str, cases: Iterable[str], generation: Generation) -> None:
+        """Makes these, known by their ids, the group's cases in the run, in this order, whatever it had before."""
+        made = msgspec.json.encode(generation).decode()
+        with self._transaction() as connection:
+            connection.execute(statements.PUT_GROUP, (run, group, list(dict.fromkeys(cases)), made))
+
+    def keep_cases(self, run: str, cases: Collection[str]) -> None:
+        """Takes all other cases out of the run, which is not published yet."""
+        with self._transaction() as connection:
+            connection.execute(statements.KEEP_CASES, (list(cases), run))
 
     def load_cases(self, run: str) -> list[Case]:
         """The run's cases by group and position, each once."""
         return [_CASE.decode(document) for (document,) in self._all(statements.LOAD_CASES, run)]
+
+    def cases(self, ids: Collection[str]) -> dict[str, Case]:
+        """Id -> case, of those that are known."""
+        found = (_CASE.decode(document) for (document,) in self._all(statements.GET_CASES, list(ids)))
+        return {one.id: one for one in found}
 
     def generations(self, run: str) -> list[Generation]:
         """How the run's cases came to be, by group."""
@@ -221,6 +250,105 @@ class Store:
     def generations_since(self, target: str, since: datetime, *, but: str) -> list[Generation]:
         """How the cases of the target's runs opened since then came to be, those of one run left out."""
         return [_GENERATION.decode(one) for (one,) in self._all(statements.GENERATIONS_SINCE, target, since, but)]
+
+    # ------------------------------------------------------------------ suites
+
+    @contextmanager
+    def locked(self, suite: str) -> Iterator[None]:
+        """One transaction in which nobody else writes to the suite."""
+        with self._transaction() as connection:
+            connection.execute(statements.LOCK_SUITE, (suite,))
+            yield
+
+    def members(
+        self, suite: str, *, source: str | None = None, operations: Collection[str] | None = None
+    ) -> list[Member]:
+        """The suite's members of any status, by operation, source and position."""
+        wanted = {"suite": suite, "source": source, "operations": None if operations is None else _texts(operations)}
+        with self._transaction() as connection:
+            return [_member(row) for row in connection.execute(statements.MEMBERS, wanted)]
+
+    def named_members(self, start: str) -> list[Member]:
+        """The members whose id, or whose case's id, begins so: at most 20."""
+        with self._transaction() as connection:
+            return [_member(row) for row in connection.execute(statements.NAMED_MEMBERS, {"start": start})]
+
+    def suites(self) -> list[str]:
+        """Names of all suites."""
+        return [name for (name,) in self._all(statements.SUITES)]
+
+    def put_members(self, members: Sequence[Member], changes: Sequence[Change] = ()) -> None:
+        """Stores members, new or changed, and lines of their history. Call it with the suite `locked`."""
+        with self._transaction() as connection, connection.cursor() as cursor:
+            cursor.execute(statements.MEMBERS_INCOMING)
+            with cursor.copy(statements.COPY_MEMBERS) as copy:
+                copy.set_types(_MEMBER_TYPES)
+                for one in members:
+                    values = (getattr(one, name) for name in Member.__struct_fields__)
+                    copy.write_row([rows.text(value) if isinstance(value, str) else value for value in values])
+            cursor.execute(statements.MERGE_MEMBERS)
+            cursor.execute(statements.CLEAR_MEMBERS)
+            with cursor.copy(statements.COPY_CHANGES) as copy:
+                copy.set_types(("text", "text", "timestamptz", *("text",) * 5))
+                for change in changes:
+                    texts = (change.who, change.what, change.why, change.before, change.after)
+                    copy.write_row((change.member, change.suite, change.at, *map(rows.text, texts)))
+
+    def changes(self, member: str) -> list[Change]:
+        """The member's history, oldest first; its creation is not part of it."""
+        names = Change.__struct_fields__
+        return [Change(**dict(zip(names, row, strict=True))) for row in self._all(statements.CHANGES, member)]
+
+    def retire(self, suite: str, *, kept: Collection[str]) -> int:
+        """Retires the members of all other operations, takes it back for those kept; gives how many went."""
+        wanted = {"suite": suite, "kept": _texts(kept), "why": _GONE, "back": "its operation is described again"}
+        with self.locked(suite), self._transaction() as connection:
+            connection.execute(statements.REVIVE, wanted)
+            found = connection.execute(statements.RETIRE, wanted).fetchone()
+        return int(found[0]) if found else 0
+
+    def made(self, suite: str, source: str, operations: Collection[str]) -> dict[str, Made]:
+        """Operation -> what decided the outcome when its cases of this source were last generated."""
+        found = self._all(statements.MADE, suite, source, _texts(operations))
+        return {operation: _MADE.decode(document) for operation, document in found}
+
+    def put_made(self, suite: str, source: str, made: Mapping[str, Made]) -> None:
+        """Keeps what decided the outcome, by operation."""
+        with self._transaction() as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                statements.PUT_MADE,
+                [
+                    (
+                        digest(suite, operation, source), suite, rows.text(operation), source,
+                        rows.text(msgspec.json.encode(one).decode()),
+                    )
+                    for operation, one in sorted(made.items())
+                ],
+            )  # fmt: skip
+
+    def run_members(self, run: str) -> list[Member]:
+        """The members of the run's suite whose cases it takes."""
+        with self._transaction() as connection:
+            return [_member(row) for row in connection.execute(statements.RUN_MEMBERS, {"run": run})]
+
+    def stable(self, suite: str, *, runs: int) -> set[str]:
+        """Ids of active cases with guesses that passed in each of the last `runs` runs that executed them."""
+        wanted = {"suite": suite, "runs": runs, "among": 10 * runs}
+        with self._transaction() as connection:
+            return {case for (case,) in connection.execute(statements.STABLE, wanted)}
+
+    def suite_spec(self, suite: str) -> str:
+        """Hash of the document that the suite's last run read; "" without one."""
+        found = self._one(statements.SUITE_SPEC, suite)
+        return str(found[0]) if found else ""
+
+    def held(self, run: str) -> set[str]:
+        """Ids of cases that the run's suite does not let run: drafts, rejected and retired ones."""
+        return {case for (case,) in self._all(statements.HELD, run)}
+
+    def quarantined(self, run: str) -> set[str]:
+        """Ids of cases that run without counting for the gate."""
+        return {case for (case,) in self._all(statements.QUARANTINED, run)}
 
     # ------------------------------------------------------------------ publication
 
@@ -498,6 +626,14 @@ def _version(connection: psycopg.Connection[Any]) -> str | None:
     except psycopg.errors.UndefinedTable:
         return None
     return str(found[0]) if found else None
+
+
+def _texts(values: Iterable[str]) -> list[str]:
+    return [rows.text(value) for value in values]
+
+
+def _member(row: tuple[Any, ...]) -> Member:
+    return Member(**dict(zip(Member.__struct_fields__, row, strict=True)))
 
 
 def _positions(stored: Mapping[str, int] | None) -> dict[int, int]:

@@ -62,6 +62,7 @@ runs = Table(
     Column("positions", JSONB, comment="results topic: partition -> offset before any result of the run"),
     Column("passed", Boolean),
     Column("report", Text, comment="JSON of Report"),
+    Column("suite", Text(collation="C"), nullable=False, server_default="", comment="whose cases it executes"),
     PrimaryKeyConstraint("run"),
     Index("runs_by_target", "target", "seq"),
 )  # fmt: skip
@@ -124,4 +125,54 @@ findings = Table(
     _id("first_seen_run"),
     _id("last_seen_run"),
     PrimaryKeyConstraint("target", "fingerprint"),
+)  # fmt: skip
+
+suite_members = Table(
+    "suite_members", metadata,
+    _id("id"),
+    _id("suite"),
+    _text("operation"),
+    _text("source"),
+    _text("slot"),
+    Column("position", Integer, nullable=False, server_default="0"),
+    Column("generated", Text(collation="C"), nullable=False, comment="case that the source made"),
+    Column("current", Text(collation="C"), nullable=False, comment="case that runs"),
+    Column("offered", Text, nullable=False, server_default="", comment="case that contradicts a change"),
+    Column("edited", Boolean, nullable=False, server_default=text("false"), comment="a person changed the case"),
+    Column(
+        "status", Text(collation="C"), nullable=False, comment="draft, active, quarantined, rejected, retired"
+    ),
+    _text("who"),
+    _text("why"),
+    Column("changed", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    PrimaryKeyConstraint("id"),
+    Index("suite_members_by_suite", "suite", "status"),
+)  # fmt: skip
+
+suite_changes = Table(
+    "suite_changes", metadata,
+    Column("seq", BigInteger, Identity(always=True), nullable=False),
+    _id("member"),
+    _id("suite"),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    _text("who"),
+    _text("what"),
+    _text("why"),
+    _text("before"),
+    _text("after"),
+    PrimaryKeyConstraint("seq"),
+    Index("suite_changes_by_member", "member", "seq"),
+    comment="history of the members",
+)  # fmt: skip
+
+suite_made = Table(
+    "suite_made", metadata,
+    _id("id"),
+    _id("suite"),
+    _text("operation"),
+    _text("source"),
+    Column("document", Text, nullable=False, comment="JSON of Made"),
+    PrimaryKeyConstraint("id"),
+    Index("suite_made_by_suite", "suite"),
+    comment="what decided the outcome of the last generation",
 )  # fmt: skip

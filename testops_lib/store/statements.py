@@ -9,15 +9,16 @@ PUT_SPEC = "INSERT INTO testops.specs (hash, body) VALUES (%s, %s) ON CONFLICT (
 GET_SPEC = "SELECT body FROM testops.specs WHERE hash = %s"
 
 OPEN_RUN = """
-INSERT INTO testops.runs (run, target, title, base_url, spec_hash, plan) VALUES (%s, %s, %s, %s, %s, %s)
+INSERT INTO testops.runs (run, target, title, base_url, spec_hash, plan, suite) VALUES (%s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (run) DO UPDATE SET
     target = excluded.target, title = excluded.title, base_url = excluded.base_url, spec_hash = excluded.spec_hash,
-    plan = excluded.plan, state = 'open', finished = NULL
+    plan = excluded.plan, suite = excluded.suite, state = 'open', finished = NULL
 """
 """Opens a run, or opens it again; what was published and stored of it stays."""
 
 GET_RUN = """
-SELECT run, target, title, base_url, spec_hash, state, opened, finished, plan, plan_batch, batches, positions, passed
+SELECT run, target, title, base_url, spec_hash, state, opened, finished, plan, plan_batch, batches, positions, passed,
+    suite
 FROM testops.runs WHERE run = %s
 """
 LOCK_RUN = "SELECT positions FROM testops.runs WHERE run = %s FOR UPDATE"
@@ -28,6 +29,8 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming_cases (
 ) ON COMMIT DELETE ROWS
 """
 COPY_CASES = "COPY incoming_cases FROM STDIN (FORMAT BINARY)"
+CLEAR_CASES = "TRUNCATE incoming_cases"
+"""For further cases within the same transaction."""
 MERGE_CASES = """
 INSERT INTO testops.cases AS stored
 SELECT id, name, operation, intent, source, document FROM incoming_cases ORDER BY id
@@ -55,6 +58,119 @@ GENERATIONS_SINCE = """
 SELECT g.generation FROM testops.run_groups g JOIN testops.runs r USING (run)
 WHERE r.target = %s AND r.opened >= %s AND g.run <> %s ORDER BY g.run, g.name
 """
+
+GET_CASES = "SELECT document FROM testops.cases WHERE id = ANY(%s)"
+KEEP_CASES = """
+UPDATE testops.run_groups SET case_ids = ARRAY(
+    SELECT id FROM unnest(case_ids) WITH ORDINALITY AS listed (id, position) WHERE id = ANY(%s) ORDER BY position
+) WHERE run = %s
+"""
+"""Takes all other cases out of the run's groups."""
+
+LOCK_SUITE = "SELECT pg_advisory_xact_lock(hashtextextended('testops suite ' || %s, 0))"
+"""One writer of a suite at a time."""
+MEMBERS = """
+SELECT id, suite, operation, source, slot, position, generated, current, offered, edited, status, who, why, changed
+FROM testops.suite_members
+WHERE suite = %(suite)s AND (%(source)s::text IS NULL OR source = %(source)s)
+  AND (%(operations)s::text[] IS NULL OR operation = ANY(%(operations)s))
+ORDER BY operation, source, position, id
+"""
+NAMED_MEMBERS = """
+SELECT id, suite, operation, source, slot, position, generated, current, offered, edited, status, who, why, changed
+FROM testops.suite_members WHERE starts_with(id, %(start)s) OR starts_with(current, %(start)s) ORDER BY id LIMIT 20
+"""
+"""Members whose own id, or whose case's, begins so."""
+SUITES = "SELECT DISTINCT suite FROM testops.suite_members ORDER BY suite"
+MEMBERS_INCOMING = """
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming_members (
+    id text COLLATE "C", suite text COLLATE "C", operation text, source text, slot text, position integer,
+    generated text COLLATE "C", current text COLLATE "C", offered text, edited boolean, status text COLLATE "C",
+    who text, why text, changed timestamptz
+) ON COMMIT DELETE ROWS
+"""
+COPY_MEMBERS = "COPY incoming_members FROM STDIN (FORMAT BINARY)"
+MERGE_MEMBERS = """
+INSERT INTO testops.suite_members SELECT * FROM incoming_members ORDER BY id
+ON CONFLICT (id) DO UPDATE SET
+    position = excluded.position, generated = excluded.generated, current = excluded.current,
+    offered = excluded.offered, edited = excluded.edited, status = excluded.status, who = excluded.who,
+    why = excluded.why, changed = excluded.changed
+"""
+CLEAR_MEMBERS = "TRUNCATE incoming_members"
+COPY_CHANGES = """
+COPY testops.suite_changes (member, suite, at, who, what, why, before, after) FROM STDIN (FORMAT BINARY)
+"""
+CHANGES = """
+SELECT member, suite, at, who, what, why, before, after FROM testops.suite_changes WHERE member = %s ORDER BY seq
+"""
+RETIRE = """
+WITH gone AS (
+    UPDATE testops.suite_members m SET status = 'retired', offered = '', who = '', why = %(why)s, changed = now()
+    FROM (SELECT id, status FROM testops.suite_members WHERE suite = %(suite)s) AS before
+    WHERE m.id = before.id AND m.status NOT IN ('retired', 'rejected') AND m.operation <> ALL (%(kept)s)
+    RETURNING m.id, m.suite, before.status
+), told AS (
+    INSERT INTO testops.suite_changes (member, suite, what, why)
+    SELECT id, suite, status || ' -> retired', %(why)s FROM gone
+)
+SELECT count(*) FROM gone
+"""
+"""Retires the members of all other operations; gives their number."""
+REVIVE = """
+WITH back AS (
+    UPDATE testops.suite_members m SET status = before.status, who = '', why = %(back)s, changed = now()
+    FROM (
+        SELECT DISTINCT ON (member) member, split_part(what, ' -> ', 1) AS status FROM testops.suite_changes
+        WHERE suite = %(suite)s AND why = %(why)s ORDER BY member, seq DESC
+    ) AS before
+    WHERE m.id = before.member AND m.status = 'retired' AND m.why = %(why)s AND m.operation = ANY (%(kept)s)
+    RETURNING m.id, m.suite, m.status
+)
+INSERT INTO testops.suite_changes (member, suite, what, why)
+SELECT id, suite, 'retired -> ' || status, %(back)s FROM back
+"""
+"""Takes back what RETIRE did to the members of these operations."""
+MADE = "SELECT operation, document FROM testops.suite_made WHERE suite = %s AND source = %s AND operation = ANY(%s)"
+PUT_MADE = """
+INSERT INTO testops.suite_made (id, suite, operation, source, document) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (id) DO UPDATE SET document = excluded.document
+"""
+RUN_MEMBERS = """
+SELECT id, suite, operation, source, slot, position, generated, current, offered, edited, status, who, why, changed
+FROM testops.suite_members
+WHERE suite = (SELECT suite FROM testops.runs WHERE run = %(run)s)
+  AND current IN (SELECT unnest(case_ids) FROM testops.run_groups WHERE run = %(run)s)
+ORDER BY operation, source, position, id
+"""
+"""Members whose cases the run takes."""
+STABLE = """
+SELECT case_id FROM (
+    SELECT r.case_id, row_number() OVER (PARTITION BY r.case_id ORDER BY runs.seq DESC) AS nth,
+        bool_and(r.verdict = 'passed') AS passed
+    FROM testops.results r
+    JOIN (
+        SELECT run, seq FROM testops.runs WHERE suite = %(suite)s ORDER BY seq DESC LIMIT %(among)s
+    ) AS runs USING (run)
+    JOIN testops.suite_members m ON m.suite = %(suite)s AND m.current = r.case_id AND m.status = 'active'
+    JOIN testops.cases c ON c.id = r.case_id AND c.document LIKE '%%"basis":"guess"%%'
+    GROUP BY r.case_id, runs.seq
+) AS judged
+WHERE nth <= %(runs)s GROUP BY case_id HAVING count(*) = %(runs)s AND bool_and(passed)
+"""
+"""Ids of the suite's active cases with guesses that passed, in every attempt, in each of their last runs."""
+SUITE_SPEC = "SELECT spec_hash FROM testops.runs WHERE suite = %s AND spec_hash <> '' ORDER BY seq DESC LIMIT 1"
+"""Hash of the document that the suite's last run read."""
+HELD = """
+SELECT current FROM testops.suite_members WHERE suite = (SELECT suite FROM testops.runs WHERE run = %s)
+GROUP BY current HAVING bool_and(status IN ('draft', 'rejected', 'retired'))
+"""
+"""Ids of cases that no member of the run's suite lets run."""
+QUARANTINED = """
+SELECT current FROM testops.suite_members WHERE suite = (SELECT suite FROM testops.runs WHERE run = %s)
+GROUP BY current HAVING bool_or(status = 'quarantined') AND NOT bool_or(status = 'active')
+"""
+"""Ids of cases of the run's suite that run without counting."""
 
 DELETE_PUBLISHED = "DELETE FROM testops.run_cases WHERE run = %s"
 COPY_PUBLISHED = "COPY testops.run_cases (run, case_id) FROM STDIN (FORMAT BINARY)"

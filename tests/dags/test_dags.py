@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.pipeline import EMPTY
+from testops_lib import curate
 from testops_lib.settings import LAUNCHERS
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 STRUCTURE = """
 import json, os
+from testops_review import OPTIONS
 from airflow.dag_processing.dagbag import DagBag
 from airflow.utils.file import list_py_file_paths
 folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
@@ -47,6 +49,7 @@ bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
 print("\\n" + json.dumps({
     "errors": bag.import_errors,
     "files": sorted(os.path.basename(path).removesuffix(".py") for path in list_py_file_paths(folder)),
+    "options": OPTIONS,
     "dags": {
         name: {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} for name, dag in bag.dags.items()
     },
@@ -93,8 +96,22 @@ def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> No
     assert found["errors"] == {}
     assert found["files"] == FILES, "what DAG files share is no DAG file"
     tasks = found["dags"]["testops_run"]
-    stages = ["open_run", "load_spec", "generate", "publish", "execute", "execute_last", "collect", "analyze", "gate"]
+    stages = [
+        "open_run",
+        "load_spec",
+        "generate",
+        "review",
+        "publish",
+        "execute",
+        "execute_last",
+        "collect",
+        "analyze",
+        "gate",
+    ]
     assert all(after in tasks[before] for before, after in pairwise(stages))
+    assert "publish" in tasks["generate"], "a run without a review goes on"
+    assert found["options"] == [curate.APPROVE, curate.CHOOSE, curate.REJECT]
+    assert found["dags"]["testops_regenerate"] == {"regenerate": []}
     assert found["teardowns"] == ["notify"], "the gate must decide: what follows it may only be a teardown"
     tasks = found["dags"]["testops_rerun"]
     stages = ["begin", "publish", "execute", "execute_last", "collect", "analyze", "gate"]

@@ -156,3 +156,13 @@ def test_more_failed_results_never_open_a_gate(before: list[Any], more: list[Any
     worse = [(operation, "failed", check, basis, status) for operation, _, check, basis, status in more]
     if decide(run(before + worse), rules).passed:
         assert decide(run(before), rules).passed
+
+
+def test_results_of_quarantined_cases_are_left_out_of_every_rate() -> None:
+    rules = GateRules(min_pass_rate=1, max_errored_rate=0)
+    flaky = report(passed=10, failed=3, errored=2)
+    assert not decide(flaky, rules).passed
+    totals = msgspec.structs.replace(flaky.totals, quarantined={"failed": 3, "errored": 2})
+    assert decide(msgspec.structs.replace(flaky, totals=totals), rules).passed
+    totals = msgspec.structs.replace(flaky.totals, quarantined={"passed": 10, "failed": 3, "errored": 2})
+    assert not decide(msgspec.structs.replace(flaky, totals=totals), rules).passed, "nothing else was executed"

@@ -230,6 +230,16 @@ def test_junit_of_a_failed_result_is_never_green() -> None:
     assert b"<failure" in render_junit(shop_report(), [bare])
 
 
+def test_junit_keeps_what_quarantined_cases_show_as_output() -> None:
+    report, results = shop_report(), shop_results()
+    aside = msgspec.structs.replace(report, quarantined=tuple(one.case for one in results))
+    bare = Result(run="r", case=results[0].case, operation="GET /", verdict="failed")
+    root = ElementTree.fromstring(render_junit(aside, [*results, bare]))
+    assert root.find(".//failure") is None and root.find(".//error") is None
+    noted = [case.findtext("system-out", "") for case in root.iter("testcase")]
+    assert sum(text.startswith("quarantined:") for text in noted) == sum(bool(one.failures) for one in results) > 0
+
+
 # ------------------------------------------------------------------------ HTML
 
 

@@ -1,0 +1,27 @@
+"""A target's suite over time: what stays, what changes, what a person said. Decisions only; the store keeps them."""
+
+from __future__ import annotations
+
+from testops_lib.suite.evolve import Evolved, evolve, slots
+from testops_lib.suite.member import REVIEWS, RUNS, STATUSES, Change, Made, Member, Status, calls, digest, is_current
+from testops_lib.suite.merge import merge
+from testops_lib.suite.promote import guesses, promoted
+
+__all__ = [
+    "REVIEWS",
+    "RUNS",
+    "STATUSES",
+    "Change",
+    "Evolved",
+    "Made",
+    "Member",
+    "Status",
+    "calls",
+    "digest",
+    "evolve",
+    "guesses",
+    "is_current",
+    "merge",
+    "promoted",
+    "slots",
+]

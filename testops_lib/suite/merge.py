@@ -1,0 +1,175 @@
+"""A case as it was made, as a person changed it, and as it is made now -> one case, or where the two contradict.
+
+Pure. The documents are merged field by field: what only one side changed is taken, what both changed differently is a
+conflict. Lists of named things (checks, captures, headers, query) are merged by name, other lists by their alignment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+import msgspec
+
+from testops_lib.model import Case, make_case
+
+_ABSENT = object()
+_NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_TAGS = ("kind", "check")
+"""Members that say which kind of thing an object is: those of two kinds are not merged."""
+_LONGEST_LIST = 500
+"""Lists of another length than their like are aligned up to this many items: the effort grows with the square."""
+
+
+def merge(old: Case, edited: Case, new: Case) -> Case | tuple[str, ...]:
+    """The case with both sides' changes, its origin `new`'s; or the places, in words, where they contradict."""
+    conflicts: list[str] = []
+    try:
+        merged = _merged(_document(old), _document(edited), _document(new), "", conflicts)
+        if conflicts:
+            return tuple(conflicts)
+        draft = msgspec.convert({**merged, "id": "", "origin": _plain(new.origin)}, Case)
+    except (msgspec.ValidationError, RecursionError) as error:
+        return (f"together they are no valid case: {error}",)
+    case = make_case(
+        name=draft.name, intent=draft.intent, operation=draft.operation, steps=draft.steps, cleanup=draft.cleanup,
+        origin=draft.origin, tags=draft.tags, last=draft.last,
+    )  # fmt: skip
+    if not case.steps:
+        return ("steps: none is left",)
+    loose = set(_loose(case, old, edited, new)) - {*_loose(edited, old, edited, new), *_loose(new, old, edited, new)}
+    return tuple(sorted(loose)) or case
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def _document(case: Case) -> dict[str, Any]:
+    return {key: value for key, value in _plain(case).items() if key not in ("id", "origin")}
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON: unlike Python's `==` it tells `1`, `1.0` and `true` apart."""
+    if one is _ABSENT or other is _ABSENT:
+        return one is other
+    return msgspec.json.encode(one, order="deterministic") == msgspec.json.encode(other, order="deterministic")
+
+
+def _merged(old: Any, edited: Any, new: Any, where: str, conflicts: list[str]) -> Any:
+    if _same(edited, new) or _same(old, new):
+        return edited
+    if _same(old, edited):
+        return new
+    three = (old, edited, new)
+    if all(isinstance(one, dict) for one in three) and all(
+        len({str(one.get(tag)) for one in three}) == 1 for tag in _TAGS
+    ):
+        found = {}
+        for key in dict.fromkeys((*new, *edited)):
+            place = f"{where}.{key}" if where else key
+            value = _merged(old.get(key, _ABSENT), edited.get(key, _ABSENT), new.get(key, _ABSENT), place, conflicts)
+            if value is not _ABSENT:
+                found[key] = value
+        return found
+    if all(isinstance(one, list) for one in three):
+        return _merged_lists(old, edited, new, where, conflicts)
+    conflicts.append(f"{where}: {_shown(old)} became {_shown(edited)} by hand and {_shown(new)} anew")
+    return edited
+
+
+def _shown(value: Any) -> str:
+    if value is _ABSENT:
+        return "nothing"
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _merged_lists(old: list[Any], edited: list[Any], new: list[Any], where: str, conflicts: list[str]) -> list[Any]:
+    names = [_names(one) for one in (old, edited, new)]
+    if all(one is not None for one in names):
+        before, by_hand, anew = (
+            dict(zip(name or (), items, strict=True)) for name, items in zip(names, (old, edited, new), strict=True)
+        )
+        found: dict[str, Any] = {}
+        for name in _woven(list(anew), list(by_hand)):
+            value = _merged(
+                before.get(name, _ABSENT), by_hand.get(name, _ABSENT), anew.get(name, _ABSENT), f"{where}[{name}]",
+                conflicts,
+            )  # fmt: skip
+            if value is not _ABSENT:
+                found[name] = value
+        return list(found.values())
+    if len(old) == len(edited) == len(new):
+        return [
+            _merged(*items, f"{where}[{at}]", conflicts) for at, items in enumerate(zip(old, edited, new, strict=True))
+        ]
+    if max(len(old), len(edited), len(new)) > _LONGEST_LIST:
+        conflicts.append(f"{where}: too long to be merged")
+        return edited
+    return _aligned(old, edited, new, where, conflicts)
+
+
+def _names(items: list[Any]) -> list[str] | None:
+    """What tells the items apart; None where they have no names of their own."""
+    found = []
+    for item in items:
+        if isinstance(item, list) and len(item) == 2 and isinstance(item[0], str):
+            found.append(item[0])
+        elif isinstance(item, dict) and isinstance(item.get("check"), str):
+            found.append(" ".join(str(item[key]) for key in ("check", "path", "op", "name") if key in item))
+        elif isinstance(item, dict) and isinstance(item.get("name"), str):
+            found.append(item["name"])
+        else:
+            return None
+    return found if len(set(found)) == len(found) else None
+
+
+def _woven(first: list[str], second: list[str]) -> list[str]:
+    """The names of both, in the first's order; those of the second alone after the one they followed there."""
+    found = list(first)
+    for at, name in enumerate(second):
+        if name not in first:
+            before = next((one for one in reversed(second[:at]) if one in found), None)
+            found.insert(0 if before is None else found.index(before) + 1, name)
+    return found
+
+
+def _aligned(old: list[Any], edited: list[Any], new: list[Any], where: str, conflicts: list[str]) -> list[Any]:
+    """Both sides' insertions, removals and replacements, as long as they touch different places."""
+    hand, anew = _edits(old, edited), _edits(old, new)
+    for first, end, items in hand:
+        for other, until, others in anew:
+            touching = (end == other or until == first) and first < end and other < until
+            apart = touching or end < other or until < first
+            if not apart and (first, end, items) != (other, until, others):
+                conflicts.append(f"{where}: both sides changed the items around {first}")
+                return edited
+    found = list(old)
+    unique = {(first, end): items for first, end, items in (*hand, *anew)}
+    for (first, end), items in sorted(unique.items(), reverse=True):
+        found[first:end] = items
+    return found
+
+
+def _edits(old: list[Any], other: list[Any]) -> list[tuple[int, int, list[Any]]]:
+    before, after = ([msgspec.json.encode(item, order="deterministic") for item in items] for items in (old, other))
+    opcodes = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    return [(first, end, other[start:until]) for tag, first, end, start, until in opcodes if tag != "equal"]
+
+
+def _loose(case: Case, *family: Case) -> Iterator[str]:
+    """Places that use a name which some version of the case captures, before this one captures it."""
+    captured = {capture.name for one in family for step in _steps(one) for capture in step.captures}
+    known: set[str] = set()
+    for at, step in enumerate(_steps(case)):
+        used = set(_NAME.findall(msgspec.json.encode(step.request).decode())) & captured
+        for name in sorted(used - known):
+            yield f"steps[{at}]: uses {{{name}}}, which no step before captures"
+        known.update(capture.name for capture in step.captures)
+
+
+def _steps(case: Case) -> Sequence[Any]:
+    return (*case.steps, *case.cleanup)
