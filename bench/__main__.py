@@ -21,6 +21,7 @@ NAMES = {
     "chain": "the shipped Airflow settings against Airflow's defaults: a chain of empty tasks",
     "pipeline": "a run of testops_run with 8 batches of 1 case against an empty DAG of the same tasks, plus the work",
     "pods": "4 batches of 1.5 s of work in pods (needs a Kubernetes cluster)",
+    "faults": "our sources against Schemathesis on the same budget of requests (--install gets it and the APIs)",
 }
 
 
@@ -31,12 +32,22 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="all when none is given")
     parser.add_argument("--quick", action="store_true", help="fewer passes and smaller runs")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where NAME.json goes (default .testops/bench)")
+    parser.add_argument("--install", action="store_true", help="faults: first get what it needs into .testops/bench")
+    parser.add_argument("--again", action="store_true", help="faults: take Schemathesis' last run as it was")
+    parser.add_argument("--requests", type=int, default=3000, help="faults: the budget of each tool (default 3000)")
+    parser.add_argument("--target", action="append", default=[], help="faults: only this API; repeatable")
     args = parser.parse_args()
     if unknown := [name for name in args.names if name not in NAMES]:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(NAMES)}")
     for name in NAMES:
         if not args.names or name in args.names:
-            importlib.import_module(f"bench.{name}").measure(quick=args.quick).publish(name, NAMES[name], args.out)
+            more = (
+                {"targets": args.target, "installing": args.install, "again": args.again, "requests": args.requests}
+                if name == "faults"
+                else {}
+            )
+            figures = importlib.import_module(f"bench.{name}").measure(quick=args.quick, **more)
+            figures.publish(name, NAMES[name], args.out)
     return 0
 
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,11 @@ class Started:
         while not self._ended.wait(0.02):
             self._peak_mb = max(self._peak_mb, peak_mb(self.child.pid))
 
-    def end(self) -> Ended:
+    def end(self, *, expected: Collection[int] | None = (0,)) -> Ended:
         """Waits for it.
 
         Raises:
-            SystemExit: it failed; with its output.
+            SystemExit: it ended with another code than `expected` (None: any will do); with its output.
         """
         _, status, used = os.wait4(self.child.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
@@ -118,7 +118,7 @@ class Started:
         self._watch.join()
         out = self._out.read_text("utf-8", "replace")
         self._out.unlink()
-        if self.child.returncode:
+        if expected is not None and self.child.returncode not in expected:
             raise SystemExit(f"{' '.join(self._command)} ended with {self.child.returncode}:\n{out[-3000:]}")
         return Ended(self.child.returncode, wall_s, used.ru_utime + used.ru_stime, self._peak_mb, out)
 

@@ -57,7 +57,9 @@ class NotAServerError(Check, tag="not_a_server_error", frozen=True, kw_only=True
 
 
 class StatusCodeConformance(Check, tag="status_code_conformance", frozen=True, kw_only=True):
-    """The status is one the operation documents (`default` and `4XX` ranges count)."""
+    """The status is one the operation documents (`default` and `4XX` ranges count), or one of `also`."""
+
+    also: tuple[int, ...] = ()
 
 
 class ContentTypeConformance(Check, tag="content_type_conformance", frozen=True, kw_only=True):

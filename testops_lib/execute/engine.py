@@ -6,7 +6,16 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -191,7 +200,8 @@ class Engine:
     ) -> AsyncGenerator[Result, None]:
         """One result for each case that was started, as they complete.
 
-        At most `policy.concurrency` cases run at once; cases marked `last` run one by one after all others. After
+        At most `policy.concurrency` cases run at once; cases marked `last` run one by one after all others; of a
+        request budget a fifth is kept for them, if all cases are given as a sequence. After
         `stop` nothing further is taken from `cases`, and what is left of a list is not started. Cases that come
         asynchronously are cheaper by the list: waiting for each alone costs more than judging it.
 
@@ -209,6 +219,7 @@ class Engine:
         ready = asyncio.Event()
         source = _Source(cases, self, self._halted)
         last: list[Case] = []
+        held = self._hold(cases) if isinstance(cases, Sequence) else 0
 
         room = asyncio.Event()
 
@@ -237,7 +248,8 @@ class Engine:
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
-            for case in last:
+            self._budget.release(held)
+            for case in self._affordable(last, deliver):
                 deliver(self._not_run(case, "errored", STOPPED) if self.stopped else await self._execute(case))
 
         crowd = asyncio.create_task(work_all())
@@ -287,6 +299,21 @@ class Engine:
             self._widened.set()
             self._widened = asyncio.Event()
 
+    def _hold(self, cases: Sequence[Case]) -> int:
+        """Sets requests aside for the first case of every operation that comes last, a fifth of the budget at most."""
+        return self._budget.hold(sum(map(_planned, _first_of_each([case for case in cases if case.last]))))
+
+    def _affordable(self, last: list[Case], deliver: Callable[[Result], None]) -> list[Case]:
+        """All of them, or, where the budget is too small for all, the first of every operation."""
+        if self._budget.affords(sum(map(_planned, last))):
+            return last
+        first = _first_of_each(last)
+        chosen = {case.id for case in first}
+        for case in last:
+            if case.id not in chosen:
+                deliver(self._not_run(case, "skipped", BUDGET_SPENT))
+        return first
+
     def stop(self, grace_s: float = 5) -> None:
         """Takes no new cases; after `grace_s` what is still in flight is errored as `stopped`, its cleanup is sent
         within 3 s more. Safe to call from any thread and from a signal handler, any number of times.
@@ -324,7 +351,7 @@ class Engine:
         refused = self._not_allowed(case)
         if refused:
             return self._not_run(case, "skipped", refused)
-        planned = len(case.steps) + len(case.cleanup)
+        planned = _planned(case)
         if self._breaker.open and not await self._back():
             if time.monotonic() >= self._time_up:
                 return self._not_run(case, "skipped", BUDGET_SPENT)
@@ -885,6 +912,18 @@ def _capture(captures: tuple[Capture, ...], answer: Answer, captured: dict[str, 
             captured[capture.name] = found[0]
         elif not capture.optional:
             raise _Ended("errored", f"capture {capture.name} selected nothing")
+
+
+def _planned(case: Case) -> int:
+    return len(case.steps) + len(case.cleanup)
+
+
+def _first_of_each(cases: Iterable[Case]) -> list[Case]:
+    """The first case of every operation, in order."""
+    first: dict[str, Case] = {}
+    for case in cases:
+        first.setdefault(case.operation, case)
+    return list(first.values())
 
 
 def _after_202(step: Step) -> Step:

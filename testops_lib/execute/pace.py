@@ -32,6 +32,20 @@ class Budget:
         self._reserved += count
         return True
 
+    def hold(self, wanted: int) -> int:
+        """How many requests are now kept back, until `release`: those wanted, and no more than a fifth of all."""
+        held = min(wanted, self._limit // 5)
+        self._limit -= held
+        return held
+
+    def release(self, held: int) -> None:
+        """What was kept back may be spent."""
+        self._limit += held
+
+    def affords(self, count: int) -> bool:
+        """Whether so many requests are left that nobody has reserved."""
+        return not self._limit or self._spent + self._reserved + count <= self._limit
+
     def extra(self) -> bool:
         """Sets one more request aside, if there is one nobody has reserved."""
         if not self._limit:

@@ -14,6 +14,13 @@ from testops_lib.spec.operation import Schema
 ODD_TEXT: Final = 'O\'Brien "<b>" \\ %s ; -- ünïcödé 漢字 \U0001f600'
 """Valid text that careless code stumbles over: quotes, markup, percent signs, letters beyond ASCII."""
 
+UNPRINTABLE: Final = "control characters"
+ODD_NAMES: Final = (("one character", "0"), ("odd characters", "a'\"%\u6f22 <b>"), (UNPRINTABLE, "a\n\x01"))
+"""Label and text, for a path."""
+
+CONTROL_TEXT: Final = "a\n\x00\x1f\x7f"
+"""Valid text, since JSON Schema knows no characters that are not allowed."""
+
 SMALL_ENUM: Final = 8
 MOST_ITEMS: Final = 60
 LONGEST: Final = 10_000
@@ -105,6 +112,9 @@ def edge_values(
         yield from _strings(flat, name, good if isinstance(good, str) else "", unique)
     if isinstance(good, list):
         yield from _arrays(flat, good)
+    if allowed == {"object"} and not flat.get("properties"):
+        yield "a property with odd characters", {"key": ODD_TEXT}, False
+        yield f"a property with {UNPRINTABLE}", {"key": CONTROL_TEXT}, False
     if "null" in kinds(whole) or any(kinds(schemas.flat(branch)) == {"null"} for branch in schemas.branches(whole)):
         if good is not None:
             yield "null", None, True
@@ -123,6 +133,7 @@ def _numbers(flat: Flat, good: Any) -> Iterator[tuple[str, Any, bool]]:
         yield "zero", 0, True
     if high is None and whole:
         yield from (("beyond 32 bits", 2**31, False), ("largest of 64 bits", 2**63 - 1, False))
+        yield "beyond 64 bits", 2**63, False
 
 
 def _strings(flat: Flat, name: str, good: str, unique: bool) -> Iterator[tuple[str, Any, bool]]:
@@ -140,6 +151,8 @@ def _strings(flat: Flat, name: str, good: str, unique: bool) -> Iterator[tuple[s
         length = len(odd) + (4 if token else 0)
         if most is None or length <= most:
             yield "odd characters", odd.ljust(least, "x"), False
+            control = f"{UNIQUE} {CONTROL_TEXT}" if token else CONTROL_TEXT
+            yield UNPRINTABLE, control.ljust(least, "x"), False
         if least == 0 and good != "":
             yield "empty", "", False
         if most is None:

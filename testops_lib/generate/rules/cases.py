@@ -24,6 +24,7 @@ from testops_lib.model import (
     NO_CREDENTIALS,
     AnyCheck,
     Basis,
+    Capture,
     Case,
     ContentTypeConformance,
     IgnoredAuth,
@@ -38,6 +39,7 @@ from testops_lib.model import (
     ResponseHeadersConformance,
     ResponseSchemaConformance,
     StatusCodeConformance,
+    StatusIs,
     Step,
     TextBody,
     UnsupportedMethod,
@@ -52,6 +54,9 @@ ANSWER: Final[tuple[AnyCheck, ...]] = (
 )  # fmt: skip
 CONFORMANCE: Final[tuple[AnyCheck, ...]] = (NotAServerError(), StatusCodeConformance(), *ANSWER)
 
+_UNROUTED: Final[tuple[AnyCheck, ...]] = (NotAServerError(), StatusCodeConformance(also=(404,)), *ANSWER)
+"""Of an answer that may be the router's: 404, whatever the document of an operation says."""
+
 _STATE: Final = frozenset({"402", "409", "412", "423", "425", "426", "428"})
 """Documented answers to valid data in the wrong state of things."""
 
@@ -63,9 +68,10 @@ _PROVING: Final = frozenset(
 )
 """Words of operations that ask for something only a person knows."""
 
-_MOST: Final = {"parameters": 24, "negatives": 60, "edges": 40, "examples": 5, "tries": 4}
+_MOST: Final = {"paired": 10, "parameters": 24, "negatives": 60, "edges": 40, "examples": 5, "tries": 4}
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _PROBED: Final = ("DELETE", "PUT", "PATCH", "POST")
+_NOBODY: Final = (2_000_000_011, 999_999, 99_999, "00000000-0000-4000-8000-{unique}", "{unique}")
 _EMPTY_ID: Final = "00000000-0000-4000-8000-000000000000"
 
 
@@ -105,9 +111,12 @@ class Planner:
             _mixed(happy, self._parameters(operation, base, chained)),
             self._negatives(operation, base),
             self._edges(operation, base, chained),
+            self._strangers(operation, base),
         )
         yield from self._nowhere(operation, base)
         yield from self._twice(operation, base)
+        yield from self._conditions(operation, base)
+        yield from self._pairs(operation, base, chained)
 
     def _destructive(self, operation: Operation, base: Draft) -> Iterator[Case]:
         spared = replace(base, cleanup=())
@@ -263,7 +272,7 @@ class Planner:
                     or not self.schemas.accepts(parameter.schema, edge)
                 ):
                     continue
-                if parameter.where != "query" and label in ("odd characters", "long"):
+                if parameter.where != "query" and label in ("odd characters", "control characters", "long"):
                     continue
                 draft = self._again(base.put(parameter.where, parameter.name, edge))
                 draft = replace(draft, sure=base.sure and explicit, narrowed=self._invented(parameter, edge))
@@ -360,6 +369,9 @@ class Planner:
         per_parameter: list[Iterator[Case]] = []
         for parameter in self.drafter.parameters(operation):
             if parameter.content_type:
+                if wire.is_json(parameter.content_type) and parameter.where == "query":
+                    draft = base.put("query", parameter.name, '{"unfinished": ')
+                    yield self._negative(operation, draft, f"query/{parameter.name}", "malformed")
                 continue
             good = base.values(parameter.where).get(parameter.name)
             if good is None or (isinstance(good, str) and "{" in good):
@@ -380,7 +392,7 @@ class Planner:
             draft = base.put(parameter.where, parameter.name, bad)
             # A path that routes nowhere answers 404, whether the document of the operation says so or not.
             routed = parameter.where != "path" or bool(set(operation.responses) & _REFUSALS)
-            yield self._negative(operation, draft, f"{parameter.where}/{parameter.name}", rule, basis, status=routed)
+            yield self._negative(operation, draft, f"{parameter.where}/{parameter.name}", rule, basis, routed=routed)
 
     def _other_path(self, operation: Operation, parameter: Parameter, bad: Any) -> bool:
         """The path filled so is another operation's: `/users/me` beside `/users/{id}`."""
@@ -439,14 +451,77 @@ class Planner:
 
     def _negative(
         self, operation: Operation, draft: Draft, place: str, rule: str, basis: Basis = "spec", *,
-        request: Request | None = None, status: bool = True,
+        request: Request | None = None, status: bool = True, routed: bool = True,
     ) -> Case:  # fmt: skip
         conformance: tuple[AnyCheck, ...] = CONFORMANCE if status else (NotAServerError(), *ANSWER)
+        conformance = conformance if routed else _UNROUTED
         checks = (*conformance, NegativeDataRejection(basis=basis, location=place, rule=rule))
         return self._case(
             f"{operation.key}: {place} breaks {rule}", "negative", self._again(draft), checks, request=request,
             tags=("negative", rule),
         )  # fmt: skip
+
+    def _strangers(self, operation: Operation, base: Draft) -> Iterator[Case]:
+        """The operation without the steps that make what it needs: on an example of the document, which may or may not
+        exist, on names that nothing has, and on names that careless code stumbles over.
+
+        Each is one request, and tells something even where nothing can be made.
+        """
+        names = [p for p in operation.parameters if p.where == "path"]
+        key = operation.key
+        try:
+            example = self.drafter.stranger(operation, {p.name: self._dummy(p) for p in names})
+            if base.setup and operation.method in ("GET", "HEAD") and any(self._exemplified(p) for p in names):
+                yield self._case(f"{key}: as the document's example has it", "positive", example, CONFORMANCE)
+            absent = {p.name: value for p in names if (value := self._absent(p)) is not None}
+            if base.setup and len(absent) == len(names):
+                draft = self.drafter.stranger(operation, absent)
+                yield self._case(
+                    f"{key}: path breaks nonexistent",
+                    "negative",
+                    draft,
+                    CONFORMANCE,
+                    tags=("negative", "nonexistent", "alone"),
+                )
+            if operation.body is None:
+                request = msgspec.structs.replace(
+                    self.drafter.request(example), body=TextBody(text="", media_type=wire.MULTIPART)
+                )
+                yield self._case(
+                    f"{key}: no body, but the media type of one", "negative", example, (NotAServerError(),),
+                    request=request, tags=("negative", "media_type", "alone"),
+                )  # fmt: skip
+            for parameter in names:
+                for label, odd in boundary.ODD_NAMES:
+                    if self.schemas.accepts(parameter.schema, odd):
+                        path = {**{p.name: self._dummy(p) for p in names}, parameter.name: odd}
+                        checks = _UNROUTED if label == boundary.UNPRINTABLE else CONFORMANCE
+                        yield self._case(
+                            f"{key}: path/{parameter.name} at {label}", "boundary",
+                            self.drafter.stranger(operation, path), checks, tags=("boundary", label, "alone"),
+                        )  # fmt: skip
+            if base.setup and names:
+                yield from self._broken_strangers(operation, example)
+        except Impossible:
+            return
+
+    def _broken_strangers(self, operation: Operation, draft: Draft) -> Iterator[Case]:
+        """A few faults without what the operation needs: data are mostly looked at before the thing they are for."""
+        most = 3
+        for case in _mixed(self._bad_body(operation, draft), self._bad_parameters(operation, draft)):
+            if most and "path/" not in case.name:
+                most -= 1
+                name = f"{case.name}, for what may not be there"
+                yield msgspec.structs.replace(case, name=name, tags=(*case.tags, "alone"))
+
+    def _exemplified(self, parameter: Parameter) -> bool:
+        return bool(parameter.examples or self.maker.examples(parameter.schema))
+
+    def _absent(self, parameter: Parameter) -> Any:
+        """A well-formed value that nothing is called by, or None."""
+        if {"enum", "const"} & set(self.schemas.flat(parameter.schema)):
+            return None
+        return next((value for value in _NOBODY if self.schemas.accepts(parameter.schema, value)), None)
 
     def _nowhere(self, operation: Operation, base: Draft) -> Iterator[Case]:
         """A well-formed name that nothing has, where the document says 404."""
@@ -456,7 +531,7 @@ class Planner:
         parameter = next((p for p in operation.parameters if p.where == "path" and p.name == names[-1]), None)
         if parameter is None or base.path.get(parameter.name) is None:
             return
-        for value in (2_000_000_011, 999_999, 99_999, "00000000-0000-4000-8000-{unique}", "{unique}"):
+        for value in _NOBODY:
             if self.schemas.accepts(parameter.schema, value) and "enum" not in self.schemas.flat(parameter.schema):
                 draft = self._again(base.put("path", parameter.name, value))
                 place = f"path/{parameter.name}"
@@ -485,6 +560,46 @@ class Planner:
             name=f"{operation.key}: the same again", intent="stateful", operation=operation.key,
             steps=(*base.setup, first, again), cleanup=(*cleanup, *base.cleanup), origin=ORIGIN, tags=("stateful",),
         )  # fmt: skip
+
+    def _conditions(self, operation: Operation, base: Draft) -> Iterator[Case]:
+        """Answers to conditions and wishes in headers, where the document has their status (RFC 9110, 12.5.1, 13.1)."""
+        if "406" in operation.responses:
+            draft = base.put("header", "Accept", "application/x-nothing")
+            yield self._negative(operation, draft, "header/Accept", "accept", "guess")
+        if "412" in operation.responses and operation.method in ("PUT", "PATCH", "DELETE"):
+            draft = base.put("header", "If-Match", '"{unique}"')
+            yield self._negative(operation, draft, "header/If-Match", "precondition", "guess")
+        if "304" in operation.responses and operation.method == "GET":
+            capture = Capture(name="entity_tag", source="header", path="ETag")
+            first = Step(operation=operation.key, request=self.drafter.request(base), captures=(capture,), setup=True)
+            again = self.drafter.request(base.put("header", "If-None-Match", "{entity_tag}"))
+            checks = (*CONFORMANCE, StatusIs(any_of=(304,), basis="guess"))
+            yield make_case(
+                name=f"{operation.key}: not modified since", intent="stateful", operation=operation.key,
+                steps=(*base.setup, first, Step(operation=operation.key, request=again, checks=checks)),
+                cleanup=base.cleanup, origin=ORIGIN, tags=("stateful", "conditional"),
+            )  # fmt: skip
+
+    def _pairs(self, operation: Operation, base: Draft, chained: bool) -> Iterator[Case]:
+        """Optional parameters together: any two values of any two meet in some case; absent is one."""
+        levels: list[list[Any]] = []
+        optional = [p for p in self.drafter.parameters(operation) if p.where != "path" and not p.required]
+        optional = [p for p in optional if not p.deprecated][: _MOST["paired"]]
+        for parameter in optional:
+            made = [self.drafter.optional(base, parameter, salt) for salt in (0, 1)]
+            values = [one[0] for one in made if one is not None]
+            levels.append([ABSENT, *(value for index, value in enumerate(values) if value not in values[:index])])
+        if len(optional) < 3:
+            return  # each alone and all together have been sent already
+        for number, row in enumerate(covering([len(values) for values in levels]), 1):
+            draft = base
+            for parameter, values, level in zip(optional, levels, row, strict=True):
+                if level:
+                    draft = draft.put(parameter.where, parameter.name, values[level])
+            draft = replace(self._again(draft), sure=False, narrowed=True)
+            yield self._positive(
+                f"{operation.key}: optional parameters, combination {number}", operation, draft, chained
+            )
 
     # ------------------------------------------------------------------ security
 
@@ -635,6 +750,32 @@ def _inner(schemas: Schemas, flat: dict[str, Any], good: Any) -> dict[str, Any]:
         if kinds(schemas.flat(branch)) != {"null"}:
             return schemas.flat(branch)
     return flat
+
+
+def covering(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Rows of levels, one for each factor of `sizes` levels, so that any two levels of any two factors are in some row.
+
+    Greedy, hence not the fewest; the same sizes, the same rows.
+    """
+    factors = range(len(sizes))
+    open_pairs = {
+        (a, x, b, y) for a in factors for b in factors if a < b for x in range(sizes[a]) for y in range(sizes[b])
+    }
+    while open_pairs:
+        a, x, b, y = min(open_pairs)
+        row = {a: x, b: y}
+        for factor in factors:
+            if factor not in row:
+                row[factor] = max(
+                    range(sizes[factor]),
+                    key=lambda level, factor=factor: sum(  # type: ignore[misc]
+                        (min((factor, level), (o, at)) + max((factor, level), (o, at))) in open_pairs
+                        for o, at in row.items()
+                    ),
+                )
+        whole = tuple(row[factor] for factor in factors)
+        open_pairs -= {(a, whole[a], b, whole[b]) for a in factors for b in factors if a < b}
+        yield whole
 
 
 def _place(root: str, place: negative.Place) -> str:

@@ -106,11 +106,13 @@ class Binding:
     foreign: bool = False
     wild: bool = True
     """Wildcard hints may stand for the parents of a list."""
+    alone: bool = False
+    """No earlier steps: what points at other things points at nothing."""
 
     def copy(self) -> Binding:
         return Binding(
             self.seed, self.salt, [*self.steps], [*self.cleanup], {**self.samples}, {**self.paths}, {**self.fields},
-            self.listed, self.salted, self.echoed, self.foreign, self.wild,
+            self.listed, self.salted, self.echoed, self.foreign, self.wild, self.alone,
         )  # fmt: skip
 
     def take(self, other: Binding) -> None:
@@ -185,6 +187,16 @@ class Drafter:
             salted=binding.salted, listed=binding.listed, guessed=guessed, dangling=dangling,
             echoed=binding.echoed, foreign=binding.foreign,
         )  # fmt: skip
+
+    def stranger(self, operation: Operation, path: Mapping[str, Any]) -> Draft:
+        """A request on its own, with these path parameters: no earlier step makes anything for it.
+
+        Raises:
+            Impossible: a required part cannot be made.
+        """
+        binding = Binding(f"{operation.key}/stranger", alone=True)
+        binding.paths = {prefix_of(operation.path, name) + "/{}": value for name, value in path.items()}
+        return replace(self.draft(operation, binding=binding), sure=False, guessed=True)
 
     def value(self, parameter: Parameter, making: Making) -> Any:
         """A value for a query, header or cookie parameter. Free text without an example is never sure."""
@@ -377,7 +389,7 @@ class Drafter:
 
     def _supply(self, operation: Operation, parameter: Parameter, binding: Binding, stack: tuple[str, ...]) -> bool:
         """Bind a path parameter (and those before it that come with it) by an earlier step."""
-        if len(stack) > MAX_SETUP:
+        if binding.alone or len(stack) > MAX_SETUP:
             return False
         taken = set(wire.parameter_names(operation.path))
         candidates = [c for c in self.graph.for_parameter(operation, parameter) if c.operation.key not in stack]
@@ -409,7 +421,7 @@ class Drafter:
         )
 
     def _reference(self, name: str, schema: Schema, binding: Binding, stack: tuple[str, ...]) -> Any:
-        if len(stack) > MAX_SETUP or not _refers(name):
+        if binding.alone or len(stack) > MAX_SETUP or not _refers(name):
             return None
         flat = self.schemas.flat(schema)
         if "array" in kinds(flat) or "enum" in flat or "const" in flat:

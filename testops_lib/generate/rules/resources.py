@@ -42,6 +42,11 @@ _MOST_OUTPUTS: Final = 300
 _BARE: Final = frozenset({"id", "name", "key", "slug", "uuid", "code", "number", "value", "type", "title", "handle"})
 """Field names that say nothing of the thing they belong to."""
 
+_NAMES: Final = frozenset({"id", "name", "key", "slug", "code", "handle"})
+"""What a request may call the thing that it makes, where the path does not say."""
+
+_CREATING: Final = frozenset({"create", "creates", "upsert", "upserts", "upload", "uploads"})
+
 ALWAYS_DESTRUCTIVE: Final = frozenset(
     {
         "logout",
@@ -421,9 +426,10 @@ class Graph:
             flat = self._object(operation.body.content[media].schema or True)
             for name in flat.get("required") or flat.get("properties", ()):
                 declared = flat.get("properties", {}).get(name, True)
-                if plain(name) in (plain(need.name), need.attribute) and kinds(self._schemas.flat(declared)) == {
-                    "string"
-                }:
+                wanted = {plain(need.name), need.attribute}
+                if need.attribute not in IDENTIFYING:  # `/tenants/{tenant}`: whatever names a tenant
+                    wanted |= {*_NAMES, *(need.thing + suffix for suffix in _NAMES)}
+                if plain(name) in wanted and kinds(self._schemas.flat(declared)) == {"string"}:
                     return Supply(need=need.name, source="echo", path=name, schema=declared)
         return None
 
@@ -487,7 +493,11 @@ class Graph:
 
 
 def creates_by_put(operation: Operation) -> bool:
-    return operation.method == "PUT" and "201" in operation.responses and operation.path.rstrip("/").endswith("}")
+    """`PUT /things/{name}` makes the thing under a name of our choice: it documents 201, or says so in its summary."""
+    if operation.method != "PUT" or not operation.path.rstrip("/").endswith("}"):
+        return False
+    said = {*words(operation.summary), *words(operation.operation_id)}
+    return "201" in operation.responses or bool(said & _CREATING)
 
 
 def _best(candidates: list[Candidate]) -> list[Candidate]:

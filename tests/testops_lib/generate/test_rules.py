@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from testops_lib import spec as specs
 from testops_lib.generate import Generated
 from testops_lib.generate.order import order
 from testops_lib.generate.rules import generate
+from testops_lib.generate.rules.cases import covering
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_ANSWER,
@@ -24,12 +28,16 @@ from testops_lib.model import (
     JsonPathIs,
     MaxResponseTime,
     NegativeDataRejection,
+    Origin,
     Policy,
     PositiveDataAcceptance,
+    Request,
     StatusCodeConformance,
+    Step,
     UnsupportedMethod,
     UseAfterFree,
     case_id,
+    make_case,
 )
 from testops_lib.spec import Spec
 
@@ -424,6 +432,7 @@ def test_a_filter_with_a_value_of_our_own_may_find_nothing() -> None:
             case.name.removeprefix(f"{operation}: "): 404 in check.also
             for case in found
             for check in checks(case, PositiveDataAcceptance)
+            if "combination" not in case.name
         }
 
     assert tolerant("GET /config") == {
@@ -592,6 +601,70 @@ def test_each_seeded_defect_of_the_sample_has_a_case_that_checks_for_it() -> Non
         assert defect["check"] == NO_ANSWER or (defect["operation"], defect["check"]) in asked, defect["id"]
 
 
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=7))
+def test_any_two_levels_of_any_two_factors_meet(sizes: list[int]) -> None:
+    rows = list(covering(sizes))
+    met = {(a, row[a], b, row[b]) for row in rows for a, b in combinations(range(len(sizes)), 2)}
+    wanted = sum(sizes[a] * sizes[b] for a, b in combinations(range(len(sizes)), 2))
+    assert len(met) == wanted and all(0 <= level < size for row in rows for level, size in zip(row, sizes, strict=True))
+    assert rows == list(covering(sizes))
+    assert len(rows) <= wanted
+
+
+def test_optional_parameters_meet_in_pairs() -> None:
+    names = ("a", "b", "c", "d")
+    parameters = [{"name": name, "in": "query", "schema": {"type": "boolean"}} for name in names]
+    spec = load({"/things": {"get": {"parameters": parameters, "responses": says({"type": "array"})}}})
+    sent = [dict(c.steps[-1].request.query) for c in generate(spec, policy=SAFE).cases if "combination" in c.name]
+    for one, other in combinations(names, 2):
+        met = {(query.get(one), query.get(other)) for query in sent}
+        assert len(met) == 9, (one, other, met)  # true, false and absent
+
+
+def test_documented_conditions_and_wishes_have_a_case() -> None:
+    also = ("304", "404", "406", "412")
+    item = says({"type": "object", "properties": {"id": {"type": "integer"}}}, also=also)
+    spec = load(
+        {
+            "/things": {"post": {"requestBody": takes({"type": "object"}), "responses": item}},
+            "/things/{id}": {
+                "parameters": [path("id", {"type": "integer"})],
+                "get": {"responses": item},
+                "put": {"requestBody": takes({"type": "object"}), "responses": item},
+            },
+        }
+    )
+    cases = {case.name: case for case in generate(spec, policy=ALL).cases}
+    again = cases["GET /things/{id}: not modified since"].steps
+    assert again[-2].captures[0].path == "ETag" and ("If-None-Match", "{entity_tag}") in again[-1].request.headers
+    assert ("Accept", "application/x-nothing") in cases["GET /things/{id}: header/Accept breaks accept"].steps[
+        -1
+    ].request.headers
+    assert "PUT /things/{id}: header/If-Match breaks precondition" in cases
+
+
+def test_an_operation_that_needs_others_is_also_called_on_its_own(made: Generated) -> None:
+    alone = [case for case in about(made, "GET /orders/{order_id}") if "alone" in case.tags]
+    assert alone and all(len(case.steps) == 1 and not case.cleanup for case in alone)
+    assert any("nonexistent" in case.tags for case in alone)
+
+
+def test_what_names_a_thing_in_its_request_names_it_in_the_path() -> None:
+    body = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+    spec = load(
+        {
+            "/tenants": {"post": {"requestBody": takes(body), "responses": says({"type": "object"})}},
+            "/tenants/{tenant}": {
+                "get": {"parameters": [path("tenant", {"type": "string"})], "responses": says({"type": "object"})}
+            },
+        }
+    )
+    first = next(c for c in generate(spec, policy=ALL).cases if c.operation == "GET /tenants/{tenant}")
+    create, read = first.steps
+    assert isinstance(create.request.body, JsonBody)
+    assert read.request.path == "/tenants/" + create.request.body.value["name"]
+
+
 def test_order_sees_every_operation_before_it_looks_twice(shop: Spec, made: Generated) -> None:
     cases = order(made.cases, shop)
     assert sorted(case.id for case in cases) == sorted(case.id for case in made.cases)
@@ -599,9 +672,47 @@ def test_order_sees_every_operation_before_it_looks_twice(shop: Spec, made: Gene
     lead = cases[: len(operations)]
     assert {case.operation for case in lead} == operations
     assert all(case.intent == "positive" for case in lead)
-    steps = [len(case.steps) for case in lead]
-    assert steps == sorted(steps)
+    requests = [len(case.steps) + len(case.cleanup) for case in lead]
+    assert requests == sorted(requests)
     assert [case.last for case in cases] == sorted(case.last for case in cases)
+
+
+def test_order_looks_again_at_once_where_the_first_look_may_be_refused(shop: Spec, made: Generated) -> None:
+    sure, unsure = (PositiveDataAcceptance(basis=basis) for basis in ("spec", "guess"))
+
+    def valid(operation: str, path: str, check: PositiveDataAcceptance) -> Case:
+        step = Step(operation=operation, request=Request(method="GET", path=path), checks=(check,))
+        return make_case(
+            name=path, intent="positive", operation=operation, steps=(step,), origin=Origin(source="rules")
+        )
+
+    first, second = shop.operations[0].key, shop.operations[1].key
+    cases = [valid(first, "/a1", sure), valid(first, "/a2", sure)]
+    cases += [valid(second, f"/b{n}", unsure) for n in range(1, 6)]
+    names = [case.name for case in order(cases, shop)]
+    assert names[:4] == ["/a1", "/b1", "/b2", "/b3"]
+
+
+def test_order_breaks_each_rule_once_before_one_twice(shop: Spec, made: Generated) -> None:
+    about = [
+        case for case in order(made.cases, shop) if case.operation == "POST /products" and case.intent == "negative"
+    ]
+    rules = [case.tags[1] for case in about]
+    seen = [(rules[:index].count(rule), rule) for index, rule in enumerate(rules)]
+    turns = [count for count, rule in seen if rule not in ("required", "type")]  # these come two at a time
+    assert turns == sorted(turns) and turns[-1] > 0
+
+
+def test_what_ends_the_service_comes_after_what_ends_the_session_and_the_account(shop: Spec) -> None:
+    paths = ("/shutdown", "/sessions/current", "/accounts", "/buckets")
+    cases = []
+    for path in paths:
+        step = Step(operation=f"DELETE {path}", request=Request(method="DELETE", path=path))
+        told = {"operation": step.operation, "steps": (step,), "origin": Origin(source="rules"), "last": True}
+        cases += [make_case(name=f"{path} 1", intent="positive", **told)]
+        cases += [make_case(name=f"{path} 2", intent="security", **told)]
+    ordered = [case.name.split()[0] for case in order(cases, shop)]
+    assert ordered == [path for path in reversed(paths) for _ in range(2)]
 
 
 def test_operations_planned_apart_give_the_cases_of_all_planned_together(shop: Spec) -> None:

@@ -1,0 +1,195 @@
+"""The tools that `faults` compares: each gets a document, a base URL and a budget, and says which faults it found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.apis import environment, run_all
+from bench.figures import FOLDER, Ended, Started
+from bench.proxy import NUMBER, Counted
+from testops_lib.cli.lines import Line
+from testops_lib.model import WFC_CODES, Failure, Result
+from testops_lib.report.wfc import OWN_CODES
+from testops_lib.settings import SOURCES
+
+PEER = FOLDER / "schemathesis"
+PEER_PACKAGE = "schemathesis==4.32.5"
+
+OFFLINE = tuple(source for source in SOURCES if source in ("rules", "property"))
+"""Our sources that need nothing but the document."""
+
+_PATIENCE_S = 1500.0
+_PEER_CODES = {
+    **WFC_CODES, **{check: code for check, code in OWN_CODES.items() if check not in WFC_CODES},
+    "missing_required_header": 102,
+}  # fmt: skip
+
+
+class Reported(NamedTuple):
+    """One failure that a tool reports."""
+
+    code: int
+    """Of Web Fuzzing Commons, or ours where it has none."""
+    operation: str
+    check: str
+    status: int
+    """Of the answer that shows it; 0: none."""
+    number: int
+    """Of the request that shows it, as the proxy counts."""
+    message: str
+
+
+class Outcome(NamedTuple):
+    reported: list[Reported]
+    cpu_s: float
+    note: str = ""
+
+
+Run = Callable[[Path, str, dict[str, str], Path, Counted], Outcome]
+"""Document, base URL, headers, a folder to work in, and the proxy that counts."""
+
+
+def ours(document: Path, base_url: str, headers: dict[str, str], folder: Path, counted: Counted) -> Outcome:
+    """`testops generate`, `testops execute`. Advisory failures are not reported: no gate counts them."""
+    testops = [sys.executable, "-m", "testops_lib.cli"]
+    cases, results = folder / "cases.jsonl", folder / "results.jsonl"
+    sources = [part for source in OFFLINE for part in ("--source", source)]
+    credentials = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    made = Started([*testops, "generate", "--spec", str(document), "--out", str(cases), *sources]).end()
+    budget = ["--max-requests", str(counted.budget)]
+    command = [*testops, "execute", str(cases), "--base-url", base_url, "--out", str(results), *budget, *credentials]
+    sent = Started(command).end(expected=(0, 1))
+    lines = [json.loads(line) for line in cases.open("rb")]
+    plan_requests = sum(len(c["steps"]) + len(c.get("cleanup", ())) for line in lines if (c := line.get("case")))
+    note = f"{sum('case' in line for line in lines)} cases, {plan_requests} requests planned"
+    documented = {c["operation"]: set(c["responses"]) for line in lines if (c := line.get("contract"))}
+    return Outcome(list(_our_failures(results, documented)), made.cpu_s + sent.cpu_s, note)
+
+
+def _our_failures(results: Path, documented: Mapping[str, Collection[str]]) -> Iterator[Reported]:
+    """Of one answer we report the most telling check of its status alone; that it is undocumented besides is said here,
+    as the other tool says it.
+    """
+    import msgspec
+
+    decoder = msgspec.json.Decoder(Line)
+    latest = 1
+    with results.open("rb") as lines:
+        for line in lines:
+            result = decoder.decode(line).result
+            for failure in result.failures if result is not None else ():
+                if result is not None and failure.basis != "guess":
+                    one = _reported(result, failure, latest)
+                    latest = max(latest, one.number)
+                    yield one
+                    known = {"default", f"{str(one.status)[:1]}XX", str(one.status)} & set(documented[one.operation])
+                    if one.check == "positive_data_acceptance" and not known:
+                        yield one._replace(code=101, check="status_code_conformance")
+
+
+def _reported(result: Result, failure: Failure, latest: int) -> Reported:
+    """`latest`: the number of a request that went before, for one that had no answer to carry its own."""
+    numbers = [
+        int(next((value for name, value in step.response.headers if name.lower() == NUMBER.lower()), 0))
+        if step.response
+        else 0
+        for step in result.steps
+    ]
+    step = result.steps[failure.step] if failure.step < len(result.steps) else None
+    number = (numbers[failure.step] if failure.step < len(numbers) else 0) or latest
+    code = WFC_CODES.get(failure.check) or OWN_CODES.get(failure.check, 999)
+    return Reported(
+        code, failure.operation, failure.check, step.status if step else 0, number, failure.message,
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------- Schemathesis
+
+
+def peer_installed() -> bool:
+    return (PEER / "done").exists()
+
+
+def install_peer() -> str:
+    """Puts Schemathesis into an environment of its own; "" or why that failed."""
+    if peer_installed():
+        return ""
+    shutil.rmtree(PEER, ignore_errors=True)
+    return run_all(environment(PEER, (PEER_PACKAGE,)), PEER / "done")
+
+
+def schemathesis(document: Path, base_url: str, headers: dict[str, str], folder: Path, counted: Counted) -> Outcome:
+    """`st run` with its default phases, seeded, ended when the proxy's budget is spent."""
+    events = folder / "events.ndjson"
+    command = [
+        str(PEER / "bin" / "st"), "run", str(document), "--url", base_url, "--seed", "1", "--report", "ndjson",
+        "--report-ndjson-path", str(events), "--suppress-health-check", "all", "--request-timeout", "10",
+        *(part for name, value in headers.items() for part in ("-H", f"{name}: {value}")),
+    ]  # fmt: skip
+    started = Started(command, environ={"PYTHONPATH": "", "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")})
+    ended = _until_spent(started, counted)
+    return Outcome(list(_peer_failures(events)), ended.cpu_s, "" if ended.code in (0, 1) else "stopped at the budget")
+
+
+def _until_spent(started: Started, counted: Counted) -> Ended:
+    """Interrupts the child when the budget is spent or patience is, then waits for its reports."""
+    over = threading.Event()
+
+    def watch() -> None:
+        counted.spent.wait(_PATIENCE_S)
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGKILL):
+            if over.is_set():
+                return
+            started.child.send_signal(number)
+            over.wait(20)
+
+    threading.Thread(target=watch, daemon=True).start()
+    ended = started.end(expected=None)
+    over.set()
+    counted.spent.set()
+    return ended
+
+
+def _peer_failures(events: Path) -> Iterator[Reported]:
+    if not events.exists():
+        return
+    latest = 0
+    with events.open("rb") as lines:
+        for line in lines:
+            try:
+                event: dict[str, Any] = json.loads(line)
+            except ValueError:  # the line it was ended in
+                return
+            if "ScenarioFinished" in event:
+                recorder = event["ScenarioFinished"]["recorder"]
+                answers = {one: _answer(seen) for one, seen in recorder.get("interactions", {}).items()}
+                latest = max([latest, *(number for number, _ in answers.values())])
+                for case, checks in recorder.get("checks", {}).items():
+                    number, status = answers.get(case, (0, 0))
+                    for check in checks:
+                        if check.get("status") != "success" and check["name"] in _PEER_CODES:
+                            failure = check.get("failure_info", {}).get("failure", {})
+                            yield Reported(
+                                _PEER_CODES[check["name"]], failure.get("operation", ""), check["name"], status,
+                                number or latest, f"{failure.get('title', '')}: {failure.get('message', '')}",
+                            )  # fmt: skip
+            elif "NonFatalError" in event:
+                error = event["NonFatalError"]
+                kind = error.get("value", {}).get("type", "")
+                if kind in ("ChunkedEncodingError", "ConnectionError") and error.get("related_to_operation"):
+                    text = f"{kind}: {error['value'].get('message', '')}"
+                    yield Reported(OWN_CODES["no_answer"], error["label"], "no_answer", 0, latest + 1, text)
+
+
+def _answer(interaction: dict[str, Any]) -> tuple[int, int]:
+    """Number and status."""
+    answer = interaction.get("response") or {}
+    named = {name.lower(): values for name, values in answer.get("headers", {}).items()}
+    return int(next(iter(named.get(NUMBER.lower(), ["0"])))), answer.get("status_code", 0)
