@@ -37,6 +37,7 @@ EMPTY = f"""
 from airflow.sdk import Asset, dag, get_current_context, task
 
 from testops_launcher import LABEL, RunnerProcessOperator
+from testops_review import ReviewOperator
 from testops_lib import settings as configuration
 from testops_retries import DEFAULT_ARGS
 
@@ -57,7 +58,7 @@ def launch(task_id, batches, known, **kwargs):
 def empty_run():
     @task
     def open_run():
-        return "empty"
+        return []
 
     @task
     def load_spec():
@@ -68,7 +69,7 @@ def empty_run():
         get_current_context()["label"] = group["name"]
         return {BATCHES}
 
-    @task
+    @task(trigger_rule="none_failed")
     def publish():
         instance = get_current_context()["ti"]
         instance.xcom_push("plan", "testops.plans:0:0-1")
@@ -106,6 +107,8 @@ def empty_run():
     collected = collect()
     decided = gate()
     opened >> groups
+    reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
+    generated >> reviewed >> published
     generated >> published
     executed >> executed_last >> collected >> analyze() >> decided
     executed >> collected

@@ -19,6 +19,7 @@ import sys
 import time
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 COMMANDS = {
     "migrate": ["db", "migrate"],
@@ -45,6 +46,7 @@ def become(name: str, home: Path) -> NoReturn:
     code = 0
     try:
         if name == "scheduler":
+            keep_connections_to_oneself(urlsplit(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]).port or 5432)
             preload_for_tasks()
         from airflow.__main__ import main
 
@@ -69,6 +71,29 @@ def fork(name: str, home: Path) -> int:
     (home / "pids").mkdir(exist_ok=True)
     (home / "pids" / name).write_text(str(pid))
     return pid
+
+
+def keep_connections_to_oneself(port: int) -> None:
+    """From now on no fork of this process holds its connections to the database at `port`.
+
+    The scheduler's workers are its forks and outlive it when it is killed. With a copy of its connection in their hands
+    the database would keep the transaction of the dead, and the lock on the pools in it, as long as one of them lives:
+    nothing would be scheduled any more.
+    """
+
+    def let_go() -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                with socket.socket(fileno=os.dup(int(name))) as copy:
+                    peer = copy.getpeername()
+            except OSError:
+                continue  # no socket, or none that is connected
+            if isinstance(peer, tuple) and peer[1] == port:
+                os.dup2(null, int(name))  # not closed: the number must not become that of something else
+        os.close(null)
+
+    os.register_at_fork(after_in_child=let_go)
 
 
 def preload() -> None:
