@@ -150,7 +150,8 @@ def judged(
 ) -> Measured:  # fmt: skip
     """What the log and the report come to.
 
-    A 5xx is one fault (100), whatever else the document does not say of it; a method that is not offered and refused
+    A 5xx is one fault (100), whatever else the document does not say of it; a refusal of valid data by a status that is
+    not documented is one (101); a method that is not offered and refused
     with another status than 405 is a matter of style, neither fault nor wrong.
     """
     route = Router(operations, base)
@@ -161,7 +162,10 @@ def judged(
     faults: dict[Fault, int] = {}
     wrong: dict[Fault, int] = {}
     unsettled: dict[Fault, int] = {}
+    undocumented = {(one.number, one.operation) for one in outcome.reported if one.check == "status_code_conformance"}
     for one in outcome.reported:
+        if one.check == "positive_data_acceptance" and (one.number, one.operation) in undocumented:
+            continue
         if not 0 < one.number <= len(log) or _is_style(one) or (one.code == 101 and one.status >= 500):
             continue
         if _matches(review.neither, one):

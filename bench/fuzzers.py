@@ -133,7 +133,8 @@ def schemathesis(document: Path, base_url: str, headers: dict[str, str], folder:
         "--report-ndjson-path", str(events), "--suppress-health-check", "all", "--request-timeout", "10",
         *(part for name, value in headers.items() for part in ("-H", f"{name}: {value}")),
     ]  # fmt: skip
-    started = Started(command, environ={"PYTHONPATH": "", "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")})
+    environ = {"PYTHONPATH": "", "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")}
+    started = Started(command, environ=environ, folder=folder)  # it keeps crashes where it is started
     ended = _until_spent(started, counted)
     return Outcome(list(_peer_failures(events)), ended.cpu_s, "" if ended.code in (0, 1) else "stopped at the budget")
 
