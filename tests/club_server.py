@@ -20,7 +20,8 @@ def _operation(success: Any, *parameters: Any, **more: Any) -> dict[str, Any]:
     return {"parameters": parameters, "responses": {"200": success, "400": REFUSED, "404": REFUSED}, **more}
 
 
-WANTED = ("year", "branch", "book")
+UNWANTED = ("page", "shade", "grade", "shelf", "crate", "tone")
+WANTED = ("year", "branch", "book", "folio", "clerk")
 TEXT = {"schema": {"type": "string"}}
 DOCUMENT = {
     "openapi": "3.1.0",
@@ -33,7 +34,7 @@ DOCUMENT = {
         "/ledger": {
             "get": _operation(
                 ANSWERED,
-                {"name": "page", "in": "query", **TEXT},
+                *({"name": name, "in": "query", **TEXT} for name in UNWANTED),
                 *({"name": name, "in": "query", "schema": {"type": "integer"}} for name in WANTED),
                 {"name": "unit", "in": "query", "schema": {"type": "string", "enum": ["barrel"]}},
             )
@@ -58,7 +59,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200 if handle in known else 404, {"handle": handle})
         elif url.path == "/ledger":
             good = set(asked) == set(WANTED)
-            self._answer(200 if good else 400, {} if good else {"detail": "needed: year, branch, book; nothing else"})
+            self._answer(
+                200 if good else 400,
+                {} if good else {"detail": "needed: year, branch, book, folio, clerk; nothing else"},
+            )
         else:
             self._answer(404, {})
 
