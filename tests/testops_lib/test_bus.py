@@ -4,10 +4,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from testops_lib.bus import MAX_CONTRACT_BYTES, MAX_RESULT_BYTES, Bus
@@ -75,9 +76,12 @@ def await_records(bus: Bus, topic: str, count: int) -> None:
     """Returns when both partitions together hold so many records."""
     consumer = Consumer({"bootstrap.servers": bus.bootstrap, "group.id": "test"})
     deadline = time.monotonic() + 20
-    while (there := sum(consumer.get_watermark_offsets(TopicPartition(topic, one), 20)[1] for one in (0, 1))) < count:
+    there = 0
+    while there < count:
         assert time.monotonic() < deadline, there
         time.sleep(0.02)
+        with suppress(KafkaException):  # a topic just made may have no leader for a moment
+            there = sum(consumer.get_watermark_offsets(TopicPartition(topic, one), 20)[1] for one in (0, 1))
     consumer.close()
 
 
