@@ -69,7 +69,12 @@ def test_nine_in_ten_operations_of_airflow_answer_a_2xx_at_the_first_run(local: 
     assert report.totals.operations > 60
     assert report.totals.operations_with_2xx >= 0.9 * report.totals.operations
     assert report.totals.results.get("errored", 0) == report.totals.no_result == 0
-    # Its document says that `detail` is a text, and it answers a list: a fault of Airflow's.
-    assert {(finding.check, finding.operation.rpartition("/")[2]) for finding in report.findings} <= {
-        ("response_schema_conformance", "dependencies")
-    }
+    # Faults of Airflow's: control characters in a filter (500), and `detail`, documented as a text, that is a list or
+    # an object (among others for numbers beyond 64 bits).
+    others = [
+        finding
+        for finding in report.findings
+        if not (finding.check == "not_a_server_error" and "control characters" in finding.example.case_name)
+        and not (finding.check == "response_schema_conformance" and finding.message.startswith("body at /detail: "))
+    ]
+    assert others == []
