@@ -73,7 +73,7 @@ def variables(kafka: str, postgres: str, shop: Sample, hook: Hook, tmp_path: Pat
     }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_run_goes_from_document_to_verdict(
     run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], hook: Hook, tmp_path: Path
 ) -> None:
@@ -108,7 +108,7 @@ def test_a_run_goes_from_document_to_verdict(
     assert json.loads((written / "report.json").read_bytes())["totals"]["findings"] == 2
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_fleet_comes_to_the_same_verdicts_also_in_a_rerun(
     run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], shop: Sample, tmp_path: Path
 ) -> None:
@@ -132,7 +132,7 @@ def test_a_fleet_comes_to_the_same_verdicts_also_in_a_rerun(
     assert {one.attempt for one in attempts} == {1, 2}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_only_what_did_not_pass_is_run_again_and_a_failure_stays_on_record(
     run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], shop: Sample, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from testops_lib.store import Store
 from testops_lib.trigger import Airflow
 from tests.e2e.running import DAG, client, last
 
-pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

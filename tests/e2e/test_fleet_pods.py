@@ -28,7 +28,7 @@ NAMESPACE = "testops-fleet-test"
 TAG = "testops-runner:fleet-test"
 CASES = 200
 
-pytestmark = [pytest.mark.cluster, pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

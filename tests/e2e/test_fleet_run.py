@@ -18,7 +18,7 @@ from testops_lib.trigger import Airflow
 from tests.e2e.running import DAG, client, last
 from tests.e2e.writing_target import WritingTarget
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(900)]
 
 OPERATIONS = 150
 """The rules make 36 cases of each, every one a single request that no other case sends."""

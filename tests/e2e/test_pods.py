@@ -23,7 +23,7 @@ from tests.e2e.running import DAG, all_passed_once, client, last, midway
 
 MEGABYTE = 1_000_000
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 SLOW = """
 title: Sample shop without defects, slowly

@@ -21,7 +21,7 @@ from tests.e2e.running import DAG, all_passed_once, client, last, midway, runner
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(900)]
 
 SLOW = """
 title: Sample shop without defects, slowly
