@@ -160,7 +160,7 @@ class Oracles:
             return
         base = self.drafter.draft(operation).put("query", limit.name, 2)
         captures = tuple(
-            Capture(name=f"item_{index + 1}", path=_member_path(_first(items, index), key), optional=index > 0)
+            Capture(name=f"item_{index + 1}", path=_member_path(_first(items, index), key), optional=True)
             for index in range(2)
         )
         first = Step(
