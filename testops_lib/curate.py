@@ -23,8 +23,10 @@ from testops_lib.generate.jsonpath import refusal
 from testops_lib.model import Case, JsonPathIs, Value, make_case
 from testops_lib.pipeline import Order
 from testops_lib.redact import sensitive
+from testops_lib.renew import renew
 from testops_lib.report.text import one_line, plural
 from testops_lib.settings import Settings
+from testops_lib.sources import Ask, caps
 from testops_lib.spec.operation import Spec
 from testops_lib.store import Store
 from testops_lib.suite import Change, Member, Status
@@ -371,10 +373,8 @@ def regenerate(
                 raise GenerateError(
                     "its operation is not in scope any more", where=f"source {source}", next_step="choose other cases"
                 )
-            made = pipeline.renew(
-                store, suite, spec, wanted, source, resolved, settings, again=True, replaces=replaces,
-                instruction=instruction,
-            )  # fmt: skip
+            ask = Ask(spec=spec, operations=tuple(wanted), target=resolved, settings=settings, left=caps(resolved))
+            made = renew(store, suite, source, ask, again=True, replaces=replaces, instruction=instruction)
             done.append(
                 Renewed(
                     source=source, operations=len(wanted), cases=made.cases, calls=made.calls,

@@ -6,16 +6,12 @@ Every stage may be repeated: it reads what earlier stages stored and replaces it
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
-from importlib import metadata
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -35,12 +31,8 @@ from testops_lib.analyze import settle
 from testops_lib.bus import Bus
 from testops_lib.cost import in_words, total
 from testops_lib.errors import GenerateError, SettingsError, TargetError
-from testops_lib.feedback import Feedback
 from testops_lib.fingerprint import fingerprint_of
 from testops_lib.gate import decide
-from testops_lib.generate import Generated, gemini, imports, openai, price, rules
-from testops_lib.generate import property as property_based
-from testops_lib.generate import propose as planning
 from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.order import order
 from testops_lib.model import (
@@ -59,7 +51,9 @@ from testops_lib.model import (
     Result,
     Value,
 )
+from testops_lib.renew import renew
 from testops_lib.settings import SOURCES, Settings
+from testops_lib.sources import Ask, caps, less, told_of
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
 from testops_lib.target import Scope, Target
@@ -279,315 +273,6 @@ def _accepted(target: Target, operation: Operation) -> tuple[int, ...]:
     return tuple(sorted(statuses))
 
 
-class Caps(Value, frozen=True, kw_only=True):
-    """The most that language models may still take; None: no limit."""
-
-    tokens: int | None = None
-    money: float | None = None
-
-
-def caps(target: Target, *, spent: Cost | None = None, part: float = 1) -> Caps:
-    """What `part` of a run's suite may take, when the target's other runs of this month took `spent`."""
-    wishes, spent = target.generate, spent or Cost(money=0)
-    tokens = [wishes.max_tokens] if wishes.max_tokens else []
-    if wishes.max_tokens_per_month:
-        tokens.append(max(0, wishes.max_tokens_per_month - spent.input_tokens - spent.output_tokens))
-    money = [wishes.max_money] if wishes.max_money else []
-    if wishes.max_money_per_month:
-        money.append(max(0.0, wishes.max_money_per_month - (spent.money or 0)))
-    return Caps(tokens=int(min(tokens) * part) if tokens else None, money=min(money) * part if money else None)
-
-
-def less(left: Caps, taken: Generation) -> Caps:
-    """What is left after this."""
-    return Caps(
-        tokens=None if left.tokens is None else max(0, left.tokens - taken.input_tokens - taken.output_tokens),
-        money=None if left.money is None else max(0.0, left.money - (taken.money or 0)),
-    )
-
-
-def make_cases(
-    spec: Spec,
-    operations: Sequence[Operation],
-    target: Target,
-    settings: Settings,
-    feedback: Feedback | None = None,
-    *,
-    limit: Caps | None = None,
-) -> list[Generated]:
-    """The cases for these operations from each of the target's sources, in their order.
-
-    With the `feedback` of an earlier round: those that it gives reason for, some of which may have been made before.
-
-    All sources together take no more than `limit` (default: the target's own of a run).
-
-    Raises:
-        GenerateError: a source that is asked for cannot work.
-    """
-    left = caps(target) if limit is None else limit
-    made = []
-    for source in target.generate.sources:
-        made.append(_MAKERS[source](spec, operations, target, settings, feedback, left))
-        left = less(left, made[-1].generation)
-    return made
-
-
-def plan_calls(
-    spec: Spec, operations: Sequence[Operation], target: Target, settings: Settings
-) -> list[planning.Planned]:
-    """What each of the target's sources would ask of a language model and its estimated price; calls nobody."""
-    planned = []
-    for source in target.generate.sources:
-        if source == gemini.SOURCE:
-            made = gemini.plan(
-                spec, operations, settings=_gemini(settings, Caps()), policy=target.policy, values=target.values,
-                identities=_users(target),
-            )  # fmt: skip
-        elif source == openai.SOURCE:
-            made = openai.plan(
-                spec, operations, settings=_openai(settings, Caps()), policy=target.policy, values=target.values,
-                identities=_users(target),
-            )  # fmt: skip
-        else:
-            made = planning.Planned(source=source, operations=len(operations), money=0)
-        planned.append(made)
-    return planned
-
-
-def _from_rules(
-    spec: Spec,
-    operations: Sequence[Operation],
-    target: Target,
-    settings: Settings,
-    feedback: Feedback | None,
-    left: Caps,
-) -> Generated:
-    return rules.generate(
-        spec,
-        operations=[each.key for each in operations],
-        policy=target.policy,
-        values=target.values,
-        identities=_users(target),
-        max_cases_per_operation=target.generate.max_cases_per_operation,
-        feedback=feedback,
-        users=target.generate.users,
-    )
-
-
-def _from_property(
-    spec: Spec,
-    operations: Sequence[Operation],
-    target: Target,
-    settings: Settings,
-    feedback: Feedback | None,
-    left: Caps,
-) -> Generated:
-    return property_based.generate(
-        spec,
-        operations=[each.key for each in operations],
-        policy=target.policy,
-        values=target.values,
-        identities=_users(target),
-        examples=target.generate.property.examples,
-        seed=target.generate.property.seed,
-        feedback=feedback,
-    )
-
-
-def _to_ask(operations: Sequence[Operation], feedback: Feedback | None) -> Sequence[Operation]:
-    """Those of which something is still to be gained: a further round pays for no other."""
-    if feedback is None:
-        return operations
-    gaps = {gap.operation for gap in feedback.gaps}
-    return [operation for operation in operations if operation.key in gaps]
-
-
-def _from_gemini(
-    spec: Spec,
-    operations: Sequence[Operation],
-    target: Target,
-    settings: Settings,
-    feedback: Feedback | None,
-    left: Caps,
-) -> Generated:
-    wishes = _gemini(settings, left)
-    return gemini.generate(
-        spec,
-        _to_ask(operations, feedback),
-        settings=wishes,
-        policy=target.policy,
-        values=target.values,
-        identities=_users(target),
-        instruction=target.generate.instruction,
-    )
-
-
-def _from_files(
-    spec: Spec,
-    operations: Sequence[Operation],
-    target: Target,
-    settings: Settings,
-    feedback: Feedback | None,
-    left: Caps,
-) -> Generated:
-    if feedback is not None:
-        return Generated(cases=(), generation=Generation(source=imports.SOURCE))  # a file says the same again
-    if not target.generate.imports:
-        raise GenerateError(
-            "has no file",
-            where="source import",
-            next_step="name HAR, Postman or Arazzo files in `generate: {imports: […]}`",
-        )
-    return imports.generate(
-        spec,
-        [Path(each) for each in target.generate.imports],
-        operations=[each.key for each in operations],
-        policy=target.policy,
-        base_url=target.base_url,
-        values=target.values,
-        identities=_users(target),
-    )
-
-
-def _from_openai(
-    spec: Spec,
-    operations: Sequence[Operation],
-    target: Target,
-    settings: Settings,
-    feedback: Feedback | None,
-    left: Caps,
-) -> Generated:
-    wishes = _openai(settings, left)
-    return openai.generate(
-        spec,
-        _to_ask(operations, feedback),
-        settings=wishes,
-        policy=target.policy,
-        values=target.values,
-        identities=_users(target),
-        instruction=target.generate.instruction,
-    )
-
-
-_MAKERS: dict[str, Callable[[Spec, Sequence[Operation], Target, Settings, Feedback | None, Caps], Generated]] = {
-    "rules": _from_rules,
-    "property": _from_property,
-    "gemini": _from_gemini,
-    "openai": _from_openai,
-    "import": _from_files,
-}
-
-
-def _gemini(settings: Settings, left: Caps) -> gemini.GeminiSettings:
-    return gemini.GeminiSettings(
-        api_key=settings.gemini_api_key,
-        base_url=settings.gemini_base_url,
-        model=settings.gemini_model,
-        thinking_budget=settings.gemini_thinking_budget,
-        timeout_s=settings.model_timeout_s,
-        limits=_limits(settings.gemini_model, settings, left),
-    )
-
-
-def _openai(settings: Settings, left: Caps) -> openai.OpenAISettings:
-    return openai.OpenAISettings(
-        api_key=settings.openai_api_key,
-        base_url=settings.openai_base_url,
-        model=settings.openai_model,
-        timeout_s=settings.model_timeout_s,
-        limits=_limits(settings.openai_model, settings, left),
-    )
-
-
-def _limits(model: str, settings: Settings, left: Caps) -> planning.Limits:
-    prices = price.read(settings.prices_file)
-    return planning.Limits(
-        concurrency=settings.model_calls_at_once,
-        operations_per_call=settings.model_operations_per_call,
-        max_tokens=left.tokens,
-        max_money=left.money,
-        price=price.find(prices, model),
-        currency=prices.currency,
-    )
-
-
-def _stamp_rules(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
-    """Chains lead through the whole document; and rules cost nothing."""
-    return (_code("testops_lib.generate.rules"), spec.content_hash, target.generate.users)
-
-
-def _stamp_property(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
-    wishes = target.generate.property
-    codes = map(_code, ("testops_lib.generate.property", "testops_lib.generate.rules"))
-    try:
-        drawn_by = metadata.version("schemathesis")
-    except metadata.PackageNotFoundError:
-        drawn_by = "missing"  # as the source itself will complain, if it is asked for anything
-    return (*codes, drawn_by, spec.content_hash, str(wishes.examples), str(wishes.seed))
-
-
-def _stamp_gemini(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
-    parts = gemini.key_parts(
-        settings=_gemini(settings, Caps()), policy=target.policy, values=target.values, identities=_users(target)
-    )
-    return tuple(parts.values())
-
-
-def _stamp_openai(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
-    parts = openai.key_parts(
-        settings=_openai(settings, Caps()), policy=target.policy, values=target.values, identities=_users(target)
-    )
-    return tuple(parts.values())
-
-
-def _stamp_files(spec: Spec, target: Target, settings: Settings) -> tuple[str, ...]:
-    return (imports.VERSION, spec.content_hash, target.base_url, *map(_content, target.generate.imports))
-
-
-_STAMPS: dict[str, Callable[[Spec, Target, Settings], tuple[str, ...]]] = {
-    "rules": _stamp_rules,
-    "property": _stamp_property,
-    "gemini": _stamp_gemini,
-    "openai": _stamp_openai,
-    "import": _stamp_files,
-}
-"""What decides a source's cases besides the operation and the target: its version, its model, its prompt."""
-
-
-@cache
-def _code(package: str) -> str:
-    """A digest of the package's source, so that no change of it goes unseen."""
-    found = sorted((each.name, each.read_bytes()) for each in files(package).iterdir() if each.name.endswith(".py"))
-    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
-
-
-def _content(file: str) -> str:
-    """A digest of the file; without one, what the source itself will complain of."""
-    try:
-        about = Path(file).stat()
-        return _digest(file, about.st_mtime_ns, about.st_size)
-    except OSError:
-        return "missing"
-
-
-@lru_cache(maxsize=64)
-def _digest(file: str, changed: int, size: int) -> str:
-    with Path(file).open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def suite_key(source: str, spec: Spec, operation: Operation, target: Target, settings: Settings) -> str:
-    """Equal as long as the source would be asked for the same cases of the operation."""
-    return suites.digest(
-        operation.content_hash, source, _STAMPS[source](spec, target, settings), target.values,
-        target.policy.methods, _users(target), target.generate.max_cases_per_operation, target.generate.instruction,
-    )  # fmt: skip
-
-
-def _users(target: Target) -> tuple[str, ...]:
-    return tuple(identity.name for identity in target.identities)
-
-
 def suite(cases: Iterable[Case], spec: Spec, target: Target) -> tuple[Case, ...]:
     """The cases in the order in which every prefix is the best use of that many, cut at the target's limit."""
     unique = {case.id: case for case in cases}
@@ -668,11 +353,14 @@ def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
         scope = in_scope(spec, target)
         chosen = scope[group.first : group.end]
         before = _spent_before(store, run, target)
-        left = caps(target, spent=before, part=len(chosen) / len(scope))
+        ask = Ask(
+            spec=spec, operations=chosen, target=target, settings=settings,
+            left=caps(target, spent=before, part=len(chosen) / len(scope)),
+        )  # fmt: skip
         place = {each.key: index for index, each in enumerate(chosen)}
         for source in target.generate.sources:
-            made = renew(store, named, spec, chosen, source, target, settings, left=left)
-            left = less(left, made)
+            made = renew(store, named, source, ask)
+            ask = msgspec.structs.replace(ask, left=less(ask.left, made))
             members = store.members(named, source=source, operations=place)
             if target.generate.review == "never":
                 members = _released(store, members)
@@ -712,75 +400,6 @@ def _released(store: Store, members: Sequence[suites.Member]) -> list[suites.Mem
     return [free.get(each.id, each) for each in members]
 
 
-def renew(
-    store: Store, named: str, spec: Spec, operations: Sequence[Operation], source: str, target: Target,
-    settings: Settings, *, left: Caps | None = None, again: bool = False, replaces: Collection[str] | None = None,
-    instruction: str = "",
-) -> Generation:  # fmt: skip
-    """Makes the source's cases of those operations that changed and brings the suite to them; gives what it cost.
-
-    Args:
-        named: the suite.
-        left: what the source may take (default: what the target says of a run).
-        again: of all operations, changed or not.
-        replaces: ids of members that may be retired when they are made no longer; None: all.
-        instruction: what a person asks of a model besides, this once.
-
-    Raises:
-        GenerateError: the source is needed and cannot work.
-    """
-    hashes = {each.key: each.content_hash for each in spec.operations}
-    keys = {each.key: suite_key(source, spec, each, target, settings) for each in operations}
-    before = store.made(named, source, keys)
-    stale = [
-        each for each in operations if again or not suites.is_current(before.get(each.key), keys[each.key], hashes)
-    ]
-    if not stale:
-        return Generation(source=source)
-    told = "\n".join(filter(None, (target.generate.instruction, instruction)))
-    generate = msgspec.structs.replace(target.generate, instruction=told)
-    made = _MAKERS[source](
-        spec, stale, msgspec.structs.replace(target, generate=generate), settings, None, left or caps(target)
-    )
-    cases: dict[str, list[Case]] = {each.key: [] for each in stale}
-    for case in made.cases:
-        cases.setdefault(case.operation, []).append(case)
-    now = datetime.now(UTC)
-    with store.locked(named):
-        known: dict[str, list[suites.Member]] = {key: [] for key in cases}
-        for member in store.members(named, source=source, operations=cases):
-            known[member.operation].append(member)
-        changed = [each for found in known.values() for each in found if each.current != each.generated]
-        documents = store.cases({one for each in changed for one in (each.current, each.generated)})
-        evolved = [
-            suites.evolve(
-                known[key], fresh, documents.__getitem__, suite=named, operation=key, source=source,
-                review=target.generate.review, at=now,
-                replaces=() if key in made.unfinished else None if replaces is None
-                else [each.slot for each in known[key] if each.id in replaces],
-            )
-            for key, fresh in cases.items()
-        ]  # fmt: skip
-        store.put_cases([*made.cases, *(case for each in evolved for case in each.cases)])
-        store.put_members(
-            [member for each in evolved for member in each.members],
-            [change for each in evolved for change in each.changes],
-        )
-        store.put_made(
-            named,
-            source,
-            {
-                each.key: suites.Made(
-                    key=keys[each.key],
-                    calls=suites.calls(cases[each.key], each.key, hashes),
-                )
-                for each in stale
-                if each.key not in made.unfinished
-            },
-        )
-    return made.generation
-
-
 def _spent_before(store: Store, run: str, target: Target) -> Cost:
     """What the target's other runs of this calendar month (UTC) took; calls of unknown price count as free."""
     begin = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -795,20 +414,6 @@ def _call_in_words(call: Call, currency: str) -> str:
         f"{'repair, ' if call.repair else ''}{call.input_tokens:,} tokens in ({call.cached_tokens:,} cached),"
         f" {call.output_tokens:,} out, {in_words(call.money, currency)}: {call.operations[0]}{more}"
     )
-
-
-def told_of(generation: Generation) -> Iterator[str]:
-    """What people should know of how a source worked: its price, what it dropped, its notes."""
-    if generation.calls:
-        tokens = generation.input_tokens + generation.output_tokens
-        yield (
-            f"{generation.source} ({generation.model}): {generation.calls} calls, {tokens:,} tokens,"
-            f" {in_words(generation.money, generation.currency)}"
-        )
-    for reason, count in generation.dropped.items():
-        yield f"{generation.source}: dropped {count}: {reason}"
-    for note in generation.notes:
-        yield f"{generation.source}: {note}"
 
 
 def publish(run: str, order: Order, settings: Settings) -> Published:

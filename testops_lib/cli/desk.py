@@ -35,6 +35,7 @@ from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.execute import Engine
 from testops_lib.feedback import MAX_ROUNDS, learn
 from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result
+from testops_lib.sources import Ask, caps, less, make_all, plan_all, told_of
 from testops_lib.spec.operation import Spec
 from testops_lib.target import Generate, PropertyBased, Scope, Target
 
@@ -135,22 +136,32 @@ def _make(spec: Spec, target: Target) -> tuple[tuple[Case, ...], tuple[Generatio
         click.echo(f"warning: {warning}", err=True)
     for key, why in list(spec.unusable.items())[:20]:
         click.echo(f"left out: {key}: {why}", err=True)
-    made = pipeline.make_cases(spec, pipeline.in_scope(spec, target), target, configuration.read())
+    made = make_all(_ask(spec, target))
     cases = pipeline.suite((case for each in made for case in each.cases), spec, target)
     for each in made:
-        for line in pipeline.told_of(each.generation):
+        for line in told_of(each.generation):
             click.echo(line, err=True)
     if not cases:
         raise CaseError("no case could be made", where=spec.source, next_step="see the warnings above")
     return cases, tuple(each.generation for each in made)
 
 
+def _ask(spec: Spec, target: Target) -> Ask:
+    """For everything in scope, within the target's caps."""
+    return Ask(
+        spec=spec,
+        operations=pipeline.in_scope(spec, target),
+        target=target,
+        settings=configuration.read(),
+        left=caps(target),
+    )
+
+
 def _tell_plan(spec: Spec, target: Target) -> None:
     """A line for each source: calls, estimated tokens and money."""
-    scope = pipeline.in_scope(spec, target)
-    for each in pipeline.plan_calls(spec, scope, target, configuration.read()):
+    for each in plan_all(_ask(spec, target)):
         if not each.calls:
-            click.echo(f"{each.source}: {len(scope)} operations, no call")
+            click.echo(f"{each.source}: {each.operations} operations, no call")
             continue
         click.echo(
             f"{each.source} ({each.model}): {each.operations} operations, {each.calls} calls,"
@@ -198,8 +209,8 @@ def _in_rounds(
         if stopped or not told.gaps or told.explored <= explored:
             break
         explored = told.explored
-        left = reduce(pipeline.less, (*generations, *costs), pipeline.caps(target))
-        made = pipeline.make_cases(document, operations, target, configuration.read(), told, limit=left)
+        left = reduce(less, (*generations, *costs), caps(target))
+        made = make_all(msgspec.structs.replace(_ask(document, target), feedback=told, left=left))
         costs += [each.generation for each in made]
         suite = pipeline.suite((case for each in made for case in each.cases), document, target)
         fresh = [case for case in suite if case.id not in known]

@@ -7,8 +7,9 @@ import pytest
 from testops_lib import spec as specs
 from testops_lib.errors import TargetError, TestOpsError
 from testops_lib.model import Cost
-from testops_lib.pipeline import Caps, Order, caps, resolve
+from testops_lib.pipeline import Order, resolve
 from testops_lib.settings import Settings
+from testops_lib.sources import Caps, caps
 from testops_lib.target import Generate, Target
 
 ENVIRON = {"TESTOPS_DSN": "postgresql://u:hunter2@h/d", "PETS_URL": "https://pets.example.com/api"}

@@ -8,9 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from testops_lib import pipeline
+from testops_lib import pipeline, sources
 from testops_lib import spec as specs
+from testops_lib.generate import rules
 from testops_lib.settings import SOURCES
+from testops_lib.sources import Ask, Caps
 from testops_lib.store import Store
 from tests.generation_specs import case, step
 from tests.suite_target import SuiteTarget, operation, zoo_target
@@ -71,13 +73,15 @@ def test_whatever_else_decides_the_outcome_is_part_of_the_key(zoo: SuiteTarget, 
         other = replace(target, policy=replace(target.policy, methods="safe"))
     else:
         other = replace(target, generate=replace(target.generate, max_cases_per_operation=3))
-    before = pipeline.suite_key("gemini", spec, one, target, zoo.settings)
-    assert before == pipeline.suite_key("gemini", spec, one, target, zoo.settings)
-    assert before != pipeline.suite_key("gemini", spec, one, other, settings)
+    ask = Ask(spec=spec, operations=(), target=target, settings=zoo.settings)
+    changed = Ask(spec=spec, operations=(), target=other, settings=settings)
+    before = sources.key("gemini", ask, one)
+    assert before == sources.key("gemini", replace(ask, left=Caps(tokens=1)), one)
+    assert before != sources.key("gemini", changed, one)
 
 
 def test_every_source_says_what_decides_its_cases() -> None:
-    assert set(pipeline._STAMPS) == set(pipeline._MAKERS) == set(SOURCES)
+    assert sources.NAMES == SOURCES
 
 
 def test_a_removed_operation_retires_its_cases_until_it_returns(zoo: SuiteTarget) -> None:
@@ -117,10 +121,10 @@ def test_rules_are_not_run_again_on_an_unchanged_document(zoo: SuiteTarget, monk
     zoo.run()
     first = zoo.cases()
 
-    def never(*_: object) -> None:
+    def never(*_: object, **__: object) -> None:
         raise AssertionError("the rules ran")
 
-    monkeypatch.setitem(pipeline._MAKERS, "rules", never)
+    monkeypatch.setattr(rules, "generate", never)
     zoo.run()
     assert zoo.cases() == first
     monkeypatch.undo()

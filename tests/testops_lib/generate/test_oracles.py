@@ -13,6 +13,7 @@ from testops_lib.execute import Engine, run
 from testops_lib.generate import rules
 from testops_lib.model import Identity, Policy, Report, Result
 from testops_lib.settings import Settings
+from testops_lib.sources import Ask, make_all
 from testops_lib.target import Generate, Target
 from tests import oracle_server
 
@@ -30,7 +31,7 @@ def report(url: str, users: Any = "unknown", identities: Sequence[Identity] = US
     )
     spec = specs.load(target.spec)
     operations = pipeline.in_scope(spec, target)
-    made = pipeline.make_cases(spec, operations, target, Settings())
+    made = make_all(Ask(spec=spec, operations=operations, target=target, settings=Settings()))
     results: list[Result] = []
     engine = Engine(pipeline.plan(spec, target), pipeline.contracts(spec, target), run="r")
     run(engine, pipeline.suite((case for each in made for case in each.cases), spec, target), results.append)

@@ -1,0 +1,312 @@
+"""Where cases come from: each source is asked alike, says what decides its cases, and counts what it takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from testops_lib import suite as suites
+from testops_lib.cost import in_words
+from testops_lib.errors import GenerateError
+from testops_lib.feedback import Feedback
+from testops_lib.generate import Generated, gemini, imports, openai, price, rules
+from testops_lib.generate import property as property_based
+from testops_lib.generate.propose import Limits, Planned
+from testops_lib.model import Cost, Generation, Value
+from testops_lib.settings import Settings
+from testops_lib.spec.operation import Operation, Spec
+from testops_lib.target import Target
+
+
+class Caps(Value, frozen=True, kw_only=True):
+    """The most that language models may still take; None: no limit."""
+
+    tokens: int | None = None
+    money: float | None = None
+
+
+class Ask(Value, frozen=True, kw_only=True):
+    """What a source is asked for: cases of these operations."""
+
+    spec: Spec
+    operations: tuple[Operation, ...]
+    target: Target
+    """Resolved: its sources, values, users and wishes."""
+    settings: Settings
+    feedback: Feedback | None = None
+    """Of the rounds before: asks for what these give reason for, some of which may have been made before."""
+    left: Caps = Caps()
+
+
+class Source(NamedTuple):
+    """A source, seen from here."""
+
+    make: Callable[[Ask], Generated]
+    """Raises GenerateError: it cannot work."""
+    stamp: Callable[[Ask], tuple[str, ...]]
+    """What decides its cases besides the operation and the target: its version, its model, its prompt."""
+    plan: Callable[[Ask], Planned]
+    """What `make` would ask of a language model; calls nobody."""
+
+
+def caps(target: Target, *, spent: Cost | None = None, part: float = 1) -> Caps:
+    """What `part` of a run's suite may take, when the target's other runs of this month took `spent`."""
+    wishes, spent = target.generate, spent or Cost(money=0)
+    tokens = [wishes.max_tokens] if wishes.max_tokens else []
+    if wishes.max_tokens_per_month:
+        tokens.append(max(0, wishes.max_tokens_per_month - spent.input_tokens - spent.output_tokens))
+    money = [wishes.max_money] if wishes.max_money else []
+    if wishes.max_money_per_month:
+        money.append(max(0.0, wishes.max_money_per_month - (spent.money or 0)))
+    return Caps(tokens=int(min(tokens) * part) if tokens else None, money=min(money) * part if money else None)
+
+
+def less(left: Caps, taken: Generation) -> Caps:
+    """What is left after this."""
+    return Caps(
+        tokens=None if left.tokens is None else max(0, left.tokens - taken.input_tokens - taken.output_tokens),
+        money=None if left.money is None else max(0.0, left.money - (taken.money or 0)),
+    )
+
+
+def make(source: str, ask: Ask) -> Generated:
+    """The cases of one source.
+
+    Raises:
+        GenerateError: it cannot work.
+    """
+    return _SOURCES[source].make(ask)
+
+
+def make_all(ask: Ask) -> list[Generated]:
+    """The cases of each of the target's sources, in their order; all together take no more than `ask.left`.
+
+    Raises:
+        GenerateError: a source that is asked for cannot work.
+    """
+    made: list[Generated] = []
+    for source in ask.target.generate.sources:
+        made.append(make(source, ask))
+        ask = msgspec.structs.replace(ask, left=less(ask.left, made[-1].generation))
+    return made
+
+
+def plan_all(ask: Ask) -> list[Planned]:
+    """What each of the target's sources would ask of a language model and its estimated price; calls nobody."""
+    return [_SOURCES[source].plan(ask) for source in ask.target.generate.sources]
+
+
+def key(source: str, ask: Ask, operation: Operation) -> str:
+    """Equal as long as the source would be asked for the same cases of the operation."""
+    target = ask.target
+    return suites.digest(
+        operation.content_hash, source, _SOURCES[source].stamp(ask), target.values,
+        target.policy.methods, _users(target), target.generate.max_cases_per_operation, target.generate.instruction,
+    )  # fmt: skip
+
+
+def told_of(generation: Generation) -> Iterator[str]:
+    """What people should know of how a source worked: its price, what it dropped, its notes."""
+    if generation.calls:
+        tokens = generation.input_tokens + generation.output_tokens
+        yield (
+            f"{generation.source} ({generation.model}): {generation.calls} calls, {tokens:,} tokens,"
+            f" {in_words(generation.money, generation.currency)}"
+        )
+    for reason, count in generation.dropped.items():
+        yield f"{generation.source}: dropped {count}: {reason}"
+    for note in generation.notes:
+        yield f"{generation.source}: {note}"
+
+
+def _users(target: Target) -> tuple[str, ...]:
+    return tuple(identity.name for identity in target.identities)
+
+
+def _costs_nothing(source: str) -> Callable[[Ask], Planned]:
+    return lambda ask: Planned(source=source, operations=len(ask.operations), money=0)
+
+
+# --------------------------------------------------------------------------- from the document alone
+
+
+def _rules(ask: Ask) -> Generated:
+    wishes = ask.target.generate
+    return rules.generate(
+        ask.spec,
+        operations=[each.key for each in ask.operations],
+        policy=ask.target.policy,
+        values=ask.target.values,
+        identities=_users(ask.target),
+        max_cases_per_operation=wishes.max_cases_per_operation,
+        feedback=ask.feedback,
+        users=wishes.users,
+    )
+
+
+def _rules_stamp(ask: Ask) -> tuple[str, ...]:
+    """Chains lead through the whole document; and rules cost nothing."""
+    return (_code("testops_lib.generate.rules"), ask.spec.content_hash, ask.target.generate.users)
+
+
+def _property(ask: Ask) -> Generated:
+    wishes = ask.target.generate.property
+    return property_based.generate(
+        ask.spec,
+        operations=[each.key for each in ask.operations],
+        policy=ask.target.policy,
+        values=ask.target.values,
+        identities=_users(ask.target),
+        examples=wishes.examples,
+        seed=wishes.seed,
+        feedback=ask.feedback,
+    )
+
+
+def _property_stamp(ask: Ask) -> tuple[str, ...]:
+    wishes = ask.target.generate.property
+    codes = map(_code, ("testops_lib.generate.property", "testops_lib.generate.rules"))
+    try:
+        drawn_by = metadata.version("schemathesis")
+    except metadata.PackageNotFoundError:
+        drawn_by = "missing"  # as the source itself will complain, if it is asked for anything
+    return (*codes, drawn_by, ask.spec.content_hash, str(wishes.examples), str(wishes.seed))
+
+
+@cache
+def _code(package: str) -> str:
+    """A digest of the package's source, so that no change of it goes unseen."""
+    found = sorted((each.name, each.read_bytes()) for each in files(package).iterdir() if each.name.endswith(".py"))
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+
+
+# --------------------------------------------------------------------------- from a language model
+
+
+def _model(provider: ModuleType, settings_of: Callable[[Settings, Caps], Any]) -> Source:
+    """A source that asks a language model by one of the adapters in `generate`."""
+
+    def common(ask: Ask, left: Caps) -> dict[str, Any]:
+        return {
+            "settings": settings_of(ask.settings, left),
+            "policy": ask.target.policy,
+            "values": ask.target.values,
+            "identities": _users(ask.target),
+        }
+
+    def make(ask: Ask) -> Generated:
+        instruction = ask.target.generate.instruction
+        made: Generated = provider.generate(ask.spec, _gaps(ask), **common(ask, ask.left), instruction=instruction)
+        return made
+
+    def stamp(ask: Ask) -> tuple[str, ...]:
+        return tuple(provider.key_parts(**common(ask, Caps())).values())
+
+    def plan(ask: Ask) -> Planned:
+        planned: Planned = provider.plan(ask.spec, ask.operations, **common(ask, Caps()))
+        return planned
+
+    return Source(make, stamp, plan)
+
+
+def _gaps(ask: Ask) -> Sequence[Operation]:
+    """The operations of which something is still to be gained: a further round pays for no other."""
+    if ask.feedback is None:
+        return ask.operations
+    gaps = {gap.operation for gap in ask.feedback.gaps}
+    return [operation for operation in ask.operations if operation.key in gaps]
+
+
+def _gemini(settings: Settings, left: Caps) -> gemini.GeminiSettings:
+    return gemini.GeminiSettings(
+        api_key=settings.gemini_api_key,
+        base_url=settings.gemini_base_url,
+        model=settings.gemini_model,
+        thinking_budget=settings.gemini_thinking_budget,
+        timeout_s=settings.model_timeout_s,
+        limits=_limits(settings.gemini_model, settings, left),
+    )
+
+
+def _openai(settings: Settings, left: Caps) -> openai.OpenAISettings:
+    return openai.OpenAISettings(
+        api_key=settings.openai_api_key,
+        base_url=settings.openai_base_url,
+        model=settings.openai_model,
+        timeout_s=settings.model_timeout_s,
+        limits=_limits(settings.openai_model, settings, left),
+    )
+
+
+def _limits(model: str, settings: Settings, left: Caps) -> Limits:
+    prices = price.read(settings.prices_file)
+    return Limits(
+        concurrency=settings.model_calls_at_once,
+        operations_per_call=settings.model_operations_per_call,
+        max_tokens=left.tokens,
+        max_money=left.money,
+        price=price.find(prices, model),
+        currency=prices.currency,
+    )
+
+
+# --------------------------------------------------------------------------- from files
+
+
+def _files(ask: Ask) -> Generated:
+    if ask.feedback is not None:
+        return Generated(cases=(), generation=Generation(source=imports.SOURCE))  # a file says the same again
+    if not ask.target.generate.imports:
+        raise GenerateError(
+            "has no file",
+            where="source import",
+            next_step="name HAR, Postman or Arazzo files in `generate: {imports: […]}`",
+        )
+    return imports.generate(
+        ask.spec,
+        [Path(each) for each in ask.target.generate.imports],
+        operations=[each.key for each in ask.operations],
+        policy=ask.target.policy,
+        base_url=ask.target.base_url,
+        values=ask.target.values,
+        identities=_users(ask.target),
+    )
+
+
+def _files_stamp(ask: Ask) -> tuple[str, ...]:
+    target = ask.target
+    return (imports.VERSION, ask.spec.content_hash, target.base_url, *map(_content, target.generate.imports))
+
+
+def _content(file: str) -> str:
+    """A digest of the file; without one, what the source itself will complain of."""
+    try:
+        about = Path(file).stat()
+        return _digest(file, about.st_mtime_ns, about.st_size)
+    except OSError:
+        return "missing"
+
+
+@lru_cache(maxsize=64)
+def _digest(file: str, changed: int, size: int) -> str:
+    with Path(file).open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+_SOURCES = {
+    "rules": Source(_rules, _rules_stamp, _costs_nothing("rules")),
+    "property": Source(_property, _property_stamp, _costs_nothing("property")),
+    "gemini": _model(gemini, _gemini),
+    "openai": _model(openai, _openai),
+    "import": Source(_files, _files_stamp, _costs_nothing("import")),
+}
+NAMES = tuple(_SOURCES)
+"""As `settings.SOURCES` has them; a test compares."""
