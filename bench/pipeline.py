@@ -27,6 +27,7 @@ from bench.figures import ROOT, Figures
 from bench.sample import SCHEMA
 from bench.target import serving
 from testops_lib.stack.local import Local
+from testops_lib.target import MAX_ROUNDS
 
 BATCHES = 8
 
@@ -34,10 +35,11 @@ IMPORTED = ("testops_lib.pipeline", "pandas", "jsonschema_rs", "jinja2", "pycurl
 """What a task of the local stack finds imported (`config/airflow_services.py`)."""
 
 EMPTY = f"""
-from airflow.sdk import Asset, dag, get_current_context, task
+from airflow.sdk import Asset, TaskGroup, dag, get_current_context, task
 
 from testops_launcher import LABEL, RunnerProcessOperator
 from testops_review import ReviewOperator
+from testops_rounds import RoundsOperator
 from testops_lib import settings as configuration
 from testops_retries import DEFAULT_ARGS
 
@@ -78,8 +80,20 @@ def empty_run():
         return [f"testops.cases:0:{{first}}-{{first + 1}}" for first in range({BATCHES})]
 
     @task
-    def last_batches(last):
-        return last
+    def find_gaps(number):
+        return 0
+
+    @task
+    def generate_further(number):
+        return 0
+
+    @task
+    def publish_further(number):
+        return []
+
+    @task(trigger_rule="none_failed")
+    def last_batches():
+        return []
 
     @task(trigger_rule="all_done")
     def collect():
@@ -102,16 +116,28 @@ def empty_run():
     generated = generate.expand(group=groups)
     published = publish()
     known = {{"plan": published["plan"], "results": published["results"]}}
-    executed = launch("execute", published, known)
-    executed_last = launch("execute_last", last_batches(published["last"]), known, trigger_rule="none_failed")
+    executed = [launch("execute", published, known)]
+    asked = RoundsOperator.partial(task_id="rounds").expand(asked=opened)
+    for number in range(1, {MAX_ROUNDS} + 1):
+        with TaskGroup(f"round_{{number}}"):
+            gaps = find_gaps.override(task_id="find_gaps")(number)
+            made = generate_further.override(task_id="generate")(number)
+            further = publish_further.override(task_id="publish")(number)
+            executed_further = launch("execute", further, known)
+        executed[-1] >> gaps >> made >> further
+        asked >> [gaps, made, further, executed_further]
+        executed.append(executed_further)
+    last = last_batches()
+    executed_last = launch("execute_last", last, known, trigger_rule="none_failed")
     collected = collect()
     decided = gate()
     opened >> groups
     reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
     generated >> reviewed >> published
     generated >> published
-    executed >> executed_last >> collected >> analyze() >> decided
+    executed >> last
     executed >> collected
+    executed_last >> collected >> analyze() >> decided
     decided >> notify().as_teardown(setups=opened)
 
 empty_run()

@@ -13,7 +13,6 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from testops_lib import fleet
 from testops_lib import settings as configuration
 
 if TYPE_CHECKING:
@@ -76,6 +75,8 @@ class FleetOperator(BaseOperator):
         """Judges what the fleet said: done, to be tried again, or not worth it."""
         import msgspec
 
+        from testops_lib import fleet
+
         told = msgspec.convert(event, fleet.Told)
         for batch, (_, text) in told.ended.items():
             self.log.info("%s: %s", batch, text)
@@ -106,6 +107,8 @@ class FleetTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event."""
         import msgspec
+
+        from testops_lib import fleet
 
         standing, expires = fleet.Standing(self.orders), datetime.fromisoformat(self.expires)
         loop, said = asyncio.get_running_loop(), ""

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import Asset, Param, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import Asset, Param, TaskGroup, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from testops_launcher import launch
 from testops_lib import settings as configuration
 from testops_retries import DEFAULT_ARGS
 from testops_review import ReviewOperator
+from testops_rounds import RoundsOperator
 
 SETTINGS = configuration.read()
+ROUNDS = range(1, 4)
+"""Those that a run may have beyond the first; a test compares."""
 VERDICT = Asset("testops_gate_passed")  # without a URI: one would load every provider at each parse
 """Updated by every run whose gate passed, so that other teams' DAGs can wait for it; extra: target, run."""
 
@@ -80,6 +83,15 @@ PARAMS = {
         title="Most cases",
         description="The best cases up to this number. 0: all.",
     ),
+    "rounds": Param(
+        None,
+        type=["integer", "null"],
+        minimum=0,
+        maximum=3,
+        title="Further rounds",
+        description="For operations that never answered a 2xx and documented statuses nobody saw, with what the API "
+        "answered in the rounds before. Ends early when nothing is gained. Empty: as the target says.",
+    ),
     "max_tokens": Param(
         0,
         type="integer",
@@ -136,11 +148,14 @@ def _label(text: str) -> None:
     doc_md=__doc__,
 )
 def testops_run() -> None:
-    """Wires the stages: open, load, generate, review, publish, execute, collect, analyze, gate; notify tears down."""
+    """Wires the stages: open, load, generate, review, publish, execute, collect, analyze, gate; notify tears down.
+
+    Between `execute` and `execute_last` stand the further rounds, skipped at once where none is asked for.
+    """
 
     @task
     def open_run() -> list[str]:
-        """Validates what was asked for and registers the run; gives the reviews it needs: none, or one."""
+        """Validates what was asked for and registers the run; gives what else it needs: a review, rounds or nothing."""
         from testops_lib import pipeline
 
         return list(pipeline.open_run(_run(), _order(), SETTINGS))
@@ -180,9 +195,40 @@ def testops_run() -> None:
         return list(done.batches)
 
     @task
-    def last_batches(last: list[str]) -> list[str]:
-        """The batches that may end the session or the service (only a task's own return value can be mapped over)."""
-        return last
+    def find_gaps(number: int) -> int:
+        """Collects what is there; gives the operations of which a further round could gain something."""
+        from testops_lib import rounds
+
+        gaps = rounds.find_gaps(_run(), number, _order(), SETTINGS)
+        if not gaps:
+            raise AirflowSkipException("nothing is left to gain")
+        return gaps
+
+    @task
+    def generate_further(number: int) -> int:
+        """Makes and stores the cases of a round, by what the API answered before."""
+        from testops_lib import rounds
+
+        cases = rounds.generate(_run(), number, _order(), SETTINGS)
+        if not cases:
+            raise AirflowSkipException("no case that the run did not have")
+        return cases
+
+    @task
+    def publish_further(number: int) -> list[str]:
+        """Puts the cases of a round into Kafka; gives its batches."""
+        from testops_lib import rounds
+
+        done = rounds.publish(_run(), number, _order(), SETTINGS)
+        get_current_context()["ti"].xcom_push("last", list(done.last))
+        return list(done.batches)
+
+    @task(trigger_rule="none_failed")
+    def last_batches() -> list[str]:
+        """The batches of all rounds that may end the session or the service."""
+        published = ["publish", *(f"round_{number}.publish" for number in ROUNDS)]
+        found = get_current_context()["ti"].xcom_pull(task_ids=published, key="last")
+        return [batch for batches in found for batch in batches or ()]
 
     @task(trigger_rule="all_done")
     def collect() -> dict[str, int]:
@@ -227,22 +273,28 @@ def testops_run() -> None:
     generated = generate.expand(group=groups)
     published = publish()
     known = {"plan": published["plan"], "results": published["results"]}
-    executed = launch("execute", SETTINGS, batches=published, **known)
-    executed_last = launch(
-        "execute_last",
-        SETTINGS,
-        batches=last_batches(published["last"]),
-        trigger_rule="none_failed",
-        **known,
-    )
+    executed = [launch("execute", SETTINGS, batches=published, **known)]
+    asked = RoundsOperator.partial(task_id="rounds").expand(asked=opened)
+    for number in ROUNDS:
+        with TaskGroup(f"round_{number}"):
+            gaps = find_gaps.override(task_id="find_gaps")(number)
+            made = generate_further.override(task_id="generate")(number)
+            further = publish_further.override(task_id="publish")(number)
+            executed_further = launch("execute", SETTINGS, batches=further, **known)
+        executed[-1] >> gaps >> made >> further
+        asked >> [gaps, made, further, executed_further]
+        executed.append(executed_further)
+    last = last_batches()
+    executed_last = launch("execute_last", SETTINGS, batches=last, trigger_rule="none_failed", **known)
     collected = collect()
     decided = gate()
     opened >> groups
     reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
     generated >> reviewed >> published
     generated >> published
-    executed >> executed_last >> collected >> analyze() >> decided
+    executed >> last
     executed >> collected
+    executed_last >> collected >> analyze() >> decided
     decided >> notify().as_teardown(setups=opened)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from testops_lib.bus import Bus
 from testops_lib.errors import BusError, StoreError
@@ -41,27 +41,43 @@ def collect(bus: Bus, store: Store, run: str, *, deadline_s: float = 300, attemp
         StoreError: PostgreSQL is away, or the run is not known.
     """
     deadline = time.monotonic() + deadline_s
-    positions = store.positions(run)
-    for drain in (1, 2):
-        reader = bus.read_results(positions, follow=False, stop=lambda: time.monotonic() > deadline, run=run)
-        for results in reader:
-            store.merge_results(results)
-        positions = reader.positions
-        if not reader.complete:
-            raise BusError(
-                f"the end of {bus.topics.results} was not reached in {deadline_s:g} s", where=f"run {run}",
-                next_step="repeat with more time; what was read is stored",
-            )  # fmt: skip
+    positions = drain(bus, store, run, deadline_s=deadline_s)
+    missing = store.missing(run, attempt=attempt)
+    if missing:
+        time.sleep(min(_PAUSE_S, max(0.0, deadline - time.monotonic())))
+        drain(bus, store, run, positions=positions, deadline_s=deadline - time.monotonic())
         missing = store.missing(run, attempt=attempt)
-        if not missing:
-            break
-        if drain == 1:
-            time.sleep(min(_PAUSE_S, max(0.0, deadline - time.monotonic())))
     if missing:
         log.warning("run %s: %d cases have no result, the first is %s", run, len(missing), missing[0])
     store.close_missing(run, attempt=attempt)
     published, without = store.published(run), store.without_result(run)
     return Counts(published=published, stored=published - without, no_result=without)
+
+
+def drain(
+    bus: Bus, store: Store, run: str, *, positions: Mapping[int, int] | None = None, deadline_s: float = 300
+) -> dict[int, int]:
+    """Stores the run's results that are in the topic now, from `positions` (default: where they begin); gives its end.
+
+    Raises:
+        BusError: the topic's end was not reached in time, or the brokers are away: repeat it.
+        StoreError: PostgreSQL is away, or the run is not known.
+    """
+    until = time.monotonic() + deadline_s
+    reader = bus.read_results(
+        store.positions(run) if positions is None else dict(positions),
+        follow=False,
+        stop=lambda: time.monotonic() > until,
+        run=run,
+    )
+    for results in reader:
+        store.merge_results(results)
+    if not reader.complete:
+        raise BusError(
+            f"the end of {bus.topics.results} was not reached in {deadline_s:g} s", where=f"run {run}",
+            next_step="repeat with more time; what was read is stored",
+        )  # fmt: skip
+    return dict(reader.positions)
 
 
 def follow(bus: Bus, store: Store, *, stop: Callable[[], bool], run: str | None = None) -> None:

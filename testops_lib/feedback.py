@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 
 from testops_lib.model import Result, Value
 
-MAX_ROUNDS = 3
-"""Beyond the first."""
 MAX_VALUES = 20
 """Of one place of an operation's answers."""
 MAX_REFUSALS = 5

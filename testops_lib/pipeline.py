@@ -56,7 +56,7 @@ from testops_lib.settings import SOURCES, Settings
 from testops_lib.sources import Ask, caps, less, told_of
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
-from testops_lib.target import Scope, Target
+from testops_lib.target import MAX_ROUNDS, Scope, Target
 
 _NONE_GIVEN = "give credentials: -H, -Q or --auth, or `auth` in the target file"
 _TAKEN_BY_NOBODY = "the credentials given are not accepted"
@@ -80,6 +80,8 @@ class Order(Value, frozen=True, kw_only=True):
     methods: str = ""
     """`safe` or `all`: may narrow the target's policy, never widen it."""
     max_cases: int = 0
+    rounds: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROUNDS)] | None = None
+    """Further rounds; None: as the target says."""
     max_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of language models, for this run: may narrow what the target says, never widen it; 0: as the target says."""
     max_money: Annotated[float, msgspec.Meta(ge=0)] = 0
@@ -180,6 +182,8 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
     )
     if order.review and suites.REVIEWS.index(order.review) > suites.REVIEWS.index(generate.review):
         generate = msgspec.structs.replace(generate, review=order.review)
+    if order.rounds is not None:
+        generate = msgspec.structs.replace(generate, rounds=order.rounds)
     if order.methods == "safe":
         policy = msgspec.structs.replace(policy, methods="safe")
     unknown = [name for name in generate.sources if name not in SOURCES]
@@ -289,13 +293,18 @@ def bus(settings: Settings) -> Bus:
 
 
 def open_run(run: str, order: Order, settings: Settings) -> tuple[str, ...]:
-    """Registers the run; gives the review it may need: one of `new` and `always`, or none."""
+    """Registers the run; gives what else it may need: a review (`new`, `always`), further `rounds`, or neither."""
     target = resolve(order, settings)
     with Store(settings.need_dsn()) as store:
         store.open_run(
             run, target.name, title=target.title, base_url=target.base_url, suite=suite_name(order, settings)
         )
-    return () if target.generate.review == "never" else (target.generate.review,)
+    wishes = target.generate
+    if wishes.review == "never":
+        return ("rounds",) if wishes.rounds else ()
+    if wishes.rounds:
+        print("no further rounds: a person looks at the cases of this run, and what rounds make would run at once")
+    return (wishes.review,)
 
 
 def load_spec(run: str, order: Order, settings: Settings) -> list[Group]:
@@ -336,7 +345,8 @@ def read_spec(order: Order, target: Target) -> Spec:
     return specs.load(target.spec, allow_private=reviewed or target.policy.allow_private)
 
 
-def _stored_spec(store: Store, run: str) -> Spec:
+def stored_spec(store: Store, run: str) -> Spec:
+    """The document as the run read it."""
     return specs.decode(store.get_spec(store.run(run).spec_hash))
 
 
@@ -348,11 +358,11 @@ def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
     target = resolve(order, settings)
     count = 0
     with Store(settings.need_dsn()) as store:
-        spec = _stored_spec(store, run)
+        spec = stored_spec(store, run)
         named = store.run(run).suite
         scope = in_scope(spec, target)
         chosen = scope[group.first : group.end]
-        before = _spent_before(store, run, target)
+        before = spent_before(store, run, target)
         ask = Ask(
             spec=spec, operations=chosen, target=target, settings=settings,
             left=caps(target, spent=before, part=len(chosen) / len(scope)),
@@ -367,7 +377,7 @@ def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
             taken = [each for each in members if each.status in suites.RUNS or each.status == "draft"]
             taken.sort(key=lambda each: (place[each.operation], each.position))
             made = msgspec.structs.replace(made, reused=max(0, len(taken) - made.cases))
-            store.put_group(run, f"{group.first:06}-{source}", [each.current for each in taken], made)
+            store.put_group(run, f"0-{group.first:06}-{source}", [each.current for each in taken], made)
             count += len(taken)
             print(f"{source}: {len(taken)} cases for {len(chosen)} operations, {made.cases} of them made now")
             for number, call in enumerate(made.spent, 1):
@@ -400,7 +410,7 @@ def _released(store: Store, members: Sequence[suites.Member]) -> list[suites.Mem
     return [free.get(each.id, each) for each in members]
 
 
-def _spent_before(store: Store, run: str, target: Target) -> Cost:
+def spent_before(store: Store, run: str, target: Target) -> Cost:
     """What the target's other runs of this calendar month (UTC) took; calls of unknown price count as free."""
     begin = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     costs = [cost for each in store.generations_since(target.name, begin, but=run) for cost in each.spent]
@@ -425,9 +435,10 @@ def publish(run: str, order: Order, settings: Settings) -> Published:
     """
     target = resolve(order, settings)
     with Store(settings.need_dsn()) as store:
-        spec = _stored_spec(store, run)
+        spec = stored_spec(store, run)
         held = store.held(run)
-        cases = suite((case for case in store.load_cases(run) if case.id not in held), spec, target)
+        made = store.load_cases(run, end="1")  # not what rounds made before this was cleared
+        cases = suite((case for case in made if case.id not in held), spec, target)
         if not cases:
             raise GenerateError(
                 "no case may run", where=target.name, next_step="see the log of `generate`, and `testops cases list`"
@@ -435,9 +446,13 @@ def publish(run: str, order: Order, settings: Settings) -> Published:
         line = bus(settings)
         positions = line.results_position()
         used = {step.operation for case in cases for step in (*case.steps, *case.cleanup)}
-        known = contracts(spec, target)
-        plan_batch = line.publish_plan(run, plan(spec, target), [known[key] for key in known if key in used])
-        main, last = _publish_cases(line, run, cases, target.policy.cases_per_batch)
+        known, observe = contracts(spec, target), target.generate.rounds > 0
+        plan_batch = line.publish_plan(
+            run,
+            msgspec.structs.replace(plan(spec, target), observe=observe),
+            [known[key] for key in known if observe or key in used],
+        )
+        main, last = publish_cases(line, run, cases, target.policy.cases_per_batch)
         store.mark_published(
             run, [case.id for case in cases], positions=positions, plan=plan_batch, batches=[*main, *last]
         )
@@ -445,7 +460,7 @@ def publish(run: str, order: Order, settings: Settings) -> Published:
     return _published(plan_batch, main, last, batches.positions_text(begin), len(cases))
 
 
-def _publish_cases(line: Bus, run: str, cases: Sequence[Case], size: int) -> tuple[list[Batch], list[Batch]]:
+def publish_cases(line: Bus, run: str, cases: Sequence[Case], size: int) -> tuple[list[Batch], list[Batch]]:
     """The batches of the cases, and those that must be executed after all others."""
     parts = [case for case in cases if not case.last], [case for case in cases if case.last]
     main, last = (line.publish_cases(run, part, max_records=size) if part else [] for part in parts)
@@ -494,7 +509,7 @@ def publish_again(run: str, again: Again, settings: Settings) -> Published:
         cases = [case for case in store.load_cases(run) if case.id in wanted]
     line = bus(settings)
     known, _ = line.read_plan(plan_at, run, deadline_s=settings.kafka_timeout_s)
-    main, last = _publish_cases(line, run, cases, known.policy.cases_per_batch)
+    main, last = publish_cases(line, run, cases, known.policy.cases_per_batch)
     return _published(plan_at, main, last, again.results, len(cases))
 
 
@@ -508,7 +523,7 @@ def analyze(run: str, order: Order, settings: Settings) -> Report:
     """Turns the run's results into its report, judges it by the target's gate, stores it and writes the files."""
     target = resolve(order, settings)
     with Store(settings.need_dsn()) as store:
-        spec = _stored_spec(store, run)
+        spec = stored_spec(store, run)
         about = store.run(run)
         previous = store.previous_run(target.name, run)
         before = store.report(previous) if previous else None

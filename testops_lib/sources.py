@@ -55,6 +55,7 @@ class Source(NamedTuple):
     """What decides its cases besides the operation and the target: its version, its model, its prompt."""
     plan: Callable[[Ask], Planned]
     """What `make` would ask of a language model; calls nobody."""
+    paid: bool = False
 
 
 def caps(target: Target, *, spent: Cost | None = None, part: float = 1) -> Caps:
@@ -102,6 +103,11 @@ def make_all(ask: Ask) -> list[Generated]:
 def plan_all(ask: Ask) -> list[Planned]:
     """What each of the target's sources would ask of a language model and its estimated price; calls nobody."""
     return [_SOURCES[source].plan(ask) for source in ask.target.generate.sources]
+
+
+def is_paid(source: str) -> bool:
+    """Whether its cases cost tokens: then what it makes of feedback is kept, and a gap is not paid for twice."""
+    return _SOURCES[source].paid
 
 
 def key(source: str, ask: Ask, operation: Operation) -> str:
@@ -214,7 +220,7 @@ def _model(provider: ModuleType, settings_of: Callable[[Settings, Caps], Any]) -
         planned: Planned = provider.plan(ask.spec, ask.operations, **common(ask, Caps()))
         return planned
 
-    return Source(make, stamp, plan)
+    return Source(make, stamp, plan, paid=True)
 
 
 def _gaps(ask: Ask) -> Sequence[Operation]:

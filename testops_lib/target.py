@@ -37,6 +37,10 @@ class Scope(Value, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
+MAX_ROUNDS = 3
+"""Beyond the first."""
+
+
 class PropertyBased(Value, frozen=True, kw_only=True):
     """Wishes for the source `property`."""
 
@@ -57,6 +61,9 @@ class Generate(Value, frozen=True, kw_only=True):
     max_cases_per_operation: int = 0
     max_cases: int = 0
     """Of the whole suite, the best first; 0: no limit."""
+    rounds: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROUNDS)] = 0
+    """Further rounds of a run, which know what the API answered in those before. None where a review is asked for: what
+    they make runs at once."""
     property: PropertyBased = PropertyBased()
     max_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Most tokens, input and output, that language models may take for one run; 0: no limit."""

@@ -33,11 +33,11 @@ from testops_lib.cli.sending import (
 from testops_lib.cost import in_words
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.execute import Engine
-from testops_lib.feedback import MAX_ROUNDS, learn
+from testops_lib.feedback import learn
 from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result
 from testops_lib.sources import Ask, caps, less, make_all, plan_all, told_of
 from testops_lib.spec.operation import Spec
-from testops_lib.target import Generate, PropertyBased, Scope, Target
+from testops_lib.target import MAX_ROUNDS, Generate, PropertyBased, Scope, Target
 
 
 def _spec_options(command: Any) -> Any:

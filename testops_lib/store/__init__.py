@@ -234,9 +234,11 @@ class Store:
         with self._transaction() as connection:
             connection.execute(statements.KEEP_CASES, (list(cases), run))
 
-    def load_cases(self, run: str) -> list[Case]:
-        """The run's cases by group and position, each once."""
-        return [_CASE.decode(document) for (document,) in self._all(statements.LOAD_CASES, run)]
+    def load_cases(self, run: str, *, first: str = "", end: str = "") -> list[Case]:
+        """The run's cases by group and position, each once; of the groups from `first` on and before `end`."""
+        wanted = {"run": run, "first": first, "end": end}
+        with self._transaction() as connection:
+            return [_CASE.decode(document) for (document,) in connection.execute(statements.LOAD_CASES, wanted)]
 
     def cases(self, ids: Collection[str]) -> dict[str, Case]:
         """Id -> case, of those that are known."""
@@ -354,11 +356,12 @@ class Store:
 
     def mark_published(
         self, run: str, cases: Iterable[str], *, positions: Mapping[int, int], plan: Batch | None = None,
-        batches: Sequence[Batch] = (),
+        batches: Sequence[Batch] = (), further: bool = False,
     ) -> None:  # fmt: skip
         """Records what was published; a publication before of the same run is replaced.
 
         Results of cases that are no longer published are dropped; the others stay, and so do the earliest positions.
+        What is published `further` comes on top instead, and nothing is replaced.
 
         Args:
             run: the run, opened before.
@@ -378,6 +381,11 @@ class Store:
                 raise _no_run(run)
             earlier = _positions(found[0])
             lowest = {one: min(offset, earlier.get(one, offset)) for one, offset in positions.items()}
+            documents = [msgspec.json.encode(one).decode() for one in batches]
+            if further:
+                cursor.execute(statements.PUBLISH_FURTHER, (sorted(set(cases)), run))
+                cursor.execute(statements.MARK_FURTHER, (documents, run))
+                return
             cursor.execute(statements.DELETE_PUBLISHED, (run,))
             with cursor.copy(statements.COPY_PUBLISHED) as copy:
                 copy.set_types(("text", "text"))
@@ -385,7 +393,6 @@ class Store:
                     copy.write_row((run, case))
             cursor.execute(statements.DELETE_UNPUBLISHED_RESULTS, (run,))
             where = msgspec.json.encode(plan).decode() if plan is not None else None
-            documents = [msgspec.json.encode(one).decode() for one in batches]
             cursor.execute(statements.MARK_PUBLISHED, (json.dumps({**earlier, **lowest}), where, documents, run))
 
     def published(self, run: str) -> int:

@@ -48,7 +48,7 @@ SELECT c.document
 FROM (
     SELECT DISTINCT ON (id) id, name, position
     FROM testops.run_groups, unnest(case_ids) WITH ORDINALITY AS listed (id, position)
-    WHERE run = %s ORDER BY id, name, position
+    WHERE run = %(run)s AND name >= %(first)s AND (%(end)s = '' OR name < %(end)s) ORDER BY id, name, position
 ) AS first JOIN testops.cases c USING (id)
 ORDER BY first.name, first.position
 """
@@ -173,12 +173,14 @@ GROUP BY current HAVING bool_or(status = 'quarantined') AND NOT bool_or(status =
 """Ids of cases of the run's suite that run without counting."""
 
 DELETE_PUBLISHED = "DELETE FROM testops.run_cases WHERE run = %s"
+PUBLISH_FURTHER = "INSERT INTO testops.run_cases (case_id, run) SELECT unnest(%s::text[]), %s ON CONFLICT DO NOTHING"
 COPY_PUBLISHED = "COPY testops.run_cases (run, case_id) FROM STDIN (FORMAT BINARY)"
 DELETE_UNPUBLISHED_RESULTS = """
 DELETE FROM testops.results r
 WHERE run = %s AND NOT EXISTS (SELECT FROM testops.run_cases c WHERE c.run = r.run AND c.case_id = r.case_id)
 """
 """Drops results of cases that an earlier publication of the run had and this one has not."""
+MARK_FURTHER = "UPDATE testops.runs SET batches = batches || %s::text[] WHERE run = %s"
 MARK_PUBLISHED = """
 UPDATE testops.runs SET state = 'published', published_at = now(), positions = %s, plan_batch = %s, batches = %s
 WHERE run = %s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testops_lib.suite.evolve import Evolved, evolve, slots
+from testops_lib.suite.evolve import Evolved, added, evolve, slots
 from testops_lib.suite.member import REVIEWS, RUNS, STATUSES, Change, Made, Member, Status, calls, digest, is_current
 from testops_lib.suite.merge import merge
 from testops_lib.suite.promote import guesses, promoted
@@ -16,6 +16,7 @@ __all__ = [
     "Made",
     "Member",
     "Status",
+    "added",
     "calls",
     "digest",
     "evolve",

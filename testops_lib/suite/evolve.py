@@ -89,6 +89,31 @@ def evolve(
     return Evolved(members=tuple(members), changes=tuple(changes), cases=tuple(cases))
 
 
+def added(
+    known: Sequence[Member], fresh: Sequence[Case], *, suite: str, operation: str, source: str, at: datetime
+) -> Evolved:
+    """How one operation's members of one source change when cases come on top of them: the known ones do not.
+
+    A case that one of them is, or was before a person changed it, is not added again.
+    """
+    there = {one for member in known for one in (member.generated, member.current)}
+    taken = {member.slot for member in known}
+    new = [case for case in fresh if case.id not in there]
+    members = []
+    for slot, case in zip(slots(new), new, strict=True):
+        name, number = slot, 1
+        while name in taken:
+            number += 1
+            name = f"{slot} [{number}]"
+        taken.add(name)
+        members.append(Member(
+            id=member_id(suite, operation, source, name), suite=suite, operation=operation, source=source, slot=name,
+            position=len(taken), generated=case.id, current=case.id, status="active", why="made in a further round",
+            changed=at,
+        ))  # fmt: skip
+    return Evolved(members=tuple(members))
+
+
 def _renewed(
     old: Member, case: Case, read: Callable[[str], Case], new_status: Status, cases: list[Case]
 ) -> tuple[Member, str]:

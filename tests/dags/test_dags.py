@@ -14,6 +14,7 @@ import pytest
 from bench.pipeline import EMPTY
 from testops_lib import curate
 from testops_lib.settings import LAUNCHERS
+from testops_lib.target import MAX_ROUNDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,6 +104,7 @@ def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> No
         "review",
         "publish",
         "execute",
+        "last_batches",
         "execute_last",
         "collect",
         "analyze",
@@ -110,6 +112,15 @@ def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> No
     ]
     assert all(after in tasks[before] for before, after in pairwise(stages))
     assert "publish" in tasks["generate"], "a run without a review goes on"
+    rounds = [f"round_{number}" for number in range(1, MAX_ROUNDS + 1)]
+    assert sorted({name.partition(".")[0] for name in tasks if "." in name}) == rounds
+    steps = [
+        "execute",
+        *(f"{each}.{name}" for each in rounds for name in ("find_gaps", "generate", "publish", "execute")),
+    ]
+    assert all(after in tasks[before] for before, after in pairwise(steps))
+    assert set(tasks["rounds"]) == set(steps[1:]), "without rounds all are skipped at once, not one after the other"
+    assert all("last_batches" in tasks[each] for each in steps if each.endswith("execute"))
     assert found["options"] == [curate.APPROVE, curate.CHOOSE, curate.REJECT]
     assert found["dags"]["testops_regenerate"] == {"regenerate": []}
     assert found["teardowns"] == ["notify"], "the gate must decide: what follows it may only be a teardown"
@@ -135,9 +146,9 @@ def test_with_a_fleet_the_run_dag_has_the_same_tasks(airflow_environment: Mappin
     assert by_fleet["errors"] == {}
     assert by_fleet["dags"] == found["dags"]
     assert by_fleet["executes"] == "FleetOperator"
-    assert by_fleet["limits"] == found["limits"] | {"execute": "None", "execute_last": "None"}, (
-        "its orders expire instead"
-    )
+    assert by_fleet["limits"] == found["limits"] | {
+        name: "None" for name in found["limits"] if name.endswith(("execute", "execute_last"))
+    }, "its orders expire instead"
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

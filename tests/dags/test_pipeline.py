@@ -14,6 +14,7 @@ from testops_lib.bus import Bus
 from testops_lib.stack.fleet import Fleet
 from testops_lib.stack.samples import Sample
 from testops_lib.store import Store
+from tests import club_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -160,3 +161,34 @@ def test_only_what_did_not_pass_is_run_again_and_a_failure_stays_on_record(
     told = {(finding.check, finding.passed_again) for finding in report.findings}
     assert told == {("negative_data_rejection", 2), ("response_headers_conformance", 0)}
     assert "passed on attempt 2" in (tmp_path / "reports" / "latest" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.timeout(900)
+def test_further_rounds_use_what_the_answers_told_and_end_when_nothing_is_gained(
+    run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str]
+) -> None:
+    """The members' handles and the clerks of the ledger stand in answers only."""
+    with club_server.serving() as url:
+        order = {"spec": f"{url}/openapi.json", "base_url": url, "allow_private": True}
+        plain, further = run_dag([order, {**order, "rounds": 3}], variables)
+    failed = {name for name, states in further["tasks"].items() if "failed" in states}
+    assert failed <= {"gate"}, further
+    rounds = {name: states for name, states in plain["tasks"].items() if name.startswith("round")}
+    assert len(rounds) == 13 and all(states == ["skipped"] for states in rounds.values())
+    assert plain["tries"]["round_1.find_gaps"] == [0], "no worker was asked"
+    tasks = further["tasks"]
+    assert tasks["round_1.find_gaps"] == tasks["round_1.generate"] == tasks["round_1.publish"] == ["success"]
+    assert set(tasks["round_1.execute"]) == {"success"}
+    assert tasks["round_3.execute"] == ["skipped"], "nothing was left to gain"
+    assert tasks["collect"] == tasks["analyze"] == plain["tasks"]["analyze"] == ["success"]
+
+    with Store(variables["TESTOPS_DSN"]) as store:
+        reached = []
+        for run in (plain["run"], further["run"]):
+            assert store.missing(run) == []
+            report = store.report(run)
+            assert report is not None and report.totals.cases == store.published(run)
+            reached.append({key for key, one in report.operations.items() if one.success_seen})
+        assert reached[0] < reached[1] == set(report.operations)
+        suite = store.run(further["run"]).suite
+        assert {one.current for one in store.members(suite)} < {case.id for case in store.load_cases(further["run"])}
