@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from testops_lib import settings as configuration
+from testops_lib.errors import SettingsError
 
 if TYPE_CHECKING:
     from testops_lib.bus import Bus, DeadLetter
@@ -227,8 +229,9 @@ def clean() -> None:
 @click.command(
     epilog="""
 \b
-Example:
+Examples:
   testops trigger --url http://127.0.0.1:8080 --target shop --junit junit.xml
+  testops trigger --url http://127.0.0.1:8080 --target shop --param rounds=2 --param 'operations=["GET /products*"]'
 """
 )
 @click.option("--url", envvar="TESTOPS_UI_URL", required=True, help="Airflow's address (TESTOPS_UI_URL).")
@@ -236,6 +239,13 @@ Example:
 @click.option("--target", default="", help="A target file's name.")
 @click.option("--spec", default="", metavar="SPEC", help="Any OpenAPI document instead.")
 @click.option("--base-url", default="", metavar="URL", help="Where the API answers, when not where the target says.")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What else the run's form holds, as JSON or as plain text; repeatable.",
+)
 @click.option("--rerun", default="", metavar="RUN", help="Instead: execute the cases of RUN again that did not pass.")
 @click.option("--run-id", default="", help="Repeating a call with the same id follows the same run.")
 @click.option("--timeout", type=click.FloatRange(1), default=3600, show_default=True, metavar="SECONDS")
@@ -246,17 +256,22 @@ def trigger(**options: Any) -> int:
 
     The password is read from TESTOPS_AIRFLOW_PASSWORD.
     """
+    from testops_lib import pipeline
     from testops_lib import report as reporting
     from testops_lib.analyze import settle
     from testops_lib.errors import TriggerError
     from testops_lib.store import Store
     from testops_lib.trigger import Airflow
 
+    given = ((key, options[key]) for key in ("target", "spec", "base_url"))
+    conf = {**dict(_param(each) for each in options["params"]), **{key: value for key, value in given if value}}
+    if options["rerun"] and conf:
+        raise SettingsError("changes nothing of a run", where="--rerun", next_step=f"leave out {', '.join(conf)}")
+    if not options["rerun"]:
+        pipeline.parse_order(conf)  # what the run would refuse is said here and now
     password = os.environ.get("TESTOPS_AIRFLOW_PASSWORD", "")
     if not password:
         raise TriggerError("no password", where="TESTOPS_AIRFLOW_PASSWORD", next_step="set the variable")
-    given = ((key, options[key]) for key in ("target", "spec", "base_url"))
-    conf = {key: value for key, value in given if value}
     airflow = Airflow(options["url"], username=options["username"], password=password)
     dag, conf = ("testops_rerun", {"run": options["rerun"]}) if options["rerun"] else ("testops_run", conf)
     run_id = airflow.trigger(dag, conf, run_id=options["run_id"])
@@ -277,3 +292,13 @@ def trigger(**options: Any) -> int:
                 raise TriggerError("the run has no report", where=tested, next_step="see its tasks in Airflow")
             Path(options["junit"]).write_bytes(reporting.render_junit(report, list(settle(store.attempts(tested)))))
     return airflow.verdict(dag, run_id)
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, given, value = text.partition("=")
+    if not given:
+        raise SettingsError(f"{text!r} is no NAME=VALUE", where="--param", next_step="such as --param rounds=2")
+    try:
+        return name, msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return name, value

@@ -19,6 +19,7 @@ from tests import club_server, llm_server
 from tests.generation_specs import case, step
 
 ROOT = Path(__file__).parents[2]
+TRIGGER = ["trigger", "--url", "http://127.0.0.1:9", "--username", "a"]
 DEFECTS = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
 
 
@@ -181,7 +182,12 @@ def test_gemini_without_a_key_says_where_to_put_it(sound_shop: Sample) -> None:
             "pyproject.toml:1",
         ),
         (["collect", "--follow"], "TESTOPS_DSN"),
-        (["trigger", "--url", "http://127.0.0.1:9", "--username", "a", "--target", "shop"], "TESTOPS_AIRFLOW_PASSWORD"),
+        ([*TRIGGER, "--target", "shop"], "TESTOPS_AIRFLOW_PASSWORD"),
+        ([*TRIGGER, "--rerun", "r", "--target", "shop"], "leave out target"),
+        ([*TRIGGER, "--param", "round=2"], "`round`"),
+        ([*TRIGGER, "--param", "rounds=7"], "$.rounds"),
+        ([*TRIGGER, "--param", "rounds"], "no NAME=VALUE"),
+        (TRIGGER, "names neither a target nor a spec"),
     ],
 )
 def test_what_cannot_run_says_where_and_ends_with_2(arguments: list[str], said: str, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from testops_lib.cli.service import trigger
 from testops_lib.errors import StackError, TriggerError
 from testops_lib.stack.airflow import AirflowStack
 from testops_lib.stack.postgres import Postgres
@@ -236,6 +238,16 @@ def test_a_trigger_whose_answer_was_lost_starts_one_run():
         run = Airflow(server.url, token="t").trigger("d", {"target": "shop"})
     sent = [json.loads(body) for _, _, body in server.seen]
     assert sent == [{"logical_date": None, "dag_run_id": run, "conf": {"target": "shop"}}] * 2
+
+
+def test_the_command_sends_what_the_form_of_the_run_would(monkeypatch):
+    monkeypatch.setenv("TESTOPS_AIRFLOW_PASSWORD", "p")
+    wanted = ["--target", "shop", "--param", "rounds=2", "--param", 'operations=["GET /a*"]', "--param", "review=new"]
+    with Scripted(reply(201, {"access_token": "t"}), reply(200, {"dag_run_id": "r"})) as server:
+        told = ["--url", server.url, "--username", "u", "--no-wait", *wanted]
+        assert CliRunner().invoke(trigger, told, catch_exceptions=False).output.startswith("run ")
+    sent = json.loads(server.seen[-1][2])["conf"]
+    assert sent == {"target": "shop", "rounds": 2, "operations": ["GET /a*"], "review": "new"}
 
 
 def test_a_run_that_takes_too_long_is_said_to_go_on():
