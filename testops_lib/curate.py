@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -20,7 +21,7 @@ from testops_lib import spec as specs
 from testops_lib import suite as suites
 from testops_lib.errors import CaseError, GenerateError, StoreError
 from testops_lib.generate.jsonpath import refusal
-from testops_lib.model import Case, JsonPathIs, Value, make_case
+from testops_lib.model import Case, Contract, JsonPathIs, Plan, Result, Value, make_case
 from testops_lib.pipeline import Order
 from testops_lib.redact import sensitive
 from testops_lib.renew import renew
@@ -29,7 +30,7 @@ from testops_lib.settings import Settings
 from testops_lib.sources import Ask, caps
 from testops_lib.spec.operation import Spec
 from testops_lib.store import Store
-from testops_lib.suite import Change, Member, Status
+from testops_lib.suite import Change, Member, Status, regression_slot
 
 MAX_CASE_BYTES = 256 * 1024
 MAX_STEPS = 50
@@ -381,6 +382,56 @@ def regenerate(
                     notes=(*made.notes, *(f"dropped {count}: {why}" for why, count in made.dropped.items())),
                 )
             )  # fmt: skip
+    return done
+
+
+class Smaller(Value, frozen=True, kw_only=True):
+    """A regression that is smaller now."""
+
+    member: Member
+    message: str
+    """How it fails."""
+    curl: str
+
+
+def shrink(
+    settings: Settings, run: str, attempts: Callable[[Plan, Mapping[str, Contract]], Callable[[Case], Result | None]],
+    *, who: str, why: str,
+) -> list[Smaller]:  # fmt: skip
+    """Lets the smallest request that still shows it take the place of each regression that the run found.
+
+    Args:
+        attempts: makes what executes one case (None: nothing is left to spend).
+
+    Raises:
+        StoreError: the run is unknown or has no report.
+        TargetError: its target has no file any more.
+    """
+    with Store(settings.need_dsn()) as store:
+        about, report = store.run(run), store.report(run)
+        if report is None:
+            raise StoreError("has no report yet", where=f"run {run}", next_step="wait for its end")
+        target = pipeline.resolve(Order(target=about.target), settings)
+        spec = pipeline.stored_spec(store, run)
+        slots = {regression_slot(finding): finding for finding in report.findings}
+        members = [each for each in store.members(about.suite, source="property") if each.slot in slots]
+        examples = {slots[each.slot].example.case for each in members}
+        cases = store.cases(examples)
+        failed = [each for each in store.results(run) if each.case in examples and each.verdict == "failed"]
+    findings = tuple(slots[each.slot] for each in members)
+    attempt = attempts(pipeline.plan(spec, target), pipeline.contracts(spec, target))
+    small, kept = pipeline.shrink_findings(
+        msgspec.structs.replace(report, findings=findings), failed, cases.values(), spec, attempt
+    )
+    made = {case.id: case for case in kept}
+    done = []
+    for member, finding in zip(members, small.findings, strict=True):
+        case = made.get(finding.example.case)
+        if case is None:
+            continue
+        smaller = partial(msgspec.structs.replace, generated=case.id, current=case.id)
+        after = _change(settings, member, smaller, who=who, why=why, what="shrunk", cases=[case])
+        done.append(Smaller(member=after, message=finding.message, curl=finding.example.curl))
     return done
 
 

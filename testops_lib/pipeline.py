@@ -542,7 +542,19 @@ def analyze(run: str, order: Order, settings: Settings) -> Report:
         )
         _keep(store, report, settings, latest=True)
         _promote(store, about.suite, target)
+        _keep_regressions(store, about.suite, report)
     return report
+
+
+def _keep_regressions(store: Store, named: str, report: Report) -> None:
+    """Random cases that found a fault stay in the suite, whatever the random cases of another document are."""
+    cases = store.cases({finding.example.case for finding in report.findings})
+    with store.locked(named):
+        known = {member.slot for member in store.members(named, source="property")}
+        kept = suites.regressions(report.findings, cases, known, suite=named, at=datetime.now(UTC))
+        store.put_members(kept.members)
+    for each in kept.members:
+        print(f"kept {each.id}: {each.operation}: {each.slot}")
 
 
 def _promote(store: Store, named: str, target: Target) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
@@ -29,10 +28,10 @@ from testops_lib.cli.sending import (
     policy_of,
     private,
     send_options,
+    tries,
 )
 from testops_lib.cost import in_words
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
-from testops_lib.execute import Engine
 from testops_lib.feedback import learn
 from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result
 from testops_lib.sources import Ask, caps, less, make_all, plan_all, told_of
@@ -223,23 +222,6 @@ def _in_rounds(
     return results, tuple(costs), stopped or execute(last)
 
 
-def _attempts(
-    plan: Plan, contracts: Mapping[str, Contract], run_id: str, options: Any, *,
-    spent: Iterable[Result] = (), began: datetime | None = None,
-) -> Callable[[Case], Result | None]:  # fmt: skip
-    """What executes one case within what is left of the options' requests and time; None when nothing is."""
-    from testops_lib.shrink import attempts
-
-    most, seconds = options["max_requests"], options["max_time"]
-    left = most - sum(result.requests for result in spent) if most else 0
-    if most and left <= 0:
-        return lambda case: None
-    passed = (datetime.now(UTC) - began).total_seconds() if began else 0.0
-    until = time.monotonic() + seconds - passed if seconds else float("inf")
-    execute_one = attempts(Engine(plan, contracts, run=f"{run_id}-shrink", max_requests=left))
-    return lambda case: execute_one(case) if time.monotonic() < until else None
-
-
 def _write_cases(
     path: Path, report: Report, plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case]
 ) -> None:
@@ -325,7 +307,7 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     )
     kept: tuple[Case, ...] = ()
     if shrink and not stopped:
-        attempt = _attempts(plan, pipeline.contracts(document, target), run_id, options, spent=results, began=started)
+        attempt = tries(plan, pipeline.contracts(document, target), run_id, options, spent=results, began=started)
         random = [result for result in results if result.origin == "property"]
         report, kept = pipeline.shrink_findings(report, random, cases, document, attempt)
     reporting.render_terminal(report)
@@ -447,7 +429,7 @@ def shrink(
         chosen, Target(name=about.target, spec=""), run=about.run, operations=about.operations, title=about.title
     )
     began = datetime.now(UTC)
-    attempt = _attempts(plan, contracts, new_run_id(), options, began=began)
+    attempt = tries(plan, contracts, new_run_id(), options, began=began)
     small, kept = pipeline.shrink_findings(report, chosen, cases.values(), specs.load(spec), attempt)
     if not kept:
         raise TestOpsError("no finding shows again", where=base, next_step="is it the same target, in the same state?")

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -206,3 +206,20 @@ def execute_all(
 
 def new_run_id() -> str:
     return datetime.now(UTC).strftime("desk-%Y%m%dT%H%M%S.%fZ")
+
+
+def tries(
+    plan: Plan, contracts: Mapping[str, Contract], run_id: str, options: Any, *,
+    spent: Iterable[Result] = (), began: datetime | None = None,
+) -> Callable[[Case], Result | None]:  # fmt: skip
+    """What executes one case within what is left of the options' requests and time; None when nothing is."""
+    from testops_lib.shrink import attempts
+
+    most, seconds = options["max_requests"], options["max_time"]
+    left = most - sum(result.requests for result in spent) if most else 0
+    if most and left <= 0:
+        return lambda case: None
+    passed = (datetime.now(UTC) - began).total_seconds() if began else 0.0
+    until = time.monotonic() + seconds - passed if seconds else float("inf")
+    execute_one = attempts(Engine(plan, contracts, run=f"{run_id}-shrink", max_requests=left))
+    return lambda case: execute_one(case) if time.monotonic() < until else None

@@ -14,6 +14,7 @@ import msgspec
 
 from testops_lib import settings as configuration
 from testops_lib import suite as suites
+from testops_lib.cli.sending import NOTHING_FOUND, new_run_id, tries
 from testops_lib.settings import SOURCES
 
 if TYPE_CHECKING:
@@ -309,3 +310,26 @@ def regenerate(target: str, operations: tuple[str, ...], names: tuple[str, ...],
         click.echo(f"{each.source}: {made}, {plural(each.calls, 'call')}")
         for note in each.notes:
             click.echo(f"  {one_line(note, 400)}")
+
+
+@cases.command(epilog="\b\nExample:\n  testops cases shrink nightly_shop_20261125T020000 --max-requests 500\n")
+@click.argument("run", metavar="RUN")
+@click.option("--max-requests", type=click.IntRange(0), default=0, help="Of all tries, exactly. 0: no limit.")
+@click.option("--max-time", type=click.FloatRange(0), default=0, metavar="SECONDS", help="0: no limit.")
+@_by
+def shrink(run: str, who: str, why: str, **limits: Any) -> int:
+    """Find the smallest request for each regression that a run of a target found, by trying, and keep it instead.
+
+    Sends requests from here to the target, under its policy and as its users.
+    """
+    from testops_lib import curate
+    from testops_lib.report.text import one_line, plural
+
+    found = curate.shrink(
+        configuration.read(), run, lambda plan, contracts: tries(plan, contracts, new_run_id(), limits),
+        who=_user(who), why=why,
+    )  # fmt: skip
+    for each in found:
+        click.echo(f"{each.member.id}  {one_line(each.member.operation)}: {one_line(each.message)}\n  {each.curl}")
+    click.echo(f"{plural(len(found), 'regression')} smaller now")
+    return NOTHING_FOUND

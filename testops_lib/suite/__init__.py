@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from testops_lib.suite.evolve import Evolved, added, evolve, slots
-from testops_lib.suite.member import REVIEWS, RUNS, STATUSES, Change, Made, Member, Status, calls, digest, is_current
+from testops_lib.suite.member import (
+    REGRESSION,
+    REVIEWS,
+    RUNS,
+    STATUSES,
+    Change,
+    Made,
+    Member,
+    Status,
+    calls,
+    digest,
+    is_current,
+)
 from testops_lib.suite.merge import merge
 from testops_lib.suite.promote import guesses, promoted
+from testops_lib.suite.regress import regression_slot, regressions
 
 __all__ = [
+    "REGRESSION",
     "REVIEWS",
     "RUNS",
     "STATUSES",
@@ -24,5 +38,7 @@ __all__ = [
     "is_current",
     "merge",
     "promoted",
+    "regression_slot",
+    "regressions",
     "slots",
 ]

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from testops_lib.model import Case, Value
-from testops_lib.suite.member import Change, Member, Status
+from testops_lib.suite.member import REGRESSION, Change, Member, Status
 from testops_lib.suite.merge import merge
 
 _LONGEST_SLOT = 200
@@ -49,7 +49,8 @@ def evolve(
     """How one operation's members of one source change.
 
     A person's changes survive: they are merged with what is made now, and where the two contradict the person's case
-    keeps running while the new one is offered. What is made no longer is retired, unless a person changed it.
+    keeps running while the new one is offered. What is made no longer is retired, unless a person changed it or it is
+    kept as a regression.
 
     Args:
         known: all members of this suite, operation and source, whatever their status.
@@ -80,7 +81,8 @@ def evolve(
         if now != old:
             members.append(now)
     for old in before.values():
-        if (replaces is not None and old.slot not in replaces) or old.edited or old.status in ("retired", "rejected"):
+        stays = old.edited or old.slot.startswith(REGRESSION) or old.status in ("retired", "rejected")
+        if stays or (replaces is not None and old.slot not in replaces):
             continue
         why = "its source does not make it any more"
         now = msgspec.structs.replace(old, status="retired", offered="", who="", why=why, changed=at)

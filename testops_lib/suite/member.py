@@ -24,6 +24,10 @@ REVIEWS = ("never", "new", "always")
 """When a person looks at cases before they run, from the least to the most often."""
 
 
+REGRESSION = "regression: "
+"""So begins the slot of a case that is kept because it found a fault, whether its source makes it again or not."""
+
+
 class Member(Value, frozen=True, kw_only=True):
     """One test of a suite over time: its case changes, its id does not."""
 
