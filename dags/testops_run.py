@@ -114,6 +114,13 @@ PARAMS = {
         description="new: cases that are new or changed wait for a person. always: so does every run. "
         "Empty: as the target says; less than that cannot be asked for.",
     ),
+    "observe": Param(
+        False,
+        type="boolean",
+        title="Keep the answers",
+        description="Results keep what the answers held, redacted, so that `testops diff RUN RUN` can compare two "
+        "runs. With further rounds they do anyway.",
+    ),
     "allow_private": Param(
         False,
         type="boolean",

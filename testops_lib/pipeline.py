@@ -87,6 +87,8 @@ class Order(Value, frozen=True, kw_only=True):
     max_money: Annotated[float, msgspec.Meta(ge=0)] = 0
     review: Literal["", "never", "new", "always"] = ""
     """May ask for a review more often than the target does, never less often."""
+    observe: bool = False
+    """Results keep what the answers held, redacted, so that runs can be compared; further rounds need it anyway."""
     allow_private: bool = False
     """With `spec`: loopback and private addresses may be called."""
 
@@ -446,11 +448,11 @@ def publish(run: str, order: Order, settings: Settings) -> Published:
         line = bus(settings)
         positions = line.results_position()
         used = {step.operation for case in cases for step in (*case.steps, *case.cleanup)}
-        known, observe = contracts(spec, target), target.generate.rounds > 0
+        known, further = contracts(spec, target), target.generate.rounds > 0
         plan_batch = line.publish_plan(
             run,
-            msgspec.structs.replace(plan(spec, target), observe=observe),
-            [known[key] for key in known if observe or key in used],
+            msgspec.structs.replace(plan(spec, target), observe=order.observe or further),
+            [known[key] for key in known if further or key in used],
         )
         main, last = publish_cases(line, run, cases, target.policy.cases_per_batch)
         store.mark_published(

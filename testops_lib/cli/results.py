@@ -12,6 +12,7 @@ import msgspec
 from testops_lib import differ, pipeline
 from testops_lib import export as exporting
 from testops_lib import report as reporting
+from testops_lib import settings as configuration
 from testops_lib import spec as specs
 from testops_lib.cli.lines import About, read
 from testops_lib.cli.sending import FINDINGS, NOTHING_FOUND
@@ -73,6 +74,30 @@ def results_in(file: Path) -> tuple[About, list[Result]]:
     return about, results
 
 
+def executed(name: str) -> tuple[About, list[Result]]:
+    """Head and results of a results file, or of a finished run."""
+    if Path(name).is_file():
+        return results_in(Path(name))
+    settings = configuration.read()
+    if not settings.dsn:
+        raise SettingsError("there is no such file", where=name, next_step="for a run's id set TESTOPS_DSN")
+    from testops_lib.store import Store
+
+    with Store(settings.dsn) as store:
+        report, results = store.report(name), list(store.results(name))
+    if report is None:
+        raise CaseError("there is no such file, and no finished run", where=name, next_step="see Airflow for its runs")
+    about = About(
+        run=report.run,
+        target=report.target,
+        title=report.title,
+        base_url=report.base_url,
+        started=report.started,
+        operations={key: each.documented for key, each in report.operations.items()},
+    )
+    return about, results
+
+
 def report_of(about: About, results: Sequence[Result]) -> Report:
     return pipeline.build_report(
         results,
@@ -93,23 +118,28 @@ Example:
   testops execute cases.jsonl --base-url https://live.example.com --observe --out before.jsonl
   testops execute cases.jsonl --base-url https://staging.example.com --observe --out after.jsonl
   testops diff before.jsonl after.jsonl --out changes
+  testops diff nightly_shop_20261124T020000 nightly_shop_20261125T020000
 """
 )
-@click.argument("before", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="BEFORE.JSONL")
-@click.argument("after", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="AFTER.JSONL")
+@click.argument("before", metavar="BEFORE")
+@click.argument("after", metavar="AFTER")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Directory for the report's files.")
-def diff(before: Path, after: Path, out: Path | None) -> int:
+def diff(before: str, after: str, out: Path | None) -> int:
     """Report what the second execution of the same cases was answered differently.
 
-    Ids, times and the order of lists may differ. What failed in the same way before is left out. Exit code 1: something
-    differs that does not rest on a guess.
+    BEFORE and AFTER are results files, or ids of runs (needs TESTOPS_DSN). Ids, times and the order of lists may
+    differ. What failed in the same way before is left out. Exit code 1: something differs that does not rest on a
+    guess.
     """
-    (_, earlier), (about, later) = results_in(before), results_in(after)
+    (_, earlier), (about, later) = executed(before), executed(after)
     known = {result.case: result for result in earlier}
     if not known.keys() & {result.case for result in later}:
-        raise CaseError("has no case in common with the other", where=str(after), next_step="execute the same cases")
+        raise CaseError("has no case in common with the other", where=after, next_step="execute the same cases")
     if not any(step.seen for result in (*earlier, *later) for step in result.steps):
-        click.echo("only statuses are compared: execute with --observe to compare what the answers hold", err=True)
+        click.echo(
+            "only statuses are compared: execute with --observe (a run: `observe`) to compare what the answers hold",
+            err=True,
+        )
     results = differ.judged(known, (result for result in later if result.case in known))
     built = report_of(about, results)
     reporting.render_terminal(built)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from testops_lib.bus import Bus
+from testops_lib.cli.results import diff
 from testops_lib.stack.fleet import Fleet
 from testops_lib.stack.samples import Sample
 from testops_lib.store import Store
@@ -165,11 +167,11 @@ def test_only_what_did_not_pass_is_run_again_and_a_failure_stays_on_record(
 
 @pytest.mark.timeout(900)
 def test_further_rounds_use_what_the_answers_told_and_end_when_nothing_is_gained(
-    run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str]
+    run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The members' handles and the clerks of the ledger stand in answers only."""
     with club_server.serving() as url:
-        order = {"spec": f"{url}/openapi.json", "base_url": url, "allow_private": True}
+        order = {"spec": f"{url}/openapi.json", "base_url": url, "allow_private": True, "observe": True}
         plain, further = run_dag([order, {**order, "rounds": 3}], variables)
     failed = {name for name, states in further["tasks"].items() if "failed" in states}
     assert failed <= {"gate"}, further
@@ -192,3 +194,8 @@ def test_further_rounds_use_what_the_answers_told_and_end_when_nothing_is_gained
         assert reached[0] < reached[1] == set(report.operations)
         suite = store.run(further["run"]).suite
         assert {one.current for one in store.members(suite)} < {case.id for case in store.load_cases(further["run"])}
+
+    monkeypatch.setenv("TESTOPS_DSN", variables["TESTOPS_DSN"])
+    runs = [plain["run"], further["run"]]
+    compared = CliRunner().invoke(diff, runs, catch_exceptions=False, standalone_mode=False)
+    assert compared.return_value == 0 and "only statuses" not in compared.output, compared.output
