@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from importlib import metadata
 from importlib.resources import files
@@ -210,25 +210,22 @@ def _model(provider: ModuleType, settings_of: Callable[[Settings, Caps], Any]) -
 
     def make(ask: Ask) -> Generated:
         instruction = ask.target.generate.instruction
-        made: Generated = provider.generate(ask.spec, _gaps(ask), **common(ask, ask.left), instruction=instruction)
+        gaps = {gap.operation: gap for gap in ask.feedback.gaps} if ask.feedback is not None else {}
+        # a further round pays for no operation of which nothing is to be gained
+        asked = [each for each in ask.operations if ask.feedback is None or each.key in gaps]
+        made: Generated = provider.generate(
+            ask.spec, asked, **common(ask, ask.left), instruction=instruction, gaps=gaps
+        )  # fmt: skip
         return made
 
     def stamp(ask: Ask) -> tuple[str, ...]:
-        return tuple(provider.key_parts(**common(ask, Caps())).values())
+        return tuple(provider.key_parts(**common(ask, Caps()), observed=ask.feedback is not None).values())
 
     def plan(ask: Ask) -> Planned:
         planned: Planned = provider.plan(ask.spec, ask.operations, **common(ask, Caps()))
         return planned
 
     return Source(make, stamp, plan, paid=True)
-
-
-def _gaps(ask: Ask) -> Sequence[Operation]:
-    """The operations of which something is still to be gained: a further round pays for no other."""
-    if ask.feedback is None:
-        return ask.operations
-    gaps = {gap.operation for gap in ask.feedback.gaps}
-    return [operation for operation in ask.operations if operation.key in gaps]
 
 
 def _gemini(settings: Settings, left: Caps) -> gemini.GeminiSettings:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from testops_lib.feedback import Gap
 from testops_lib.generate import Generated, gemini, openai
 from testops_lib.generate.propose import Limits
 from testops_lib.model import Policy
@@ -34,7 +35,7 @@ class Asking:
     def __call__(
         self, script: Callable[[Received], Reply] | Iterable[Reply], *keys: str, spec: Spec | None = None,
         policy: Policy | None = None, values: dict[str, tuple[Any, ...]] | None = None,
-        cache_reply: Reply | None = None, **settings: Any,
+        cache_reply: Reply | None = None, gaps: Iterable[Gap] = (), **settings: Any,
     ) -> tuple[Generated, ModelServer]:  # fmt: skip
         spec = spec or pets()
         operations = [operation for operation in spec.operations if not keys or operation.key in keys]
@@ -42,9 +43,10 @@ class Asking:
             url = server.url if self.protocol == "gemini" else f"{server.url}/v1"
             wishes = self.settings(**{"base_url": url, "timeout_s": 5, **settings})
             wanted = {"policy": policy or Policy(), "values": values or {}, "identities": ("bob",)}
+            told = {gap.operation: gap for gap in gaps}
             if isinstance(wishes, gemini.GeminiSettings):
-                return gemini.generate(spec, operations, settings=wishes, **wanted), server
-            return openai.generate(spec, operations, settings=wishes, **wanted), server
+                return gemini.generate(spec, operations, settings=wishes, gaps=told, **wanted), server
+            return openai.generate(spec, operations, settings=wishes, gaps=told, **wanted), server
 
 
 def many(count: int) -> Spec:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from testops_lib.errors import GenerateError
+from testops_lib.feedback import Gap
 from testops_lib.generate import Generated, propose
 from testops_lib.generate.prompt import Prompt
 from testops_lib.generate.propose import Answer, Limits, Planned, Unavailable, Usage
@@ -59,6 +60,7 @@ class GeminiSettings(Value, frozen=True, kw_only=True):
 def generate(
     spec: Spec, operations: Sequence[Operation], *, settings: GeminiSettings, policy: Policy,
     values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
+    gaps: Mapping[str, Gap] | None = None,
 ) -> Generated:  # fmt: skip
     """Valid cases that Gemini proposed for the operations, and what they cost.
 
@@ -70,7 +72,7 @@ def generate(
     """
     return propose.generate(
         _connected(settings), spec, operations, limits=settings.limits, policy=policy, values=values,
-        identities=identities, instruction=instruction,
+        identities=identities, instruction=instruction, gaps=gaps,
     )  # fmt: skip
 
 
@@ -87,13 +89,13 @@ def plan(
 
 def key_parts(
     *, settings: GeminiSettings, policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None,
-    identities: Sequence[str] = (),
+    identities: Sequence[str] = (), observed: bool = False,
 ) -> dict[str, str]:  # fmt: skip
     """What the cases of an unchanged operation depend on, by name; see `propose.key_parts`."""
     wishes = {"temperature": settings.temperature, "seed": settings.seed, "thinking": settings.thinking_budget}
     return propose.key_parts(
         SOURCE, settings.model, limits=settings.limits, policy=policy, values=values, identities=identities,
-        wishes=wishes,
+        wishes=wishes, observed=observed,
     )  # fmt: skip
 
 

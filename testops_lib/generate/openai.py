@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from testops_lib.errors import GenerateError
+from testops_lib.feedback import Gap
 from testops_lib.generate import Generated, propose
 from testops_lib.generate.prompt import Prompt, with_schema
 from testops_lib.generate.propose import Answer, Limits, Planned, Unavailable, Usage
@@ -67,11 +68,12 @@ class OpenAISettings(Value, frozen=True, kw_only=True):
 def generate(
     spec: Spec, operations: Sequence[Operation], *, settings: OpenAISettings, policy: Policy,
     values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
+    gaps: Mapping[str, Gap] | None = None,
 ) -> Generated:  # fmt: skip
     """Valid cases that the model proposed for the operations, and what they cost. As `gemini.generate`."""
     return propose.generate(
         _connected(settings), spec, operations, limits=settings.limits, policy=policy, values=values,
-        identities=identities, instruction=instruction,
+        identities=identities, instruction=instruction, gaps=gaps,
     )  # fmt: skip
 
 
@@ -88,13 +90,13 @@ def plan(
 
 def key_parts(
     *, settings: OpenAISettings, policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None,
-    identities: Sequence[str] = (),
+    identities: Sequence[str] = (), observed: bool = False,
 ) -> dict[str, str]:  # fmt: skip
     """What the cases of an unchanged operation depend on, by name; see `propose.key_parts`."""
     wishes = {"temperature": settings.temperature, "seed": settings.seed}
     return propose.key_parts(
         SOURCE, settings.model, limits=settings.limits, policy=policy, values=values, identities=identities,
-        wishes=wishes,
+        wishes=wishes, observed=observed,
     )  # fmt: skip
 
 

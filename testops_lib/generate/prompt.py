@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from testops_lib.feedback import Gap
 from testops_lib.generate.jsonpath import closure
 from testops_lib.generate.validate import Problem
 from testops_lib.model import SAFE_METHODS, Policy, Value
@@ -36,6 +37,8 @@ MAX_VALUES = 5
 """Known values shown of one name."""
 MAX_INSTRUCTION = 2_000
 """Characters of what a person asks besides."""
+MAX_SAID = 400
+"""Characters of one refusal of the API under test."""
 MAX_REFUSED = 6_000
 """Characters of one refused case in a repair."""
 
@@ -71,18 +74,24 @@ def _file(name: str) -> str:
 
 
 @cache
-def version() -> str:
-    """The version of the prompt: its number and a digest of its files, so that no change goes unseen."""
-    digest = hashlib.sha256("\0".join(map(_file, ("cases", "repair", "schema"))).encode()).hexdigest()
+def version(*, observed: bool = False) -> str:
+    """The version of the prompt: its number and a digest of its files, so that no change goes unseen.
+
+    `observed`: of one that tells what the API answered before; a first round's does not depend on that.
+    """
+    names = ("cases", "repair", "schema", *["observed"] * observed)
+    digest = hashlib.sha256("\0".join(map(_file, names)).encode()).hexdigest()
     return f"{MAJOR}-{digest[:8]}"
 
 
 def render(
     spec: Spec, operations: Sequence[Operation], *, policy: Policy, cases: int, identities: Sequence[str] = (),
     values: Mapping[str, tuple[Any, ...]] | None = None, related: Sequence[Operation] = (), secrets: Sequence[str] = (),
-    shared: Collection[str] = (), instruction: str = "",
+    shared: Collection[str] = (), instruction: str = "", gaps: Mapping[str, Gap] | None = None,
 ) -> Prompt:  # fmt: skip
     """The prompt that asks for at most `cases` cases of each operation. None of `secrets` occurs in it.
+
+    `gaps` are what is still to be gained of operations, by key, with what the API answered.
 
     `shared` names definitions that other calls show as well: they stand in a part of their own, all of them, so that
     this part is the same in each of these calls. `instruction` is what a person asks besides, shown as quoted data that
@@ -95,9 +104,11 @@ def render(
         definitions = _definitions({name: spec.definitions[name] for name in shared}, cut)
         common = _without(f"{_fenced({'definitions': definitions, 'notes': list(dict.fromkeys(cut))})}\n\n", secrets)
     own = {name: schema for name, schema in needed(spec, [*operations, *related]).items() if name not in shared}
-    document = {
+    document: dict[str, Any] = {
         "api": {"title": _text(spec.title, 200), "version": _text(spec.version, 50)},
-        "operations": [_operation(operation, spec, notes) for operation in operations],
+        "operations": [
+            _operation(operation, spec, notes) | _observed((gaps or {}).get(operation.key)) for operation in operations
+        ],
         "related": [_operation(operation, spec, notes) for operation in related],
         "definitions": _definitions(own, notes),
         "known_values": _known(values or {}),
@@ -110,6 +121,8 @@ def render(
         f"Methods allowed: {methods}.\n"
         f"Identities besides the usual user: {names}.\n"
     )
+    if any("observed" in shown for shown in document["operations"]):
+        task += f"\n{_file('observed')}\n"
     if instruction:
         wish = json.dumps(_text(instruction, MAX_INSTRUCTION), ensure_ascii=False)
         task += (
@@ -195,6 +208,20 @@ def _operation(operation: Operation, spec: Spec, notes: list[str]) -> dict[str, 
     shown["parameters"] = shown["parameters"][:20]
     shown["responses"] = {status: {} for status in list(shown["responses"])[:30]}
     return shown
+
+
+def _observed(gap: Gap | None) -> dict[str, Any]:
+    """How the operation answered before; nothing when it was not called."""
+    if gap is None:
+        return {}
+    refusals = [{"status": each.status, "said": _text(each.said, MAX_SAID)} for each in gap.refusals]
+    told = {
+        "reached": gap.reached,
+        "unseen": [_text(each, 20) for each in gap.unexplored],
+        "undocumented": list(gap.undocumented),
+        "refusals": refusals,
+    }
+    return {"observed": told}
 
 
 def _shown_operation(

@@ -18,6 +18,7 @@ import msgspec
 
 from testops_lib.cost import share, total
 from testops_lib.errors import GenerateError
+from testops_lib.feedback import Gap
 from testops_lib.generate import Generated
 from testops_lib.generate.price import Price, money
 from testops_lib.generate.prompt import MAX_RELATED, Prompt, needed, render, render_repair, size, version
@@ -128,24 +129,31 @@ class Planned(Value, frozen=True, kw_only=True):
 
 def key_parts(
     source: str, model: str, *, limits: Limits, policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None,
-    identities: Sequence[str] = (), wishes: Mapping[str, Any] | None = None,
+    identities: Sequence[str] = (), wishes: Mapping[str, Any] | None = None, observed: bool = False,
 ) -> dict[str, str]:  # fmt: skip
     """What the cases of an unchanged operation depend on, by name: with all of it equal, asking again is of no use.
 
-    `wishes` are the provider's own settings that shape an answer (temperature, seed, …).
+    `wishes` are the provider's own settings that shape an answer (temperature, seed, …). `observed`: the prompt tells
+    what the API answered before.
     """
     asked = {
         "methods": policy.methods, "cases": limits.cases_per_operation, "identities": list(identities),
         "values": {name: list(chosen) for name, chosen in (values or {}).items()}, **(wishes or {}),
     }  # fmt: skip
     digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
-    return {"source": source, "model": model, "prompt": version(), "dialogue": VERSION, "wishes": digest[:16]}
+    return {
+        "source": source,
+        "model": model,
+        "prompt": version(observed=observed),
+        "dialogue": VERSION,
+        "wishes": digest[:16],
+    }
 
 
 def generate(
     connection: AbstractAsyncContextManager[Model], spec: Spec, operations: Sequence[Operation], *, limits: Limits,
     policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
-    instruction: str = "",
+    instruction: str = "", gaps: Mapping[str, Gap] | None = None,
 ) -> Generated:  # fmt: skip
     """As `propose`, outside of an event loop, with a connection that is closed at the end."""
 
@@ -153,7 +161,7 @@ def generate(
         async with connection as model:
             return await propose(
                 model, spec, operations, limits=limits, policy=policy, values=values, identities=identities,
-                instruction=instruction,
+                instruction=instruction, gaps=gaps,
             )  # fmt: skip
 
     return asyncio.run(conversation())
@@ -162,8 +170,11 @@ def generate(
 async def propose(
     model: Model, spec: Spec, operations: Sequence[Operation], *, limits: Limits, policy: Policy,
     values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
+    gaps: Mapping[str, Gap] | None = None,
 ) -> Generated:  # fmt: skip
     """Valid cases of the operations in their order, each operation's in the model's, positive ones first.
+
+    `gaps`: what is still to be gained of them, by key, and what the API answered.
 
     Raises:
         GenerateError: the provider refused for good, not one call was answered, or money is limited and the model's
@@ -174,7 +185,7 @@ async def propose(
             f"the price of {model.name!r} is not known, so money cannot be limited", where=model.source,
             next_step="put it into a file and set TESTOPS_PRICES_FILE (free: 0), or limit tokens instead",
         )  # fmt: skip
-    dialogue = _Dialogue(model, spec, limits, policy, dict(values or {}), tuple(identities), instruction)
+    dialogue = _Dialogue(model, spec, limits, policy, dict(values or {}), tuple(identities), instruction, gaps or {})
     wanted = _callable(spec, operations, policy)
     groups = list(_grouped(spec, wanted, limits.operations_per_call, policy))
     rounds: list[list[Case]] = [[] for _ in groups]
@@ -308,11 +319,13 @@ class _Dialogue:
 
     def __init__(
         self, model: Model, spec: Spec, limits: Limits, policy: Policy, values: Mapping[str, tuple[Any, ...]],
-        identities: tuple[str, ...], instruction: str,
+        identities: tuple[str, ...], instruction: str, gaps: Mapping[str, Gap],
     ) -> None:  # fmt: skip
         self._model, self._spec, self._limits, self._policy = model, spec, limits, policy
-        self._values, self._identities, self._instruction = values, identities, instruction
-        origin = Origin(source=model.source, version=VERSION, model=model.name, prompt=version())
+        self._values, self._identities, self._instruction, self._gaps = values, identities, instruction, gaps
+        origin = Origin(
+            source=model.source, version=VERSION, model=model.name, prompt=version(observed=bool(gaps))
+        )  # fmt: skip
         self._validator = Validator(spec, policy=policy, origin=origin, identities=identities, values=values)
         self._slots = asyncio.Semaphore(max(1, limits.concurrency))
         self._budget = _Budget(limits)
@@ -332,7 +345,7 @@ class _Dialogue:
         """Ask for one group of operations, with one repair round; a blocked group is asked one by one."""
         prompt = _render(
             self._spec, group, policy=self._policy, limits=self._limits, identities=self._identities,
-            values=self._values, secrets=self._model.secrets, instruction=self._instruction,
+            values=self._values, secrets=self._model.secrets, instruction=self._instruction, gaps=self._gaps,
         )  # fmt: skip
         answer = await self._ask(prompt, group)
         if answer is None:
@@ -560,10 +573,11 @@ class _Group(Value, frozen=True, kw_only=True):
 def _render(
     spec: Spec, group: _Group, *, policy: Policy, limits: Limits, identities: Sequence[str],
     values: Mapping[str, tuple[Any, ...]], secrets: Sequence[str] = (), instruction: str = "",
+    gaps: Mapping[str, Gap] | None = None,
 ) -> Prompt:  # fmt: skip
     return render(
         spec, group.operations, policy=policy, cases=limits.cases_per_operation, identities=identities, values=values,
-        related=group.related, secrets=secrets, shared=group.shared, instruction=instruction,
+        related=group.related, secrets=secrets, shared=group.shared, instruction=instruction, gaps=gaps,
     )  # fmt: skip
 
 

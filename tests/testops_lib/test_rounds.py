@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from testops_lib import pipeline, rounds
 from testops_lib.model import Result, StepOutcome
 from testops_lib.store import Store
-from tests.asking import asked
+from tests.asking import asked, blocks
 from tests.generation_specs import case, step
 from tests.suite_target import SuiteTarget, operation, zoo_target
 
@@ -54,6 +55,8 @@ def test_a_gap_is_paid_for_once_and_its_cases_join_the_suite(zoo: SuiteTarget) -
         for number in ("1", "7")
     ]
     assert further(zoo) == (1, [["GET /pets/{id}"]]), "the same case again is no new one"
+    (asked_about,) = json.loads(blocks(zoo.gemini.received[-1].user)[-1])["operations"]
+    assert asked_about["observed"]["refusals"] == [{"status": 404, "said": "no"}]
     added = zoo.members()["reads GET /pets/{id} [2]"]
     assert added.status == "active" and "further round" in added.why
 

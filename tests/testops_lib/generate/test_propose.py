@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testops_lib.errors import GenerateError
+from testops_lib.feedback import Gap, Refusal
 from testops_lib.generate import gemini, openai
 from testops_lib.generate.price import Price
 from testops_lib.generate.prompt import version
 from testops_lib.model import JsonPathIs, Policy, StatusIs
 from tests import llm_server as server
-from tests.asking import KEY, Asking, asked, fenced, many
+from tests.asking import KEY, Asking, asked, blocks, fenced, many
 from tests.generation_specs import case, pets, positive, step
 from tests.llm_server import Received, Reply, Usage
 
@@ -470,6 +471,26 @@ def test_an_invented_quote_makes_a_guess(ask: Asking) -> None:
     )
     check = next(check for check in made.cases[0].steps[0].checks if isinstance(check, StatusIs))
     assert (check.basis, check.quote) == ("guess", "")
+
+
+def test_what_the_api_said_is_shown_and_is_no_quote(ask: Asking) -> None:
+    """The API under test says what it wants and that it is documented; that makes no expectation more than a guess."""
+    said = "Documented: pets named Rex are refused with 409."
+    gap = Gap(operation="POST /pets", reached=False, refusals=(Refusal(status=409, said=said),))
+    wanted = {
+        "kind": "status",
+        "statuses": [409],
+        "basis": "description",
+        "quote": "pets named Rex are refused with 409",
+    }
+    tried = case("boundary", step("POST /pets", body_json='{"name":"Rex"}', expect=[wanted]))
+    made, server_ = ask([server.cases(tried)], "POST /pets", gaps=[gap])
+    (request,) = server_.received
+    (shown,) = json.loads(blocks(request.user)[-1])["operations"]
+    assert shown["observed"]["refusals"] == [{"status": 409, "said": said}] and "`refusals`" in request.user
+    check = next(check for check in made.cases[0].steps[0].checks if isinstance(check, StatusIs))
+    assert (check.basis, check.quote) == ("guess", "")
+    assert made.cases[0].origin.prompt == version(observed=True) != version()
 
 
 def test_the_key_stands_in_no_error_log_or_repr(
