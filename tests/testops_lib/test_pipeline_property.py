@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +13,11 @@ from testops_lib import pipeline
 from testops_lib import settings as configuration
 from testops_lib.bus import Bus
 from testops_lib.cli.suite import cases
-from testops_lib.model import Report
 from testops_lib.pipeline import Order
-from testops_lib.settings import Settings
 from testops_lib.stack.samples import Sample
 from testops_lib.store import Store
 from testops_lib.suite import REGRESSION, Member
+from tests.whole_run import executed
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,6 +54,7 @@ def test_random_cases_go_from_document_to_verdict_and_find_what_is_wrong(
 
     report = executed(run, order, settings)
 
+    assert report.totals.cases >= 20
     assert [each.source for each in report.generation] == ["property"]
     assert {(each.operation, each.check) for each in report.findings} == {
         ("POST /categories", "status_code_conformance"), ("POST /subscriptions", "not_a_server_error"),
@@ -91,19 +89,3 @@ def test_random_cases_go_from_document_to_verdict_and_find_what_is_wrong(
 
 def request_size(store: Store, member: Member) -> int:
     return len(msgspec.json.encode(store.cases([member.current])[member.current].steps))
-
-
-def executed(run: str, order: Order, settings: Settings) -> Report:
-    pipeline.open_run(run, order, settings)
-    for group in pipeline.load_spec(run, order, settings):
-        assert pipeline.generate(run, group, order, settings) >= 20
-    published = pipeline.publish(run, order, settings)
-    for batch in (*published.batches, *published.last):
-        command = [sys.executable, "-m", "runner", "--run", run, "--plan", published.plan, "--batch", batch]
-        done = subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    counts = pipeline.collect(run, settings)
-    assert counts.no_result == 0 and counts.published == counts.stored == published.cases
-    report = pipeline.analyze(run, order, settings)
-    assert report.totals.cases == published.cases
-    return report

@@ -1,0 +1,31 @@
+"""A run through every stage, with real runners, without Airflow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from testops_lib import pipeline
+from testops_lib.model import Report
+from testops_lib.pipeline import Order
+from testops_lib.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+
+
+def executed(run: str, order: Order, settings: Settings) -> Report:
+    """From the document to the verdict; the runners read the environment. No published case is without a result."""
+    pipeline.open_run(run, order, settings)
+    for group in pipeline.load_spec(run, order, settings):
+        pipeline.generate(run, group, order, settings)
+    published = pipeline.publish(run, order, settings)
+    for batch in (*published.batches, *published.last):
+        command = [sys.executable, "-m", "runner", "--run", run, "--plan", published.plan, "--batch", batch]
+        done = subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    counts = pipeline.collect(run, settings)
+    assert counts.no_result == 0 and counts.published == counts.stored == published.cases
+    report = pipeline.analyze(run, order, settings)
+    assert report.totals.cases == published.cases
+    return report
