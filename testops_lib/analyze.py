@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import get_args
@@ -15,6 +15,8 @@ from testops_lib.cost import total
 from testops_lib.export import curl
 from testops_lib.fingerprint import fingerprint, normalise
 from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS
+from testops_lib.history import CHECK as SLOWER
+from testops_lib.history import Medians, Slower, medians, slower
 from testops_lib.model import (
     NO_ANSWER,
     WFC_CODES,
@@ -79,7 +81,7 @@ def analyze(
     base_url: str = "", title: str = "", known: Mapping[str, str] | None = None, muted: Collection[str] = (),
     previous_run: str = "", previous: Collection[Finding] = (), generation: tuple[Generation, ...] = (),
     started: datetime | None = None, finished: datetime | None = None, credentials_hint: str = "",
-    quarantined: Collection[str] = (),
+    quarantined: Collection[str] = (), history: Sequence[Medians] = (),
 ) -> Report:  # fmt: skip
     """The report of one run, without a gate.
 
@@ -99,6 +101,8 @@ def analyze(
         muted: fingerprints that a person has silenced.
         previous: the open findings of `previous_run`; one that is not seen now though its operation answered is fixed.
         quarantined: ids of cases whose failures are advisory and whose results the gate leaves out.
+        history: response times of earlier runs of the target; an operation that is slower beyond what these differ by
+            is an advisory finding.
         credentials_hint: what to do when every valid request is answered 401; ends that reason.
     """
     tally = _Tally(operations, frozenset(quarantined))
@@ -107,6 +111,9 @@ def analyze(
     tally.fold_global_causes(credentials_hint)
     operation_reports = tally.operation_reports()
     findings = [seen.finding(run, known or {}, muted) for seen in tally.findings.values() if seen.count > 0]
+    findings += [
+        tally.slow_finding(each, run, known or {}, muted) for each in slower(medians(operation_reports), history)
+    ]
     findings += _fixed(previous, {finding.fingerprint for finding in findings}, operation_reports)
     findings.sort(key=_severity)
     operation_reports = _with_costs(operation_reports, generation)
@@ -279,6 +286,7 @@ class _Tally:
         self._wanted_success = 0
         self._operations = {key: _Operation(i, documented) for i, (key, documented) in enumerate(operations.items())}
         self._timed_operation, self._elapsed_ms = array("l"), array("d")
+        self._slowest: dict[str, tuple[float, Result, int]] = {}
 
     def add(self, result: Result) -> None:
         key = (result.case, result.attempt)
@@ -293,8 +301,11 @@ class _Tally:
         about = self._operation(result.operation)
         about.cases += 1
         about.verdicts[result.verdict] += 1
-        for step in result.steps:
+        for index, step in enumerate(result.steps):
             self._add_step(step)
+            slow = self._slowest.get(step.operation)
+            if 200 <= step.status < 300 and (slow is None or step.elapsed_ms > slow[0]):
+                self._slowest[step.operation] = (step.elapsed_ms, result, index)
         if result.verdict in ("errored", "skipped"):
             self._add_reason(result)
         explained = _global_cause(result)
@@ -349,6 +360,19 @@ class _Tally:
         return self.findings[key]
 
     # ------------------------------------------------------------------- when all results are in
+
+    def slow_finding(self, slow: Slower, run: str, known: Mapping[str, str], muted: Collection[str]) -> Finding:
+        """An operation that is slower than it was, with its slowest answer as the example."""
+        whole = "most operations are slower than they were, this one by most: " if slow.common else ""
+        message = f"{whole}the median of its 2xx answers is {slow.now_ms:.0f} ms, usually {slow.usual_ms:.0f} ms"
+        _, result, index = self._slowest[slow.operation]
+        failure = Failure(
+            check=SLOWER, step=index, operation=slow.operation, basis="guess", message=message,
+            cause="as a whole" if slow.common else "alone",
+        )  # fmt: skip
+        seen = _Seen(fingerprint(failure.operation, failure.check, failure.cause), failure)
+        seen.add(result, failure, "", aside=False)
+        return seen.finding(run, known, muted)
 
     def fold_global_causes(self, credentials_hint: str) -> None:
         """Turn failures that one cause outside of the operations explains into errored results with one reason."""

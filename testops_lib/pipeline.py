@@ -35,6 +35,7 @@ from testops_lib.fingerprint import fingerprint_of
 from testops_lib.gate import decide
 from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.order import order
+from testops_lib.history import RUNS, Medians
 from testops_lib.model import (
     Batch,
     BatchOrder,
@@ -541,6 +542,7 @@ def analyze(run: str, order: Order, settings: Settings) -> Report:
             generations=store.generations(run),
             started=about.started,
             quarantined=store.quarantined(run),
+            history=store.response_times(target.name, run, runs=RUNS),
         )
         _keep(store, report, settings, latest=True)
         _promote(store, about.suite, target)
@@ -615,6 +617,7 @@ def analyze_again(run: str, settings: Settings) -> Report:
             generations=first.generation,
             started=first.started,
             quarantined=store.quarantined(run),
+            history=store.response_times(first.target, run, runs=RUNS),
         )
         _keep(store, report, settings, latest=store.latest_run() == run)
     return report
@@ -653,6 +656,7 @@ def build_report(
     generations: Sequence[Generation] = (),
     started: datetime | None = None,
     quarantined: Collection[str] = (),
+    history: Sequence[Medians] = (),
 ) -> Report:
     """The report of these results with the verdict of the target's gate."""
     report = analyze_results(
@@ -669,6 +673,7 @@ def build_report(
         started=started,
         finished=datetime.now(UTC),
         quarantined=quarantined,
+        history=history,
         credentials_hint=_TAKEN_BY_NOBODY if target.identities else _NONE_GIVEN,
     )
     return msgspec.structs.replace(report, gate=decide(report, target.gate))

@@ -35,6 +35,7 @@ TITLES: dict[str, str] = {
     "method_agreement": "HEAD or OPTIONS disagrees with GET",
     "no_reflection": "Input reflected in a page",
     "max_response_time": "Too slow",
+    "response_time_history": "Slower than it used to be",
     "status": "Unexpected status",
     "header": "Unexpected header",
     "jsonpath": "Unexpected value in the body",

@@ -29,6 +29,7 @@ OWN_CODES: dict[str, int] = {
     "pagination_consistency": 929,
     "filter_honoured": 930,
     "method_agreement": 931,
+    "response_time_history": 932,
 }
 """Check name -> code from the range 900-999, which the format leaves to tools: checks without a code of its own, and
 those whose code (207, 210) its catalogue knows but its report schema refuses."""

@@ -16,7 +16,8 @@ import msgspec
 import psycopg
 
 from testops_lib.errors import StoreError
-from testops_lib.model import Batch, Case, Generation, Plan, Report, Result, Value
+from testops_lib.history import medians
+from testops_lib.model import Batch, Case, Generation, OperationReport, Plan, Report, Result, Value
 from testops_lib.store import migrate, rows, statements
 from testops_lib.suite import Change, Made, Member, digest
 
@@ -35,6 +36,15 @@ _CASE = msgspec.json.Decoder(Case)
 _RESULT = msgspec.json.Decoder(Result)
 _GENERATION = msgspec.json.Decoder(Generation)
 _MADE = msgspec.json.Decoder(Made)
+
+
+class _Timed(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a report tells how fast its operations were; the rest is not looked at."""
+
+    operations: dict[str, OperationReport] = msgspec.field(default_factory=dict)
+
+
+_TIMED = msgspec.json.Decoder(_Timed)
 _GONE = "the document does not describe its operation any more"
 _MEMBER_TYPES = (*("text",) * 5, "int4", "text", "text", "text", "bool", "text", "text", "text", "timestamptz")
 
@@ -534,6 +544,13 @@ class Store:
         """The latest finished run of the target that was opened before this one."""
         found = self._one(statements.PREVIOUS_RUN, target, before, before)
         return found[0] if found else None
+
+    def response_times(self, target: str, before: str, *, runs: int) -> list[dict[str, float]]:
+        """Median response times by operation of the target's last finished runs before this one, the latest first."""
+        wanted = {"target": target, "run": before, "runs": runs}
+        with self._transaction() as connection:
+            found = connection.execute(statements.RESPONSE_TIMES, wanted)
+            return [medians(_TIMED.decode(report).operations) for (report,) in found]
 
     def latest_run(self, target: str | None = None) -> str | None:
         """The run opened last, of the target or of all."""

@@ -287,6 +287,12 @@ WHERE target = %s AND state = 'finished' AND run <> %s
   AND seq < coalesce((SELECT seq FROM testops.runs WHERE run = %s), 9223372036854775807)
 ORDER BY seq DESC LIMIT 1
 """
+RESPONSE_TIMES = """
+SELECT report FROM testops.runs
+WHERE target = %(target)s AND state = 'finished' AND report IS NOT NULL
+  AND seq < (SELECT seq FROM testops.runs WHERE run = %(run)s)
+ORDER BY seq DESC LIMIT %(runs)s
+"""
 LATEST_RUN = """
 SELECT run FROM testops.runs WHERE %(target)s::text IS NULL OR target = %(target)s ORDER BY seq DESC LIMIT 1
 """

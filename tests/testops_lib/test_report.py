@@ -441,7 +441,11 @@ def test_wfc_faults_are_the_findings_of_the_run() -> None:
 
 
 def check_names() -> set[str]:
-    return {str(kind.__struct_config__.tag) for kind in get_args(AnyCheck)} | {"no_answer", "differential"}
+    return {str(kind.__struct_config__.tag) for kind in get_args(AnyCheck)} | {
+        "no_answer",
+        "differential",
+        "response_time_history",
+    }
 
 
 def test_every_check_has_a_title_and_a_fault_code() -> None:

@@ -20,6 +20,7 @@ from testops_lib.model import (
     FindingExample,
     FindingState,
     Generation,
+    OperationReport,
     Origin,
     Plan,
     Policy,
@@ -479,6 +480,18 @@ def test_a_muted_finding_stays_muted(opened: Store, postgres: str) -> None:
         connection.execute("UPDATE testops.findings SET state = 'muted'")
     opened.save_report("r", report("r", ("f1", "known")), False)
     assert finding_rows(postgres) == [("f1", "r", "r", "muted")]
+
+
+def test_response_times_come_from_the_last_finished_runs_before(store: Store) -> None:
+    runs = ("r1", "r2", "r3", "r4")
+    for run, target in (*((run, "shop") for run in runs), ("x", "other")):
+        store.open_run(run, target)
+    for number, run in enumerate(("r1", "x", "r3", "r4")):
+        timed = OperationReport(statuses={"200": 9}, latency_ms={"p50": float(number)})
+        store.save_report(run, msgspec.structs.replace(report(run), operations={"GET /a": timed}), True)
+    assert store.response_times("shop", "r4", runs=9) == [{"GET /a": 2.0}, {"GET /a": 0.0}]
+    assert store.response_times("shop", "r4", runs=1) == [{"GET /a": 2.0}]
+    assert store.response_times("shop", "r1", runs=9) == store.response_times("shop", "absent", runs=9) == []
 
 
 def test_the_previous_run_is_the_latest_finished_one_of_the_target(store: Store) -> None:
