@@ -26,16 +26,23 @@ is worth 1 / n ** fading of it. Measured by `python -m bench faults`."""
 _TELLING: Final = frozenset({"required", "type"})
 """Rules that are broken with the most effect."""
 
+_CHEAP: Final = 4
+"""One request with data that is broken is worth a turn among the first looks: after those of so many requests."""
+
+_LOOK: Final = 4.0
+"""What another look at an operation is worth while none before it was sure to succeed."""
+
 _UNSURE: Final = 3
-"""So many positive cases of an operation are worth a look at once, while none before it was sure to succeed."""
+"""So many positive cases of an operation are looks at it, while none before was sure to succeed."""
 
 
 def order(cases: Iterable[Case], spec: Spec) -> tuple[Case, ...]:
     """Operations reached, then faults, then depth.
 
-    First the first positive case of every operation, cheap ones first, so producers before consumers; where that one
-    may well be refused, its next ones follow. Then whatever is worth most for its requests, cleanup included, each
-    kind of case fading as an operation gets more of it. Cases that may end the session or the service (`last`) come at
+    First the first positive case of every operation, cheap ones first, so producers before consumers; among them, one
+    request to each whose data is broken. Then whatever is worth most for its requests, cleanup included, each kind of
+    case fading as an operation gets more of it; another look at an operation whose first one may well have been refused
+    is worth much. Cases that may end the session or the service (`last`) come at
     the very end, those that end the most as the last.
 
     Of an operation's cases with equal tags the given order stands.
@@ -52,17 +59,21 @@ def order(cases: Iterable[Case], spec: Spec) -> tuple[Case, ...]:
         at = place.get(key, len(place))
         known = key in place  # about nothing the document offers: a first look at it is not worth a first turn
         seen: Counter[str] = Counter()
-        unsure = known
+        unsure, broken = known, False
         for index, case in enumerate((queue[0], *_varied(queue[1:]))):
             cost = len(case.steps) + len(case.cleanup)
             kind = _kind(case)
-            looking = index == 0 or (unsure and kind == "positive" and seen[kind] < _UNSURE)
-            if known and looking:
-                turns.append((seen[kind], cost, at, case))
-                unsure = unsure and not _sure(case)
+            if known and index == 0:
+                turn, rank = 0, float(cost)
+            elif known and cost == 1 and not broken and _breaks_data(case):
+                turn, rank, broken = 0, _CHEAP + 0.5, True
             else:
                 worth, fading = _WORTH[kind]
-                turns.append((_UNSURE, -worth / (1 + seen[kind]) ** fading / cost, at, case))
+                worth = _LOOK if unsure and kind == "positive" else worth
+                turn, rank = 1, -worth / (1 + seen[kind]) ** fading / cost
+            if kind == "positive":
+                unsure = unsure and seen[kind] < _UNSURE - 1 and not _sure(case)
+            turns.append((turn, rank, at, case))
             seen[kind] += 1
     turns.sort(key=lambda entry: entry[:3])
     return (*(case for *_, case in turns), *_final(final, place))
@@ -101,6 +112,11 @@ def _varied(cases: list[Case]) -> list[Case]:
         ranked.append((seen[sort] // (1 + bool(_TELLING & set(sort))) if case.intent != "positive" else 0, case))
         seen[sort] += 1
     return [case for _, case in sorted(ranked, key=lambda entry: entry[0])]
+
+
+def _breaks_data(case: Case) -> bool:
+    """It says something of how the operation looks at data, not of whether a thing is there."""
+    return case.intent == "negative" and not {"nonexistent", "media_type", "method"} & set(case.tags)
 
 
 def _kind(case: Case) -> str:

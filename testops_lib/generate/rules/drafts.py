@@ -211,7 +211,7 @@ class Drafter:
                 making.example = True
                 making.sure = making.sure and not _refers(parameter.name)
                 return example
-        making.refer = _no_reference
+        making.refer, making.told = _no_reference, parameter.description
         before = making.sure, making.example
         value = self.maker.make(parameter.schema, parameter.name, making)
         flat = self.schemas.flat(parameter.schema)
@@ -349,7 +349,7 @@ class Drafter:
                 if self._supply(operation, parameter, binding, stack):
                     values[name] = binding.paths[place]
                     continue
-            making = Making(seed=binding.seed, salt=binding.salt, unique=False)
+            making = Making(seed=binding.seed, salt=binding.salt, unique=False, told=parameter.description)
             making.example = False
             known = next((e for e in parameter.examples if self.schemas.accepts(parameter.schema, e)), ABSENT)
             values[name] = self.maker.make(parameter.schema, name, making) if known is ABSENT else known

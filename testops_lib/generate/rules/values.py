@@ -14,7 +14,7 @@ from typing import Any, Final
 import rstr
 
 from testops_lib.generate.rules.schemas import UNIQUE, Flat, Schemas, kind_of, kinds, substitute
-from testops_lib.generate.rules.words import REFERRING, plain, words
+from testops_lib.generate.rules.words import REFERRING, offered, plain, words
 from testops_lib.spec.operation import Schema
 
 MAX_DEPTH: Final = 7
@@ -43,6 +43,8 @@ class Making:
     refer: Callable[[str, Schema], Any] = field(default=lambda name, schema: None)
     """Field name and schema -> placeholder of a thing that an earlier step made, or what names one that an earlier
     round saw; None: there is no such thing."""
+    told: str = ""
+    """What the document says of the value besides its schema: a parameter's description."""
     own: Any = None
     """The value for an `id` at the top of a body: the one in the path."""
     things: tuple[str, ...] = ()
@@ -379,6 +381,11 @@ class Maker:
             making.salted = True
         last = set(words(name))
         _note_reference(name, making, depth)
+        said = flat.get("description")
+        if not form and not pattern and (choice := offered(said if isinstance(said, str) else making.told)):
+            making.sure = False
+            yield choice[making.salt % len(choice)]
+            yield from choice
         if form and form not in _FORMATS:
             making.sure = False
         if form in ("date", "date-time", "time") and last & _TIMES:

@@ -24,6 +24,7 @@ _SINGULAR_S: Final = frozenset(
     "alias atlas canvas bias gas lens bus status bonus campus virus census corpus news series".split()
 )
 
+_QUOTED: Final = re.compile(r"""(['"`])([A-Za-z0-9_.:+-]{1,40})\1""")
 _VERSION: Final = re.compile(r"v\d+(\.\d+)*(alpha\d*|beta\d*)?$")
 _SPLIT: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -32,6 +33,13 @@ _SPLIT: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 def words(name: str) -> tuple[str, ...]:
     """The lower-case words of a name: `dagRunID` -> dag, run, id."""
     return tuple(word.lower() for word in _SPLIT.findall(name))
+
+
+@lru_cache(maxsize=8192)
+def offered(description: str) -> tuple[str, ...]:
+    """The words that a text quotes, when it quotes several: `one of 'asc' and 'desc'`. What is allowed, in prose."""
+    found = tuple(dict.fromkeys(word for _, word in _QUOTED.findall(description[:2000])))
+    return found if len(found) > 1 else ()
 
 
 @lru_cache(maxsize=8192)

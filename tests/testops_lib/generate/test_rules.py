@@ -669,11 +669,14 @@ def test_order_sees_every_operation_before_it_looks_twice(shop: Spec, made: Gene
     cases = order(made.cases, shop)
     assert sorted(case.id for case in cases) == sorted(case.id for case in made.cases)
     operations = {case.operation for case in made.cases if not case.last}
-    lead = cases[: len(operations)]
+    lead = [case for case in cases if case.intent == "positive"][: len(operations)]
     assert {case.operation for case in lead} == operations
-    assert all(case.intent == "positive" for case in lead)
     requests = [len(case.steps) + len(case.cleanup) for case in lead]
     assert requests == sorted(requests)
+    among = cases[: cases.index(lead[-1])]
+    broken = [case for case in among if case.intent != "positive"]
+    assert {(case.intent, len(case.steps), len(case.cleanup)) for case in broken} == {("negative", 1, 0)}
+    assert len({case.operation for case in broken}) == len(broken) > len(operations) / 2, "one for an operation"
     assert [case.last for case in cases] == sorted(case.last for case in cases)
 
 

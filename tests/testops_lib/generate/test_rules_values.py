@@ -95,6 +95,25 @@ def test_free_text_is_sure_and_a_closed_vocabulary_is_not() -> None:
         assert making.sure is sure, name
 
 
+@pytest.mark.parametrize(
+    ("description", "values"),
+    [
+        ("Path dtype ('notebook', 'file', 'directory')", ["notebook", "file", "directory"]),
+        ("Sort order: `asc` or `desc`.", ["asc", "desc"]),
+        ("The user's name, not 'admin' alone.", ["test", "test1", "test2"]),
+        ("", ["test", "test1", "test2"]),
+    ],
+)
+def test_words_that_a_text_quotes_are_what_is_allowed_in_prose(description: str, values: list[str]) -> None:
+    schema = {"type": "string", "description": description}
+    assert [make(schema, salt=salt) for salt in range(len(values))] == values
+    assert [make({"type": "string"}, salt=salt, told=description) for salt in range(len(values))] == values
+    making = Making(seed="s")
+    Maker(Schemas({}), {}).make(schema, "note", making)
+    assert making.sure == (values[0] == "test")
+    assert make({**schema, "enum": ["x"]}) == "x" and make({**schema, "format": "date"}) == "2024-05-17"
+
+
 def test_the_discriminator_names_the_branch() -> None:
     schemas = Schemas(
         {
