@@ -44,6 +44,8 @@ class Ask(Value, frozen=True, kw_only=True):
     feedback: Feedback | None = None
     """Of the rounds before: asks for what these give reason for, some of which may have been made before."""
     left: Caps = Caps()
+    most: int = 0
+    """Requests that will be sent at the most, so that no more is drawn than they can use; 0: nobody knows."""
 
 
 class Source(NamedTuple):
@@ -171,7 +173,7 @@ def _property(ask: Ask) -> Generated:
         policy=ask.target.policy,
         values=ask.target.values,
         identities=_users(ask.target),
-        examples=wishes.examples,
+        examples=_examples(ask),
         seed=wishes.seed,
         feedback=ask.feedback,
     )
@@ -184,7 +186,13 @@ def _property_stamp(ask: Ask) -> tuple[str, ...]:
         drawn_by = metadata.version("schemathesis")
     except metadata.PackageNotFoundError:
         drawn_by = "missing"  # as the source itself will complain, if it is asked for anything
-    return (*codes, drawn_by, ask.spec.content_hash, str(wishes.examples), str(wishes.seed))
+    return (*codes, drawn_by, ask.spec.content_hash, str(_examples(ask)), str(wishes.seed))
+
+
+def _examples(ask: Ask) -> int:
+    """Of each kind of an operation: an equal part of the requests, as far as these are counted."""
+    wanted = ask.target.generate.property.examples
+    return min(wanted, max(1, ask.most // len(ask.operations))) if ask.most and ask.operations else wanted
 
 
 @cache

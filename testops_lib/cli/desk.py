@@ -130,12 +130,12 @@ def _target(
     )
 
 
-def _make(spec: Spec, target: Target) -> tuple[tuple[Case, ...], tuple[Generation, ...]]:
+def _make(spec: Spec, target: Target, *, most: int = 0) -> tuple[tuple[Case, ...], tuple[Generation, ...]]:
     for warning in spec.warnings[:20]:
         click.echo(f"warning: {warning}", err=True)
     for key, why in list(spec.unusable.items())[:20]:
         click.echo(f"left out: {key}: {why}", err=True)
-    made = make_all(_ask(spec, target))
+    made = make_all(_ask(spec, target, most=most))
     cases = pipeline.suite((case for each in made for case in each.cases), spec, target)
     for each in made:
         for line in told_of(each.generation):
@@ -145,7 +145,7 @@ def _make(spec: Spec, target: Target) -> tuple[tuple[Case, ...], tuple[Generatio
     return cases, tuple(each.generation for each in made)
 
 
-def _ask(spec: Spec, target: Target) -> Ask:
+def _ask(spec: Spec, target: Target, *, most: int = 0) -> Ask:
     """For everything in scope, within the target's caps."""
     return Ask(
         spec=spec,
@@ -153,6 +153,7 @@ def _ask(spec: Spec, target: Target) -> Ask:
         target=target,
         settings=configuration.read(),
         left=caps(target),
+        most=most,
     )
 
 
@@ -289,7 +290,7 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     )
     document = specs.load(spec)
     plan = msgspec.structs.replace(pipeline.plan(document, target), observe=options["rounds"] > 0)
-    cases, generations = _make(document, target)
+    cases, generations = _make(document, target, most=options["max_requests"])
     click.echo(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
     run_id = new_run_id()
     results, further, stopped = _in_rounds(

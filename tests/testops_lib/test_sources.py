@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import msgspec
+
+from testops_lib import sources
+from testops_lib.feedback import Feedback, Gap
+from testops_lib.settings import Settings
+from testops_lib.sources import Ask
+from testops_lib.target import Generate, PropertyBased, Target
+from tests.generation_specs import pets
+
+SPEC = pets()
+TARGET = Target(name="pets", spec="pets.json", generate=Generate(property=PropertyBased(examples=6)))
+ASK = Ask(spec=SPEC, operations=SPEC.operations, target=TARGET, settings=Settings())
+
+
+def test_no_more_random_cases_are_drawn_than_the_requests_can_use() -> None:
+    def drawn(most: int) -> int:
+        made = sources.make("property", msgspec.structs.replace(ASK, most=most))
+        return max(sum(case.operation == each.key for case in made.cases) for each in SPEC.operations)
+
+    few = len(SPEC.operations)
+    assert drawn(few) == drawn(1) < drawn(3 * few) < drawn(0) == drawn(1000 * few)
+
+
+def test_what_was_drawn_less_of_has_another_key() -> None:
+    one = SPEC.operations[0]
+    key = sources.key("property", ASK, one)
+    assert key == sources.key("property", msgspec.structs.replace(ASK, most=1000 * len(SPEC.operations)), one)
+    assert key != sources.key("property", msgspec.structs.replace(ASK, most=1), one)
+
+
+def test_a_further_round_is_another_question_to_a_model_alone() -> None:
+    told = Feedback(gaps=(Gap(operation="GET /pets", reached=False),), seen={})
+    further, one = msgspec.structs.replace(ASK, feedback=told), SPEC.operations[0]
+    for source in sources.NAMES:
+        assert (sources.key(source, ASK, one) != sources.key(source, further, one)) == sources.is_paid(source)
