@@ -131,7 +131,11 @@ def _numbers(flat: Flat, good: Any) -> Iterator[tuple[str, Any, bool]]:
         yield from (("zero", 0, False), ("negative", -1, False))
     elif low < 0 and (high is None or high > 0):
         yield "zero", 0, True
-    if high is None and whole:
+    bits = {"int32": 31, "int64": 63}.get(str(flat.get("format"))) if whole else None
+    if bits:
+        yield f"largest of {bits + 1} bits", 2**bits - 1, False
+        yield f"smallest of {bits + 1} bits", -(2**bits), False
+    elif high is None and whole:
         yield from (("beyond 32 bits", 2**31, False), ("largest of 64 bits", 2**63 - 1, False))
         yield "beyond 64 bits", 2**63, False
 

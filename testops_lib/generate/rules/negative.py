@@ -37,7 +37,12 @@ _BAD_FORMATS: Final[Mapping[str, str]] = {
     "date-time": "2024-13-45T99:99:99Z",
     "email": "not-an-email",
     "ipv4": "999.1.1.1",
+    "ipv6": "2001:db8::zz",
+    "uri": "not a uri",
+    "url": "not a url",
 }
+_BITS: Final[Mapping[str, int]] = {"int32": 31, "int64": 63}
+MOST_PROPERTIES: Final = 50
 _BAD_PATTERNS: Final = ("!", "@@", " ", "~none~", "0", "a", "A", "\u2603", "zzzzzzzz!", "")
 
 
@@ -102,13 +107,35 @@ def _of_object(
         required = name in flat.get("required", ())
         if required and "null" not in all_kinds(schemas, declared):
             yield (*place, name), "null", {**value, name: None}, "spec"
-    if flat.get("additionalProperties") is False:
+    more = flat.get("additionalProperties")
+    if more is False:
         yield (*place, "unexpected_property"), "additionalProperties", {**value, "unexpected_property": "x"}, "spec"
+    elif isinstance(more, dict):
+        for _, bad, basis in bad_values(schemas, more, None):
+            yield (*place, "unexpected_property"), "additionalProperties", {**value, "unexpected_property": bad}, basis
+    yield from ((place, rule, bad, "spec") for rule, bad in _of_other_size(flat, value))
+    for name, others in flat.get("dependentRequired", {}).items():
+        for other in others if name in value else ():
+            left = {key: item for key, item in value.items() if key != other}
+            yield (*place, other), "dependentRequired", left, "spec"
     for name in deeper:
         declared = properties[name]
         for inner_place, rule, bad, basis in _mutations(schemas, declared, value[name], (*place, name), nested - 1):
-            if inner_place != (*place, name):
+            if inner_place != (*place, name) or rule in ("minProperties", "maxProperties"):
                 yield inner_place, rule, {**value, name: bad}, basis
+
+
+def _of_other_size(flat: Flat, value: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rule and object with a property too few or too many, the required ones and those that are known apart."""
+    least, most = int(flat.get("minProperties", 0)), flat.get("maxProperties")
+    if least > 0:
+        kept = [name for name in value if name in flat.get("required", ())]
+        kept += [name for name in value if name not in kept]
+        yield "minProperties", {name: value[name] for name in kept[: least - 1]}
+    if most is not None and value and len(value) <= most <= MOST_PROPERTIES:
+        like = next(reversed(value.values()))
+        extra = {f"property{index}": like for index in range(int(most) + 1 - len(value))}
+        yield "maxProperties", {**value, **extra}
 
 
 def _chosen(schemas: Schemas, flat: Flat, value: Any) -> Flat:
@@ -175,6 +202,10 @@ def _bad_numbers(flat: Flat, good: Any) -> Iterator[tuple[str, Any, Basis]]:
     if high is not None:
         rule = "exclusiveMaximum" if "exclusiveMaximum" in flat and flat.get("maximum", high + 1) > high else "maximum"
         yield rule, _tidy(flat["exclusiveMaximum"] if rule == "exclusiveMaximum" else high + step), "spec"
+    bits = _BITS.get(str(flat.get("format")))
+    if bits and "number" not in kinds(flat):
+        if high is None or high >= 2**bits:
+            yield "format", 2**bits, "guess"
     if "multipleOf" in flat and flat["multipleOf"] not in (0, 1):
         base = low if low is not None else 0
         off = flat["multipleOf"] / 2

@@ -482,6 +482,8 @@ class Maker:
     def _object(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
         properties, things = flat.get("properties", {}), making.things
         required = [key for key in flat.get("required", ()) if isinstance(key, str)]
+        for key in required:  # what these bring with them, and what that brings
+            required += [other for other in flat.get("dependentRequired", {}).get(key, ()) if other not in required]
         made: dict[str, Any] = {}
         if not properties and not required:
             making.sure = making.sure and depth > 0
