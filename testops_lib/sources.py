@@ -8,7 +8,6 @@ from functools import cache, lru_cache
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,9 +16,9 @@ from testops_lib import suite as suites
 from testops_lib.cost import in_words
 from testops_lib.errors import GenerateError
 from testops_lib.feedback import Feedback
-from testops_lib.generate import Generated, gemini, imports, openai, price, rules
+from testops_lib.generate import Generated, gemini, imports, openai, price, propose, rules
 from testops_lib.generate import property as property_based
-from testops_lib.generate.propose import Limits, Planned
+from testops_lib.generate.propose import Limits, Planned, Provider
 from testops_lib.model import Cost, Generation, Value
 from testops_lib.settings import Settings
 from testops_lib.spec.operation import Operation, Spec
@@ -205,39 +204,31 @@ def _code(package: str) -> str:
 # --------------------------------------------------------------------------- from a language model
 
 
-def _model(provider: ModuleType, settings_of: Callable[[Settings, Caps], Any]) -> Source:
+def _model(provider_of: Callable[[Settings, Caps], Provider]) -> Source:
     """A source that asks a language model by one of the adapters in `generate`."""
 
-    def common(ask: Ask, left: Caps) -> dict[str, Any]:
-        return {
-            "settings": settings_of(ask.settings, left),
-            "policy": ask.target.policy,
-            "values": ask.target.values,
-            "identities": _users(ask.target),
-        }
+    def common(ask: Ask) -> dict[str, Any]:
+        return {"policy": ask.target.policy, "values": ask.target.values, "identities": _users(ask.target)}
 
     def make(ask: Ask) -> Generated:
-        instruction = ask.target.generate.instruction
         gaps = {gap.operation: gap for gap in ask.feedback.gaps} if ask.feedback is not None else {}
         # a further round pays for no operation of which nothing is to be gained
         asked = [each for each in ask.operations if ask.feedback is None or each.key in gaps]
-        made: Generated = provider.generate(
-            ask.spec, asked, **common(ask, ask.left), instruction=instruction, gaps=gaps
-        )  # fmt: skip
-        return made
+        provider, instruction = provider_of(ask.settings, ask.left), ask.target.generate.instruction
+        return propose.generate(provider, ask.spec, asked, **common(ask), instruction=instruction, gaps=gaps)
 
     def stamp(ask: Ask) -> tuple[str, ...]:
-        return tuple(provider.key_parts(**common(ask, Caps()), observed=ask.feedback is not None).values())
+        provider, observed = provider_of(ask.settings, Caps()), ask.feedback is not None
+        return tuple(propose.key_parts(provider, **common(ask), observed=observed).values())
 
     def plan(ask: Ask) -> Planned:
-        planned: Planned = provider.plan(ask.spec, ask.operations, **common(ask, Caps()))
-        return planned
+        return propose.plan(provider_of(ask.settings, Caps()), ask.spec, ask.operations, **common(ask))
 
     return Source(make, stamp, plan, paid=True)
 
 
-def _gemini(settings: Settings, left: Caps) -> gemini.GeminiSettings:
-    return gemini.GeminiSettings(
+def _gemini(settings: Settings, left: Caps) -> Provider:
+    asked = gemini.GeminiSettings(
         api_key=settings.gemini_api_key,
         base_url=settings.gemini_base_url,
         model=settings.gemini_model,
@@ -245,16 +236,18 @@ def _gemini(settings: Settings, left: Caps) -> gemini.GeminiSettings:
         timeout_s=settings.model_timeout_s,
         limits=_limits(settings.gemini_model, settings, left),
     )
+    return gemini.provider(asked)
 
 
-def _openai(settings: Settings, left: Caps) -> openai.OpenAISettings:
-    return openai.OpenAISettings(
+def _openai(settings: Settings, left: Caps) -> Provider:
+    asked = openai.OpenAISettings(
         api_key=settings.openai_api_key,
         base_url=settings.openai_base_url,
         model=settings.openai_model,
         timeout_s=settings.model_timeout_s,
         limits=_limits(settings.openai_model, settings, left),
     )
+    return openai.provider(asked)
 
 
 def _limits(model: str, settings: Settings, left: Caps) -> Limits:
@@ -315,8 +308,8 @@ def _digest(file: str, changed: int, size: int) -> str:
 _SOURCES = {
     "rules": Source(_rules, _rules_stamp, _costs_nothing("rules")),
     "property": Source(_property, _property_stamp, _costs_nothing("property")),
-    "gemini": _model(gemini, _gemini),
-    "openai": _model(openai, _openai),
+    "gemini": _model(_gemini),
+    "openai": _model(_openai),
     "import": Source(_files, _files_stamp, _costs_nothing("import")),
 }
 NAMES = tuple(_SOURCES)

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from testops_lib.feedback import Gap
-from testops_lib.generate import Generated, gemini, openai
-from testops_lib.generate.propose import Limits
+from testops_lib.generate import Generated, gemini, openai, propose
+from testops_lib.generate.propose import Limits, Provider
 from testops_lib.model import Policy
 from testops_lib.spec.operation import Operation, Response, Spec
 from tests.generation_specs import pets
@@ -44,9 +44,13 @@ class Asking:
             wishes = self.settings(**{"base_url": url, "timeout_s": 5, **settings})
             wanted = {"policy": policy or Policy(), "values": values or {}, "identities": ("bob",)}
             told = {gap.operation: gap for gap in gaps}
-            if isinstance(wishes, gemini.GeminiSettings):
-                return gemini.generate(spec, operations, settings=wishes, gaps=told, **wanted), server
-            return openai.generate(spec, operations, settings=wishes, gaps=told, **wanted), server
+            return propose.generate(provider(wishes), spec, operations, gaps=told, **wanted), server
+
+
+def provider(settings: gemini.GeminiSettings | openai.OpenAISettings) -> Provider:
+    if isinstance(settings, gemini.GeminiSettings):
+        return gemini.provider(settings)
+    return openai.provider(settings)
 
 
 def many(count: int) -> Spec:

@@ -7,17 +7,14 @@ import contextlib
 import importlib
 import importlib.util
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from testops_lib.errors import GenerateError
-from testops_lib.feedback import Gap
-from testops_lib.generate import Generated, propose
 from testops_lib.generate.prompt import Prompt
-from testops_lib.generate.propose import Answer, Limits, Planned, Unavailable, Usage
-from testops_lib.model import Policy, Value
-from testops_lib.spec.operation import Operation, Spec
+from testops_lib.generate.propose import Answer, Limits, Provider, Unavailable, Usage
+from testops_lib.model import Value
 
 SOURCE = "gemini"
 
@@ -57,46 +54,15 @@ class GeminiSettings(Value, frozen=True, kw_only=True):
         return [("model", self.model), ("base_url", self.base_url)]
 
 
-def generate(
-    spec: Spec, operations: Sequence[Operation], *, settings: GeminiSettings, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
-    gaps: Mapping[str, Gap] | None = None,
-) -> Generated:  # fmt: skip
-    """Valid cases that Gemini proposed for the operations, and what they cost.
-
-    Cases stand in the order of the operations, each operation's in the model's order, positive ones first. Not for use
-    inside a running event loop.
-
-    Raises:
-        GenerateError: no key, the key or the model is refused, or not one call was answered.
-    """
-    return propose.generate(
-        _connected(settings), spec, operations, limits=settings.limits, policy=policy, values=values,
-        identities=identities, instruction=instruction, gaps=gaps,
-    )  # fmt: skip
-
-
-def plan(
-    spec: Spec, operations: Sequence[Operation], *, settings: GeminiSettings, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
-) -> Planned:  # fmt: skip
-    """What `generate` would ask for and its estimated price, without a key and without calling anyone."""
-    return propose.plan(
-        SOURCE, settings.model, spec, operations, limits=settings.limits, policy=policy, values=values,
-        identities=identities,
-    )  # fmt: skip
-
-
-def key_parts(
-    *, settings: GeminiSettings, policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None,
-    identities: Sequence[str] = (), observed: bool = False,
-) -> dict[str, str]:  # fmt: skip
-    """What the cases of an unchanged operation depend on, by name; see `propose.key_parts`."""
-    wishes = {"temperature": settings.temperature, "seed": settings.seed, "thinking": settings.thinking_budget}
-    return propose.key_parts(
-        SOURCE, settings.model, limits=settings.limits, policy=policy, values=values, identities=identities,
-        wishes=wishes, observed=observed,
-    )  # fmt: skip
+def provider(settings: GeminiSettings) -> Provider:
+    """How `propose` asks it. Whoever connects to it learns by GenerateError that the key or the model is refused."""
+    return Provider(
+        source=SOURCE,
+        model=settings.model,
+        limits=settings.limits,
+        wishes={"temperature": settings.temperature, "seed": settings.seed, "thinking": settings.thinking_budget},
+        connect=lambda: _connected(settings),
+    )
 
 
 @asynccontextmanager

@@ -11,19 +11,16 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from testops_lib.errors import GenerateError
-from testops_lib.feedback import Gap
-from testops_lib.generate import Generated, propose
 from testops_lib.generate.prompt import Prompt, with_schema
-from testops_lib.generate.propose import Answer, Limits, Planned, Unavailable, Usage
-from testops_lib.model import Policy, Value
-from testops_lib.spec.operation import Operation, Spec
+from testops_lib.generate.propose import Answer, Limits, Provider, Unavailable, Usage
+from testops_lib.model import Value
 
 SOURCE = "openai"
 BASE_URL = "https://api.openai.com/v1"
@@ -65,39 +62,15 @@ class OpenAISettings(Value, frozen=True, kw_only=True):
         return [("model", self.model), ("base_url", _shown(self.base_url))]
 
 
-def generate(
-    spec: Spec, operations: Sequence[Operation], *, settings: OpenAISettings, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
-    gaps: Mapping[str, Gap] | None = None,
-) -> Generated:  # fmt: skip
-    """Valid cases that the model proposed for the operations, and what they cost. As `gemini.generate`."""
-    return propose.generate(
-        _connected(settings), spec, operations, limits=settings.limits, policy=policy, values=values,
-        identities=identities, instruction=instruction, gaps=gaps,
-    )  # fmt: skip
-
-
-def plan(
-    spec: Spec, operations: Sequence[Operation], *, settings: OpenAISettings, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
-) -> Planned:  # fmt: skip
-    """What `generate` would ask for and its estimated price, without a key and without calling anyone."""
-    return propose.plan(
-        SOURCE, settings.model, spec, operations, limits=settings.limits, policy=policy, values=values,
-        identities=identities,
-    )  # fmt: skip
-
-
-def key_parts(
-    *, settings: OpenAISettings, policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None,
-    identities: Sequence[str] = (), observed: bool = False,
-) -> dict[str, str]:  # fmt: skip
-    """What the cases of an unchanged operation depend on, by name; see `propose.key_parts`."""
-    wishes = {"temperature": settings.temperature, "seed": settings.seed}
-    return propose.key_parts(
-        SOURCE, settings.model, limits=settings.limits, policy=policy, values=values, identities=identities,
-        wishes=wishes, observed=observed,
-    )  # fmt: skip
+def provider(settings: OpenAISettings) -> Provider:
+    """How `propose` asks it. Whoever connects to it learns by GenerateError that the key or the model is refused."""
+    return Provider(
+        source=SOURCE,
+        model=settings.model,
+        limits=settings.limits,
+        wishes={"temperature": settings.temperature, "seed": settings.seed},
+        connect=lambda: _connected(settings),
+    )
 
 
 @asynccontextmanager

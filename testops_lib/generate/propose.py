@@ -10,9 +10,9 @@ import hashlib
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -127,23 +127,33 @@ class Planned(Value, frozen=True, kw_only=True):
     currency: str = ""
 
 
+class Provider(NamedTuple):
+    """A language model that can be asked, not connected yet."""
+
+    source: str
+    model: str
+    limits: Limits
+    wishes: Mapping[str, Any]
+    """Its own settings that shape an answer: temperature, seed, …"""
+    connect: Callable[[], AbstractAsyncContextManager[Model]]
+
+
 def key_parts(
-    source: str, model: str, *, limits: Limits, policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None,
-    identities: Sequence[str] = (), wishes: Mapping[str, Any] | None = None, observed: bool = False,
+    provider: Provider, *, policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None,
+    identities: Sequence[str] = (), observed: bool = False,
 ) -> dict[str, str]:  # fmt: skip
     """What the cases of an unchanged operation depend on, by name: with all of it equal, asking again is of no use.
 
-    `wishes` are the provider's own settings that shape an answer (temperature, seed, …). `observed`: the prompt tells
-    what the API answered before.
+    `observed`: the prompt tells what the API answered before.
     """
     asked = {
-        "methods": policy.methods, "cases": limits.cases_per_operation, "identities": list(identities),
-        "values": {name: list(chosen) for name, chosen in (values or {}).items()}, **(wishes or {}),
+        "methods": policy.methods, "cases": provider.limits.cases_per_operation, "identities": list(identities),
+        "values": {name: list(chosen) for name, chosen in (values or {}).items()}, **provider.wishes,
     }  # fmt: skip
     digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
     return {
-        "source": source,
-        "model": model,
+        "source": provider.source,
+        "model": provider.model,
         "prompt": version(observed=observed),
         "dialogue": VERSION,
         "wishes": digest[:16],
@@ -151,16 +161,16 @@ def key_parts(
 
 
 def generate(
-    connection: AbstractAsyncContextManager[Model], spec: Spec, operations: Sequence[Operation], *, limits: Limits,
-    policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
-    instruction: str = "", gaps: Mapping[str, Gap] | None = None,
+    provider: Provider, spec: Spec, operations: Sequence[Operation], *, policy: Policy,
+    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
+    gaps: Mapping[str, Gap] | None = None,
 ) -> Generated:  # fmt: skip
     """As `propose`, outside of an event loop, with a connection that is closed at the end."""
 
     async def conversation() -> Generated:
-        async with connection as model:
+        async with provider.connect() as model:
             return await propose(
-                model, spec, operations, limits=limits, policy=policy, values=values, identities=identities,
+                model, spec, operations, limits=provider.limits, policy=policy, values=values, identities=identities,
                 instruction=instruction, gaps=gaps,
             )  # fmt: skip
 
@@ -210,10 +220,11 @@ async def propose(
 
 
 def plan(
-    source: str, model: str, spec: Spec, operations: Sequence[Operation], *, limits: Limits, policy: Policy,
+    provider: Provider, spec: Spec, operations: Sequence[Operation], *, policy: Policy,
     values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
 ) -> Planned:  # fmt: skip
-    """The calls that `propose` would make first, their tokens and their price."""
+    """The calls that `generate` would make first, their tokens and their price, without a key and calling nobody."""
+    limits = provider.limits
     wanted = _callable(spec, operations, policy)
     input_tokens, groups = 0, list(_grouped(spec, wanted, limits.operations_per_call, policy))
     for group in groups:
@@ -221,8 +232,8 @@ def plan(
         input_tokens += (size(prompt) + _schema_bytes(_shape(group, limits, identities))) // 3
     output_tokens = len(wanted) * limits.cases_per_operation * _USUAL_CASE
     return Planned(
-        source=source, model=model, operations=len(wanted), calls=len(groups), input_tokens=input_tokens,
-        output_tokens=output_tokens, currency=limits.currency,
+        source=provider.source, model=provider.model, operations=len(wanted), calls=len(groups),
+        input_tokens=input_tokens, output_tokens=output_tokens, currency=limits.currency,
         money=money(limits.price, input_tokens=input_tokens, output_tokens=output_tokens),
     )  # fmt: skip
 

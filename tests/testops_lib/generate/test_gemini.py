@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from testops_lib.generate.gemini import GeminiSettings, generate
+from testops_lib.generate.gemini import GeminiSettings, provider
 from testops_lib.generate.price import Price
 from testops_lib.generate.proposal import schema
-from testops_lib.generate.propose import Limits
+from testops_lib.generate.propose import Limits, generate
 from testops_lib.model import Policy
 from tests import llm_server as server
 from tests.asking import KEY, Asking, asked, one_resource
@@ -131,10 +131,12 @@ def test_importing_the_generator_does_not_import_the_sdk() -> None:
 def test_the_real_service_obeys_the_contract() -> None:
     spec = pets()
     made = generate(
-        spec, spec.operations[:4], policy=Policy(),
-        settings=GeminiSettings(
-            api_key=os.environ["GEMINI_API_KEY"], limits=Limits(cases_per_operation=2, max_calls=4)
+        provider(
+            GeminiSettings(api_key=os.environ["GEMINI_API_KEY"], limits=Limits(cases_per_operation=2, max_calls=4))
         ),
-    )  # fmt: skip
+        spec,
+        spec.operations[:4],
+        policy=Policy(),
+    )
     assert made.cases and made.generation.input_tokens > 0 and made.generation.output_tokens > 0
     assert "answer is no JSON" not in made.generation.dropped

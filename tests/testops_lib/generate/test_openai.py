@@ -11,9 +11,9 @@ import jsonschema_rs
 import pytest
 
 from testops_lib.errors import GenerateError
-from testops_lib.generate.openai import OpenAISettings, generate
+from testops_lib.generate.openai import OpenAISettings, provider
 from testops_lib.generate.proposal import schema
-from testops_lib.generate.propose import Limits
+from testops_lib.generate.propose import Limits, generate
 from testops_lib.model import Policy
 from tests import llm_server as server
 from tests.asking import KEY, Asking, asked, many
@@ -265,11 +265,15 @@ def test_the_real_service_obeys_the_contract() -> None:
         "base_url": os.environ.get("OPENAI_BASE_URL", ""),
     }  # fmt: skip
     made = generate(
-        spec, spec.operations[:4], policy=Policy(),
-        settings=OpenAISettings(
-            **{name: value for name, value in given.items() if value},
-            limits=Limits(cases_per_operation=2, max_calls=4),
+        provider(
+            OpenAISettings(
+                **{name: value for name, value in given.items() if value},
+                limits=Limits(cases_per_operation=2, max_calls=4),
+            )
         ),
-    )  # fmt: skip
+        spec,
+        spec.operations[:4],
+        policy=Policy(),
+    )
     assert made.cases and made.generation.input_tokens > 0 and made.generation.output_tokens > 0
     assert "answer is no JSON" not in made.generation.dropped

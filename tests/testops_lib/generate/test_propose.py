@@ -18,9 +18,10 @@ from testops_lib.feedback import Gap, Refusal
 from testops_lib.generate import gemini, openai
 from testops_lib.generate.price import Price
 from testops_lib.generate.prompt import version
+from testops_lib.generate.propose import generate, key_parts, plan
 from testops_lib.model import JsonPathIs, Policy, StatusIs
 from tests import llm_server as server
-from tests.asking import KEY, Asking, asked, blocks, fenced, many
+from tests.asking import KEY, Asking, asked, blocks, fenced, many, provider
 from tests.generation_specs import case, pets, positive, step
 from tests.llm_server import Received, Reply, Usage
 
@@ -213,9 +214,9 @@ def test_a_refusal_is_not_repeated_and_says_what_to_do(ask: Asking, reply: Reply
 def test_without_a_key_nothing_is_called() -> None:
     spec = pets()
     with pytest.raises(GenerateError, match="GEMINI_API_KEY"):
-        gemini.generate(spec, spec.operations, settings=gemini.GeminiSettings(api_key=""), policy=Policy())
+        generate(gemini.provider(gemini.GeminiSettings(api_key="")), spec, spec.operations, policy=Policy())
     with pytest.raises(GenerateError, match="OPENAI_API_KEY"):
-        openai.generate(spec, spec.operations, settings=openai.OpenAISettings(), policy=Policy())
+        generate(openai.provider(openai.OpenAISettings()), spec, spec.operations, policy=Policy())
 
 
 # --------------------------------------------------------------------------- blocks
@@ -363,10 +364,7 @@ def test_a_call_that_ran_out_of_time_counts_as_billed(ask: Asking) -> None:
 def test_a_plan_tells_calls_tokens_and_money_without_calling_anyone(ask: Asking) -> None:
     spec = many(9)
     wishes = ask.settings(api_key="", operations_per_call=4, price=PRICE, currency="USD", base_url="http://127.0.0.1:9")
-    if isinstance(wishes, gemini.GeminiSettings):
-        planned = gemini.plan(spec, spec.operations, settings=wishes, policy=Policy())
-    else:
-        planned = openai.plan(spec, spec.operations, settings=wishes, policy=Policy())
+    planned = plan(provider(wishes), spec, spec.operations, policy=Policy())
     assert (planned.source, planned.model, planned.calls, planned.operations) == (ask.protocol, ask.model, 3, 9)
     assert planned.input_tokens > 1000 and planned.output_tokens > 1000
     assert planned.money == pytest.approx((planned.input_tokens * 1.0 + planned.output_tokens * 10.0) / 1e6)
@@ -375,10 +373,7 @@ def test_a_plan_tells_calls_tokens_and_money_without_calling_anyone(ask: Asking)
 def test_the_key_of_answers_changes_with_what_shapes_them_and_with_nothing_else(ask: Asking) -> None:
     def parts(policy: Policy | None = None, **changes: Any) -> dict[str, str]:
         given = {key: changes.pop(key) for key in ("values", "identities") if key in changes}
-        wishes = ask.settings(**changes)
-        if isinstance(wishes, gemini.GeminiSettings):
-            return gemini.key_parts(settings=wishes, policy=policy or Policy(), **given)
-        return openai.key_parts(settings=wishes, policy=policy or Policy(), **given)
+        return key_parts(provider(ask.settings(**changes)), policy=policy or Policy(), **given)
 
     same = parts()
     assert same == parts() == parts(timeout_s=1, concurrency=1, max_calls=1, max_tokens=1, api_key="another")

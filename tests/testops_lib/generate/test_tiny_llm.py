@@ -18,8 +18,8 @@ import pytest
 from testops_lib import pipeline
 from testops_lib import spec as specs
 from testops_lib.execute import Engine, run
-from testops_lib.generate.openai import OpenAISettings, generate
-from testops_lib.generate.propose import Limits
+from testops_lib.generate.openai import OpenAISettings, provider
+from testops_lib.generate.propose import Limits, generate
 from testops_lib.model import Case, Identity, Policy, Result
 from testops_lib.stack.samples import Sample
 from testops_lib.target import Target
@@ -73,7 +73,7 @@ def test_babble_yields_no_bad_case_and_a_clean_run(tiny_llm: str, sound_shop: Sa
         settings = OpenAISettings(
             model=MODEL, base_url=tiny_llm, temperature=temperature, seed=seed, timeout_s=900, limits=limits
         )
-        made = generate(spec, chosen, settings=settings, policy=policy, identities=(user.name,))
+        made = generate(provider(settings), spec, chosen, policy=policy, identities=(user.name,))
         told = made.generation
         print(
             f"{temperature}: {len(made.cases)} cases, {told.calls} calls, {told.output_tokens} tokens, {told.dropped}"
