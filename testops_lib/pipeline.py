@@ -54,7 +54,7 @@ from testops_lib.model import (
 )
 from testops_lib.renew import renew
 from testops_lib.settings import SOURCES, Settings
-from testops_lib.sources import Ask, caps, less, told_of
+from testops_lib.sources import Ask, caps, less, told_of, without_repeated
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
 from testops_lib.target import MAX_ROUNDS, Scope, Target
@@ -371,13 +371,17 @@ def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
             left=caps(target, spent=before, part=len(chosen) / len(scope)),
         )  # fmt: skip
         place = {each.key: index for index, each in enumerate(chosen)}
+        known: set[str] = set()
         for source in target.generate.sources:
             made = renew(store, named, source, ask)
             ask = msgspec.structs.replace(ask, left=less(ask.left, made))
             members = store.members(named, source=source, operations=place)
             if target.generate.review == "never":
                 members = _released(store, members)
-            taken = [each for each in members if each.status in suites.RUNS or each.status == "draft"]
+            wanted = [each for each in members if each.status in suites.RUNS or each.status == "draft"]
+            taken = [each for each in wanted if each.current not in known]
+            known.update(each.current for each in taken)
+            made = without_repeated(made, len(taken), len(wanted) - len(taken))
             taken.sort(key=lambda each: (place[each.operation], each.position))
             made = msgspec.structs.replace(made, reused=max(0, len(taken) - made.cases))
             store.put_group(run, f"0-{group.first:06}-{source}", [each.current for each in taken], made)

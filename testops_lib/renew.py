@@ -59,7 +59,7 @@ def renew(
             )
             for key, fresh in cases.items()
         ]  # fmt: skip
-        _keep(store, made.cases, evolved)
+        _keep(store, named, source, made.cases, evolved)
         store.put_made(named, source, _decided(stale, keys, made, cases, hashes))
     return made.generation
 
@@ -97,7 +97,7 @@ def add(store: Store, named: str, source: str, ask: Ask) -> tuple[Generation, tu
             suites.added(known[key], fresh, suite=named, operation=key, source=source, at=now)
             for key, fresh in cases.items()
         ]
-        _keep(store, made.cases, added)
+        _keep(store, named, source, made.cases, added)
         store.put_made(named, rounds, _decided(stale, keys, made, cases, hashes))
     return made.generation, made.cases
 
@@ -121,8 +121,11 @@ def _state(gap: Gap) -> tuple[object, ...]:
     return gap.reached, gap.unexplored, sorted({refusal.status for refusal in gap.refusals})
 
 
-def _keep(store: Store, cases: Iterable[Case], evolved: Sequence[suites.Evolved]) -> None:
-    store.put_cases([*cases, *(case for each in evolved for case in each.cases)])
+def _keep(store: Store, named: str, source: str, cases: Iterable[Case], evolved: Sequence[suites.Evolved]) -> None:
+    """A case that another source brought into the suite stays known as that one's."""
+    others = {each.current for each in store.members(named) if each.source != source and each.status in suites.RUNS}
+    every = (*cases, *(case for each in evolved for case in each.cases))
+    store.put_cases([case for case in every if case.id not in others])
     store.put_members(
         [member for each in evolved for member in each.members],
         [change for each in evolved for change in each.changes],

@@ -91,14 +91,29 @@ def make(source: str, ask: Ask) -> Generated:
 def make_all(ask: Ask) -> list[Generated]:
     """The cases of each of the target's sources, in their order; all together take no more than `ask.left`.
 
+    A case is its first source's: what a later one makes again is dropped and counted.
+
     Raises:
         GenerateError: a source that is asked for cannot work.
     """
     made: list[Generated] = []
+    known: set[str] = set()
     for source in ask.target.generate.sources:
-        made.append(make(source, ask))
-        ask = msgspec.structs.replace(ask, left=less(ask.left, made[-1].generation))
+        found = make(source, ask)
+        ask = msgspec.structs.replace(ask, left=less(ask.left, found.generation))
+        fresh = tuple(case for case in found.cases if case.id not in known)
+        known.update(case.id for case in fresh)
+        counted = without_repeated(found.generation, len(fresh), len(found.cases) - len(fresh))
+        made.append(msgspec.structs.replace(found, cases=fresh, generation=counted))
     return made
+
+
+def without_repeated(generation: Generation, kept: int, repeated: int) -> Generation:
+    """How a source worked that gave `kept` cases of its own, and `repeated` that a source before it gives as well."""
+    if not repeated:
+        return generation
+    dropped = {**generation.dropped, "made by another source, too": repeated}
+    return msgspec.structs.replace(generation, cases=min(generation.cases, kept), dropped=dropped)
 
 
 def plan_all(ask: Ask) -> list[Planned]:

@@ -116,6 +116,23 @@ def test_cases_of_a_source_no_longer_wanted_stay_and_do_not_run(zoo: SuiteTarget
     assert zoo.run() == [] and zoo.cases() == both
 
 
+def test_what_a_model_repeats_of_the_rules_stays_theirs(zoo: SuiteTarget) -> None:
+    zoo.sources = ("rules",)
+    zoo.run()
+    with Store(zoo.dsn) as store:
+        alone = {case.id for case in store.load_cases(zoo.name)}
+    zoo.sources = ("rules", "gemini")
+    zoo.run()
+    with Store(zoo.dsn) as store:
+        cases = store.load_cases(zoo.name)
+        made = {each.source: each for each in store.generations(zoo.name)}
+        repeated = {each.current for each in store.members("zoo", source="gemini")} & alone
+    assert repeated, "reading a list is the rules' first case, too"
+    assert {case.origin.source for case in cases if case.id in alone} == {"rules"}
+    assert made["gemini"].dropped["made by another source, too"] == len(repeated)
+    assert sum(each.cases + each.reused for each in made.values()) == len(cases)
+
+
 def test_rules_are_not_run_again_on_an_unchanged_document(zoo: SuiteTarget, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo.sources = ("rules",)
     zoo.run()
