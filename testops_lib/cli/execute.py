@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,17 @@ def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any)
         write(sink, Line(about=msgspec.structs.replace(about, run=run_id, base_url=base, started=started)))
         for result in results:
             write(sink, Line(result=result))
-    failed = sum(result.verdict == "failed" for result in results)
-    click.echo(f"{out}: {len(results)} results, {failed} failed")
-    if not stopped and not any(result.verdict in ("passed", "failed") for result in results):
-        raise TestOpsError("no case could be executed", where=base, next_step="is it up, and is --base-url right?")
+    verdicts = Counter(result.verdict for result in results)
+    failed = verdicts["failed"]
+    others = "".join(f", {verdicts[each]} {each}" for each in ("errored", "skipped") if verdicts[each])
+    click.echo(f"{out}: {len(results)} results, {failed} failed{others}")
+    if not stopped and not verdicts["passed"] + failed:
+        reason, count = Counter(result.reason for result in results).most_common(1)[0] if results else ("no case", 0)
+        hint = "is it up, and is --base-url right?"
+        if reason.startswith("refused:") and not base_url:
+            hint = "a private address must be given by --base-url; that the file names it is not enough"
+        raise TestOpsError(f"no case could be executed: {count} × {reason}", where=base, next_step=hint)
+    click.echo(f"see them: testops report {out}")
     if stopped:
         return COULD_NOT_RUN
     return FINDINGS if failed else NOTHING_FOUND

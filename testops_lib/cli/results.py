@@ -196,8 +196,12 @@ def export(file: Path, form: str, base_url: str, spec: str, wanted: tuple[str, .
         if line.result and (not wanted or line.result.case.startswith(wanted)):
             results.append(line.result)
     if not (results if form == "har" else cases):
-        missing = "results: give a file that `testops execute` wrote" if form == "har" else "such case"
-        raise CaseError(f"has no {missing}", where=str(file), next_step="leave out --case to take all")
+        what, writer = ("results", "execute") if form == "har" else ("cases", "generate")
+        if wanted:
+            raise CaseError(f"has no such {what}", where=str(file), next_step="leave out --case to take all")
+        raise CaseError(
+            f"has no {what}", where=str(file), next_step=f"--format {form} takes a file that `testops {writer}` wrote"
+        )
     if not base and form not in ("har", "arazzo"):
         raise SettingsError("the file names no base URL", where=str(file), next_step="give --base-url")
     if form in _ONE_FILE_A_CASE:

@@ -105,6 +105,22 @@ def test_generate_execute_and_report_work_on_files(defective_shop: Sample, tmp_p
     assert [finding["check"] for finding in found] == ["response_headers_conformance"]
 
 
+def test_a_file_that_cannot_be_used_is_answered_with_what_to_do(sound_shop: Sample, tmp_path: Path) -> None:
+    cases, results, spec = tmp_path / "cases.jsonl", tmp_path / "results.jsonl", f"{sound_shop.url}/openapi.json"
+    made = cli("generate", "--spec", spec, "--base-url", sound_shop.url, "--out", str(cases), "-o", "GET /categories")
+    assert made.returncode == 0, made.stderr
+    refused = cli("execute", str(cases), "--out", str(results))
+    assert refused.returncode == 2 and "127.0.0.1 is a loopback or private address" in refused.stderr
+    assert "must be given by --base-url" in refused.stderr and " errored" in refused.stdout
+    ran = cli("execute", str(cases), "--base-url", sound_shop.url, "--out", str(results))
+    assert ran.returncode == 0 and f"testops report {results}" in ran.stdout
+    for file, form, writer in ((results, "curl", "generate"), (cases, "har", "execute")):
+        told = cli("export", str(file), "--format", form)
+        assert told.returncode == 2 and f"takes a file that `testops {writer}` wrote" in told.stderr
+        assert "leave out --case" in cli("export", str(file), "--format", form, "--case", "0").stderr
+    assert "--import FILE" in cli("try", spec, "--source", "import").stderr
+
+
 KEY = "AIzaTestKeyTestKeyTestKeyTestKeyTestKey9"
 BOTH = ("--source", "rules", "--source", "gemini")
 
