@@ -137,6 +137,14 @@ def _needed(name: str, value: str) -> str:
     return value
 
 
+def read_dotenv(path: Path) -> None:
+    """Puts `NAME=value` lines into the environment where it has no such name; quotes around a value are dropped."""
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and name.strip().isidentifier() and value.strip():
+            os.environ.setdefault(name.strip(), value.strip().strip("\"'"))
+
+
 def read(environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings of this process.
 

@@ -287,7 +287,7 @@ def _files(ask: Ask) -> Generated:
         raise GenerateError(
             "has no file",
             where="source import",
-            next_step="name HAR, Postman or Arazzo files: --import FILE, or `generate: {imports: […]}` in a target file",
+            next_step="name HAR, Postman or Arazzo files: --import FILE, or a target file's `generate: {imports: […]}`",
         )
     return imports.generate(
         ask.spec,

@@ -9,6 +9,8 @@ import sys
 import click
 
 from testops_lib.errors import TestOpsError
+from testops_lib.settings import read_dotenv
+from testops_lib.stack import PROJECT
 
 COULD_NOT_RUN = 2
 
@@ -61,8 +63,12 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The console script: errors become a line of where, what and what next, and exit code 2."""
+    """The console script: errors become a line of where, what and what next, and exit code 2.
+
+    What the checkout's `.env` names counts as the environment, as for `make run`.
+    """
     try:
+        read_dotenv(PROJECT / ".env")
         outcome = cli.main(standalone_mode=False)
         sys.exit(outcome if isinstance(outcome, int) else 0)
     except TestOpsError as error:

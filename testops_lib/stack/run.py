@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 from testops_lib import target as targets
 from testops_lib.errors import StackError, StoreError, TestOpsError
+from testops_lib.settings import read_dotenv
 from testops_lib.stack import PROJECT
 from testops_lib.stack.clean import clean
 from testops_lib.stack.local import Clock, Local, Span
@@ -48,7 +50,7 @@ def run(
     stopped after the report; otherwise this serves until Ctrl-C.
     """
     begun = time.monotonic() - _seconds_of_make()
-    _read_dotenv(PROJECT / ".env")
+    read_dotenv(PROJECT / ".env")
     shown = display(begun)
     clock = Clock(lambda name, state: shown.row(Row(name=name, state=state)))
     if _seconds_of_make() > 0.5:
@@ -118,7 +120,7 @@ def _test(local: Local, order: Mapping[str, Any], shown: Display, clock: Clock, 
     if code == COULD_NOT_RUN:
         _explain(airflow, last)
     _print_times(clock, begun)
-    _print_places(local, run_id, airflow, has_report=report is not None)
+    _print_places(local, run_id, airflow, target=order.get("target", ""), has_report=report is not None)
     return code
 
 
@@ -187,7 +189,7 @@ def _print_times(clock: Clock, begun: float) -> None:
     print(f"  {'the report stood after':24}{'':10}{time.monotonic() - begun:8.1f} s", flush=True)
 
 
-def _print_places(local: Local, run_id: str, airflow: Airflow, *, has_report: bool) -> None:
+def _print_places(local: Local, run_id: str, airflow: Airflow, *, target: str, has_report: bool) -> None:
     folder = local.reports / "latest"
     if has_report and folder.is_dir():
         print("\nFiles")
@@ -195,7 +197,20 @@ def _print_places(local: Local, run_id: str, airflow: Airflow, *, has_report: bo
             print(f"  {_short(path)}")
     print("\nAirflow")
     print(f"  {airflow.page(DAG, run_id)}")
-    print(f"  login {local.airflow.username} / {local.airflow.password}", flush=True)
+    print(f"  login {local.airflow.username} / {local.airflow.password}")
+    print("\nCommand line, in another terminal")
+    print(f"  set -a; . {_short(_write_environment(local))}; set +a")
+    if target:
+        print(f"  .venv/bin/testops cases list --target {target}", flush=True)
+
+
+def _write_environment(local: Local) -> Path:
+    """A file for a shell with what the command line needs to reach these servers; for this user alone."""
+    path = local.state / "environment"
+    path.touch(mode=0o600)
+    lines = (f"{name}={shlex.quote(value)}\n" for name, value in local.variables().items())
+    path.write_text("".join(lines), "utf-8")
+    return path
 
 
 def _serve(local: Local, shown: Display) -> None:
@@ -255,14 +270,6 @@ def _seconds_of_make() -> float:
     """Since `make` began, which notes the time before it sets up; 0 when nobody did."""
     text = os.environ.get("TESTOPS_MAKE_STARTED", "")
     return max(0.0, time.time() - float(text)) if text.replace(".", "", 1).isdigit() else 0.0
-
-
-def _read_dotenv(path: Path) -> None:
-    """Put `NAME=value` lines into the environment where it has no such name; quotes around a value are dropped."""
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
-        name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if equals and name.strip().isidentifier() and value.strip():
-            os.environ.setdefault(name.strip(), value.strip().strip("\"'"))
 
 
 def _short(path: Path) -> str:

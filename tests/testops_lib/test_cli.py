@@ -23,11 +23,15 @@ TRIGGER = ["trigger", "--url", "http://127.0.0.1:9", "--username", "a"]
 DEFECTS = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
 
 
+NO_KEYS = {"GEMINI_API_KEY": "", "OPENAI_API_KEY": ""}
+"""Nor any of a checkout's `.env`."""
+
+
 def cli(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TESTOPS_", "GEMINI_"))}
     return subprocess.run(
         [sys.executable, "-m", "testops_lib.cli", *arguments],
-        env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **variables},
+        env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **NO_KEYS, **variables},
         capture_output=True,
         text=True,
         timeout=200,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from testops_lib.errors import StackError, TargetError
+from testops_lib.settings import read_dotenv
 from testops_lib.stack import run as runs
 from testops_lib.stack.process import Processes, started_at
 
@@ -74,12 +75,12 @@ def test_dotenv_fills_what_the_environment_lacks(tmp_path, monkeypatch):
     for name in "ABCD":
         monkeypatch.delenv(f"TESTOPS_{name}", raising=False)
     monkeypatch.setenv("TESTOPS_A", "from environment")
-    runs._read_dotenv(tmp_path / ".env")
+    read_dotenv(tmp_path / ".env")
     found = {name: os.environ.get(f"TESTOPS_{name}") for name in "ABCD"}
     for name in "BD":
         monkeypatch.delenv(f"TESTOPS_{name}", raising=False)
     assert found == {"A": "from environment", "B": "quoted", "C": None, "D": "a=b"}
-    runs._read_dotenv(tmp_path / "missing")
+    read_dotenv(tmp_path / "missing")
 
 
 def test_what_cannot_run_ends_with_2_and_says_why(tmp_path, targets, capsys):
