@@ -19,6 +19,7 @@ from testops_lib import drift as drifts
 from testops_lib import pipeline
 from testops_lib import spec as specs
 from testops_lib import suite as suites
+from testops_lib.cost import in_words
 from testops_lib.errors import CaseError, GenerateError, StoreError
 from testops_lib.generate.jsonpath import refusal
 from testops_lib.model import Case, Contract, JsonPathIs, Plan, Result, Value, make_case
@@ -464,12 +465,16 @@ def review_request(run: str, order: Order, settings: Settings) -> Request | None
         generations = store.generations(run)
     counts = Counter((each.operation, each.source) for each in looked_at)
     guesses = sum(bool(suites.guesses(cases[each.current])) for each in looked_at)
-    tokens = sum(each.input_tokens + each.output_tokens for each in generations)
+    paid = [each for each in generations if each.calls]
+    tokens = sum(each.input_tokens + each.output_tokens for each in paid)
+    money = None if any(each.money is None for each in paid) else sum(each.money or 0 for each in paid)
+    currency = next((each.currency for each in paid if each.currency), "")
+    price = f", {in_words(money, currency)}" if paid else ""
     lines = [
         f"{plural(len(drafts), 'draft')} among {plural(len(members), 'case')} of `{_span(target.name)}`.",
         "",
         f"- {plural(guesses, 'case')} with checks that rest on a guess: advisory until promoted",
-        f"- cost of generation: {plural(sum(each.calls for each in generations), 'call')}, {tokens:,} tokens",
+        f"- cost of generation: {plural(sum(each.calls for each in paid), 'call')}, {tokens:,} tokens{price}",
         "",
         "**By operation and source**",
         "",

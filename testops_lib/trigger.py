@@ -34,6 +34,10 @@ _RUN_ID = re.compile(r"[A-Za-z0-9_.~:+-]{1,250}")
 _AWAY = frozenset({502, 503, 504})
 
 
+WAITS = "awaiting_input"
+"""A task's state while a person is asked, as the review is."""
+
+
 class TaskState(Value, frozen=True, kw_only=True):
     """One task instance of a run."""
 

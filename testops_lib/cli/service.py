@@ -261,7 +261,7 @@ def trigger(**options: Any) -> int:
     from testops_lib.analyze import settle
     from testops_lib.errors import TriggerError
     from testops_lib.store import Store
-    from testops_lib.trigger import Airflow
+    from testops_lib.trigger import WAITS, Airflow
 
     given = ((key, options[key]) for key in ("target", "spec", "base_url"))
     conf = {**dict(_param(each) for each in options["params"]), **{key: value for key, value in given if value}}
@@ -280,8 +280,10 @@ def trigger(**options: Any) -> int:
         return 0
     state = ""
     for snapshot in airflow.wait(dag, run_id, timeout_s=options["timeout"]):
-        if snapshot.state != state:
-            state = snapshot.state
+        waits = any(task.state == WAITS for task in snapshot.tasks)
+        told = f"waits for a person: {airflow.page(dag, run_id)}/required_actions" if waits else snapshot.state
+        if told != state:
+            state = told
             click.echo(state)
     settings = configuration.read()
     if options["junit"]:

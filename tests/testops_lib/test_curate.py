@@ -312,7 +312,7 @@ def test_drafts_wait_for_a_review_and_run_when_approved(zoo: SuiteTarget) -> Non
     request = ask(zoo)
     assert request is not None and request.subject == "Review 6 cases of zoo"
     assert "6 drafts" in request.body and "1 case with checks that rest on a guess" in request.body
-    assert "2 calls" in request.body and "`GET /pets`, gemini: 1" in request.body
+    assert "2 calls, 2,460 tokens, 0.0015 USD" in request.body and "`GET /pets`, gemini: 1" in request.body
     assert answer(zoo, curate.APPROVE) == "ann: Approve all: 6 of 6 drafts approved"
     assert len(zoo.cases()) == 6 and member(zoo).who == "ann"
     with Store(zoo.dsn) as store:

@@ -250,6 +250,24 @@ def test_the_command_sends_what_the_form_of_the_run_would(monkeypatch):
     assert sent == {"target": "shop", "rounds": 2, "operations": ["GET /a*"], "review": "new"}
 
 
+def test_the_command_says_where_a_person_is_waited_for(monkeypatch):
+    monkeypatch.setenv("TESTOPS_AIRFLOW_PASSWORD", "p")
+    review = {
+        "task_id": "review",
+        "map_index": 0,
+        "state": "awaiting_input",
+        "try_number": 1,
+        "start_date": None,
+        "end_date": None,
+    }
+    waiting = (reply(200, {"state": "running"}), reply(200, {"task_instances": [review], "total_entries": 1}))
+    with Scripted(reply(201, {"access_token": "t"}), reply(200, {"dag_run_id": "r"}), *waiting) as server:
+        told = ["--url", server.url, "--username", "u", "--target", "shop", "--timeout", "1"]
+        done = CliRunner().invoke(trigger, told)
+    assert f"waits for a person: {server.url}/dags/testops_run/runs/" in done.output
+    assert "/required_actions\n" in done.output
+
+
 def test_a_run_that_takes_too_long_is_said_to_go_on():
     with Scripted(reply(200, {"state": "running", "task_instances": [], "total_entries": 0})) as server:
         airflow = Airflow(server.url, token="t")
