@@ -16,7 +16,7 @@ from testops_lib.export import curl
 from testops_lib.fingerprint import fingerprint, normalise
 from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS
 from testops_lib.history import CHECK as SLOWER
-from testops_lib.history import Medians, Slower, medians, slower
+from testops_lib.history import Medians, Slower, known_well, medians, slower
 from testops_lib.model import (
     NO_ANSWER,
     WFC_CODES,
@@ -114,7 +114,8 @@ def analyze(
     findings += [
         tally.slow_finding(each, run, known or {}, muted) for each in slower(medians(operation_reports), history)
     ]
-    findings += _fixed(previous, {finding.fingerprint for finding in findings}, operation_reports)
+    comparable = [finding for finding in previous if finding.check != SLOWER or known_well(finding.operation, history)]
+    findings += _fixed(comparable, {finding.fingerprint for finding in findings}, operation_reports)
     findings.sort(key=_severity)
     operation_reports = _with_costs(operation_reports, generation)
     in_scope = [operation_reports[key] for key in operations] if operations else list(operation_reports.values())

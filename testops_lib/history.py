@@ -12,7 +12,7 @@ CHECK = "response_time_history"
 
 RUNS = 10
 """Earlier runs that are looked at."""
-LEAST_RUNS = 5
+LEAST_RUNS = 8
 LEAST_ANSWERS = 5
 """2xx answers of an operation in a run, from which its median says anything."""
 
@@ -73,6 +73,11 @@ def slower(now: Medians, runs: Sequence[Medians]) -> tuple[Slower, ...]:
         if now[worst] - usual[worst] > _FLOOR_MS:
             found.append(Slower(operation=worst, now_ms=now[worst], usual_ms=usual[worst], common=True))
     return tuple(sorted(found, key=lambda each: (each.usual_ms / each.now_ms, each.operation)))
+
+
+def known_well(operation: str, runs: Sequence[Medians]) -> bool:
+    """Whether enough of the runs say how fast the operation usually is."""
+    return sum(operation in run for run in runs) >= LEAST_RUNS
 
 
 def _pace(run: Medians, usual: Medians) -> float:

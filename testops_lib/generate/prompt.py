@@ -107,7 +107,8 @@ def render(
     document: dict[str, Any] = {
         "api": {"title": _text(spec.title, 200), "version": _text(spec.version, 50)},
         "operations": [
-            _operation(operation, spec, notes) | _observed((gaps or {}).get(operation.key)) for operation in operations
+            _operation(operation, spec, notes) | _observed((gaps or {}).get(operation.key), Redactor(secrets))
+            for operation in operations
         ],
         "related": [_operation(operation, spec, notes) for operation in related],
         "definitions": _definitions(own, notes),
@@ -210,11 +211,12 @@ def _operation(operation: Operation, spec: Spec, notes: list[str]) -> dict[str, 
     return shown
 
 
-def _observed(gap: Gap | None) -> dict[str, Any]:
+def _observed(gap: Gap | None, redactor: Redactor) -> dict[str, Any]:
     """How the operation answered before; nothing when it was not called."""
     if gap is None:
         return {}
-    refusals = [{"status": each.status, "said": _text(each.said, MAX_SAID)} for each in gap.refusals]
+    # the known secrets before the cut, which might leave half of one
+    refusals = [{"status": each.status, "said": _text(redactor.text(each.said), MAX_SAID)} for each in gap.refusals]
     told = {
         "reached": gap.reached,
         "unseen": [_text(each, 20) for each in gap.unexplored],

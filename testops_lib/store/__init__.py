@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 
 from testops_lib.errors import StoreError
+from testops_lib.history import CHECK as SLOWER
 from testops_lib.history import medians
 from testops_lib.model import Batch, Case, Generation, OperationReport, Plan, Report, Result, Value
 from testops_lib.store import migrate, rows, statements
@@ -38,10 +39,22 @@ _GENERATION = msgspec.json.Decoder(Generation)
 _MADE = msgspec.json.Decoder(Made)
 
 
+class _Found(msgspec.Struct, frozen=True, kw_only=True):
+    check: str
+    operation: str
+    state: str = "new"
+
+
 class _Timed(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a report tells how fast its operations were; the rest is not looked at."""
+    """What of a report tells how fast its operations usually are; the rest is not looked at."""
 
     operations: dict[str, OperationReport] = msgspec.field(default_factory=dict)
+    findings: tuple[_Found, ...] = ()
+
+    def usual(self) -> dict[str, float]:
+        """The medians of operations, but for those that were found to be slower than usual."""
+        slow = {one.operation for one in self.findings if one.check == SLOWER and one.state != "fixed"}
+        return {key: median for key, median in medians(self.operations).items() if key not in slow}
 
 
 _TIMED = msgspec.json.Decoder(_Timed)
@@ -546,11 +559,13 @@ class Store:
         return found[0] if found else None
 
     def response_times(self, target: str, before: str, *, runs: int) -> list[dict[str, float]]:
-        """Median response times by operation of the target's last finished runs before this one, the latest first."""
+        """Usual median response times by operation, of the target's last finished runs before this one at the same base
+        URL, the latest first.
+        """
         wanted = {"target": target, "run": before, "runs": runs}
         with self._transaction() as connection:
             found = connection.execute(statements.RESPONSE_TIMES, wanted)
-            return [medians(_TIMED.decode(report).operations) for (report,) in found]
+            return [_TIMED.decode(report).usual() for (report,) in found]
 
     def latest_run(self, target: str | None = None) -> str | None:
         """The run opened last, of the target or of all."""

@@ -290,7 +290,7 @@ ORDER BY seq DESC LIMIT 1
 RESPONSE_TIMES = """
 SELECT report FROM testops.runs
 WHERE target = %(target)s AND state = 'finished' AND report IS NOT NULL
-  AND seq < (SELECT seq FROM testops.runs WHERE run = %(run)s)
+  AND (base_url, true) = (SELECT base_url, seq > runs.seq FROM testops.runs AS this WHERE this.run = %(run)s)
 ORDER BY seq DESC LIMIT %(runs)s
 """
 LATEST_RUN = """

@@ -91,8 +91,20 @@ def test_a_report_shows_it_as_advice_with_the_slowest_answer() -> None:
     (finding,) = report.findings
     assert (finding.check, finding.advisory, finding.operation, finding.example.case) == (CHECK, True, "GET /b", "c8")
     assert finding.message == "the median of its 2xx answers is 204 ms, usually 41 ms"
-    again = analyze(
-        results, target="t", run="s", operations={"GET /b": ("200",)}, history=QUIET, known={finding.fingerprint: "r"}
-    )
-    assert [(one.state, one.first_seen_run) for one in again.findings] == [("known", "r")]
     assert analyze(results, target="t", run="r", operations={"GET /b": ("200",)}).findings == ()
+
+
+def test_it_is_fixed_when_it_is_as_fast_as_usual_and_not_when_nobody_knows() -> None:
+    def results(ms: float) -> list[Result]:
+        step = StepOutcome(operation="GET /b", status=200, elapsed_ms=ms)
+        return [Result(run="r", case=f"c{n}", verdict="passed", operation="GET /b", steps=(step,)) for n in range(9)]
+
+    told = {"target": "t", "operations": {"GET /b": ("200",)}}
+    (slow,) = analyze(results(204), run="r", history=QUIET, **told).findings
+    for ms, history, states in (
+        (204.0, QUIET, ["known"]),  # the run that found it is no part of what is usual
+        (40.0, QUIET, ["fixed"]),
+        (204.0, QUIET[: LEAST_RUNS - 1], []),
+    ):
+        again = analyze(results(ms), run="s", history=history, known={slow.fingerprint: "r"}, previous=[slow], **told)
+        assert [one.state for one in again.findings] == states

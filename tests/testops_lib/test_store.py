@@ -494,6 +494,16 @@ def test_response_times_come_from_the_last_finished_runs_before(store: Store) ->
     assert store.response_times("shop", "r1", runs=9) == store.response_times("shop", "absent", runs=9) == []
 
 
+def test_what_was_found_slower_than_usual_is_not_usual_and_another_address_is_another_history(store: Store) -> None:
+    timed = OperationReport(statuses={"200": 9}, latency_ms={"p50": 7.0})
+    slow = msgspec.structs.replace(report("r2", ("f1", "new")).findings[0], check="response_time_history")
+    for number, address in enumerate(("http://a", "http://a", "http://b", "http://a"), 1):
+        store.open_run(f"r{number}", "shop", base_url=address)
+        made = msgspec.structs.replace(report(f"r{number}"), operations={"GET /a\x00": timed, "GET /b": timed})
+        store.save_report(f"r{number}", msgspec.structs.replace(made, findings=(slow,) if number == 2 else ()), True)
+    assert store.response_times("shop", "r4", runs=9) == [{"GET /b": 7.0}, {"GET /a\x00": 7.0, "GET /b": 7.0}]
+
+
 def test_the_previous_run_is_the_latest_finished_one_of_the_target(store: Store) -> None:
     for run, target in [("r1", "shop"), ("r2", "shop"), ("r3", "shop"), ("x", "other"), ("r4", "shop"), ("r5", "shop")]:
         store.open_run(run, target)

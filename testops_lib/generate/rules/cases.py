@@ -29,6 +29,7 @@ from testops_lib.model import (
     ContentTypeConformance,
     IgnoredAuth,
     Intent,
+    JsonBody,
     MaxResponseTime,
     NegativeDataRejection,
     NotAServerError,
@@ -69,6 +70,7 @@ _PROVING: Final = frozenset(
 """Words of operations that ask for something only a person knows."""
 
 _MOST: Final = {"paired": 10, "parameters": 24, "negatives": 60, "edges": 40, "examples": 5, "tries": 4}
+_OTHERWISE: Final = "with other values in the steps before"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _PROBED: Final = ("DELETE", "PUT", "PATCH", "POST")
 _NOBODY: Final = (2_000_000_011, 999_999, 99_999, "00000000-0000-4000-8000-{unique}", "{unique}")
@@ -145,11 +147,17 @@ class Planner:
             return
         for draft, label in self._variants(operation, base):
             shown = self._print(draft)
-            if shown not in seen:
+            if shown not in seen or label == _OTHERWISE:
                 seen.add(shown)
                 yield self._positive(f"{key}: {label}", operation, draft, chained)
 
     def _variants(self, operation: Operation, base: Draft) -> Iterator[tuple[Draft, str]]:
+        named = self._by_name(operation, base)
+        if named is not None:
+            yield named, "by its name"
+        if base.shaky:
+            for draft, label in self._try(operation, _OTHERWISE, salt=1):
+                yield replace(draft, sure=False), label
         try:
             full = self.drafter.draft(operation, full=True, salt=1)
         except Impossible:
@@ -174,6 +182,19 @@ class Planner:
                 yield from self._try(operation, f"as {media}", media=media, salt=7)
         if operation.key in self._unreached:
             yield from self._again_after(self._unreached[operation.key], operation, base)
+
+    def _by_name(self, operation: Operation, base: Draft) -> Draft | None:
+        """The thing by the name it was given instead of the id it got, where the document speaks of its name."""
+        if not base.setup or not operation.path.endswith("}"):
+            return None
+        last = wire.parameter_names(operation.path)[-1]
+        maker = next((s for s in base.setup if any(f"{{{c.name}}}" == base.path.get(last) for c in s.captures)), None)
+        sent = maker.request.body if maker is not None else None
+        name = sent.value.get("name") if isinstance(sent, JsonBody) and isinstance(sent.value, dict) else None
+        told = any("name" in words(f"{other.summary} {other.description}") for other in self.graph.at(operation.path))
+        if not told or not isinstance(name, str):
+            return None
+        return replace(base.put("path", last, name), sure=False, echoed=True)
 
     def _again_after(self, gap: Gap, operation: Operation, base: Draft) -> Iterator[tuple[Draft, str]]:
         """After a round in which nothing succeeded: with what the refusals name, and with other values."""
@@ -491,8 +512,9 @@ class Planner:
                     f"{key}: no body, but the media type of one", "negative", example, (NotAServerError(),),
                     request=request, tags=("negative", "media_type", "alone"),
                 )  # fmt: skip
-            for parameter in names:
-                for label, odd in boundary.ODD_NAMES:
+            for turn in range(len(names)):
+                for index, (label, odd) in enumerate(boundary.ODD_NAMES, 1):
+                    parameter = names[(index + turn) % len(names)]  # each name's turn comes early
                     if self.schemas.accepts(parameter.schema, odd):
                         path = {**{p.name: self._dummy(p) for p in names}, parameter.name: odd}
                         checks = _UNROUTED if label == boundary.UNPRINTABLE else CONFORMANCE

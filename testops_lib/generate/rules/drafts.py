@@ -61,6 +61,8 @@ class Draft:
     """Its body or query points at something that may not exist."""
     echoed: bool = False
     """Something of it is known because an earlier step sent it, not because one answered it."""
+    shaky: bool = False
+    """A step before it may be refused, for not all of its values are sure."""
     narrowed: bool = False
     """An optional query parameter has a value of our own, to which nothing may answer: `?section=test`."""
 
@@ -104,6 +106,8 @@ class Binding:
     salted: bool = False
     echoed: bool = False
     foreign: bool = False
+    shaky: bool = False
+    """A step before may be refused, for not all of its values are sure."""
     wild: bool = True
     """Wildcard hints may stand for the parents of a list."""
     alone: bool = False
@@ -112,12 +116,13 @@ class Binding:
     def copy(self) -> Binding:
         return Binding(
             self.seed, self.salt, [*self.steps], [*self.cleanup], {**self.samples}, {**self.paths}, {**self.fields},
-            self.listed, self.salted, self.echoed, self.foreign, self.wild, self.alone,
+            self.listed, self.salted, self.echoed, self.foreign, self.shaky, self.wild, self.alone,
         )  # fmt: skip
 
     def take(self, other: Binding) -> None:
         self.steps, self.cleanup, self.paths, self.fields = other.steps, other.cleanup, other.paths, other.fields
         self.listed, self.salted, self.echoed, self.foreign = other.listed, other.salted, other.echoed, other.foreign
+        self.shaky = other.shaky
         self.samples.update(other.samples)  # in place: values in the making look at it
 
     def name(self, wanted: str) -> str:
@@ -185,7 +190,7 @@ class Drafter:
             body=body, media=media if body is not ABSENT else "", setup=tuple(binding.steps),
             cleanup=tuple(reversed(binding.cleanup)), samples=dict(binding.samples), sure=sure, example=with_example,
             salted=binding.salted, listed=binding.listed, guessed=guessed, dangling=dangling,
-            echoed=binding.echoed, foreign=binding.foreign,
+            echoed=binding.echoed, foreign=binding.foreign, shaky=binding.shaky,
         )  # fmt: skip
 
     def stranger(self, operation: Operation, path: Mapping[str, Any]) -> Draft:
@@ -464,6 +469,7 @@ class Drafter:
             if (wild - {supply.need for supply in candidate.supplies}) & set(wire.parameter_names(consumer.path)):
                 return None  # found anywhere, but nothing says where
         binding.paths = {place: value for place, value in binding.paths.items() if value not in WILDCARDS}
+        binding.shaky = binding.shaky or not draft.sure
         captures: list[Capture] = []
         supplied: dict[str, Any] = {}
         for supply in candidate.supplies:

@@ -83,7 +83,10 @@ def test_what_the_api_answered_is_data_whatever_it_says() -> None:
     told = json.loads(data)["operations"][0]["observed"]["refusals"]
     assert len(told) == 5 and all(len(each["said"]) <= MAX_SAID for each in told)
     assert "hunter2" not in prompt.user and prompt.user.count("=====SPEC-DATA-") == 2
-    assert "known-secret" not in observed("it was known-secret", secrets=("known-secret",)).user
+    for secret in ("known-secret-of-ours", 'known"secret\\of"ours'):
+        for before in range(MAX_SAID - 40, MAX_SAID):
+            told = observed("x" * before + f" {secret}", secrets=(secret,)).user
+            assert "known" not in json.loads(fenced(told)[1])["operations"][0]["observed"]["refusals"][0]["said"]
 
 
 def test_a_first_round_does_not_depend_on_what_a_further_one_is_told() -> None:

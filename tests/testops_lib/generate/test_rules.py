@@ -722,3 +722,16 @@ def test_operations_planned_apart_give_the_cases_of_all_planned_together(shop: S
     together = generate(shop, policy=ALL).cases
     apart = [case for one in shop.operations for case in generate(shop, policy=ALL, operations={one.key}).cases]
     assert tuple(apart) == together
+
+
+def test_a_thing_is_asked_for_by_its_name_too_where_the_document_says_so() -> None:
+    thing = {"type": "object", "properties": {"id": {"type": "string"}, "name": {"type": "string"}}}
+    new = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+    get = {"parameters": [path("thing_id", {"type": "string"})], "responses": says(thing)}
+    make_it = {"requestBody": takes(new), "responses": says(thing)}
+    items = {"get": {**get, "description": "Gives a thing by id or name."}}
+    cases = generate(load({"/things": {"post": make_it}, "/things/{thing_id}": items}), policy=ALL).cases
+    named = next(case for case in cases if case.name.endswith("by its name"))
+    make, read = named.steps
+    assert isinstance(make.request.body, JsonBody)
+    assert read.request.path == "/things/" + make.request.body.value["name"]
