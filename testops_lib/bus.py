@@ -1193,6 +1193,10 @@ _RESULTS_READER = {
 }
 
 
+_PLACINGS = 4
+"""How often records are sent again of which the brokers do not say where they are."""
+
+
 class _Sender:
     """One idempotent producer with an account of what was not delivered. Leaving it as a context manager flushes."""
 
@@ -1200,6 +1204,7 @@ class _Sender:
         self._bus, self._producer, self._timeout_s = bus, producer, timeout_s
         self._sent = 0
         self._failed: list[tuple[str, KafkaError]] = []
+        self._unplaced: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -1223,8 +1228,14 @@ class _Sender:
         def report(error: KafkaError | None, message: _Record) -> None:
             if error is not None:
                 self._failed.append((topic, error))
+            elif delivered is not None and message.offset() is None:
+                # The answer to the first attempt was lost, and the broker says of the second only: it is there already.
+                self._unplaced.append(again)
             elif delivered is not None:
                 delivered(message)
+
+        def again() -> None:
+            self.send(topic, data, key=key, run=run, partition=partition, headers=headers, delivered=delivered)
 
         pairs = [*(headers or {}).items()] + ([("run", run)] if run is not None else [])
         deadline = time.monotonic() + self._timeout_s
@@ -1250,6 +1261,20 @@ class _Sender:
         self._producer.poll(0)
 
     def flush(self) -> None:
+        """Waits until all is delivered; what was delivered nobody knows where goes once more, which is harmless."""
+        self._flush()
+        for _ in range(_PLACINGS):
+            unplaced, self._unplaced = self._unplaced, []
+            if not unplaced:
+                return
+            for again in unplaced:
+                again()
+            self._flush()
+        raise BusError(
+            f"the brokers do not say where {len(unplaced)} records are", where="Kafka", next_step="repeat it"
+        )
+
+    def _flush(self) -> None:
         deadline = time.monotonic() + self._timeout_s + 5
         # In short turns, so that a signal's handler runs meanwhile.
         while (left := self._producer.flush(0.5)) and time.monotonic() < deadline:

@@ -3,15 +3,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
-from testops_lib.bus import MAX_CONTRACT_BYTES, MAX_RESULT_BYTES, Bus
+from testops_lib.bus import MAX_CONTRACT_BYTES, MAX_RESULT_BYTES, Bus, _Sender
 from testops_lib.errors import BusError, ExpiredBatchError
 from testops_lib.model import (
     Batch,
@@ -126,6 +127,38 @@ def test_records_of_other_runs_are_skipped(bus: Bus) -> None:
     assert sum(batch.end - batch.first for batch in batches) > len(ours), "nothing of the other run lies in between"
     assert Counter(read_all(bus, batches, "ours")) == Counter(case.id for case in ours)
     assert dead_letters(bus) == []
+
+
+class Forgetful:
+    """A producer whose broker has a record already and does not say where, the first `times` times."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.produced = times, 0
+        self.reports: list[Callable[[], None]] = []
+
+    def produce(self, topic: str, data: bytes, *, on_delivery: Callable[..., None], **_: object) -> None:
+        self.produced += 1
+        offset = None if self.produced <= self.times else self.produced
+        self.reports.append(lambda: on_delivery(None, SimpleNamespace(offset=lambda: offset, partition=lambda: 0)))
+
+    def poll(self, _: float) -> None:
+        pass
+
+    def flush(self, _: float) -> int:
+        reports, self.reports = self.reports, []
+        for report in reports:
+            report()
+        return 0
+
+
+def test_a_record_that_the_broker_does_not_place_is_sent_again(bus: Bus) -> None:
+    placed: list[int | None] = []
+    with _Sender(bus, Forgetful(2), 5) as sender:  # type: ignore[arg-type]
+        for _ in range(3):
+            sender.send("t", b"x", key=None, delivered=lambda message: placed.append(message.offset()))
+    assert sorted(map(str, placed)) == ["3", "4", "5"], "each has a place of its own"
+    with pytest.raises(BusError, match="do not say where"), _Sender(bus, Forgetful(99), 5) as sender:  # type: ignore[arg-type]
+        sender.send("t", b"x", key=None, delivered=lambda message: placed.append(message.offset()))
 
 
 def test_batches_are_cut_by_bytes(bus: Bus) -> None:
