@@ -151,8 +151,8 @@ def judged(
     """What the log and the report come to.
 
     A 5xx is one fault (100), whatever else the document does not say of it; a refusal of valid data by a status that is
-    not documented is one (101); a method that is not offered and refused
-    with another status than 405 is a matter of style, neither fault nor wrong.
+    not documented is one (101); a method that is not offered and refused with another status than 405 is a matter of
+    style, neither fault nor wrong.
     """
     route = Router(operations, base)
     reached: dict[str, int] = {}

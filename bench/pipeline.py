@@ -120,7 +120,7 @@ def empty_run():
     asked = RoundsOperator.partial(task_id="rounds").expand(asked=opened)
     for number in range(1, {MAX_ROUNDS} + 1):
         with TaskGroup(f"round_{{number}}"):
-            gaps = find_gaps.override(task_id="find_gaps")(number)
+            gaps = find_gaps(number)
             made = generate_further.override(task_id="generate")(number)
             further = publish_further.override(task_id="publish")(number)
             executed_further = launch("execute", further, known)

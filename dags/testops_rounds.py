@@ -8,7 +8,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 
 
 class RoundsOperator(EmptyOperator):
-    """Mapped over what `open_run` returns: else this and all rounds are skipped at once."""
+    """Mapped over what `open_run` returns: where that is nothing, this and all rounds are skipped at once."""
 
     ui_color = "#e8f7e4"
 

@@ -284,7 +284,7 @@ def testops_run() -> None:
     asked = RoundsOperator.partial(task_id="rounds").expand(asked=opened)
     for number in ROUNDS:
         with TaskGroup(f"round_{number}"):
-            gaps = find_gaps.override(task_id="find_gaps")(number)
+            gaps = find_gaps(number)
             made = generate_further.override(task_id="generate")(number)
             further = publish_further.override(task_id="publish")(number)
             executed_further = launch("execute", SETTINGS, batches=further, **known)

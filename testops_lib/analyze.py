@@ -270,7 +270,9 @@ class _Operation:
 
 
 class _Tally:
-    """Counts of everything a report says; the only evidence it holds is one example a fingerprint."""
+    """Counts of everything a report says; of evidence it holds one example a fingerprint, and each operation's slowest
+    answer.
+    """
 
     def __init__(self, operations: Mapping[str, tuple[str, ...]], quarantined: frozenset[str]) -> None:
         self.quarantined = quarantined

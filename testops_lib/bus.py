@@ -1265,14 +1265,12 @@ class _Sender:
         self._flush()
         for _ in range(_PLACINGS):
             unplaced, self._unplaced = self._unplaced, []
-            if not unplaced:
-                return
             for again in unplaced:
                 again()
-            self._flush()
-        raise BusError(
-            f"the brokers do not say where {len(unplaced)} records are", where="Kafka", next_step="repeat it"
-        )
+            if unplaced:
+                self._flush()
+        if left := len(self._unplaced):
+            raise BusError(f"the brokers do not say where {left} records are", where="Kafka", next_step="repeat it")
 
     def _flush(self) -> None:
         deadline = time.monotonic() + self._timeout_s + 5

@@ -42,8 +42,8 @@ def order(cases: Iterable[Case], spec: Spec) -> tuple[Case, ...]:
     First the first positive case of every operation, cheap ones first, so producers before consumers; among them, one
     request to each whose data is broken. Then whatever is worth most for its requests, cleanup included, each kind of
     case fading as an operation gets more of it; another look at an operation whose first one may well have been refused
-    is worth much. Cases that may end the session or the service (`last`) come at
-    the very end, those that end the most as the last.
+    is worth much. Cases that may end the session or the service (`last`) come at the very end, those that end the most
+    as the last.
 
     Of an operation's cases with equal tags the given order stands.
     """

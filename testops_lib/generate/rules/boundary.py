@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from testops_lib.generate.rules.negative import Place
-from testops_lib.generate.rules.schemas import UNIQUE, Flat, Schemas, kind_of, kinds, substitute
+from testops_lib.generate.rules.schemas import RANGES, UNIQUE, Flat, Schemas, kind_of, kinds, substitute
 from testops_lib.generate.rules.values import Maker, Making, highest, lowest
 from testops_lib.spec.operation import Schema
 
@@ -131,10 +131,10 @@ def _numbers(flat: Flat, good: Any) -> Iterator[tuple[str, Any, bool]]:
         yield from (("zero", 0, False), ("negative", -1, False))
     elif low < 0 and (high is None or high > 0):
         yield "zero", 0, True
-    bits = {"int32": 31, "int64": 63}.get(str(flat.get("format"))) if whole else None
-    if bits:
-        yield f"largest of {bits + 1} bits", 2**bits - 1, False
-        yield f"smallest of {bits + 1} bits", -(2**bits), False
+    form = str(flat.get("format"))
+    if whole and form in RANGES:
+        smallest, largest = RANGES[form]
+        yield from ((f"largest of {form}", largest, False), (f"smallest of {form}", smallest, False))
     elif high is None and whole:
         yield from (("beyond 32 bits", 2**31, False), ("largest of 64 bits", 2**63 - 1, False))
         yield "beyond 64 bits", 2**63, False

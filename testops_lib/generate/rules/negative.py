@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from testops_lib.generate.rules.schemas import UNIQUE, Flat, Schemas, kind_of, kinds, substitute
+from testops_lib.generate.rules.schemas import RANGES, UNIQUE, Flat, Schemas, kind_of, kinds, substitute
 from testops_lib.generate.rules.values import highest, lowest
 from testops_lib.model import Basis
 from testops_lib.spec.operation import Schema
@@ -41,7 +41,6 @@ _BAD_FORMATS: Final[Mapping[str, str]] = {
     "uri": "not a uri",
     "url": "not a url",
 }
-_BITS: Final[Mapping[str, int]] = {"int32": 31, "int64": 63}
 MOST_PROPERTIES: Final = 50
 _BAD_PATTERNS: Final = ("!", "@@", " ", "~none~", "0", "a", "A", "\u2603", "zzzzzzzz!", "")
 
@@ -202,10 +201,9 @@ def _bad_numbers(flat: Flat, good: Any) -> Iterator[tuple[str, Any, Basis]]:
     if high is not None:
         rule = "exclusiveMaximum" if "exclusiveMaximum" in flat and flat.get("maximum", high + 1) > high else "maximum"
         yield rule, _tidy(flat["exclusiveMaximum"] if rule == "exclusiveMaximum" else high + step), "spec"
-    bits = _BITS.get(str(flat.get("format")))
-    if bits and "number" not in kinds(flat):
-        if high is None or high >= 2**bits:
-            yield "format", 2**bits, "guess"
+    _, largest = RANGES.get(str(flat.get("format")), (0, 0))
+    if largest and "number" not in kinds(flat) and (high is None or high > largest):
+        yield "format", largest + 1, "guess"
     if "multipleOf" in flat and flat["multipleOf"] not in (0, 1):
         base = low if low is not None else 0
         off = flat["multipleOf"] / 2

@@ -24,7 +24,7 @@ _DEFS: Final = "#/$defs/"
 _TOKENS: Final = ("0123456789ab", "000000000000", "ffffffffffff")
 _SCHEMA_MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _LITERAL: Final = frozenset({"enum", "const", "default", "example", "examples", "required", "discriminator"})
-_RANGES: Final = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
+RANGES: Final = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 _KINDS: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 Flat = dict[str, Any]
@@ -271,7 +271,7 @@ def _request_form(schema: Any, schemas: Schemas) -> Any:
     if isinstance(required, list):
         properties = schema.get("properties", {})
         form["required"] = [n for n in required if schemas.flat(properties.get(n)).get("readOnly") is not True]
-    bounds = _RANGES.get(str(form.get("format")))
+    bounds = RANGES.get(str(form.get("format")))
     if bounds and "integer" in kinds(form):
         form["minimum"] = max(bounds[0], form.get("minimum", bounds[0]))
         form["maximum"] = min(bounds[1], form.get("maximum", bounds[1]))
