@@ -6,12 +6,35 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from testops_lib import pipeline
+from testops_lib import settings as configuration
+from testops_lib.bus import Bus
 from testops_lib.model import Report
 from testops_lib.pipeline import Order
 from testops_lib.settings import Settings
+from testops_lib.stack.samples import Sample
+from testops_lib.store import Store
 
 ROOT = Path(__file__).parents[1]
+
+
+def prepared(
+    monkeypatch: pytest.MonkeyPatch, *, kafka: str, postgres: str, shop: Sample, reports: Path, targets: Path
+) -> Settings:
+    """The settings of a run on these servers, with their tables and topics; the environment says the same."""
+    with Store(postgres) as store:
+        store.upgrade()
+    with Bus(kafka) as bus:
+        bus.create_topics(partitions=2)
+    own = {
+        "TESTOPS_DSN": postgres, "TESTOPS_KAFKA_BOOTSTRAP": kafka, "TESTOPS_REPORTS_DIR": str(reports),
+        "TESTOPS_TARGETS_DIR": str(targets), **shop.variables(),
+    }  # fmt: skip
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    return configuration.read()
 
 
 def executed(run: str, order: Order, settings: Settings) -> Report:

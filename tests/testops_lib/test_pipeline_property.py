@@ -10,14 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from testops_lib import pipeline
-from testops_lib import settings as configuration
-from testops_lib.bus import Bus
 from testops_lib.cli.suite import cases
 from testops_lib.pipeline import Order
 from testops_lib.stack.samples import Sample
 from testops_lib.store import Store
 from testops_lib.suite import REGRESSION, Member
-from tests.whole_run import executed
+from tests.whole_run import executed, prepared
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,17 +36,9 @@ def shop(tmp_path: Path) -> Iterator[Sample]:
 def test_random_cases_go_from_document_to_verdict_and_find_what_is_wrong(
     kafka: str, postgres: str, shop: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Store(postgres) as store:
-        store.upgrade()
-    with Bus(kafka) as bus:
-        bus.create_topics(partitions=2)
-    own = {
-        "TESTOPS_DSN": postgres, "TESTOPS_KAFKA_BOOTSTRAP": kafka, "TESTOPS_REPORTS_DIR": str(tmp_path / "reports"),
-        "TESTOPS_TARGETS_DIR": str(ROOT / "targets"), **shop.variables(),
-    }  # fmt: skip
-    for name, value in own.items():
-        monkeypatch.setenv(name, value)
-    settings = configuration.read()
+    settings = prepared(
+        monkeypatch, kafka=kafka, postgres=postgres, shop=shop, reports=tmp_path / "reports", targets=ROOT / "targets"
+    )
     order = Order(target="shop", operations=OPERATIONS, sources=("property",))
     run = f"property-{tmp_path.name}"
 

@@ -11,8 +11,6 @@ import msgspec
 import pytest
 
 from testops_lib import pipeline
-from testops_lib import settings as configuration
-from testops_lib.bus import Bus
 from testops_lib.pipeline import Order
 from testops_lib.settings import SOURCES, Settings
 from testops_lib.stack.samples import Sample
@@ -21,7 +19,7 @@ from tests import llm_server as server
 from tests.asking import asked
 from tests.generation_specs import case, step
 from tests.llm_server import ModelServer, Received, Reply
-from tests.whole_run import executed
+from tests.whole_run import executed, prepared
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -59,16 +57,9 @@ def recording(url: str) -> str:
 def test_cases_of_every_source_go_from_document_to_verdict(
     source: str, kafka: str, postgres: str, shop: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Store(postgres) as store:
-        store.upgrade()
-    with Bus(kafka) as bus:
-        bus.create_topics(partitions=2)
-    own = {
-        "TESTOPS_DSN": postgres, "TESTOPS_KAFKA_BOOTSTRAP": kafka, "TESTOPS_REPORTS_DIR": str(tmp_path / "reports"),
-        "TESTOPS_TARGETS_DIR": str(tmp_path), **shop.variables(),
-    }  # fmt: skip
-    for name, value in own.items():
-        monkeypatch.setenv(name, value)
+    settings = prepared(
+        monkeypatch, kafka=kafka, postgres=postgres, shop=shop, reports=tmp_path / "reports", targets=tmp_path
+    )
     (tmp_path / "recorded.har").write_text(recording(shop.url), "utf-8")
     described = {
         "spec": "${TESTOPS_SHOP_URL}/openapi.json",
@@ -81,7 +72,6 @@ def test_cases_of_every_source_go_from_document_to_verdict(
     (tmp_path / "lists.yaml").write_text(json.dumps(described), "utf-8")
     run, order = f"{source}-{tmp_path.name}", Order(target="lists")
     with ExitStack() as stack:
-        settings = configuration.read()
         if source in MODELS:
             settings = reached(settings, stack.enter_context(ModelServer(answer, source)), source)  # type: ignore[arg-type]
         report = executed(run, order, settings)
