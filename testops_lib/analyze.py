@@ -81,7 +81,7 @@ def analyze(
     base_url: str = "", title: str = "", known: Mapping[str, str] | None = None, muted: Collection[str] = (),
     previous_run: str = "", previous: Collection[Finding] = (), generation: tuple[Generation, ...] = (),
     started: datetime | None = None, finished: datetime | None = None, credentials_hint: str = "",
-    quarantined: Collection[str] = (), history: Sequence[Medians] = (),
+    quarantined: Collection[str] = (), history: Sequence[Medians] = (), not_tested: Mapping[str, str] | None = None,
 ) -> Report:  # fmt: skip
     """The report of one run, without a gate.
 
@@ -103,8 +103,12 @@ def analyze(
         quarantined: ids of cases whose failures are advisory and whose results the gate leaves out.
         history: response times of earlier runs of the target; an operation that is slower beyond what these differ by
             is an advisory finding.
+        not_tested: operations for which no case could be made -> why. Those outside of `operations` are in scope, too;
+            one that was executed all the same counts as tested.
         credentials_hint: what to do when every valid request is answered 401; ends that reason.
     """
+    if operations and not_tested:
+        operations = {**operations, **{key: () for key in not_tested if key not in operations}}
     tally = _Tally(operations, frozenset(quarantined))
     for result in results:
         tally.add(result)
@@ -117,7 +121,7 @@ def analyze(
     comparable = [finding for finding in previous if finding.check != SLOWER or known_well(finding.operation, history)]
     findings += _fixed(comparable, {finding.fingerprint for finding in findings}, operation_reports)
     findings.sort(key=_severity)
-    operation_reports = _with_costs(operation_reports, generation)
+    operation_reports = _with_reasons(_with_costs(operation_reports, generation), not_tested or {})
     in_scope = [operation_reports[key] for key in operations] if operations else list(operation_reports.values())
     counted = [finding for finding in findings if finding.state != "fixed"]
     return Report(
@@ -125,6 +129,7 @@ def analyze(
         totals=Totals(
             cases=len(tally.cases), requests=tally.requests, results={name: tally.verdicts[name] for name in _VERDICTS},
             operations=len(in_scope), operations_with_2xx=sum(one.success_seen for one in in_scope),
+            operations_not_tested=sum(bool(one.not_tested) for one in in_scope),
             findings=len(counted), advisory=sum(finding.advisory for finding in counted),
             no_result=tally.no_result, quarantined=dict(sorted((+tally.aside).items())),
         ),
@@ -172,6 +177,17 @@ def _with_costs(
     return {
         key: msgspec.structs.replace(one, cost=total(shares[key])) if key in shares else one
         for key, one in operations.items()
+    }
+
+
+def _with_reasons(
+    operations: Mapping[str, OperationReport], not_tested: Mapping[str, str]
+) -> dict[str, OperationReport]:
+    return {
+        key: msgspec.structs.replace(report, not_tested=not_tested[key])
+        if key in not_tested and not report.cases
+        else report
+        for key, report in operations.items()
     }
 
 

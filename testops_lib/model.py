@@ -715,6 +715,8 @@ class OperationReport(Value, frozen=True, kw_only=True):
     """Documented statuses."""
     cost: Cost | None = None
     """What language models took for its cases; None: none was asked."""
+    not_tested: str = ""
+    """Why no case of it was executed, where that is known: it could not be planned, or the document is unreadable."""
 
 
 class Totals(Value, frozen=True, kw_only=True):
@@ -723,6 +725,8 @@ class Totals(Value, frozen=True, kw_only=True):
     results: dict[str, int]
     operations: int = 0
     operations_with_2xx: int = 0
+    operations_not_tested: int = 0
+    """Those of `operations` that say why they were not tested."""
     findings: int = 0
     advisory: int = 0
     no_result: int = 0

@@ -614,6 +614,7 @@ def analyze_again(run: str, settings: Settings) -> Report:
             target,
             run=run,
             operations={key: one.documented for key, one in first.operations.items()},
+            not_tested={key: one.not_tested for key, one in first.operations.items() if one.not_tested},
             base_url=first.base_url,
             title=first.title,
             known=store.known_fingerprints(first.target),
@@ -661,8 +662,12 @@ def build_report(
     started: datetime | None = None,
     quarantined: Collection[str] = (),
     history: Sequence[Medians] = (),
+    not_tested: Mapping[str, str] = {},
 ) -> Report:
-    """The report of these results with the verdict of the target's gate."""
+    """The report of these results with the verdict of the target's gate.
+
+    not_tested: operations for which no case could be made -> why.
+    """
     report = analyze_results(
         results,
         target=target.name,
@@ -678,6 +683,7 @@ def build_report(
         finished=datetime.now(UTC),
         quarantined=quarantined,
         history=history,
+        not_tested=not_tested,
         credentials_hint=_TAKEN_BY_NOBODY if target.identities else _NONE_GIVEN,
     )
     return msgspec.structs.replace(report, gate=decide(report, target.gate))

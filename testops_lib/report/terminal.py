@@ -96,6 +96,7 @@ def _headline(console: Console, report: Report) -> None:
         Text(
             f"{plural(totals.requests, 'request')}{rest}; {totals.operations_with_2xx} of "
             f"{plural(totals.operations, 'operation')} answered a 2xx"
+            + (f", {totals.operations_not_tested:,} not tested" if totals.operations_not_tested else "")
         )
     )
 
@@ -144,7 +145,8 @@ def _curls(console: Console, findings: list[Finding]) -> None:
 def _without_success(console: Console, report: Report) -> None:
     from rich.text import Text
 
-    without = [key for key, one in report.operations.items() if not one.success_seen]
+    _not_tested(console, report)
+    without = [key for key, one in report.operations.items() if not one.success_seen and not one.not_tested]
     if not without:
         return
     console.print(Text(f"\nWithout a 2xx: {plural(len(without), 'operation')}", style="bold"))
@@ -158,6 +160,18 @@ def _without_success(console: Console, report: Report) -> None:
         console.print(
             Text(f"  {plural(shut, 'operation')} answered 401 and never a 2xx: are the right credentials given?")
         )
+
+
+def _not_tested(console: Console, report: Report) -> None:
+    from rich.text import Text
+
+    left_out = [(key, one.not_tested) for key, one in report.operations.items() if one.not_tested]
+    if left_out:
+        console.print(Text(f"\nNot tested: {plural(len(left_out), 'operation')}", style="bold"))
+    for key, reason in left_out[:_MOST_OPERATIONS]:
+        console.print(Text(f"  {one_line(key)}  {one_line(reason)}"))
+    if len(left_out) > _MOST_OPERATIONS:
+        console.print(Text(f"  and {len(left_out) - _MOST_OPERATIONS:,} more in the report", style="dim"))
 
 
 def _reasons(console: Console, report: Report) -> None:

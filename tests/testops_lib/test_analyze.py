@@ -264,6 +264,15 @@ def test_an_operation_out_of_scope_is_listed_but_not_counted() -> None:
     assert report(result("1", operation="PUT /other"), operations={}).totals.operations == 1
 
 
+def test_operations_that_could_not_be_planned_are_listed_with_the_reason_and_counted() -> None:
+    reasons = {"POST /pets": "no valid request could be made", "PUT /broken": "its parameters cannot be read"}
+    found = report(result("1"), not_tested=reasons)
+    assert {key: one.not_tested for key, one in found.operations.items() if one.not_tested} == reasons
+    assert (found.totals.operations, found.totals.operations_not_tested) == (3, 2)
+    executed = report(result("1", operation="POST /pets"), not_tested=reasons)
+    assert executed.operations["POST /pets"].not_tested == "" and executed.totals.operations_not_tested == 1
+
+
 def test_latency_is_of_successful_answers_only() -> None:
     fast = [result(f"{n}", elapsed_ms=n) for n in range(1, 101)]
     slow = [result("x", status=404, elapsed_ms=9_000), result("y", status=0, verdict="errored", elapsed_ms=9_000)]

@@ -398,6 +398,16 @@ def test_console_markup_in_messages_is_shown_as_it_stands() -> None:
     assert text in terminal_text(msgspec.structs.replace(shop_report(), findings=(finding,)), 160)
 
 
+def test_operations_that_were_not_tested_are_counted_at_the_top_and_named() -> None:
+    reasons = {f"GET /{n}": f"no valid request could be made: {n}" for n in range(30)}
+    partly = analyze([], target="t", run="r", operations={"GET /": ("200",)}, not_tested=reasons)
+    text, html = terminal_text(partly), render_html(partly)
+    assert "answered a 2xx, 30 not tested" in text.partition("No findings.")[0]
+    assert "Not tested: 30 operations" in text and "GET /7  no valid request could be made: 7" in text
+    assert "answered a 2xx, 30 not tested" in html.partition('id="findings"')[0]
+    assert all(f"not tested: {reason}" in html for reason in reasons.values())
+
+
 def test_a_clean_run_says_so() -> None:
     clean = analyze([], target="t", run="r", operations={"GET /": ("200",)})
     assert "No findings." in terminal_text(clean) and "GET /  not called" in terminal_text(clean)
