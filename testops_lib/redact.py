@@ -25,9 +25,14 @@ _EXACT = frozenset(
         "authorization", "proxyauthorization", "cookie", "setcookie", "auth", "xauth", "xauthkey", "jwt", "pwd",
         "passphrase", "pin", "otp", "sid", "sessionid", "session", "sessionkey", "phpsessid", "jsessionid",
         "connectsid", "credentials", "credential", "signature", "accesskey", "xaccesskey", "sig",
+        "ssn", "cvv", "cvv2", "cvc", "totp", "mnemonic",
     }
 )  # fmt: skip
-_CONTAINED = ("password", "passwd", "secret", "apikey", "privatekey", "accesstoken", "refreshtoken", "authtoken")
+_CONTAINED = (
+    "password", "passwd", "passcode", "secret", "apikey", "privatekey", "accesstoken", "refreshtoken", "authtoken",
+    "recoverycode", "recoverykey", "recoveryphrase", "backupcode", "seedphrase", "securitycode", "verificationcode",
+    "onetimecode", "otpcode", "socialsecurity", "cardnumber",
+)  # fmt: skip
 _ENDINGS = ("token", "sessionid", "accesskey", "accesskeyid", "subscriptionkey", "csrf", "xsrf")
 _NOT_SENSITIVE = frozenset(
     {
@@ -35,6 +40,9 @@ _NOT_SENSITIVE = frozenset(
         "synctoken", "secretary", "nextsynctoken", "pagingtoken",
     }
 )  # fmt: skip
+_KEYS = frozenset({"key", "keys"})
+"""Names that hold a credential or a harmless name (`{"key": "PROJ-1"}`): the value decides."""
+_LOOKS_GENERATED = re.compile(r"(?=[^0-9]*+[0-9])(?=[^A-Za-z]*+[A-Za-z])[A-Za-z0-9+/=_.~-]{16,}+")
 _LONGEST_NAME = 200
 _NOT_A_LETTER = re.compile(r"[^a-z0-9]+")
 
@@ -91,15 +99,26 @@ def _sensitive(name: str) -> bool:
     return plain in _EXACT or plain.endswith(_ENDINGS) or any(word in plain for word in _CONTAINED)
 
 
+def _holds_secret(name: str, value: str) -> bool:
+    """Whether a pair of this name and value is a credential."""
+    if sensitive(name):
+        return True
+    return name.lower() in _KEYS and _LOOKS_GENERATED.fullmatch(value[:_LONGEST_NAME]) is not None
+
+
 class Redactor:
-    """Masks the given secrets (4 characters or longer) in plain, base64, hexadecimal, percent, JSON and HTML form, in
-    small and capital letters, and whatever a name or a well-known shape gives away.
+    """Masks the given secrets (4 characters or longer) in plain, base64 (once or twice), hexadecimal, percent, JSON and
+    HTML form, also where only some characters are escaped, in small and capital letters, and whatever a name or a
+    well-known shape gives away.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        secrets = frozenset(secrets)
         forms = {form.lower() for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
         ordered = sorted((f for f in forms if f not in PLACEHOLDER), key=lambda form: (-len(form), form))
         self._forms = [(form, re.compile(re.escape(form), re.IGNORECASE)) for form in ordered]
+        plain = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=lambda text: (-len(text), text))
+        self._escaped = [re.compile("".join(map(_any_escape, secret)), re.IGNORECASE) for secret in plain]
 
     def text(self, text: str) -> str:
         """Any text: a body (JSON whole, cut or broken; a form), a message, a log line."""
@@ -117,7 +136,9 @@ class Redactor:
 
     def pairs(self, pairs: Pairs) -> Pairs:
         """Headers, cookies or form fields: a sensitive name loses its whole value."""
-        return tuple((name, PLACEHOLDER if value and sensitive(name) else self.text(value)) for name, value in pairs)
+        return tuple(
+            (name, PLACEHOLDER if value and _holds_secret(name, value) else self.text(value)) for name, value in pairs
+        )
 
     def url(self, url: str) -> str:
         """A URL: credentials before the host and sensitive query parameters are masked, all else stays."""
@@ -129,7 +150,7 @@ class Redactor:
         shown = []
         for pair in query.split("&"):
             name, equals, value = pair.partition("=")
-            if equals and value and sensitive(unquote_plus(name)):
+            if equals and value and _holds_secret(unquote_plus(name), unquote_plus(value)):
                 shown.append(f"{name}={PLACEHOLDER}")
             else:
                 shown.append(self._values(pair))
@@ -141,6 +162,10 @@ class Redactor:
             if form in low:
                 text = anyhow.sub(PLACEHOLDER, text)
                 low = text.lower()
+        if any(mark in text for mark in _ESCAPE_MARKS):
+            for escaped in self._escaped:
+                text = escaped.sub(PLACEHOLDER, text)
+            low = text.lower()
         for mark, shape in _SHAPES:
             if mark in text:
                 text = shape.sub(PLACEHOLDER, text)
@@ -148,6 +173,17 @@ class Redactor:
         if "bearer" in low or "basic" in low or "token" in low:
             text = _SCHEME.sub(rf"\1\2{PLACEHOLDER}", text)
         return text
+
+
+_ESCAPE_MARKS = ("\\u", "\\U", "&#", "%")
+
+
+def _any_escape(character: str) -> str:
+    """A pattern for a character as it is, or as JSON (RFC 8259), HTML or a URL (RFC 3986) may escape it."""
+    code, units = ord(character), character.encode("utf-16-be", "surrogatepass").hex()
+    json_form = "".join(rf"\\{{1,4}}u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    url_form = "".join(f"%(?:25){{0,2}}{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+    return rf"(?:{re.escape(character)}|{json_form}|&#0{{0,6}}{code};?|&#x0{{0,6}}{code:x};?|{url_form})"
 
 
 def _forms(secret: str) -> set[str]:
@@ -162,6 +198,13 @@ def _forms(secret: str) -> set[str]:
         escaped = {quote(bytes_, safe=""), quote(bytes_), quote_plus(bytes_)}
         forms |= escaped | {quote(form, safe="") for form in escaped}
     forms.add(raw.hex())
+    once = base64.b64encode(raw)
+    twice = _base64_forms(once) | _base64_forms(once.rstrip(b"=")) | _base64_forms(base64.urlsafe_b64encode(raw))
+    return forms | _base64_forms(raw) | twice
+
+
+def _base64_forms(raw: bytes) -> set[str]:
+    forms: set[str] = set()
     # Inside a longer base64 text the secret starts at one of three places; the characters it shares are left out.
     for lead in range(3):
         encoded = base64.b64encode(b"\0" * lead + raw).decode().rstrip("=")
@@ -176,7 +219,7 @@ def _forms(secret: str) -> set[str]:
 
 def _masked_assignment(match: re.Match[str]) -> str:
     name, value = match[1], match[2]
-    if value != PLACEHOLDER and sensitive(unquote_plus(name)):
+    if value != PLACEHOLDER and _holds_secret(unquote_plus(name), unquote_plus(value)):
         return f"{name}={PLACEHOLDER}"
     return match[0]
 
@@ -191,7 +234,11 @@ def _members(text: str) -> str:
         if "\\u" in name:
             name = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), name)
         start = at = match.end()
-        if not sensitive(name):
+        if name.lower() in _KEYS:
+            generated = _LOOKS_GENERATED.match(text, start + len(match[1]) + 1, start + _LONGEST_NAME)
+            if generated is None or text[generated.end() : generated.end() + 1] not in ('"', "\\", ""):
+                continue
+        elif not sensitive(name):
             continue
         end, shown = _value(text, start, len(match[1]))
         if end > start and shown:

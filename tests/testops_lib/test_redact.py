@@ -34,6 +34,13 @@ PLAIN = Redactor()
         quote(quote(SECRET, safe=""), safe=""),
         SECRET.encode().hex(),
         SECRET.encode().hex().upper(),
+        "".join(f"\\u{ord(character):04x}" for character in SECRET),
+        "".join(f"&#{ord(character)};" for character in SECRET),
+        "".join(f"&#x{ord(character):X};" for character in SECRET),
+        "".join(f"%{byte:02x}" for byte in SECRET.encode()),
+        SECRET.replace("@", "\\u0040").replace("s", "&#115;", 1).replace("w", "%77"),
+        base64.b64encode(base64.b64encode(SECRET.encode())).decode(),
+        base64.b64encode(b"user:" + base64.b64encode(SECRET.encode()) + b":x").decode(),
     ],
 )
 def test_known_values_are_masked_in_every_form(form: str) -> None:
@@ -64,6 +71,8 @@ def test_values_below_four_characters_are_not_masked() -> None:
         "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-API-Key", "api_key", "apiKey", "token",
         "access_token", "refreshToken", "id_token", "password", "new-password", "user[password]", "client_secret",
         "private_key", "X-Auth-Token", "secretKey", "session_id", "X-CSRF-Token", "passwd",
+        "recovery_code", "recoveryCodes", "backup_codes", "ssn", "socialSecurityNumber", "cvv", "card_number", "passcode",
+        "verification_code", "totp",
     ],
 )  # fmt: skip
 def test_names_of_credentials_are_known(name: str) -> None:
@@ -82,6 +91,18 @@ def test_other_names_are_left(name: str) -> None:
     assert PLAIN.pairs(((name, "value 1"),)) == ((name, "value 1"),)
     document = json.dumps({name: "value-1"})
     assert PLAIN.text(document) == document
+
+
+def test_a_member_called_key_is_masked_when_its_value_looks_generated() -> None:
+    generated = "9f86d081884c7d659a2feaa0c55ad015"
+    assert PLAIN.text(f'{{"key": "{generated}", "id": 1}}') == f'{{"key": "{PLACEHOLDER}", "id": 1}}'
+    assert PLAIN.text(f"key={generated}&id=1") == f"key={PLACEHOLDER}&id=1"
+    assert PLAIN.pairs((("key", generated),)) == (("key", PLACEHOLDER),)
+    assert PLAIN.url(f"http://h/?key={generated}") == f"http://h/?key={PLACEHOLDER}"
+    for harmless in ("PROJ-1", "dark_mode", "a sentence of more than 16 letters, 1 digit"):
+        document = json.dumps({"key": harmless, "keys": [harmless]})
+        assert PLAIN.text(document) == document
+        assert PLAIN.pairs((("key", harmless),)) == (("key", harmless),)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +151,7 @@ def test_url_keeps_everything_else() -> None:
     assert PLAIN.url("http://me:pw@h/x?a=1&access%5Ftoken=t#token=abc") == (
         "http://[redacted]@h/x?a=1&access%5Ftoken=[redacted]#token=[redacted]"
     )
+    assert PLAIN.url("http://h/x?%70assword=hunter2") == "http://h/x?%70assword=[redacted]"
 
 
 @given(
@@ -170,7 +192,8 @@ HOSTILE = {
     "urls": "://", "users": "://a:b", "at": "://a@", "jwt": "eyJ", "jwt dots": "eyJaaaaaaa.",
     "begin": "-----BEGIN PRIVATE KEY-----",
     "spaces": " ", "member space": '"a" ', "sk": "sk-", "header": "cookie: ", "brackets": "[", "percent": "%",
-    "xox": "xoxb-",
+    "xox": "xoxb-", "half escapes": "\\u0073", "character references": "&#115;&#x65;", "percent escapes": "%73%65",
+    "keys": '"key":"a1',
     "lines": "authorization:\n", "dashes": "-", "names": "a.b[c]-",
     "long key": '"' + "a" * 79, "authorization": "authorization",
 }  # fmt: skip
