@@ -99,7 +99,7 @@ def _sensitive(name: str) -> bool:
     return plain in _EXACT or plain.endswith(_ENDINGS) or any(word in plain for word in _CONTAINED)
 
 
-def _holds_secret(name: str, value: str) -> bool:
+def holds_secret(name: str, value: str) -> bool:
     """Whether a pair of this name and value is a credential."""
     if sensitive(name):
         return True
@@ -137,7 +137,7 @@ class Redactor:
     def pairs(self, pairs: Pairs) -> Pairs:
         """Headers, cookies or form fields: a sensitive name loses its whole value."""
         return tuple(
-            (name, PLACEHOLDER if value and _holds_secret(name, value) else self.text(value)) for name, value in pairs
+            (name, PLACEHOLDER if value and holds_secret(name, value) else self.text(value)) for name, value in pairs
         )
 
     def url(self, url: str) -> str:
@@ -150,7 +150,7 @@ class Redactor:
         shown = []
         for pair in query.split("&"):
             name, equals, value = pair.partition("=")
-            if equals and value and _holds_secret(unquote_plus(name), unquote_plus(value)):
+            if equals and value and holds_secret(unquote_plus(name), unquote_plus(value)):
                 shown.append(f"{name}={PLACEHOLDER}")
             else:
                 shown.append(self._values(pair))
@@ -219,7 +219,7 @@ def _base64_forms(raw: bytes) -> set[str]:
 
 def _masked_assignment(match: re.Match[str]) -> str:
     name, value = match[1], match[2]
-    if value != PLACEHOLDER and _holds_secret(unquote_plus(name), unquote_plus(value)):
+    if value != PLACEHOLDER and holds_secret(unquote_plus(name), unquote_plus(value)):
         return f"{name}={PLACEHOLDER}"
     return match[0]
 

@@ -17,6 +17,7 @@ from testops_lib import report as reporting
 from testops_lib import settings as configuration
 from testops_lib import spec as specs
 from testops_lib.cli.lines import About, Line, read, write
+from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.results import outcome
 from testops_lib.cli.sending import (
     COULD_NOT_RUN,
@@ -251,7 +252,11 @@ Examples:
 )
 @click.argument("spec", metavar="SPEC")
 @click.option(
-    "--base-url", default="", metavar="URL", help="Where the API answers. Default: the document's first server."
+    "--base-url",
+    type=BaseUrl(),
+    default="",
+    metavar="URL",
+    help="Where the API answers. Default: the document's first server.",
 )
 @click.option(
     "--out",
@@ -330,7 +335,7 @@ Examples:
 """
 )
 @click.option("--spec", required=True, metavar="SPEC", help="OpenAPI document: URL or file.")
-@click.option("--base-url", default="", metavar="URL", help="Written into the file as the default.")
+@click.option("--base-url", type=BaseUrl(), default="", help="Written into the file as the default.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The cases file.")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what each source would take, and call nobody.")
 @_spec_options
@@ -397,7 +402,7 @@ def generate(spec: str, base_url: str, out: Path | None, only_plan: bool, **opti
 )
 @click.option("--spec", required=True, metavar="SPEC", help="The document that the cases were made from.")
 @click.option("--case", "wanted", multiple=True, metavar="ID", help="Only cases whose id begins so; repeatable.")
-@click.option("--base-url", default="", metavar="URL", help="Where the API answers. Default: as the results say.")
+@click.option("--base-url", type=BaseUrl(), default="", help="Where the API answers. Default: as the results say.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The smallest cases.")
 @send_options
 def shrink(

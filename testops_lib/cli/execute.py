@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from testops_lib.cli.lines import About, Line, read, write
+from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.sending import (
     COULD_NOT_RUN,
     FINDINGS,
@@ -30,7 +31,13 @@ from testops_lib.model import Plan
     epilog="\b\nExample:\n  testops execute cases.jsonl --base-url http://127.0.0.1:8000 --out results.jsonl\n"
 )
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="CASES.JSONL")
-@click.option("--base-url", default="", metavar="URL", help="Where the API answers. Default: as the cases file says.")
+@click.option(
+    "--base-url",
+    type=BaseUrl(),
+    default="",
+    metavar="URL",
+    help="Where the API answers. Default: as the cases file says.",
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The results file.")
 @click.option("--observe", is_flag=True, help="Keep what the answers held, redacted: for `testops diff`.")
 @send_options

@@ -15,6 +15,7 @@ from testops_lib import report as reporting
 from testops_lib import settings as configuration
 from testops_lib import spec as specs
 from testops_lib.cli.lines import About, read
+from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.sending import FINDINGS, NOTHING_FOUND
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.model import Case, Report, Result
@@ -177,7 +178,13 @@ Examples:
     show_default=True,
     help="har: the evidence of a results file; the others: the cases of a cases file.",
 )
-@click.option("--base-url", default="", metavar="URL", help="Where the API answers. Default: as the cases file says.")
+@click.option(
+    "--base-url",
+    type=BaseUrl(),
+    default="",
+    metavar="URL",
+    help="Where the API answers. Default: as the cases file says.",
+)
 @click.option("--spec", default="", metavar="SPEC", help="arazzo: the OpenAPI document that the description refers to.")
 @click.option("--case", "wanted", multiple=True, metavar="ID", help="Only cases whose id begins so; repeatable.")
 @click.option(

@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from testops_lib import settings as configuration
+from testops_lib.cli.options import BaseUrl
 from testops_lib.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def stack() -> None:
 @stack.command(epilog="\b\nExamples:\n  testops stack run --once\n  testops stack run --target airflow\n")
 @click.option("--target", default="", help="A target file's name. Default: shop.")
 @click.option("--spec", default="", metavar="SPEC", help="Any OpenAPI document instead: URL or file.")
-@click.option("--base-url", default="", metavar="URL", help="Where that API answers.")
+@click.option("--base-url", type=BaseUrl(), default="", help="Where that API answers.")
 @click.option("--once", is_flag=True, help="End after the report with the gate's verdict as exit code.")
 def run(**options: Any) -> int:
     """Start everything, test one target, show the report, serve until Ctrl-C. This is `make run`.
@@ -238,7 +239,13 @@ Examples:
 @click.option("--username", envvar="TESTOPS_AIRFLOW_USERNAME", required=True, help="or TESTOPS_AIRFLOW_USERNAME.")
 @click.option("--target", default="", help="A target file's name.")
 @click.option("--spec", default="", metavar="SPEC", help="Any OpenAPI document instead.")
-@click.option("--base-url", default="", metavar="URL", help="Where the API answers, when not where the target says.")
+@click.option(
+    "--base-url",
+    type=BaseUrl(),
+    default="",
+    metavar="URL",
+    help="Where the API answers, when not where the target says.",
+)
 @click.option(
     "--param",
     "params",

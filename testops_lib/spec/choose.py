@@ -59,12 +59,18 @@ def base_url(spec: Spec, source: str, override: str) -> str:
         found = f"{urlsplit(source).scheme if is_url(source) else 'https'}:{found}"
     elif not found or not is_url(found):
         raise SpecError(
-            f"the base URL {found!r} names no host" if found else "the document names no server",
+            f"the base URL {shown(found)!r} names no host" if found else "the document names no server",
             where=shown(source) if is_url(source) else source,
             next_step="give the base URL, such as http://localhost:8080",
         )
     try:
         parts = urlsplit(found)
+        if "@" in parts.netloc:
+            raise SpecError(
+                f"the base URL {shown(found)} holds a user or a password",
+                where=shown(source) if is_url(source) else source,
+                next_step="leave them out and declare an identity (docs/targets.md, Credentials)",
+            )
         usable = bool(parts.hostname) and not parts.query and not parts.fragment and (parts.port or 1) > 0
     except ValueError:
         usable = False

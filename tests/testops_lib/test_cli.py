@@ -215,6 +215,25 @@ def test_what_cannot_run_says_where_and_ends_with_2(arguments: list[str], said: 
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["try", "openapi.json"],
+        ["generate", "--spec", "openapi.json", "--plan"],
+        ["execute", "README.md", "--out", "results.jsonl"],
+        ["trigger", "--target", "shop"],
+        ["export", "README.md", "--format", "curl"],
+        ["stack", "run"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+@pytest.mark.parametrize("scheme", ["http", "ftp"])
+def test_a_password_in_a_base_url_is_refused_and_never_printed(arguments: list[str], scheme: str) -> None:
+    ended = cli(*arguments, "--base-url", f"{scheme}://ann:hunter2@127.0.0.1:1", cwd=ROOT)
+    assert ended.returncode == 2 and "--base-url" in ended.stderr
+    assert "hunter2" not in ended.stdout + ended.stderr
+
+
 def test_a_target_that_is_down_could_not_be_tested(sound_shop: Sample, tmp_path: Path) -> None:
     done = cli("try", f"{sound_shop.url}/openapi.json", "--base-url", "http://127.0.0.1:9", "--max-requests", "30")
     assert done.returncode == 2

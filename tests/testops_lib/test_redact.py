@@ -71,8 +71,8 @@ def test_values_below_four_characters_are_not_masked() -> None:
         "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-API-Key", "api_key", "apiKey", "token",
         "access_token", "refreshToken", "id_token", "password", "new-password", "user[password]", "client_secret",
         "private_key", "X-Auth-Token", "secretKey", "session_id", "X-CSRF-Token", "passwd",
-        "recovery_code", "recoveryCodes", "backup_codes", "ssn", "socialSecurityNumber", "cvv", "card_number", "passcode",
-        "verification_code", "totp",
+        "recovery_code", "recoveryCodes", "backup_codes", "ssn", "socialSecurityNumber", "cvv", "card_number",
+        "passcode", "verification_code", "totp",
     ],
 )  # fmt: skip
 def test_names_of_credentials_are_known(name: str) -> None:

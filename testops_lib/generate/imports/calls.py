@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from testops_lib.redact import sensitive
+from testops_lib.redact import PLACEHOLDER as REDACTED
+from testops_lib.redact import Redactor, holds_secret
 from testops_lib.spec.operation import Operation, Spec
 
 MAX_CALLS = 5_000
 MAX_STEPS = 11
 """Of a case; one less than the validator allows, so that a cleanup fits."""
+
+INVENTED_SECRET = "Aa1!{unique}"
+"""Stands in a case where a recording held a secret."""
+
+SECRETS_LEFT_OUT = "{} recorded secrets were left out or replaced: a request that needs one is refused"
 
 PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}", re.ASCII)
 
@@ -59,6 +66,10 @@ class Router:
     def __init__(self, spec: Spec, base_url: str = "") -> None:
         self.by_id = {each.operation_id: each for each in spec.operations if each.operation_id}
         self.by_key = {each.key: each for each in spec.operations}
+        self.credentials = frozenset(
+            (scheme.where, scheme.name.lower()) for scheme in spec.security_schemes.values() if scheme.name
+        )
+        """Place and name (lower case) of what the document's security schemes send."""
         bases = (base_url, *spec.servers)
         self._bases = sorted({urlsplit(base).path.rstrip("/") for base in bases} | {""}, key=len, reverse=True)
         self._routes = [
@@ -97,16 +108,71 @@ def leaves(value: Any) -> Iterator[str]:
 
 
 def documented(operation: Operation, where: str, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those pairs that are parameters of the operation and no credentials."""
+    """Those pairs that are parameters of the operation and hold no credential, by their name or their value's shape."""
     names = {
         each.name.lower() if where == "header" else each.name for each in operation.parameters if each.where == where
     }
+    redactor = Redactor()
     return [
         (name, value)
         for name, value in pairs
-        if not sensitive(name)
+        if redactor.pairs(((name, value),)) == ((name, value),)
         and ((name.lower() if where == "header" else name) in names or name.split("[", 1)[0] in names)
     ]
+
+
+def without_secrets(call: Call, credentials: Collection[tuple[str, str]]) -> int:
+    """Takes recorded credentials out of a call; how many there were.
+
+    Parameters that a security scheme names go. Secret members of a body get invented values: then the recorded
+    outcome is not expected any more, because a login with another password fails.
+    """
+    count = 0
+    for where, pairs in (("query", call.query), ("header", call.headers), ("cookie", call.cookies)):
+        kept = [(name, value) for name, value in pairs if (where, name.lower()) not in credentials]
+        count += len(pairs) - len(kept)
+        pairs[:] = kept
+    in_body = 0
+    text = call.body.get("body_json")
+    if isinstance(text, str):
+        try:
+            text = json.loads(text)
+        except (ValueError, RecursionError):
+            call.body, text = {"body_text": Redactor().text(text)}, None
+    if text is not None:
+        value, in_body = _invented(text)
+        call.body = {"body_json": value}
+    elif "body_text" in call.body:
+        shown = Redactor().text(call.body["body_text"])
+        in_body = shown.count(REDACTED) - call.body["body_text"].count(REDACTED)
+        call.body = {"body_text": shown}
+    elif "form" in call.body:
+        fields = [_invented({each["name"]: each["value"]}) for each in call.body["form"]]
+        in_body = sum(number for _, number in fields)
+        call.body = {"form": [{"name": name, "value": value} for pair, _ in fields for name, value in pair.items()]}
+    if in_body:
+        call.expect, call.succeeded = [], False
+    return count + in_body
+
+
+def _invented(value: Any) -> tuple[Any, int]:
+    """The JSON value with an invented one for each secret text or number, and how many these were."""
+    if isinstance(value, list):
+        items = [_invented(item) for item in value]
+        return [item for item, _ in items], sum(number for _, number in items)
+    if isinstance(value, dict):
+        members, count = {}, 0
+        for name, member in value.items():
+            scalar = isinstance(member, str | int) and not isinstance(member, bool) and member != ""
+            if scalar and holds_secret(str(name), str(member)) and not PLACEHOLDER.fullmatch(str(member)):
+                members[name], count = INVENTED_SECRET, count + 1
+            else:
+                members[name], inner = _invented(member)
+                count += inner
+        return members, count
+    if isinstance(value, str) and (shown := Redactor().text(value)) != value:
+        return shown, 1
+    return value, 0
 
 
 def body_of(media_type: str, text: str, form: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -10,7 +10,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from testops_lib.generate.imports.calls import MAX_CALLS, Call, Imported, Router, body_of, documented, proposals
+from testops_lib.generate.imports.calls import (
+    MAX_CALLS,
+    SECRETS_LEFT_OUT,
+    Call,
+    Imported,
+    Router,
+    body_of,
+    documented,
+    proposals,
+    without_secrets,
+)
 from testops_lib.generate.rules.resources import json_path
 from testops_lib.generate.rules.words import REFERRING, words
 
@@ -23,7 +33,7 @@ def read(entries: Sequence[Any], router: Router) -> Imported:
     calls: list[Call] = []
     seen: dict[str, tuple[int, str]] = {}
     foreign: dict[str, int] = {}
-    broken = 0
+    broken = secrets = 0
     for entry in entries[:MAX_CALLS]:
         try:
             made = _call(entry["request"], entry.get("response") or {}, router)
@@ -35,6 +45,7 @@ def read(entries: Sequence[Any], router: Router) -> Imported:
             continue
         call, answer = made
         _link(call, calls, seen)
+        secrets += without_secrets(call, router.credentials)
         for path, value in _scalars(answer):
             known = seen.get(str(value))
             if known is None or (call.operation.method == "POST" and calls[known[0]].operation.method != "POST"):
@@ -42,6 +53,7 @@ def read(entries: Sequence[Any], router: Router) -> Imported:
         calls.append(call)
     notes = [f"{count} × {what}: no operation of the document" for what, count in foreign.items()]
     notes += [f"{broken} entries could not be read"] if broken else []
+    notes += [SECRETS_LEFT_OUT.format(secrets)] if secrets else []
     notes += [f"only the first {MAX_CALLS} of {len(entries)} entries"] if len(entries) > MAX_CALLS else []
     return Imported(form="har", proposals=tuple(proposals(calls)), notes=tuple(notes))
 

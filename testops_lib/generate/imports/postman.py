@@ -8,7 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from testops_lib.generate.imports.calls import MAX_CALLS, Call, Imported, Router, body_of, documented, proposals
+from testops_lib.generate.imports.calls import (
+    MAX_CALLS,
+    SECRETS_LEFT_OUT,
+    Call,
+    Imported,
+    Router,
+    body_of,
+    documented,
+    proposals,
+    without_secrets,
+)
 from testops_lib.generate.rules.resources import json_path
 from testops_lib.redact import sensitive
 
@@ -30,6 +40,7 @@ def read(collection: Mapping[str, Any], router: Router, values: Mapping[str, Seq
     variables |= {name: str(given[0]) for name, given in values.items() if given}
     calls: list[Call] = []
     captured: dict[str, str] = {}
+    secrets = 0
     for item, label in _requests(collection["item"]):
         if len(calls) == MAX_CALLS:
             notes.append(f"only the first {MAX_CALLS} requests")
@@ -41,8 +52,10 @@ def read(collection: Mapping[str, Any], router: Router, values: Mapping[str, Seq
         if isinstance(made, str):
             notes.append(f"{label[:80]}: {made}")
             continue
+        secrets += without_secrets(made, router.credentials)
         calls.append(made)
         captured |= {name: f"{{{name}}}" for name in made.captures}
+    notes += [SECRETS_LEFT_OUT.format(secrets)] if secrets else []
     return Imported(form="postman", proposals=tuple(proposals(calls)), notes=tuple(notes))
 
 

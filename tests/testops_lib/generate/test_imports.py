@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import yaml
@@ -69,6 +70,51 @@ def test_a_recording_becomes_cases_that_stand_on_their_own(tmp_path: Path) -> No
 def test_no_credential_of_a_recording_gets_into_a_case(tmp_path: Path) -> None:
     found = made(tmp_path / "a.har", RECORDED)
     assert found.cases and "s3cret" not in repr(found)
+
+
+def accounts() -> Spec:
+    """Registration and login, as JSON and as a form, and a header whose name gives nothing away."""
+    member = {"type": "string"}
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": "Accounts", "version": "1"},
+        "paths": {
+            "/login": {
+                "post": {
+                    "parameters": [{"name": "X-Client", "in": "header", "schema": member}],
+                    "requestBody": {
+                        "content": {
+                            media: {
+                                "schema": {
+                                    "type": "object",
+                                    "required": ["user", "password"],
+                                    "properties": {"user": member, "password": member, "token": member},
+                                }
+                            }
+                            for media in ("application/json", "application/x-www-form-urlencoded")
+                        }
+                    },
+                    "responses": {"200": {"description": "in"}, "401": {"description": "out"}},
+                }
+            }
+        },
+    }
+    return specs.load_bytes(json.dumps(document).encode(), "accounts.json")
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-www-form-urlencoded"])
+def test_no_secret_in_a_recorded_body_or_documented_header_gets_into_a_case(tmp_path: Path, media_type: str) -> None:
+    secrets = {"user": "ann", "password": "s3cret-of-ann", "token": "s3cret-token"}
+    text = json.dumps(secrets) if media_type == "application/json" else urlencode(secrets)
+    recorded = entry("POST", "/login", 200, None, {"ok": True})
+    recorded["request"]["postData"] = {"mimeType": media_type, "text": text}
+    recorded["request"]["headers"].append({"name": "X-Client", "value": "sk-" + "s3cret" * 5})
+    found = made(tmp_path / "a.har", har(recorded), spec=accounts())
+    (case,) = found.cases
+    assert "s3cret" not in repr(found) and "ann" in repr(case)
+    assert "{unique}" in repr(case.steps[0].request.body)
+    assert not any(isinstance(check, StatusIs) for check in case.steps[0].checks)
+    assert any("2 recorded secrets" in note for note in found.generation.notes)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,9 @@ def test_operations_are_chosen_by_pattern_tag_and_safety(
         ("", "x.yaml", "http://host:99999", None),
         ("", "x.yaml", "http://host/a?b=c", None),
         ("", "x.yaml", "file:///etc", None),
+        ("", "x.yaml", "http://ann:hunter2@host/a", None),
+        ("http://ann:hunter2@host/a", "x.yaml", "", None),
+        ("ftp://ann:hunter2@host/a", "x.yaml", "", None),
     ],
 )
 def test_base_url_is_absolute_or_an_error(server: str, source: str, override: str, expected: str | None) -> None:
@@ -59,6 +62,6 @@ def test_base_url_is_absolute_or_an_error(server: str, source: str, override: st
     if expected is None:
         with pytest.raises(SpecError) as error:
             base_url(spec, source, override)
-        assert error.value.next_step
+        assert error.value.next_step and "hunter2" not in str(error.value)
     else:
         assert base_url(spec, source, override) == expected
