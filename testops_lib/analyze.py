@@ -13,7 +13,7 @@ import msgspec
 
 from testops_lib.cost import total
 from testops_lib.export import curl
-from testops_lib.fingerprint import fingerprint, normalise
+from testops_lib.fingerprint import cause_of, fingerprint, normalise
 from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS
 from testops_lib.history import CHECK as SLOWER
 from testops_lib.history import Medians, Slower, known_well, medians, slower
@@ -250,7 +250,7 @@ class _Seen:
         state: FindingState = "known" if first_seen != run else "new"
         step = result.steps[failure.step] if failure.step < len(result.steps) else None
         return Finding(
-            fingerprint=self.fingerprint, operation=self.operation, check=self.check,
+            fingerprint=self.fingerprint, operation=self.operation, sent=failure.sent, check=self.check,
             wfc_code=WFC_CODES.get(self.check), count=self.count, advisory=not self.counts,
             basis=self.firmest.basis, message=failure.message,
             state="muted" if self.fingerprint in muted else state, first_seen_run=first_seen,
@@ -323,7 +323,7 @@ class _Tally:
         for index, step in enumerate(result.steps):
             self._add_step(step)
             slow = self._slowest.get(step.operation)
-            if 200 <= step.status < 300 and (slow is None or step.elapsed_ms > slow[0]):
+            if not step.sent and 200 <= step.status < 300 and (slow is None or step.elapsed_ms > slow[0]):
                 self._slowest[step.operation] = (step.elapsed_ms, result, index)
         if result.verdict in ("errored", "skipped"):
             self._add_reason(result)
@@ -350,6 +350,10 @@ class _Tally:
     def _add_step(self, step: StepOutcome) -> None:
         operation = self._operation(step.operation)
         operation.requests += step.requests
+        if step.sent:
+            if step.sent not in self._operations:
+                return  # a method or path that the document does not have
+            operation = self._operation(step.sent)
         operation.statuses[str(step.status) if step.status else "none"] += 1
         if 200 <= step.status < 300:
             self._timed_operation.append(operation.index)
@@ -365,7 +369,7 @@ class _Tally:
         self._reasons[reason] += 1
 
     def _finding(self, failure: Failure) -> _Seen:
-        parts = (failure.operation, failure.check, failure.cause or normalise(failure.message))
+        parts = (failure.operation, failure.check, cause_of(failure))
         key = self._keys.get(parts)
         if key is None:
             place = parts[:2]

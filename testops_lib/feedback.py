@@ -58,6 +58,8 @@ def learn(results: Iterable[Result], operations: Mapping[str, tuple[str, ...]]) 
     seen: dict[str, dict[str, dict[str | int | float, None]]] = defaultdict(dict)
     for result in results:
         for step in result.steps:
+            if step.sent:
+                continue
             if step.status:
                 statuses[step.operation].add(step.status)
             for place, values in step.seen.items():

@@ -43,8 +43,18 @@ def fingerprint(operation: str, check: str, cause: str) -> str:
 
 
 def fingerprint_of(failure: Failure) -> str:
-    """The fingerprint of the finding that a failure shows; without a cause, of its normalised message."""
-    return fingerprint(failure.operation, failure.check, failure.cause or normalise(failure.message))
+    """The fingerprint of the finding that a failure shows."""
+    return fingerprint(failure.operation, failure.check, cause_of(failure))
+
+
+def cause_of(failure: Failure) -> str:
+    """The part of a fingerprint that tells the failures of one operation and check apart.
+
+    Without a cause of its own it is the normalised message. What another request than the operation's own was answered
+    (another method, say) has another cause than the operation.
+    """
+    cause = failure.cause or normalise(failure.message)
+    return f"{cause} (another request)" if failure.sent else cause
 
 
 def normalise(message: str) -> str:

@@ -615,12 +615,17 @@ class Failure(Value, frozen=True, kw_only=True):
     """The message without anything that varies (ids, numbers, indexes): the part that goes into a fingerprint."""
     basis: Basis = "spec"
     quote: str = ""
+    sent: str = ""
+    """As `StepOutcome.sent`."""
     step: int = 0
     """Index among the case's steps, from 0."""
 
 
 class StepOutcome(Value, frozen=True, kw_only=True):
     operation: str
+    sent: str = ""
+    """Method and path that were sent, where they are not those of `operation`: another method (`PATCH /pets/{id}`), or
+    a path that its template does not match. What was answered then says nothing of the operation's own answers."""
     status: int = 0
     """0: no whole response."""
     elapsed_ms: float = 0
@@ -685,6 +690,8 @@ class Finding(Value, frozen=True, kw_only=True):
 
     fingerprint: str
     operation: str
+    sent: str = ""
+    """Method and path of the example's failing request, where they are not those of `operation`."""
     check: str
     wfc_code: int | None = None
     count: int

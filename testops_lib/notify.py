@@ -191,7 +191,7 @@ def _verdict(report: Report) -> str:
 
 def _finding(finding: Finding) -> str:
     notes = f"{finding.count} case{'' if finding.count == 1 else 's'}" + (", advisory" if finding.advisory else "")
-    return f"{_plain(finding.operation)}: {_plain(finding.check)} ({notes})"
+    return f"{_plain(finding.sent or finding.operation)}: {_plain(finding.check)} ({notes})"
 
 
 def _plain(text: str) -> str:

@@ -31,7 +31,16 @@ from testops_lib.execute.breaker import PROBE_EVERY_S, Breaker
 from testops_lib.execute.client import Client, Fault, ca_file
 from testops_lib.execute.identity import NOTHING, Credentials, Identities, LoginError, apply, overridden
 from testops_lib.execute.pace import Budget, Pace
-from testops_lib.execute.wire import Wire, allowed, escape_target, origin, placeholders, prepare, unique_token
+from testops_lib.execute.wire import (
+    Wire,
+    allowed,
+    escape_target,
+    origin,
+    placeholders,
+    prepare,
+    sent_instead,
+    unique_token,
+)
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_ANSWER,
@@ -107,10 +116,10 @@ class _Ended(Exception):
 class _Sent:
     """One step that was tried: kept until the verdict is known, because only then evidence is due."""
 
-    __slots__ = ("answer", "elapsed_ms", "error", "operation", "repeated", "requests", "status", "wire")
+    __slots__ = ("answer", "elapsed_ms", "error", "instead", "operation", "repeated", "requests", "status", "wire")
 
-    def __init__(self, operation: str, wire: Wire) -> None:
-        self.operation, self.wire = operation, wire
+    def __init__(self, operation: str, wire: Wire, instead: str) -> None:
+        self.operation, self.wire, self.instead = operation, wire, instead
         self.answer: Answer | None = None
         self.status = self.requests = 0
         self.elapsed_ms = 0.0
@@ -432,7 +441,7 @@ class Engine:
             raise _Ended("errored", f"refused: {error.what}") from error
         except LoginError as error:
             raise _Ended("errored", STOPPED if self._killed else str(error)) from error
-        sent = _Sent(step.operation, wire)
+        sent = _Sent(step.operation, wire, sent_instead(step.operation, plain.method, plain.url, self._base_url))
         attempt.sent.append(sent)
         outcome = await self._send(attempt, sent, wire, cleanup=cleanup, step=step)
         if isinstance(outcome, Answer) and outcome.status == 401 and credentials.session:
@@ -776,9 +785,12 @@ class Engine:
             steps = tuple(_outcome(sent, redactor) for sent in attempt.sent)
             reason = redactor.text(reason)
             failures = tuple(
-                structs.replace(f, message=_short(redactor.text(f.message)), cause=_short(redactor.text(f.cause)))
+                structs.replace(
+                    f, message=_short(redactor.text(f.message)), cause=_short(redactor.text(f.cause)),
+                    sent=steps[f.step].sent if f.step < len(steps) else "",
+                )
                 for f in failures
-            )
+            )  # fmt: skip
         if self._plan.observe:
             steps = self._observed(attempt, steps)
         return Result(
@@ -941,12 +953,13 @@ def _short(text: str) -> str:
 def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:
     if redactor is None:
         return StepOutcome(
-            operation=sent.operation, status=sent.status, elapsed_ms=sent.elapsed_ms, requests=sent.requests,
-            error=sent.error, repeated=sent.repeated,
+            operation=sent.operation, sent=sent.instead, status=sent.status, elapsed_ms=sent.elapsed_ms,
+            requests=sent.requests, error=sent.error, repeated=sent.repeated,
         )  # fmt: skip
     return StepOutcome(
-        operation=sent.operation, status=sent.status, elapsed_ms=sent.elapsed_ms, requests=sent.requests,
-        error=redactor.text(sent.error), repeated=sent.repeated, request=evidence.of_request(sent.wire, redactor),
+        operation=sent.operation, sent=redactor.text(sent.instead), status=sent.status, elapsed_ms=sent.elapsed_ms,
+        requests=sent.requests, error=redactor.text(sent.error), repeated=sent.repeated,
+        request=evidence.of_request(sent.wire, redactor),
         response=evidence.of_response(sent.answer, redactor) if sent.answer is not None else None,
     )  # fmt: skip
 

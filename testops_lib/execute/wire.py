@@ -22,6 +22,9 @@ _PLACEHOLDER = re.compile(r"\{([^{}\s\"]{1,200})\}")
 _BREAKS_LINE = re.compile(r"[\r\n\0]")
 _NOT_TOKEN = re.compile(r"[\x00-\x20\x7f:]")
 _NOT_IN_TARGET = re.compile(r"[^\x21-\x22\x24-\x7e]+")  # control characters, space, `#`, non-ASCII
+_DOT_SEGMENT = frozenset({".", "..", "%2e", "%2E", "%2e%2e", "%2E%2E", ".%2e", ".%2E", "%2e.", "%2E."})
+"""Servers and proxies resolve them (RFC 3986, 5.2.4): the request reaches another path."""
+_LONGEST_PATH = 200
 _COMMON = frozenset(METHODS)
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"})
@@ -181,6 +184,30 @@ def add_query(url: str, pairs: Iterable[tuple[str, str]]) -> str:
     if not query:
         return url
     return f"{url}{'&' if '?' in url else '?'}{query}"
+
+
+def sent_instead(operation: str, method: str, url: str, base_url: str) -> str:
+    """What was sent in the operation's place: empty when method and URL are its own (`GET /pets/{id}`).
+
+    Another method on the operation's path gives `PATCH /pets/{id}`, another path the path itself, without its query.
+    """
+    own_method, _, template = operation.partition(" ")
+    path = url[len(base_url) :].partition("?")[0]
+    if not _template_pattern(template).fullmatch(path) or not _DOT_SEGMENT.isdisjoint(path.split("/")):
+        return f"{method} {path[:_LONGEST_PATH]}"
+    return "" if method == own_method else f"{method} {template}"
+
+
+@lru_cache(maxsize=4096)
+def _template_pattern(template: str) -> re.Pattern[str]:
+    """What a path must match as a whole; the last parameter may take several segments where its name says so."""
+    statics = re.split(r"(\{[^{}]*\})", template.partition("?")[0])
+    greedy = re.search(r"\{[^{}]*([=:*+]|path)[^{}]*\}$", template) is not None
+    parameter = "[^/?#]+"
+    parts = [parameter if part.startswith("{") else re.escape(escape_target(part)) for part in statics]
+    if greedy and len(parts) > 1:
+        parts[-2] = "[^?#]+"
+    return re.compile("".join(parts))
 
 
 def with_url(wire: Wire, url: str) -> Wire:

@@ -85,7 +85,7 @@ def _line(failure: Failure) -> str:
 
 
 def _text(result: Result, failures: list[Failure]) -> str:
-    lines = [f"{failure.check}: {failure.operation}: {failure.message}" for failure in failures]
+    lines = [f"{failure.check}: {failure.sent or failure.operation}: {failure.message}" for failure in failures]
     step = result.steps[failures[0].step] if failures[0].step < len(result.steps) else None
     if step and step.response:
         lines.append(f"answered {step.response.status}: {step.response.body[:500]}")

@@ -123,7 +123,7 @@ def _findings(console: Console, findings: list[Finding]) -> None:
         marks = [finding.state] + (["advisory"] if finding.advisory else [])
         marks += [f"passed on attempt {finding.passed_again}"] if finding.passed_again else []
         table.add_row(
-            str(number), what, Text(one_line(finding.operation)), f"{finding.count:,}",
+            str(number), what, Text(one_line(finding.sent or finding.operation)), f"{finding.count:,}",
             Text("\n".join(marks), style="dim"),
         )  # fmt: skip
     console.print(table)

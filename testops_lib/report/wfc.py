@@ -51,9 +51,8 @@ def render_wfc(report: Report, results: Iterable[Result]) -> bytes:
         cases.setdefault(result.case, one_line(result.case_name or result.case))
         statuses: dict[str, set[int]] = {}
         for step in result.steps:
-            statuses.setdefault(step.operation, set()).update(
-                {step.status} if 0 < step.status <= 599 else set()
-            )  # fmt: skip
+            if not step.sent:
+                statuses.setdefault(step.operation, set()).update({step.status} if 0 < step.status <= 599 else set())
         covered += [
             {"endpointId": endpoint(key), "testCaseId": result.case, "httpStatus": sorted(found)}
             for key, found in statuses.items()

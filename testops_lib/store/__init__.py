@@ -528,7 +528,11 @@ class Store:
             result = _RESULT.decode(document)
             failures.extend(
                 LiveFailure(
-                    seq=seq, case_name=result.case_name, operation=one.operation, check=one.check, message=one.message
+                    seq=seq,
+                    case_name=result.case_name,
+                    operation=one.sent or one.operation,
+                    check=one.check,
+                    message=one.message,
                 )
                 for one in result.failures
             )

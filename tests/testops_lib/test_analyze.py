@@ -257,6 +257,37 @@ def test_every_operation_in_scope_is_listed_called_or_not() -> None:
     assert found.errors == {"timeout": 1}
 
 
+def sent(given: Result, instead: str) -> Result:
+    steps = tuple(msgspec.structs.replace(step, sent=instead) for step in given.steps)
+    failures = tuple(msgspec.structs.replace(one, sent=instead) for one in given.failures)
+    return msgspec.structs.replace(given, steps=steps, failures=failures)
+
+
+def test_a_2xx_to_another_method_or_path_is_no_coverage() -> None:
+    probes = [result("1", status=404), sent(result("2"), "OPTIONS /pets/{id}"), sent(result("3"), "GET /pets/")]
+    found = report(*probes)
+    pets = found.operations[OPERATION]
+    assert (pets.statuses, pets.success_seen, pets.requests, pets.latency_ms) == ({"404": 1}, False, 3, {})
+    assert found.totals.operations_with_2xx == 0 and "OPTIONS /pets/{id}" not in found.operations
+    assert not decide(found, GateRules(min_operations_2xx=0.5)).passed
+    documented = report(*probes, operations={**OPERATIONS, "OPTIONS /pets/{id}": ("200",)})
+    assert documented.operations["OPTIONS /pets/{id}"].success_seen, "it is an operation of the document itself"
+
+
+def test_refused_credentials_are_seen_behind_methods_that_need_none() -> None:
+    refused = [result(f"{n}", status=401, operation=list(OPERATIONS)[n % 2]) for n in range(6)]
+    preflights = [sent(result(f"o{n}", operation=key), f"OPTIONS {key}") for n, key in enumerate(OPERATIONS)]
+    assert report(*refused, *preflights).errors == {REFUSED_CREDENTIALS: 6}
+
+
+def test_what_another_method_was_answered_is_a_finding_that_names_it() -> None:
+    probe = sent(result("1", failure(cause="answered 500"), status=500), "PATCH /pets/{id}")
+    found = report(probe, result("2", failure(cause="answered 500"), status=500)).findings
+    assert sorted(finding.sent for finding in found) == ["", "PATCH /pets/{id}"]
+    assert {finding.operation for finding in found} == {OPERATION}
+    assert len({finding.fingerprint for finding in found}) == 2
+
+
 def test_an_operation_out_of_scope_is_listed_but_not_counted() -> None:
     found = report(result("1", operation="PUT /other"))
     assert "PUT /other" in found.operations

@@ -26,6 +26,11 @@ def test_operations_without_a_success_and_statuses_nobody_saw_are_gaps() -> None
     assert told.explored == 4  # two operations reached, 200 of the one, 2XX of the other
 
 
+def test_answers_to_another_request_than_the_operation_s_teach_nothing_of_it() -> None:
+    told = learn([result(step(GET, 200, sent="OPTIONS /pets/{id}", seen={"id": (1,)}))], DOCUMENTED)
+    assert GET in [gap.operation for gap in told.gaps if not gap.reached] and told.seen == {}
+
+
 def test_nothing_is_left_when_all_was_seen() -> None:
     told = learn(
         [result(step(LIST, 200), step(GET, 200), step(GET, 404), step(POST, 201), step(POST, 422))], DOCUMENTED

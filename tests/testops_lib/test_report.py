@@ -40,6 +40,7 @@ from testops_lib.model import (
     StepOutcome,
     Totals,
 )
+from testops_lib.notify import summary
 from testops_lib.report import (
     read_report,
     render_html,
@@ -406,6 +407,17 @@ def test_operations_that_were_not_tested_are_counted_at_the_top_and_named() -> N
     assert "Not tested: 30 operations" in text and "GET /7  no valid request could be made: 7" in text
     assert "answered a 2xx, 30 not tested" in html.partition('id="findings"')[0]
     assert all(f"not tested: {reason}" in html for reason in reasons.values())
+
+
+def test_every_form_names_the_method_that_was_sent() -> None:
+    report = shop_report()
+    probed = msgspec.structs.replace(report.findings[0], sent="PATCH /owners/{id}")
+    report = msgspec.structs.replace(report, findings=(probed,))
+    failed = next(one for one in shop_results() if one.failures)
+    failures = tuple(msgspec.structs.replace(one, sent="PATCH /owners/{id}") for one in failed.failures)
+    junit = render_junit(report, [msgspec.structs.replace(failed, failures=failures)]).decode()
+    for text in (terminal_text(report), render_html(report), junit, summary(report)):
+        assert "PATCH /owners/{id}" in text
 
 
 def test_a_clean_run_says_so() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from engine_server import Seen, Serve, answer, case, execute, hang, one, plan, step
+from msgspec import structs
 
 from testops_lib.execute import Engine, run
 from testops_lib.model import (
@@ -490,3 +491,33 @@ def test_what_is_only_going_to_be_deleted_may_still_be_there(serve: Serve, delet
     assert one(plan(server.url), case(step("DELETE"), gone)).verdict == ("passed" if deleted == 202 else "failed")
     written = step(checks=(UseAfterFree(basis="human"),))
     assert one(plan(server.url), case(step("DELETE"), written)).verdict == "failed"
+
+
+# ------------------------------------------------------------------------ what was sent instead
+
+
+@pytest.mark.parametrize(
+    ("operation", "method", "path", "instead"),
+    [
+        ("GET /things/{id}", "GET", "/things/7", ""),
+        ("GET /things/{id}", "GET", "/things/a%2Fb", ""),
+        ("GET /thi\u00f1gs/{a}-{b}", "GET", "/thi\u00f1gs/1-2", ""),
+        ("GET /files/{file_path}", "GET", "/files/a/b", ""),
+        ("GET /search?kind=a", "GET", "/search?kind=a", ""),
+        ("GET /things/{id}", "PATCH", "/things/7", "PATCH /things/{id}"),
+        ("GET /things/{id}", "OPTIONS", "/things/7", "OPTIONS /things/{id}"),
+        ("GET /things/{id}", "GET", "/things/", "GET /things/"),
+        ("GET /things/{id}", "GET", "/things/..", "GET /things/.."),
+        ("GET /things/{id}", "GET", "/things/7/8", "GET /things/7/8"),
+        ("GET /things", "GET", "/elsewhere?a=1", "GET /elsewhere"),
+    ],
+)
+def test_a_step_says_what_was_sent_instead_of_its_operation(
+    serve: Serve, operation: str, method: str, path: str, instead: str
+) -> None:
+    server = serve(lambda connection, seen: answer(500))
+    probe = structs.replace(step(method, path, checks=(NotAServerError(),), query=(("b", "2"),)), operation=operation)
+    for base_url in (server.url, f"{server.url}/v1"):
+        result = one(plan(base_url), case(probe))
+        assert [failure.operation for failure in result.failures] == [operation]
+        assert [outcome.sent for outcome in (*result.steps, *result.failures)] == [instead, instead]
