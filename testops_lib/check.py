@@ -44,6 +44,7 @@ from testops_lib.model import (
     UseAfterFree,
     Value,
 )
+from testops_lib.placeholder import fill
 from testops_lib.volatile import alike
 
 _LIMIT = 8
@@ -133,26 +134,6 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(equal, a, b))
     return bool(a == b)
-
-
-def fill(value: Any, captured: Mapping[str, Any]) -> Any:
-    """`value` with `{name}` in its strings replaced by captured values; a string that is just `{name}` takes the
-    captured value with its type. Names that were not captured stay as they are.
-    """
-    if isinstance(value, str):
-        if "{" not in value:
-            return value
-        if value[0] == "{" and value[-1] == "}" and value[1:-1] in captured:
-            return captured[value[1:-1]]
-        for name, known in captured.items():
-            if (mark := "{" + name + "}") in value:
-                value = value.replace(mark, known if isinstance(known, str) else msgspec.json.encode(known).decode())
-        return value
-    if isinstance(value, dict):
-        return {fill(key, captured): fill(item, captured) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [fill(item, captured) for item in value]
-    return value
 
 
 def response_for(contract: Contract, status: int) -> ResponseContract | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -15,10 +14,10 @@ from msgspec import Struct, structs
 
 from testops_lib.errors import CaseError, TargetError
 from testops_lib.model import METHODS, BytesBody, FormBody, JsonBody, MultipartBody, Pairs, Part, Request, TextBody
+from testops_lib.placeholder import encode, fill, fill_text, names
 
 USER_AGENT = "ai-testops/0.1.0"
 
-_PLACEHOLDER = re.compile(r"\{([^{}\s\"]{1,200})\}")
 _BREAKS_LINE = re.compile(r"[\r\n\0]")
 _NOT_TOKEN = re.compile(r"[\x00-\x20\x7f:]")
 _NOT_IN_TARGET = re.compile(r"[^\x21-\x22\x24-\x7e]+")  # control characters, space, `#`, non-ASCII
@@ -115,16 +114,14 @@ def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wir
         raise CaseError(f"path {path[:80]!r} does not start with a slash")
     if _BREAKS_LINE.search(path):
         raise CaseError("path holds CR, LF or NUL")
-    if "{" in path:
-        path = _PLACEHOLDER.sub(lambda m: _in_path(m, captured), path)
-    url = base_url + escape_target(path)
+    url = base_url + escape_target(fill_text(path, captured, _quoted))
     if request.query:
-        url = add_query(url, [(_filled(n, captured), _filled(v, captured)) for n, v in request.query])
+        url = add_query(url, [(fill_text(n, captured), fill_text(v, captured)) for n, v in request.query])
     headers = request.headers
     if headers:
-        headers = tuple([(name, _filled(value, captured)) for name, value in headers])
+        headers = tuple([(name, fill_text(value, captured)) for name, value in headers])
     if request.cookies:
-        headers = (*headers, ("Cookie", "; ".join(f"{n}={_filled(v, captured)}" for n, v in request.cookies)))
+        headers = (*headers, ("Cookie", "; ".join(f"{n}={fill_text(v, captured)}" for n, v in request.cookies)))
     body: bytes | None = None
     media_type = ""
     if request.body is not None:
@@ -220,62 +217,27 @@ def placeholders(value: Any) -> set[str]:
         text = msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
         text = repr(value)
-    return set(_PLACEHOLDER.findall(text))
-
-
-def as_text(value: Any) -> str:
-    """A captured value inside a longer string: strings as they are, anything else as compact JSON."""
-    return value if isinstance(value, str) else _json(value).decode("utf-8", "surrogatepass")
+    return set(names(text))
 
 
 def _quoted(text: str) -> str:
     return text if text.isascii() and text.isalnum() else quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
-def _in_path(match: re.Match[str], captured: Mapping[str, Any]) -> str:
-    name = match.group(1)
-    return _quoted(as_text(captured[name])) if name in captured else match.group()
-
-
-def _filled(text: str, captured: Mapping[str, Any]) -> str:
-    if "{" not in text:
-        return text
-    return _PLACEHOLDER.sub(lambda m: as_text(captured[m[1]]) if m[1] in captured else m[0], text)
-
-
-def _filled_json(value: Any, captured: Mapping[str, Any]) -> Any:
-    if isinstance(value, str):
-        if value[:1] == "{" and value[-1:] == "}" and value[1:-1] in captured:
-            return captured[value[1:-1]]
-        return _filled(value, captured)
-    if isinstance(value, list | tuple):
-        return [_filled_json(item, captured) for item in value]
-    if isinstance(value, dict):
-        return {key: _filled_json(item, captured) for key, item in value.items()}
-    return value
-
-
-def _json(value: Any) -> bytes:
-    try:
-        return msgspec.json.encode(value)
-    except (UnicodeEncodeError, OverflowError, TypeError, msgspec.MsgspecError):
-        return json.dumps(value, separators=(",", ":"), default=str).encode()  # lone surrogates go out as \uXXXX
-
-
 def _encode(
     body: JsonBody | TextBody | BytesBody | FormBody | MultipartBody, captured: Mapping[str, Any]
 ) -> tuple[bytes, str]:
     if isinstance(body, JsonBody):
-        plain = _json(body.value)
+        plain = encode(body.value)
         if b"{" in plain and any(f"{{{name}}}".encode("utf-8", "replace") in plain for name in captured):
-            plain = _json(_filled_json(body.value, captured))
+            plain = encode(fill(body.value, captured))
         return plain, body.media_type
     if isinstance(body, TextBody):
         return body.text.encode("utf-8", "surrogatepass"), body.media_type
     if isinstance(body, BytesBody):
         return body.data, body.media_type
     if isinstance(body, FormBody):
-        fields = [(_filled(n, captured), _filled(v, captured)) for n, v in body.fields]
+        fields = [(fill_text(n, captured), fill_text(v, captured)) for n, v in body.fields]
         return urlencode(fields, encoding="utf-8", errors="surrogatepass").encode(), "application/x-www-form-urlencoded"
     return _multipart(body.parts)
 

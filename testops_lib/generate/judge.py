@@ -13,8 +13,9 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from testops_lib.generate.rules import wire
-from testops_lib.generate.rules.schemas import Schemas, kinds, substitute
+from testops_lib.generate.schemas import Schemas, kinds
 from testops_lib.model import BytesBody, FormBody, JsonBody, MultipartBody, Request, TextBody, Value
+from testops_lib.placeholder import fill
 from testops_lib.spec.operation import MediaType, Operation, Parameter, Schema, Spec
 
 _TOKEN: Final = {"unique": "0123456789ab"}
@@ -71,7 +72,7 @@ class RequestJudge:
                 if parameter.required and parameter.where != "path" and not parts and not spread:
                     yield Fault(place=place, rule="required")
             elif not any(_holds(value, captured) for value in values):
-                rule = self._broken(parameter, [substitute(value, _TOKEN) for value in values])
+                rule = self._broken(parameter, [fill(value, _TOKEN) for value in values])
                 if rule:
                     yield Fault(place=place, rule=rule, sure=rule != "format")
 
@@ -140,12 +141,12 @@ class RequestJudge:
             declared = flat.get("properties", {}).get(name)
             if declared is not None and not any(_holds(value, captured) or value[:1] in "{[" for value in values):
                 field = Parameter(name=name, where="query", schema=declared, explode=True)
-                rule = self._broken(field, [substitute(value, _TOKEN) for value in values])
+                rule = self._broken(field, [fill(value, _TOKEN) for value in values])
                 if rule:
                     yield Fault(place=f"body/{name}", rule=rule, sure=rule != "format" and values != [""])
 
     def _errors(self, schema: Schema, value: Any, captured: Collection[str]) -> Iterator[Fault]:
-        filled = substitute(value, _TOKEN)
+        filled = fill(value, _TOKEN)
         found: Iterator[Any] = self._schemas.errors(schema, filled)
         for count, error in enumerate(found):
             if count == _MOST:

@@ -14,7 +14,7 @@ from urllib.parse import quote as percent_encode
 
 import msgspec
 
-from testops_lib.check import compile_schema, equal, fill, fits, is_json, select
+from testops_lib.check import compile_schema, equal, fits, is_json, select
 from testops_lib.errors import CaseError
 from testops_lib.generate.jsonpath import closure, reach, refusal
 from testops_lib.generate.proposal import PLACES, Expectation, Place, Proposal, ProposedCapture, ProposedStep, convert
@@ -53,6 +53,7 @@ from testops_lib.model import (
     Value,
     make_case,
 )
+from testops_lib.placeholder import fill
 from testops_lib.redact import sensitive
 from testops_lib.spec.operation import MediaType, Operation, Parameter, Response, Spec
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testops_lib.check import Answer, Judge, equal, fill, fits, select
+from testops_lib.check import Answer, Judge, equal, fits, select
 from testops_lib.errors import CaseError
 from testops_lib.model import (
     AnyCheck,
@@ -207,11 +207,6 @@ def test_expectations_are_for_the_answer_that_was_asked_for() -> None:
     assert judge(refusal, most, HeaderIs(name="ETag")) == []
     assert judge(refusal, most, StatusIs(any_of=(401,))) == [("jsonpath", "$[*] max_items")]
     assert judge(refusal, most, NegativeDataRejection()) == [("jsonpath", "$[*] max_items")]
-
-
-def test_only_captured_names_are_filled_and_types_are_kept() -> None:
-    value = {"a": "{id}", "b": "n{id}", "c": "{other}", "d": ["{id}", 1]}
-    assert fill(value, {"id": 7}) == {"a": 7, "b": "n7", "c": "{other}", "d": [7, 1]}
 
 
 def test_a_malformed_jsonpath_names_itself() -> None:

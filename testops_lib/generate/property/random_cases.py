@@ -16,9 +16,10 @@ from testops_lib.generate.property.draws import Draws, Undrawable
 from testops_lib.generate.rules import wire
 from testops_lib.generate.rules.cases import Planner
 from testops_lib.generate.rules.drafts import ABSENT, Draft
-from testops_lib.generate.rules.schemas import UNIQUE, kinds, substitute
 from testops_lib.generate.rules.words import REFERRING, words
+from testops_lib.generate.schemas import UNIQUE, kinds
 from testops_lib.model import BytesBody, Case, Origin, Request
+from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Operation, Parameter, Schema
 
 ORIGIN: Final = Origin(source="property", version="1")
@@ -179,7 +180,7 @@ class RandomCases:
         return replace(base, body=body, sure=sure, salted=base.salted or not unique, example=False)
 
     def _accepts(self, schema: Schema, value: Any, samples: Mapping[str, Any]) -> bool:
-        return self._schemas.accepts(schema, substitute(value, samples))
+        return self._schemas.accepts(schema, fill(value, samples))
 
     def _with_parameters(self, draft: Draft, drawn: Mapping[str, Any]) -> Draft:
         changed = 0

@@ -15,8 +15,8 @@ from testops_lib.generate.rules.drafts import Drafter
 from testops_lib.generate.rules.oracles import Oracles, Users
 from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import Graph
-from testops_lib.generate.rules.schemas import Schemas
 from testops_lib.generate.rules.values import Impossible, Maker
+from testops_lib.generate.schemas import Schemas
 from testops_lib.model import Case, Generation, Origin, Policy
 from testops_lib.spec.operation import Spec
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from testops_lib.generate.rules.negative import Place
-from testops_lib.generate.rules.schemas import RANGES, UNIQUE, Flat, Schemas, kind_of, kinds, substitute
 from testops_lib.generate.rules.values import Maker, Making, highest, lowest
+from testops_lib.generate.schemas import RANGES, UNIQUE, Flat, Schemas, kind_of, kinds
+from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Schema
 
 ODD_TEXT: Final = 'O\'Brien "<b>" \\ %s ; -- ünïcödé 漢字 \U0001f600'
@@ -44,7 +45,7 @@ def edges(
     """Edges of a body, properties down to two levels; each is valid."""
     seen: set[tuple[Place, str]] = set()
     for place, label, edge, explicit in _within(schemas, maker, schema, value, (), 2, unique):
-        if (place, label) not in seen and schemas.accepts(schema, substitute(edge, samples)):
+        if (place, label) not in seen and schemas.accepts(schema, fill(edge, samples)):
             seen.add((place, label))
             yield Edge(place, label, edge, explicit)
 

@@ -16,9 +16,9 @@ from testops_lib.feedback import Feedback, Gap
 from testops_lib.generate.rules import boundary, negative, wire
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter, makes_things
 from testops_lib.generate.rules.resources import Graph, creates_by_put, is_destructive
-from testops_lib.generate.rules.schemas import Schemas, kinds
 from testops_lib.generate.rules.values import Impossible, Maker
 from testops_lib.generate.rules.words import is_static, segments, words
+from testops_lib.generate.schemas import Schemas, kinds
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,

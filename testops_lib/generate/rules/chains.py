@@ -12,9 +12,9 @@ from testops_lib.generate.rules import wire
 from testops_lib.generate.rules.cases import CONFORMANCE, ORIGIN, renamed
 from testops_lib.generate.rules.drafts import ABSENT, Binding, Draft, Drafter
 from testops_lib.generate.rules.resources import Graph, json_path, success_schema
-from testops_lib.generate.rules.schemas import UNIQUE, Flat, Schemas, kind_of, kinds, substitute
 from testops_lib.generate.rules.values import Impossible
 from testops_lib.generate.rules.words import plain, words
+from testops_lib.generate.schemas import UNIQUE, Flat, Schemas, kind_of, kinds
 from testops_lib.model import (
     SAFE_METHODS,
     AnyCheck,
@@ -28,6 +28,7 @@ from testops_lib.model import (
     UseAfterFree,
     make_case,
 )
+from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Operation, Schema
 
 LIMITS: Final = frozenset(
@@ -237,7 +238,7 @@ class Chains:
             declared = self._simple(self._sent_properties(writer.key).get(name, True))
             for other in _others(declared, value):
                 changed = {**body, name: other}
-                if schema is None or self.schemas.accepts(schema, substitute(changed, draft.samples)):
+                if schema is None or self.schemas.accepts(schema, fill(changed, draft.samples)):
                     body = changed
                     break
         return body

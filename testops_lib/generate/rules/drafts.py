@@ -20,10 +20,11 @@ from testops_lib.generate.rules.resources import (
     prefix_of,
     success,
 )
-from testops_lib.generate.rules.schemas import UNIQUE, Schemas, kinds, substitute
 from testops_lib.generate.rules.values import WILDCARDS, Impossible, Maker, Making
 from testops_lib.generate.rules.words import IDENTIFYING, NOT_STORING, REFERRING, collection_noun, segments, words
+from testops_lib.generate.schemas import UNIQUE, Schemas, kinds
 from testops_lib.model import SAFE_METHODS, Capture, Request, Step
+from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Operation, Parameter, Schema
 
 MAX_SETUP: Final = 4
@@ -442,7 +443,7 @@ class Drafter:
             trial = binding.copy()
             supplied = self._produce(candidate, trial, stack, None, False)
             if supplied is not None:
-                sample = substitute(supplied[name], {**trial.samples, "unique": "0123456789ab"})
+                sample = fill(supplied[name], {**trial.samples, "unique": "0123456789ab"})
                 if self.schemas.rejects(schema, sample):
                     continue
                 binding.take(trial)
@@ -563,7 +564,7 @@ class Drafter:
         if example is not ABSENT and self.schemas.accepts(schema, example):
             spare = replace(making, example=True)
             value = self.maker.adapt(example, schema, "", spare)
-            if self.schemas.accepts(schema, substitute(value, binding.samples)):
+            if self.schemas.accepts(schema, fill(value, binding.samples)):
                 making.sure, making.example, making.salted, making.dangling = (
                     spare.sure,
                     True,
@@ -572,7 +573,7 @@ class Drafter:
                 )
                 return value
         value = self.maker.make(schema, "body", making)
-        if not self.schemas.accepts(schema, substitute(value, binding.samples)):
+        if not self.schemas.accepts(schema, fill(value, binding.samples)):
             raise Impossible("the body with what earlier steps made does not fit its schema")
         return value
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from testops_lib.generate.rules.schemas import RANGES, UNIQUE, Flat, Schemas, kind_of, kinds, substitute
 from testops_lib.generate.rules.values import highest, lowest
+from testops_lib.generate.schemas import RANGES, UNIQUE, Flat, Schemas, kind_of, kinds
 from testops_lib.model import Basis
+from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Schema
 
 LONGEST: Final = 100_000
@@ -54,7 +55,7 @@ def faults(
     """
     seen: set[tuple[Place, str]] = set()
     for place, rule, bad, basis in _mutations(schemas, schema, value, (), nested):
-        if (place, rule) not in seen and schemas.rejects(schema, substitute(bad, samples)):
+        if (place, rule) not in seen and schemas.rejects(schema, fill(bad, samples)):
             seen.add((place, rule))
             yield Fault(place, rule, bad, basis)
 

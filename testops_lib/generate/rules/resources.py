@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any, Final
 
 from testops_lib.generate.rules import wire
-from testops_lib.generate.rules.schemas import Flat, Schemas, kinds
 from testops_lib.generate.rules.words import (
     IDENTIFYING,
     NOT_STORING,
@@ -28,6 +27,7 @@ from testops_lib.generate.rules.words import (
     singular,
     words,
 )
+from testops_lib.generate.schemas import Flat, Schemas, kinds
 from testops_lib.model import SAFE_METHODS, Policy
 from testops_lib.spec.operation import Operation, Parameter, Response, Schema, Spec
 

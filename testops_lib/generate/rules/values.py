@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import rstr
 
-from testops_lib.generate.rules.schemas import UNIQUE, Flat, Schemas, kind_of, kinds, substitute
 from testops_lib.generate.rules.words import REFERRING, offered, plain, words
+from testops_lib.generate.schemas import UNIQUE, Flat, Schemas, kind_of, kinds
+from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Schema
 
 MAX_DEPTH: Final = 7
@@ -209,7 +210,7 @@ class Maker:
             if self._schemas.accepts(schema, value):
                 return self._used(value, schema, name, making, depth)
         for value in self._candidates(schema, flat, name, making, depth):
-            if self._schemas.accepts(schema, substitute(value, making.samples)):
+            if self._schemas.accepts(schema, fill(value, making.samples)):
                 return value
         raise Impossible(f"{name or 'value'}: no valid value found")
 
@@ -260,7 +261,7 @@ class Maker:
         if not _is_id(key):
             return None
         if depth == 0:
-            fits = making.own is not None and self._schemas.accepts(schema, substitute(making.own, making.samples))
+            fits = making.own is not None and self._schemas.accepts(schema, fill(making.own, making.samples))
             return making.own if fits else None
         return next((found for thing in things if thing and (found := making.refer(f"{thing}_id", schema))), None)
 
@@ -270,7 +271,7 @@ class Maker:
             return self._enlivened(value, schema, name, making, depth)
         making.example = True
         adapted = self.adapt(value, schema, name, making, depth)
-        return adapted if self._schemas.accepts(schema, substitute(adapted, making.samples)) else value
+        return adapted if self._schemas.accepts(schema, fill(adapted, making.samples)) else value
 
     def _enlivened(self, value: Any, schema: Schema, name: str, making: Making, depth: int) -> Any:
         """An example value, with a token in it where it should be unique."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from testops_lib.generate.rules.schemas import Schemas, kinds
+from testops_lib.generate.schemas import Schemas, kinds
 from testops_lib.model import AnyBody, BytesBody, FormBody, JsonBody, MultipartBody, Pairs, Part, TextBody
 from testops_lib.spec.operation import MediaType, Operation, Parameter, RequestBody, Schema
 

@@ -20,7 +20,7 @@ from testops_lib.generate.judge import Fault, RequestJudge
 from testops_lib.generate.property import generate
 from testops_lib.generate.property.draws import MOST_LOST, Draws, Undrawable
 from testops_lib.generate.rules import planner_for
-from testops_lib.generate.rules.schemas import Schemas
+from testops_lib.generate.schemas import Schemas
 from testops_lib.model import (
     BytesBody,
     Case,

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testops_lib.generate.rules import boundary, negative, wire
-from testops_lib.generate.rules.schemas import Schemas, substitute
 from testops_lib.generate.rules.values import Impossible, Maker, Making
+from testops_lib.generate.schemas import Schemas
+from testops_lib.placeholder import fill
 from testops_lib.spec import MediaType, Parameter, RequestBody
 
 TOKENS = ("000000000000", "ffffffffffff", "0a1b2c3d4e5f")
@@ -21,7 +22,7 @@ def make(schema: Any, name: str = "field", **wishes: Any) -> Any:
 
 def valid(schema: Any, value: Any) -> bool:
     validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
-    return all(validator.is_valid(substitute(value, {"unique": token})) for token in TOKENS)
+    return all(validator.is_valid(fill(value, {"unique": token})) for token in TOKENS)
 
 
 @pytest.mark.parametrize(

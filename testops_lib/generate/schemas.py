@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import jsonschema_rs
 import msgspec
 
+from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Schema
 
 UNIQUE: Final = "{unique}"
@@ -42,21 +42,6 @@ def _is_base64(text: str) -> bool:
 def target(ref: str) -> str:
     """The definition that a `$ref` names."""
     return ref.removeprefix(_DEFS).replace("~1", "/").replace("~0", "~")
-
-
-def substitute(value: Any, samples: Mapping[str, Any]) -> Any:
-    """`value` as a runner would send it, with `samples` in place of what is captured or made at run time."""
-    if isinstance(value, str):
-        if "{" not in value:
-            return value
-        if value[:1] == "{" and value[-1:] == "}" and value[1:-1] in samples:
-            return samples[value[1:-1]]
-        return re.sub(r"\{(\w+)\}", lambda m: str(samples[m[1]]) if m[1] in samples else m[0], value)
-    if isinstance(value, list):
-        return [substitute(item, samples) for item in value]
-    if isinstance(value, dict):
-        return {name: substitute(item, samples) for name, item in value.items()}
-    return value
 
 
 def kinds(schema: Flat) -> frozenset[str]:
@@ -178,7 +163,7 @@ class Schemas:
         if validator is None:
             return True
         if _holds_token(value):
-            return all(validator.is_valid(substitute(value, {"unique": token})) for token in _TOKENS)
+            return all(validator.is_valid(fill(value, {"unique": token})) for token in _TOKENS)
         return validator.is_valid(value)
 
     def rejects(self, schema: Schema, value: Any) -> bool:
@@ -187,7 +172,7 @@ class Schemas:
         if validator is None:
             return False
         if _holds_token(value):
-            return not any(validator.is_valid(substitute(value, {"unique": token})) for token in _TOKENS)
+            return not any(validator.is_valid(fill(value, {"unique": token})) for token in _TOKENS)
         return not validator.is_valid(value)
 
     def _validator(self, schema: Schema) -> jsonschema_rs.Draft202012Validator | None:
