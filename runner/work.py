@@ -21,6 +21,7 @@ from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
 from testops_lib.model import Batch, Case, Plan, Result, Value
 from testops_lib.settings import Settings
+from testops_lib.text import printable
 
 DONE, RETRY, CONFIGURATION = 0, 1, 2
 """A runner's exit codes: done (failing tests are a result); infrastructure, worth a retry; a retry would not help."""
@@ -130,7 +131,7 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
                 hand.result(result)
             if result.verdict == "failed":
                 failure = result.failures[0]
-                print(f"failed: {failure.operation} {failure.check} (case {result.case})", flush=True)
+                print(f"failed: {printable(failure.operation)} {failure.check} (case {result.case})", flush=True)
 
     with bus.results_writer() as writer, asyncio.Runner(loop_factory=new_loop) as loop:
         loop.run(drive())

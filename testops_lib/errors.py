@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from testops_lib.text import printable
+
 
 class TestOpsError(Exception):
     """Base of every error this project raises on purpose.
 
-    `str(error)` is one or a few lines fit for a terminal: where, what, what next.
+    `str(error)` is one or a few lines fit for a terminal: where, what, what next. Nothing in it acts on the terminal,
+    though documents and answers may have written parts of it.
     """
 
     __test__ = False
 
     def __init__(self, what: str, *, where: str = "", next_step: str = "") -> None:
+        what, where, next_step = printable(what), printable(where), printable(next_step)
         self.what, self.where, self.next_step = what, where, next_step
         head = f"{where}: {what}" if where else what
         super().__init__(f"{head}\n  -> {next_step}" if next_step else head)

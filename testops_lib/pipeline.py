@@ -6,6 +6,7 @@ Every stage may be repeated: it reads what earlier stages stored and replaces it
 from __future__ import annotations
 
 import fnmatch
+import logging
 import os
 import re
 import shutil
@@ -58,6 +59,9 @@ from testops_lib.sources import Ask, caps, less, told_of, without_repeated
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
 from testops_lib.target import MAX_ROUNDS, Scope, Target
+from testops_lib.text import printable
+
+_LOG = logging.getLogger(__name__)
 
 _NONE_GIVEN = "give credentials: -H, -Q or --auth, or `auth` in the target file"
 _TAKEN_BY_NOBODY = "the credentials given are not accepted"
@@ -306,7 +310,7 @@ def open_run(run: str, order: Order, settings: Settings) -> tuple[str, ...]:
     if wishes.review == "never":
         return ("rounds",) if wishes.rounds else ()
     if wishes.rounds:
-        print("no further rounds: a person looks at the cases of this run, and what rounds make would run at once")
+        _LOG.info("no further rounds: a person looks at the cases of this run, and what rounds make would run at once")
     return (wishes.review,)
 
 
@@ -325,11 +329,11 @@ def load_spec(run: str, order: Order, settings: Settings) -> list[Group]:
         )  # fmt: skip
         gone = store.retire(named, kept=[each.key for each in spec.operations])
     if gone:
-        print(f"retired {gone} cases: the document does not describe their operations any more")
+        _LOG.info("retired %d cases: the document does not describe their operations any more", gone)
     for warning in spec.warnings:
-        print(f"warning: {warning}")
+        _LOG.warning("%s", printable(warning))
     for key, why in spec.unusable.items():
-        print(f"unusable: {key}: {why}")
+        _LOG.warning("unusable: %s: %s", printable(key), printable(why))
     edges = range(0, len(chosen), GROUP_SIZE)
     return [
         Group(
@@ -386,15 +390,17 @@ def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
             made = msgspec.structs.replace(made, reused=max(0, len(taken) - made.cases))
             store.put_group(run, f"0-{group.first:06}-{source}", [each.current for each in taken], made)
             count += len(taken)
-            print(f"{source}: {len(taken)} cases for {len(chosen)} operations, {made.cases} of them made now")
+            _LOG.info(
+                "%s: %d cases for %d operations, %d of them made now", source, len(taken), len(chosen), made.cases
+            )
             for number, call in enumerate(made.spent, 1):
-                print(f"call {number}: {_call_in_words(call, made.currency)}")
+                _LOG.info("call %d: %s", number, printable(_call_in_words(call, made.currency)))
             for line in told_of(made):
-                print(line)
+                _LOG.info("%s", printable(line))
             if made.calls:
                 tokens = before.input_tokens + before.output_tokens
                 money = in_words(before.money, made.currency)
-                print(f"{target.name}: other runs of this month took {tokens:,} tokens, {money}")
+                _LOG.info("%s: other runs of this month took %s tokens, %s", target.name, f"{tokens:,}", money)
     return count
 
 
@@ -562,7 +568,7 @@ def _keep_regressions(store: Store, named: str, report: Report) -> None:
         kept = suites.regressions(report.findings, cases, known, suite=named, at=datetime.now(UTC))
         store.put_members(kept.members)
     for each in kept.members:
-        print(f"kept {each.id}: {each.operation}: {each.slot}")
+        _LOG.info("kept %s: %s: %s", each.id, printable(each.operation), printable(each.slot))
 
 
 def _promote(store: Store, named: str, target: Target) -> None:
@@ -591,7 +597,7 @@ def _promote(store: Store, named: str, target: Target) -> None:
             ],
         )  # fmt: skip
     for each in moved:
-        print(f"promoted {each.id}: {each.operation}: {each.slot}")
+        _LOG.info("promoted %s: %s: %s", each.id, printable(each.operation), printable(each.slot))
 
 
 def analyze_again(run: str, settings: Settings) -> Report:
@@ -753,7 +759,7 @@ def notify(run: str, settings: Settings, *, environ: Mapping[str, str] = os.envi
         urls.append(targets.expand(own, environ, where="notify.webhook"))
     for url in filter(None, urls):
         sent = notifying.webhook(url, told, secret=settings.webhook_secret)
-        print(f"webhook: {'sent' if sent.sent else 'not sent: ' + sent.error}")
+        _LOG.info("webhook: %s", "sent" if sent.sent else f"not sent: {printable(sent.error)}")
     return told.text
 
 

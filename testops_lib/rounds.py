@@ -6,6 +6,7 @@ what the others make holds values of this run's answers and ends with it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from functools import reduce
 
@@ -23,6 +24,9 @@ from testops_lib.sources import Ask, caps, is_paid, less, make, told_of
 from testops_lib.spec.operation import Spec
 from testops_lib.store import Store
 from testops_lib.target import Target
+from testops_lib.text import printable
+
+_LOG = logging.getLogger(__name__)
 
 
 def find_gaps(run: str, turn: int, order: Order, settings: Settings) -> int:
@@ -44,16 +48,17 @@ def find_gaps(run: str, turn: int, order: Order, settings: Settings) -> int:
         spec = pipeline.stored_spec(store, run)
         told = _learned(store.results(run), spec, target)
         if not told.gaps:
-            print("every operation answered a 2xx, and every documented status was seen")
+            _LOG.info("every operation answered a 2xx, and every documented status was seen")
             return 0
         if turn > 1:
             last = {case.id for case in _of_round(store, run, turn - 1)}
             before = _learned((one for one in store.results(run) if one.case not in last), spec, target)
             if told.explored <= before.explored:
-                print(f"round {turn - 1} gained nothing: no further one")
+                _LOG.info("round %d gained nothing: no further one", turn - 1)
                 return 0
     for gap in told.gaps:
-        print(f"{gap.operation}: {'' if gap.reached else 'no 2xx; '}not seen: {', '.join(gap.unexplored) or 'nothing'}")
+        reached, unexplored = "" if gap.reached else "no 2xx; ", ", ".join(gap.unexplored) or "nothing"
+        _LOG.info("%s: %snot seen: %s", printable(gap.operation), reached, printable(unexplored))
     return len(told.gaps)
 
 
@@ -87,9 +92,9 @@ def generate(run: str, turn: int, order: Order, settings: Settings) -> int:
             store.put_group(run, f"{turn}-{source}", [case.id for case in chosen], generation)
             ask = msgspec.structs.replace(ask, left=less(ask.left, generation))
             count += len(chosen)
-            print(f"{source}: {len(chosen)} further cases")
+            _LOG.info("%s: %d further cases", source, len(chosen))
             for line in told_of(generation):
-                print(line)
+                _LOG.info("%s", printable(line))
     return count
 
 

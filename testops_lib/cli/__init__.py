@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from testops_lib.cli.output import say
 from testops_lib.errors import TestOpsError
 from testops_lib.settings import read_dotenv
 from testops_lib.stack import PROJECT
@@ -72,11 +73,11 @@ def main() -> None:
         outcome = cli.main(standalone_mode=False)
         sys.exit(outcome if isinstance(outcome, int) else 0)
     except TestOpsError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
     except click.ClickException as error:
         error.show()
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+        say("stopped", err=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(COULD_NOT_RUN)

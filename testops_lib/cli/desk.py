@@ -18,6 +18,7 @@ from testops_lib import settings as configuration
 from testops_lib import spec as specs
 from testops_lib.cli.lines import About, Line, read, write
 from testops_lib.cli.options import BaseUrl
+from testops_lib.cli.output import say
 from testops_lib.cli.results import outcome
 from testops_lib.cli.sending import (
     COULD_NOT_RUN,
@@ -133,14 +134,14 @@ def _target(
 
 def _make(spec: Spec, target: Target, *, most: int = 0) -> tuple[tuple[Case, ...], tuple[Generation, ...]]:
     for warning in spec.warnings[:20]:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     for key, why in list(spec.unusable.items())[:20]:
-        click.echo(f"left out: {key}: {why}", err=True)
+        say(f"left out: {key}: {why}", err=True)
     made = make_all(_ask(spec, target, most=most))
     cases = pipeline.suite((case for each in made for case in each.cases), spec, target)
     for each in made:
         for line in told_of(each.generation):
-            click.echo(line, err=True)
+            say(line, err=True)
     if not cases:
         raise CaseError("no case could be made", where=spec.source, next_step="see the warnings above")
     return cases, tuple(each.generation for each in made)
@@ -162,9 +163,9 @@ def _tell_plan(spec: Spec, target: Target) -> None:
     """A line for each source: calls, estimated tokens and money."""
     for each in plan_all(_ask(spec, target)):
         if not each.calls:
-            click.echo(f"{each.source}: {each.operations} operations, no call")
+            say(f"{each.source}: {each.operations} operations, no call")
             continue
-        click.echo(
+        say(
             f"{each.source} ({each.model}): {each.operations} operations, {each.calls} calls,"
             f" about {each.input_tokens:,} tokens in and {each.output_tokens:,} out,"
             f" {'about ' if each.money is not None else ''}{in_words(each.money, each.currency)};"
@@ -218,7 +219,7 @@ def _in_rounds(
         if not fresh:
             break
         known.update(case.id for case in fresh)
-        click.echo(f"round {turn}: {len(fresh)} further cases for {len(told.gaps)} operations", err=True)
+        say(f"round {turn}: {len(fresh)} further cases for {len(told.gaps)} operations", err=True)
         last += [case for case in fresh if case.last]
         stopped = execute([case for case in fresh if not case.last])
     return results, tuple(costs), stopped or execute(last)
@@ -296,7 +297,7 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     document = specs.load(spec)
     plan = msgspec.structs.replace(pipeline.plan(document, target), observe=options["rounds"] > 0)
     cases, generations = _make(document, target, most=options["max_requests"])
-    click.echo(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
+    say(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
     run_id = new_run_id()
     results, further, stopped = _in_rounds(
         document, target, plan, cases, generations=generations, run_id=run_id, options=options
@@ -321,8 +322,8 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         pipeline.write_report(report, results, out)
         if kept:
             _write_cases(out / "regression.jsonl", report, plan, pipeline.contracts(document, target), kept)
-            click.echo(f"kept: {len(kept)} smallest cases in {out / 'regression.jsonl'}")
-        click.echo(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
+            say(f"kept: {len(kept)} smallest cases in {out / 'regression.jsonl'}")
+        say(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
     return COULD_NOT_RUN if stopped else outcome(report)
 
 
@@ -385,7 +386,7 @@ def generate(spec: str, base_url: str, out: Path | None, only_plan: bool, **opti
                 write(file, Line(contract=contract))
         for case in cases:
             write(file, Line(case=case))
-    click.echo(f"{out}: {len(cases)} cases for {len(scope)} operations")
+    say(f"{out}: {len(cases)} cases for {len(scope)} operations")
     return 0
 
 
@@ -443,6 +444,6 @@ def shrink(
     smallest = {case.id for case in kept}
     for finding in small.findings:
         if finding.example.case in smallest:
-            click.echo(f"{finding.operation}: {finding.check}: {finding.message}\n  {finding.example.curl}")
-    click.echo(f"{out}: {len(kept)} cases")
+            say(f"{finding.operation}: {finding.check}: {finding.message}\n  {finding.example.curl}")
+    say(f"{out}: {len(kept)} cases")
     return FINDINGS

@@ -12,6 +12,7 @@ import msgspec
 
 from testops_lib.cli.lines import About, Line, read, write
 from testops_lib.cli.options import BaseUrl
+from testops_lib.cli.output import say
 from testops_lib.cli.sending import (
     COULD_NOT_RUN,
     FINDINGS,
@@ -65,14 +66,14 @@ def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any)
     verdicts = Counter(result.verdict for result in results)
     failed = verdicts["failed"]
     others = "".join(f", {verdicts[each]} {each}" for each in ("errored", "skipped") if verdicts[each])
-    click.echo(f"{out}: {len(results)} results, {failed} failed{others}")
+    say(f"{out}: {len(results)} results, {failed} failed{others}")
     if not stopped and not verdicts["passed"] + failed:
         reason, count = Counter(result.reason for result in results).most_common(1)[0] if results else ("no case", 0)
         hint = "is it up, and is --base-url right?"
         if reason.startswith("refused:") and not base_url:
             hint = "a private address must be given by --base-url; that the file names it is not enough"
         raise TestOpsError(f"no case could be executed: {count} × {reason}", where=base, next_step=hint)
-    click.echo(f"see them: testops report {out}")
+    say(f"see them: testops report {out}")
     if stopped:
         return COULD_NOT_RUN
     return FINDINGS if failed else NOTHING_FOUND

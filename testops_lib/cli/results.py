@@ -16,6 +16,7 @@ from testops_lib import settings as configuration
 from testops_lib import spec as specs
 from testops_lib.cli.lines import About, read
 from testops_lib.cli.options import BaseUrl
+from testops_lib.cli.output import say
 from testops_lib.cli.sending import FINDINGS, NOTHING_FOUND
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.model import Case, Report, Result
@@ -137,7 +138,7 @@ def diff(before: str, after: str, out: Path | None) -> int:
     if not known.keys() & {result.case for result in later}:
         raise CaseError("has no case in common with the other", where=after, next_step="execute the same cases")
     if not any(step.seen for result in (*earlier, *later) for step in result.steps):
-        click.echo(
+        say(
             "only statuses are compared: execute with --observe (a run: `observe`) to compare what the answers hold",
             err=True,
         )
@@ -146,7 +147,7 @@ def diff(before: str, after: str, out: Path | None) -> int:
     reporting.render_terminal(built)
     if out:
         pipeline.write_report(built, results, out)
-        click.echo(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
+        say(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
     return outcome(built)
 
 
@@ -224,13 +225,13 @@ def export(file: Path, form: str, base_url: str, spec: str, wanted: tuple[str, .
         ids = {each.key: each.operation_id for each in specs.load(spec).operations if each.operation_id}
         told = exporting.arazzo(cases, spec, title=title, operation_ids=ids)
         for case, why in told.left_out.items():
-            click.echo(f"left out: {case}: {why}", err=True)
+            say(f"left out: {case}: {why}", err=True)
         if not told.document["workflows"]:
             raise CaseError("none of the cases can be said in Arazzo", where=str(file), next_step="see the lines above")
         data = msgspec.json.format(msgspec.json.encode(told.document), indent=2)
     if out:
         out.write_bytes(data)
-        click.echo(f"written: {out}")
+        say(f"written: {out}")
     else:
         sys.stdout.buffer.write(data + b"\n")
     return 0
@@ -242,7 +243,7 @@ def _export_each(form: str, cases: Sequence[Case], base: str, file: Path, out: P
         out.mkdir(parents=True, exist_ok=True)
         for case in cases:
             (out / name.format(case.id)).write_text(render(case, base), "utf-8")
-        click.echo(f"{out}: {len(cases)} files")
+        say(f"{out}: {len(cases)} files")
     elif form != "curl" and len(cases) > 1:
         raise SettingsError(f"{len(cases)} cases", where=str(file), next_step="choose one by --case, or give --out")
     else:

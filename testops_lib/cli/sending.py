@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from testops_lib import target as targets
+from testops_lib.cli.output import say
 from testops_lib.errors import SettingsError
 from testops_lib.execute import Engine, run
 from testops_lib.model import Case, Contract, Identity, Plan, Policy, Result
@@ -161,7 +162,7 @@ def _progress(total: int) -> Iterator[Any]:
             nonlocal done, failed
             done, failed = done + 1, failed + (result.verdict == "failed")
             if done % step == 0 or done == total:
-                click.echo(f"{done}/{total} cases, {failed} failed, {time.monotonic() - started:.0f} s", err=True)
+                say(f"{done}/{total} cases, {failed} failed, {time.monotonic() - started:.0f} s", err=True)
 
         yield plain
         return
@@ -200,7 +201,7 @@ def execute_all(
 
         run(engine, cases, on_result, signals=(signal.SIGINT, signal.SIGTERM), grace_s=_STOP_S)
     if engine.stopped:
-        click.echo(f"stopped: {len(results)} of {total} cases were executed", err=True)
+        say(f"stopped: {len(results)} of {total} cases were executed", err=True)
     return results, engine.stopped
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from testops_lib import settings as configuration
 from testops_lib.cli.options import BaseUrl
+from testops_lib.cli.output import say
 from testops_lib.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def upgrade() -> None:
 
     with Store(configuration.read().need_dsn()) as store:
         store.upgrade()
-    click.echo("the schema is up to date")
+    say("the schema is up to date")
 
 
 @click.command(epilog="\b\nExample:\n  testops collect --follow\n")
@@ -54,7 +55,7 @@ def collect(follow: bool, run: str) -> int:
     if follow == bool(run):
         raise click.UsageError("give either --follow or --run RUN")
     if run:
-        click.echo(pipeline.collect(run, settings))
+        say(pipeline.collect(run, settings))
         return 0
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,7 +76,8 @@ def dead_letters() -> None:
 def list_letters(run: str, every: bool) -> None:
     """One line each, oldest first: place, time, origin, run, reason."""
     from testops_lib.pipeline import bus
-    from testops_lib.report.text import one_line, plural
+    from testops_lib.report.text import plural
+    from testops_lib.text import one_line
 
     with bus(configuration.read()) as line:
         letters = [one for one in line.dead_letters() if run in ("", one.run)]
@@ -84,11 +86,11 @@ def list_letters(run: str, every: bool) -> None:
         time = f"{one.time:%Y-%m-%d %H:%M:%SZ}" if one.time else "time unknown"
         origin = f"{one_line(one.topic)}:{one.origin_partition}:{one.origin_offset}"
         back = f"  (put back: {', '.join(map(one_line, one.requeued))})" if one.requeued else ""
-        click.echo(f"{one.place}  {time}  {origin}  run {one_line(one.run) or '?'}  {one_line(one.reason)}{back}")
+        say(f"{one.place}  {time}  {origin}  run {one_line(one.run) or '?'}  {one_line(one.reason)}{back}")
     told = [plural(len(shown), "dead letter")]
     if len(shown) < len(letters):
         told.append(f"{len(letters) - len(shown)} more put back (--all)")
-    click.echo(", ".join(told))
+    say(", ".join(told))
 
 
 @dead_letters.command()
@@ -102,7 +104,7 @@ def show(place: str, count: int, save: str | None) -> None:
     """
     from testops_lib.pipeline import bus
     from testops_lib.redact import Redactor
-    from testops_lib.report.text import one_line, visible
+    from testops_lib.text import one_line, visible
 
     with bus(configuration.read()) as line:
         letter = _letter(line, place)
@@ -118,11 +120,11 @@ def show(place: str, count: int, save: str | None) -> None:
         "put back": ", ".join(letter.requeued) or "no",
     }
     for name, text in known.items():
-        click.echo(f"{name + ':':10} {one_line(text, 2000)}")
+        say(f"{name + ':':10} {one_line(text, 2000)}")
     text = letter.data.decode("utf-8", "backslashreplace")
-    click.echo("\n" + visible(Redactor().text(text)[:count]))
+    say("\n" + visible(Redactor().text(text)[:count]))
     if len(text) > count:
-        click.echo(f"… ({len(letter.data):,} bytes; --bytes shows more, --save FILE keeps all)")
+        say(f"… ({len(letter.data):,} bytes; --bytes shows more, --save FILE keeps all)")
 
 
 @dead_letters.command(
@@ -161,17 +163,17 @@ def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bo
         plan = _plan_of(settings, run)
         batch = line.requeue(letter, data=Path(repaired).read_bytes() if repaired else None, run=run)
         is_case = letter.topic == line.topics.cases
-    click.echo(f"put back to {batch}")
+    say(f"put back to {batch}")
     runner = ["-m", "runner", "--run", run, "--plan", plan, "--batch", str(batch)]
     if not execute:
         commands = [["python", *runner]] if is_case else []
         commands.append(["testops", "collect", "--run", run])
-        click.echo("\n".join(["to have it counted:", *(f"  {shlex.join(one)}" for one in commands)]))
+        say("\n".join(["to have it counted:", *(f"  {shlex.join(one)}" for one in commands)]))
         return 0
     if is_case and (code := subprocess.run([sys.executable, *runner]).returncode):
         return code
     counts = pipeline.collect(run, settings)
-    click.echo(f"run {run}: {counts.published} published, {counts.stored} stored, {counts.no_result} without result")
+    say(f"run {run}: {counts.published} published, {counts.stored} stored, {counts.no_result} without result")
     return 0
 
 
@@ -282,7 +284,7 @@ def trigger(**options: Any) -> int:
     airflow = Airflow(options["url"], username=options["username"], password=password)
     dag, conf = ("testops_rerun", {"run": options["rerun"]}) if options["rerun"] else ("testops_run", conf)
     run_id = airflow.trigger(dag, conf, run_id=options["run_id"])
-    click.echo(f"run {run_id}")
+    say(f"run {run_id}")
     if options["no_wait"]:
         return 0
     state = ""
@@ -291,7 +293,7 @@ def trigger(**options: Any) -> int:
         told = f"waits for a person: {airflow.page(dag, run_id)}/required_actions" if waits else snapshot.state
         if told != state:
             state = told
-            click.echo(state)
+            say(state)
     settings = configuration.read()
     if options["junit"]:
         with Store(settings.need_dsn()) as store:

@@ -14,6 +14,7 @@ import msgspec
 
 from testops_lib import settings as configuration
 from testops_lib import suite as suites
+from testops_lib.cli.output import say
 from testops_lib.cli.sending import NOTHING_FOUND, new_run_id, tries
 from testops_lib.settings import SOURCES
 
@@ -45,7 +46,7 @@ def drift(old: str | None, new: str | None, target: str, as_json: bool, fail_on:
     from testops_lib import curate
     from testops_lib import drift as drifts
     from testops_lib import spec as specs
-    from testops_lib.report.text import visible
+    from testops_lib.text import visible
 
     if bool(target) == bool(old) or bool(old) != bool(new):
         raise click.UsageError("give either two documents or --target NAME")
@@ -57,7 +58,7 @@ def drift(old: str | None, new: str | None, target: str, as_json: bool, fail_on:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     else:
         for line in drifts.lines(found):
-            click.echo(visible(line).replace("\n", " ")[:400])
+            say(visible(line).replace("\n", " ")[:400])
     return int(found.breaking if fail_on == "breaking" else not found.empty if fail_on == "any" else False)
 
 
@@ -120,7 +121,8 @@ def conflicts(target: str, as_json: bool) -> None:
 
 
 def _print(members: list[Member], as_json: bool) -> None:
-    from testops_lib.report.text import one_line, plural
+    from testops_lib.report.text import plural
+    from testops_lib.text import one_line
 
     if as_json:
         for each in members:
@@ -128,10 +130,8 @@ def _print(members: list[Member], as_json: bool) -> None:
         return
     for each in members:
         marks = [each.status] + ["edited"] * each.edited + ["conflict"] * bool(each.offered)
-        click.echo(
-            f"{each.id}  {','.join(marks):11}  {each.source:8}  {one_line(each.operation)}  {one_line(each.slot)}"
-        )
-    click.echo(plural(len(members), "case"))
+        say(f"{each.id}  {','.join(marks):11}  {each.source:8}  {one_line(each.operation)}  {one_line(each.slot)}")
+    say(plural(len(members), "case"))
 
 
 @cases.command(epilog="\b\nExamples:\n  testops cases show 3f2a\n  testops cases show 3f2a --json > case.json\n")
@@ -142,7 +142,7 @@ def show(name: str, as_json: bool, offered: bool) -> None:
     """A case: its steps and checks, its history, its conflict."""
     from testops_lib import curate
     from testops_lib.errors import StoreError
-    from testops_lib.report.text import one_line
+    from testops_lib.text import one_line
 
     shown = curate.show(configuration.read(), name)
     if offered and shown.offered is None:
@@ -152,23 +152,21 @@ def show(name: str, as_json: bool, offered: bool) -> None:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(case), indent=2) + b"\n")
         return
     member = shown.member
-    click.echo(f"{member.id}  {one_line(shown.case.name)}")
-    click.echo(
-        f"  {one_line(member.operation)}, {shown.case.intent}, of {one_line(member.suite)}, from {member.source}"
-    )
+    say(f"{member.id}  {one_line(shown.case.name)}")
+    say(f"  {one_line(member.operation)}, {shown.case.intent}, of {one_line(member.suite)}, from {member.source}")
     state = f"  {member.status}" + (", edited" if member.edited else "")
-    click.echo(f"{state}; case {member.current}")
+    say(f"{state}; case {member.current}")
     for line in _described(shown.case):
-        click.echo(f"  {one_line(line, 400)}")
+        say(f"  {one_line(line, 400)}")
     if shown.offered is not None:
-        click.echo(f"  conflict: {one_line(member.why, 1000)}")
-        click.echo("  the new one:")
+        say(f"  conflict: {one_line(member.why, 1000)}")
+        say("  the new one:")
         for line in _described(shown.offered):
-            click.echo(f"    {one_line(line, 400)}")
+            say(f"    {one_line(line, 400)}")
     for change in shown.changes:
         why = f": {one_line(change.why, 400)}" if change.why else ""
         who = one_line(change.who) or "the generation"
-        click.echo(f"  {change.at:%Y-%m-%d %H:%M:%SZ}  {who}: {one_line(change.what)}{why}")
+        say(f"  {change.at:%Y-%m-%d %H:%M:%SZ}  {who}: {one_line(change.what)}{why}")
 
 
 def _described(case: Case) -> Iterator[str]:
@@ -214,7 +212,7 @@ def edit(name: str, file: Path, who: str, why: str) -> None:
     from testops_lib import curate
 
     member = curate.edit(configuration.read(), name, file.read_bytes(), who=_user(who), why=why)
-    click.echo(f"{member.id} runs case {member.current}")
+    say(f"{member.id} runs case {member.current}")
 
 
 @cases.command(
@@ -245,7 +243,7 @@ def resolve(name: str, ours: bool, theirs: bool, file: Path | None, who: str, wh
     document = file.read_bytes() if file else b""
     take: Any = "ours" if ours else "theirs" if theirs else "other"
     member = curate.settle(configuration.read(), name, take, document=document, who=_user(who), why=why)
-    click.echo(f"{member.id} runs case {member.current}")
+    say(f"{member.id} runs case {member.current}")
 
 
 def _mover(word: str, help_text: str) -> click.Command:
@@ -259,7 +257,7 @@ def _mover(word: str, help_text: str) -> click.Command:
 
         to: Any = word
         for member in curate.move(configuration.read(), names, to, who=_user(who), why=why):
-            click.echo(f"{member.id} is {member.status}")
+            say(f"{member.id} is {member.status}")
 
     return command
 
@@ -282,7 +280,7 @@ def promote(names: tuple[str, ...], who: str, why: str) -> None:
 
     for name in names:
         member = curate.promote(configuration.read(), name, who=_user(who), why=why)
-        click.echo(f"{member.id} runs case {member.current}")
+        say(f"{member.id} runs case {member.current}")
 
 
 @cases.command(
@@ -301,15 +299,16 @@ Examples:
 def regenerate(target: str, operations: tuple[str, ...], names: tuple[str, ...], **wishes: Any) -> None:
     """Generate again, changed or not. Edits survive; with a review, what is new waits as drafts."""
     from testops_lib import curate
-    from testops_lib.report.text import one_line, plural
+    from testops_lib.report.text import plural
+    from testops_lib.text import one_line
 
     if bool(operations) == bool(names):
         raise click.UsageError("give either --operation GLOB or --case ID")
     for each in curate.regenerate(configuration.read(), target, operations=operations, cases=names, **wishes):
         made = f"{plural(each.cases, 'case')} for {plural(each.operations, 'operation')}"
-        click.echo(f"{each.source}: {made}, {plural(each.calls, 'call')}")
+        say(f"{each.source}: {made}, {plural(each.calls, 'call')}")
         for note in each.notes:
-            click.echo(f"  {one_line(note, 400)}")
+            say(f"  {one_line(note, 400)}")
 
 
 @cases.command(epilog="\b\nExample:\n  testops cases shrink nightly_shop_20261125T020000 --max-requests 500\n")
@@ -323,13 +322,14 @@ def shrink(run: str, who: str, why: str, **limits: Any) -> int:
     Sends requests from here to the target, under its policy and as its users.
     """
     from testops_lib import curate
-    from testops_lib.report.text import one_line, plural
+    from testops_lib.report.text import plural
+    from testops_lib.text import one_line
 
     found = curate.shrink(
         configuration.read(), run, lambda plan, contracts: tries(plan, contracts, new_run_id(), limits),
         who=_user(who), why=why,
     )  # fmt: skip
     for each in found:
-        click.echo(f"{each.member.id}  {one_line(each.member.operation)}: {one_line(each.message)}\n  {each.curl}")
-    click.echo(f"{plural(len(found), 'regression')} smaller now")
+        say(f"{each.member.id}  {one_line(each.member.operation)}: {one_line(each.message)}\n  {each.curl}")
+    say(f"{plural(len(found), 'regression')} smaller now")
     return NOTHING_FOUND

@@ -23,18 +23,8 @@ from testops_lib.model import (
     Value,
     VerdictName,
 )
-from testops_lib.report.text import (
-    costs,
-    duration,
-    one_line,
-    plural,
-    quiet,
-    seconds,
-    shown_findings,
-    title,
-    verdict,
-    visible,
-)
+from testops_lib.report.text import costs, duration, plural, quiet, seconds, shown_findings, title, verdict
+from testops_lib.text import one_line, visible
 
 if TYPE_CHECKING:
     from jinja2 import Template

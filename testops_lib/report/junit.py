@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from testops_lib.export import curl
 from testops_lib.fingerprint import fingerprint_of
 from testops_lib.model import Failure, Report, Result
-from testops_lib.report.text import one_line, xml_text
+from testops_lib.text import one_line, xml_text
 
 _MOST_TEXT = 4_000
 """Characters of one text; tools that show JUnit files load them whole."""

@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from testops_lib.cost import in_words
 from testops_lib.model import Finding, Report
-from testops_lib.report.text import (
-    costs,
-    duration,
-    one_line,
-    plural,
-    quiet,
-    seconds,
-    shown_findings,
-    title,
-    verdict,
-    visible,
-)
+from testops_lib.report.text import costs, duration, plural, quiet, seconds, shown_findings, title, verdict
+from testops_lib.text import one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,7 +124,7 @@ def _findings(console: Console, findings: list[Finding]) -> None:
 def _curls(console: Console, findings: list[Finding]) -> None:
     from rich.text import Text
 
-    lines = [(number, visible(finding.example.curl)) for number, finding in enumerate(findings, 1)]
+    lines = [(number, printable(finding.example.curl)) for number, finding in enumerate(findings, 1)]
     short = [(number, line) for number, line in lines if 0 < len(line) <= _LONGEST_CURL][:_MOST_CURLS]
     if short:
         console.print(Text("\nSee it again", style="bold"))

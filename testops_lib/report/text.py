@@ -1,20 +1,10 @@
-"""Words and clean text that the formats share."""
+"""Words that the formats share."""
 
 from __future__ import annotations
 
-import re
-
 from testops_lib.cost import in_words
 from testops_lib.model import Finding, GateReport, Report
-
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
-    "\U000e0000-\U000e0fff]"
-)
-"""Controls (terminal escape sequences begin with one), direction changes, invisible characters, lone surrogates."""
-
-_ILLEGAL_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 (section 2.2) has no way to write."""
+from testops_lib.text import one_line
 
 TITLES: dict[str, str] = {
     "not_a_server_error": "Server error",
@@ -48,25 +38,6 @@ TITLES: dict[str, str] = {
 def title(check: str) -> str:
     """A check's title for people; the name itself when it has none."""
     return TITLES.get(check) or one_line(check)
-
-
-def visible(text: str) -> str:
-    """Text in which nothing acts: controls and invisible characters are written as `\\x1b` or `\\u202e`.
-
-    Line feeds and tabs stay, carriage returns before line feeds go.
-    """
-    return _HIDDEN.sub(_escaped, text.replace("\r\n", "\n"))
-
-
-def one_line(text: str, limit: int = 200) -> str:
-    """Visible text on one line of at most `limit` characters."""
-    line = " ".join(visible(text[: limit * 4]).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def xml_text(text: str) -> str:
-    """Visible text without the characters that XML cannot hold."""
-    return _ILLEGAL_XML.sub("", visible(text))
 
 
 def plural(number: int, noun: str) -> str:
@@ -119,8 +90,3 @@ def duration(total_s: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest_s:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65_536 else f"\\U{code:08x}"

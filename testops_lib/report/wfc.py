@@ -10,7 +10,8 @@ import msgspec
 
 from testops_lib.fingerprint import fingerprint_of
 from testops_lib.model import WFC_CODES, Report, Result
-from testops_lib.report.text import one_line, seconds
+from testops_lib.report.text import seconds
+from testops_lib.text import one_line
 
 SCHEMA_VERSION = "0.2.0"
 

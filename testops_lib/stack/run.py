@@ -23,6 +23,7 @@ from testops_lib.stack.clean import clean
 from testops_lib.stack.local import Clock, Local, Span
 from testops_lib.stack.samples import AIRFLOW, READY
 from testops_lib.stack.show import Display, Row, display, stages, where_time_went
+from testops_lib.text import printable
 from testops_lib.trigger import GATE, Airflow, Snapshot
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def run(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except TestOpsError as error:
             shown.close()
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
             code = COULD_NOT_RUN
         finally:
             shown.close()
@@ -174,7 +175,7 @@ def _explain(airflow: Airflow, last: Snapshot) -> None:
         print(f"\nTask {name} failed (attempt {task.attempt}). The end of its log:")
         with contextlib.suppress(TestOpsError):
             log = airflow.log_tail(DAG, last.run, task, lines=15)
-            print("\n".join(f"  {line}" for line in log.splitlines()))
+            print(printable("\n".join(f"  {line}" for line in log.splitlines())))
     if len(failed) > 3:
         print(f"\n… and {len(failed) - 3} more tasks failed")
     sys.stdout.flush()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from testops_lib.model import Value
 from testops_lib.stack.local import Span
+from testops_lib.text import printable
 from testops_lib.trigger import TaskState
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Plain:
         sys.stdout.flush()
 
     def _line(self, text: str) -> None:
-        print(f"{time.monotonic() - self._begun:6.1f} s  {text}", flush=True)
+        print(f"{time.monotonic() - self._begun:6.1f} s  {printable(text)}", flush=True)
 
 
 class Live:
@@ -102,7 +103,7 @@ class Live:
     def say(self, text: str) -> None:
         from rich.markup import escape
 
-        self._console.print(escape(text))
+        self._console.print(escape(printable(text)))
 
     def cases(self, done: int, published: int, failed: int) -> None:
         self._cases = (done, published, failed)

@@ -215,6 +215,35 @@ def test_what_cannot_run_says_where_and_ends_with_2(arguments: list[str], said: 
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
 
 
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\n::error file=a::owned\n##vso[task.complete]owned\u202e"
+
+
+def test_nothing_that_a_document_says_acts_on_the_terminal_or_the_ci_server(sound_shop: Sample, tmp_path: Path) -> None:
+    link = {"operationRef": f"#/paths/{HOSTILE}", "description": HOSTILE}
+    answer = {"description": HOSTILE, "links": {HOSTILE: link}}
+    documented = {"summary": HOSTILE, "operationId": HOSTILE, "responses": {"200": answer}}
+    broken = {"requestBody": {"$ref": f"#/components/requestBodies/{HOSTILE}"}, "responses": {"200": answer}}
+    document = tmp_path / "openapi.json"
+    paths = {f"/{HOSTILE}": {"get": documented}, f"/b/{HOSTILE}": {"post": broken}, "/products": {"get": documented}}
+    document.write_text(
+        json.dumps({"openapi": "3.1.0", "info": {"title": HOSTILE, "version": HOSTILE}, "tags": [{"name": HOSTILE}]}
+                   | {"paths": paths}),
+        "utf-8",
+    )  # fmt: skip
+    base = ["--base-url", sound_shop.url]
+    runs = [
+        cli("try", str(document), *base, "--max-requests", "60", "--out", str(tmp_path / "report")),
+        cli("generate", "--spec", str(document), "--out", str(tmp_path / "cases.jsonl")),
+        cli("execute", str(tmp_path / "cases.jsonl"), *base, "--out", str(tmp_path / "results.jsonl")),
+        cli("report", str(tmp_path / "results.jsonl")),
+    ]
+    for ended in runs:
+        assert ended.returncode in (0, 1), ended.stderr
+        for line in (ended.stdout + ended.stderr).splitlines():
+            assert "\x1b" not in line and "\x07" not in line and "\u202e" not in line
+            assert not line.lstrip().startswith("::") and "##vso[" not in line
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

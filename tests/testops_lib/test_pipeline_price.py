@@ -61,15 +61,14 @@ def generated(run: str, settings: Settings, order: Order, *, groups: int = 2) ->
         return store.generations(run)
 
 
-def test_the_groups_of_a_run_together_stay_below_its_cap(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_groups_of_a_run_together_stay_below_its_cap(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     target(settings, max_money=20 * ONE_CALL)
+    caplog.set_level("INFO")
     made = generated("r1", settings, Order(target="many", max_money=8 * ONE_CALL))
     money = [each.money or 0 for each in made]
     assert 0 < sum(money) <= 8 * ONE_CALL and money[0] <= 8 * ONE_CALL * 40 / COUNT
     assert all(each.notes[0].startswith("stopped at max_money=") for each in made)
-    said = capsys.readouterr().out
+    said = caplog.text
     assert "call 1: 2,000 tokens in (0 cached), 300 out, 0.005 USD: GET /r0 and 3 more" in said
     assert "openai (m): " in said and "many: other runs of this month took 0 tokens, 0.00 USD" in said
 

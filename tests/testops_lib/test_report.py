@@ -51,8 +51,9 @@ from testops_lib.report import (
     terminal_text,
 )
 from testops_lib.report.json import schemas
-from testops_lib.report.text import TITLES, visible
+from testops_lib.report.text import TITLES
 from testops_lib.report.wfc import code
+from testops_lib.text import visible
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 DATA = Path(__file__).parent.parent / "data"
