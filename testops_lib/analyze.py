@@ -14,7 +14,7 @@ import msgspec
 from testops_lib.cost import total
 from testops_lib.export import curl
 from testops_lib.fingerprint import cause_of, fingerprint, normalise
-from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS
+from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS, TARGET_DOWN
 from testops_lib.history import CHECK as SLOWER
 from testops_lib.history import Medians, Slower, known_well, medians, slower
 from testops_lib.model import (
@@ -131,7 +131,7 @@ def analyze(
             operations=len(in_scope), operations_with_2xx=sum(one.success_seen for one in in_scope),
             operations_not_tested=sum(bool(one.not_tested) for one in in_scope),
             findings=len(counted), advisory=sum(finding.advisory for finding in counted),
-            no_result=tally.no_result, quarantined=dict(sorted((+tally.aside).items())),
+            no_result=tally.no_result, target_down=tally.target_down, quarantined=dict(sorted((+tally.aside).items())),
         ),
         operations=operation_reports, findings=tuple(findings), errors=tally.errors(),
         previous_run=previous_run, generation=generation, costs=_source_costs(generation, findings),
@@ -294,7 +294,7 @@ class _Tally:
         self.quarantined = quarantined
         self.aside: Counter[VerdictName] = Counter()
         self.cases: set[str] = set()
-        self.requests = self.no_result = 0
+        self.requests = self.no_result = self.target_down = 0
         self.verdicts: Counter[VerdictName] = Counter()
         self.findings: dict[str, _Seen] = {}
         self._delivered: set[tuple[str, int]] = set()
@@ -317,6 +317,7 @@ class _Tally:
         self.verdicts[result.verdict] += 1
         aside = result.case in self.quarantined
         self.aside[result.verdict] += aside
+        self.target_down += result.verdict == "skipped" and result.reason == TARGET_DOWN and not aside
         about = self._operation(result.operation)
         about.cases += 1
         about.verdicts[result.verdict] += 1

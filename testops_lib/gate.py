@@ -8,7 +8,7 @@ NO_ANSWER_AT_ALL = "no answer from the target"
 REFUSED_CREDENTIALS = "401 for valid requests"
 """How the reasons of `Report.errors` begin that say: one cause outside of the operations spoiled the run."""
 TARGET_DOWN = "target down"
-"""The reason of `Report.errors` of cases that were skipped because the target was down: they count as errored."""
+"""The reason of cases that were skipped because the target was down: they count as errored."""
 
 
 def blocks(finding: Finding, rules: GateRules) -> bool:
@@ -28,7 +28,7 @@ def _reasons(report: Report, rules: GateRules) -> tuple[str, ...]:
         max(0, totals.results.get(verdict, 0) - totals.quarantined.get(verdict, 0))
         for verdict in ("passed", "failed", "errored")
     )
-    errored += report.errors.get(TARGET_DOWN, 0)
+    errored += totals.target_down
     reasons = []
     blocking = sum(blocks(finding, rules) for finding in report.findings)
     if blocking > rules.max_findings:

@@ -737,6 +737,8 @@ class Totals(Value, frozen=True, kw_only=True):
     findings: int = 0
     advisory: int = 0
     no_result: int = 0
+    target_down: int = 0
+    """Those skipped because the target was down, quarantined cases left out: the gate counts them as errored."""
     quarantined: dict[str, int] = field(default_factory=dict)
     """Results of quarantined cases by verdict: part of `results`, left out by the gate."""
 

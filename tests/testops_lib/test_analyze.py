@@ -219,6 +219,24 @@ def test_nothing_is_fixed_when_the_operation_did_not_answer() -> None:
     assert [one.check for one in report(broken, previous=before).findings] == ["no_answer"]
 
 
+def test_nothing_is_fixed_when_no_case_about_the_operation_was_judged() -> None:
+    """It answered as a step of others' cases, and its own cases could not be executed."""
+    before = report(result("1", failure())).findings
+    beside = msgspec.structs.replace(result("2"), operation="POST /pets")
+    assert report(beside, previous=before).findings == ()
+    assert report(beside, result("3", verdict="errored"), previous=before).findings == ()
+    assert [one.state for one in report(beside, result("3"), previous=before).findings] == ["fixed"]
+
+
+def test_what_only_quarantined_cases_show_is_advisory() -> None:
+    aside = report(result("1", failure()), quarantined={"1"})
+    assert [finding.advisory for finding in aside.findings] == [True] and aside.totals.advisory == 1
+    both = report(result("1", failure()), result("2", failure()), quarantined={"1"})
+    assert [finding.advisory for finding in both.findings] == [False]
+    guessed = report(result("1", failure()), result("2", failure(basis="guess")), quarantined={"1"})
+    assert [finding.advisory for finding in guessed.findings] == [True]
+
+
 def test_a_run_analysed_again_keeps_its_findings_new() -> None:
     first = report(result("1", failure()))
     again = report(result("1", failure()), known={first.findings[0].fingerprint: "r2"}, previous=first.findings)
@@ -351,6 +369,12 @@ def test_one_operation_that_breaks_connections_is_a_finding() -> None:
     assert report(*(silent(f"{n}", OPERATION) for n in range(20))).findings[0].count == 20
     some = report(*(silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(8)), result("a"), result("b"))
     assert len(some.findings) == 2 and some.errors == {}
+
+
+def test_a_few_silent_cases_are_findings_however_large_their_share() -> None:
+    few = [silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(4)]
+    assert len(report(*few).findings) == 2 and report(*few).errors == {}
+    assert report(*few, silent("4", OPERATION)).findings == ()
 
 
 def test_credentials_that_nobody_takes_are_one_line_with_the_hint() -> None:

@@ -33,7 +33,7 @@ def finding(
 
 
 def report(*findings: Finding, errors: dict[str, int] | None = None, **results: int) -> Report:
-    rest = {"no_result": 0, "operations": 10, "operations_with_2xx": 8}
+    rest = {"no_result": 0, "target_down": 0, "operations": 10, "operations_with_2xx": 8}
     totals: dict[str, Any] = {key: results.pop(key, value) for key, value in rest.items()}
     results = {"passed": 10, "failed": 0, "errored": 0, "skipped": 0, **results}
     return Report(
@@ -54,7 +54,7 @@ def test_a_clean_run_passes_without_a_reason() -> None:
         (report(finding(), finding(state="known")), GateRules(max_findings=1), "max_findings: 2 findings, at most 1"),
         (report(finding()), GateRules(only_new=True), "max_findings: 1 new finding"),
         (report(no_result=1), GateRules(max_errored_rate=1), "no_result: 1 case without a result"),
-        (report(skipped=1, errors={"target down": 1}), GateRules(), "max_errored_rate: 1 case errored (9.091 %)"),
+        (report(skipped=1, target_down=1), GateRules(), "max_errored_rate: 1 case errored (9.091 %)"),
         (report(passed=0), GateRules(), "executed: no case"),
         (report(passed=0, skipped=7), GateRules(), "executed: no case"),
         (report(passed=0, failed=7), GateRules(), "passed: no case passed"),
@@ -86,6 +86,44 @@ def test_each_rule_closes_the_gate_and_is_named(bad: Report, rules: GateRules, r
 )
 def test_what_a_rule_allows_passes(good: Report, rules: GateRules) -> None:
     assert decide(good, rules).passed
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond", "rules"),
+    [
+        (report(*[finding()] * 2), report(*[finding()] * 3), GateRules(max_findings=2)),
+        (report(finding(state="known")), report(finding(), finding(state="known")), GateRules(only_new=True)),
+        (report(passed=90, failed=10), report(passed=89, failed=11), GateRules(min_pass_rate=0.9)),
+        (report(passed=95, errored=5), report(passed=95, errored=6), GateRules(max_errored_rate=0.05)),
+        (report(passed=95, errored=5, failed=50), report(passed=94, errored=5, failed=50), GateRules()),
+        (report(passed=95, skipped=5, target_down=5), report(passed=95, skipped=6, target_down=6), GateRules()),
+        (report(passed=4), report(passed=4, errored=1), GateRules(max_errored_rate=0)),
+        (report(operations_with_2xx=8), report(operations_with_2xx=7), GateRules(min_operations_2xx=0.8)),
+        (report(operations_with_2xx=10), report(operations_with_2xx=9), GateRules(min_operations_2xx=1)),
+        (report(), report(no_result=1), GateRules(max_errored_rate=1)),
+        (report(passed=1, failed=9), report(passed=0, failed=9), GateRules(max_findings=9)),
+    ],
+)
+def test_a_bound_itself_still_passes_and_one_beyond_it_does_not(
+    within: Report, beyond: Report, rules: GateRules
+) -> None:
+    assert decide(within, rules).passed
+    assert len(decide(beyond, rules).reasons) == 1
+
+
+def test_cases_lost_to_a_target_that_was_down_count_once() -> None:
+    """Some were skipped, others broken off on their way: the reason of both may read the same."""
+    kinds: list[VerdictName] = ["skipped"] * 3 + ["errored"] * 2
+    lost = [Result(run="r", case=f"{n}", verdict=kind, reason="target down") for n, kind in enumerate(kinds)]
+    fine = [Result(run="r", case=f"p{n}", verdict="passed") for n in range(95)]
+    seen = analyze([*lost, *fine], target="t", run="r", operations={})
+    assert (seen.totals.target_down, seen.totals.results["errored"]) == (3, 2)
+    assert decide(seen, GateRules(max_errored_rate=0.05)).passed
+    assert decide(seen, GateRules(max_errored_rate=0.049)).reasons == (
+        "max_errored_rate: 5 cases errored (5 %), at most 4.9 % allowed",
+    )
+    aside = analyze([*lost, *fine], target="t", run="r", operations={}, quarantined={"0", "1", "3"})
+    assert "2 cases errored" in decide(aside, GateRules(max_errored_rate=0)).reasons[0]
 
 
 rates = st.sampled_from([0.0, 0.05, 0.3, 0.5, 0.9, 1.0])
