@@ -11,10 +11,18 @@ from typing import get_args
 
 import msgspec
 
+from testops_lib.check import media_type
 from testops_lib.cost import total
 from testops_lib.export import curl
 from testops_lib.fingerprint import cause_of, fingerprint, normalise
-from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS, TARGET_DOWN
+from testops_lib.gate import (
+    NO_ANSWER_AT_ALL,
+    NOT_FOUND_ANYWHERE,
+    PAGES_EVERYWHERE,
+    REDIRECTED_EVERYWHERE,
+    REFUSED_CREDENTIALS,
+    TARGET_DOWN,
+)
 from testops_lib.history import CHECK as SLOWER
 from testops_lib.history import Medians, Slower, known_well, medians, slower
 from testops_lib.model import (
@@ -90,9 +98,10 @@ def analyze(
     of the results, as long as no operation and check has more than `MOST_CAUSES` causes; a result delivered twice
     counts once.
 
-    When nearly every result has the same global cause (no answer at all, or 401 for valid requests), these results
-    count as errored with one reason and give no findings. So do, where most operations answer 401 and none of them ever
-    a 2xx, the valid requests that passed with a 401 as documented: nothing was tested there.
+    When nearly every result has the same global cause (no answer at all; 401 for valid requests; 404, a redirect or an
+    HTML page for everything), these results count as errored with one reason and give no findings. So do, where most
+    operations answer 401 and none of them ever a 2xx, the valid requests that passed with a 401 as documented: nothing
+    was tested there.
 
     Args:
         results: one per case and attempt, all of this run; consumed once, evidence is kept for one example a finding.
@@ -275,14 +284,22 @@ class _Operation:
         self.cases = self.requests = 0
         self.statuses: Counter[str] = Counter()
         self.verdicts: Counter[VerdictName] = Counter()
-        self.by_global: Counter[str] = Counter()
+        self.by_global: Counter[tuple[str, VerdictName]] = Counter()
+        """By global cause that would explain a result, and its verdict."""
+        self.pages = self.other_answers = 0
+        """2xx answers that are HTML pages, and those that are not, as far as evidence was kept."""
         self.unjudged = 0
         """Valid requests that passed with a 401, which says something of the credentials only."""
 
     @property
+    def reached(self) -> bool:
+        """It has answered a 2xx."""
+        return any(status.startswith("2") for status in self.statuses)
+
+    @property
     def shut(self) -> bool:
         """It asks for credentials, and nobody got in."""
-        return "401" in self.statuses and not any(status.startswith("2") for status in self.statuses)
+        return "401" in self.statuses and not self.reached
 
 
 class _Tally:
@@ -331,8 +348,7 @@ class _Tally:
         explained = _global_cause(result)
         if explained:
             self._by_global[explained] += 1
-            if result.verdict == "failed":
-                about.by_global[explained] += 1
+            about.by_global[explained, result.verdict] += 1
         if result.intent in ("positive", "stateful") and result.verdict in ("passed", "failed"):
             self._wanted_success += 1
             about.unjudged += result.verdict == "passed" and _last_status(result) == 401
@@ -357,6 +373,10 @@ class _Tally:
             operation = self._operation(step.sent)
         operation.statuses[str(step.status) if step.status else "none"] += 1
         if 200 <= step.status < 300:
+            if step.response:
+                page = media_type(step.response.headers) == "text/html"
+                operation.pages += page
+                operation.other_answers += not page
             self._timed_operation.append(operation.index)
             self._elapsed_ms.append(step.elapsed_ms)
 
@@ -407,6 +427,16 @@ class _Tally:
         silent = self._by_global[_SILENT]
         if _is_global(silent, executed) or (silent and _is_global(same_reason, executed)):
             self._fold(_SILENT, NO_ANSWER_AT_ALL)
+        if not any(operation.reached for operation in self._operations.values()):
+            judged = self.verdicts["passed"] + self.verdicts["failed"]
+            if _is_global(self._by_global[_NOT_FOUND], judged) and self._touched(_NOT_FOUND, by_fixed_path=True):
+                self._fold(_NOT_FOUND, _IS_THE_PATH_RIGHT)
+            if _is_global(self._by_global[_REDIRECTED], judged):
+                self._fold(_REDIRECTED, _IS_THE_URL_RIGHT)
+        reached = [operation for operation in self._operations.values() if operation.reached]
+        with_pages = [operation for operation in reached if operation.pages and not operation.other_answers]
+        if len(with_pages) >= _GLOBAL_SHARE * len(reached) and sum(one.pages for one in with_pages) >= _GLOBAL_LEAST:
+            self._fold(_PAGES, _IS_IT_THE_API)
         refused = REFUSED_CREDENTIALS + (f": {credentials_hint}" if credentials_hint else "")
         if _is_global(self._by_global[_REFUSED], self._wanted_success):
             self._fold(_REFUSED, refused)
@@ -426,18 +456,26 @@ class _Tally:
             self._reasons[reason] += moved
 
     def _fold(self, cause: str, reason: str) -> None:
-        touched = [operation for operation in self._operations.values() if operation.by_global[cause]]
+        touched = self._touched(cause)
         if len(touched) < 2:
             return  # one operation's own fault
-        moved = sum(operation.by_global[cause] for operation in touched)
         for operation in touched:
-            operation.verdicts["failed"] -= operation.by_global[cause]
-            operation.verdicts["errored"] += operation.by_global[cause]
-        self.verdicts["failed"] -= moved
-        self.verdicts["errored"] += moved
-        self._reasons[reason] += moved
+            for verdict in _JUDGED:
+                moved = operation.by_global[cause, verdict]
+                for verdicts in (operation.verdicts, self.verdicts):
+                    verdicts[verdict] -= moved
+                    verdicts["errored"] += moved
+                self._reasons[reason] += moved
         for seen in self.findings.values():
             seen.count -= seen.by_global[cause]
+
+    def _touched(self, cause: str, *, by_fixed_path: bool = False) -> list[_Operation]:
+        """The operations with results that this cause would explain; by_fixed_path: those without path parameters."""
+        return [
+            operation
+            for key, operation in self._operations.items()
+            if any(operation.by_global[cause, verdict] for verdict in _JUDGED) and not (by_fixed_path and "{" in key)
+        ]
 
     def errors(self) -> dict[str, int]:
         return dict(sorted(self._reasons.items(), key=lambda item: (-item[1], item[0])))
@@ -447,7 +485,7 @@ class _Tally:
         return {
             key: OperationReport(
                 cases=seen.cases, requests=seen.requests, statuses=dict(sorted(seen.statuses.items())),
-                success_seen=any(status.startswith("2") for status in seen.statuses),
+                success_seen=seen.reached,
                 results={name: seen.verdicts[name] for name in _VERDICTS if seen.verdicts[name]},
                 latency_ms=latencies.get(seen.index, {}), documented=seen.documented,
             )
@@ -471,6 +509,18 @@ class _Tally:
 
 _SILENT = "silent"
 _REFUSED = "refused"
+_NOT_FOUND = "not found"
+_REDIRECTED = "redirected"
+_PAGES = "pages"
+
+_IS_THE_PATH_RIGHT = f"{NOT_FOUND_ANYWHERE}: is the path of the base URL right?"
+_IS_THE_URL_RIGHT = (
+    f"{REDIRECTED_EVERYWHERE}: are scheme, host and path of the base URL right, or is a login asked for?"
+)
+_IS_IT_THE_API = f"{PAGES_EVERYWHERE}: does the base URL lead to the API, or to its web pages?"
+
+_JUDGED: tuple[VerdictName, ...] = ("passed", "failed")
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 def _is_global(part: int, whole: int) -> bool:
@@ -482,12 +532,22 @@ def _last_status(result: Result) -> int:
 
 
 def _global_cause(result: Result) -> str:
-    """The cause outside of single operations that would explain every failure of a result, or "".
+    """The cause outside of single operations that would explain what a result shows, or "".
 
-    Whether it does is known when all results are in.
+    Whether it does is known when all results are in. A refusal that passes (404 to invalid data) is explained, too:
+    where everything is answered so, it has shown nothing.
     """
+    if result.verdict not in _JUDGED:
+        return ""
+    statuses = {step.status for step in result.steps}
+    if statuses == {404}:
+        return _NOT_FOUND
+    if statuses and statuses <= _REDIRECTS:
+        return _REDIRECTED
     if not result.failures:
         return ""
+    if _shows_pages(result):
+        return _PAGES
     if all(failure.check == NO_ANSWER for failure in result.failures):
         return _SILENT
     if result.intent in ("positive", "stateful") and all(
@@ -495,3 +555,9 @@ def _global_cause(result: Result) -> str:
     ):
         return _REFUSED
     return ""
+
+
+def _shows_pages(result: Result) -> bool:
+    """The result failed, and each of its answers is an HTML page."""
+    answers = [step.response for step in result.steps if step.response]
+    return bool(result.failures and answers) and all(media_type(one.headers) == "text/html" for one in answers)

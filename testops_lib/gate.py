@@ -6,6 +6,12 @@ from testops_lib.model import Finding, GateReport, GateRules, Report
 
 NO_ANSWER_AT_ALL = "no answer from the target"
 REFUSED_CREDENTIALS = "401 for valid requests"
+NOT_FOUND_ANYWHERE = "404 to everything"
+REDIRECTED_EVERYWHERE = "a redirect to everything"
+PAGES_EVERYWHERE = "an HTML page to everything"
+GLOBAL_CAUSES = (
+    NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS, NOT_FOUND_ANYWHERE, REDIRECTED_EVERYWHERE, PAGES_EVERYWHERE
+)  # fmt: skip
 """How the reasons of `Report.errors` begin that say: one cause outside of the operations spoiled the run."""
 TARGET_DOWN = "target down"
 """The reason of cases that were skipped because the target was down: they count as errored."""
@@ -15,6 +21,15 @@ def blocks(finding: Finding, rules: GateRules) -> bool:
     """Whether a finding counts against `max_findings`."""
     states = {"new"} if rules.only_new else {"new", "known"}
     return not finding.advisory and finding.count > 0 and finding.state in states and finding.check not in rules.ignore
+
+
+def global_causes(report: Report) -> tuple[str, ...]:
+    """The causes outside of the operations that spoiled the run, each with the number of cases it took."""
+    return tuple(
+        f"{reason} ({_count(number, 'case')})"
+        for reason, number in report.errors.items()
+        if reason.startswith(GLOBAL_CAUSES)
+    )
 
 
 def decide(report: Report, rules: GateRules) -> GateReport:
@@ -36,9 +51,7 @@ def _reasons(report: Report, rules: GateRules) -> tuple[str, ...]:
         reasons.append(f"max_findings: {_count(blocking, kind)}, at most {rules.max_findings} allowed")
     if totals.no_result:
         reasons.append(f"no_result: {_count(totals.no_result, 'case')} without a result")
-    for reason, number in report.errors.items():
-        if reason.startswith((NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS)):
-            reasons.append(f"global_cause: {reason} ({_count(number, 'case')})")
+    reasons += [f"global_cause: {cause}" for cause in global_causes(report)]
     if passed + failed == 0:
         reasons.append("executed: no case was executed to a verdict")
     elif passed == 0:

@@ -19,12 +19,22 @@ from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.output import say
 from testops_lib.cli.sending import FINDINGS, NOTHING_FOUND
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
-from testops_lib.model import Case, Report, Result
+from testops_lib.gate import blocks, global_causes
+from testops_lib.model import Case, GateRules, Report, Result
 from testops_lib.target import Target
 
 
 def outcome(report: Report) -> int:
+    """The exit code that a report stands for.
+
+    Raises:
+        TestOpsError: the target could not be tested (exit code 2): nothing was executed to a verdict, or one cause
+            outside of the operations spoiled the run and there is no finding that counts.
+    """
     executed = report.totals.results.get("passed", 0) + report.totals.results.get("failed", 0)
+    causes = global_causes(report)
+    if causes and not any(blocks(finding, GateRules()) for finding in report.findings):
+        raise TestOpsError(f"no findings, but this could not be tested: {'; '.join(causes)}", where=report.base_url)
     if not executed:
         why = "; ".join(f"{count} × {reason}" for reason, count in report.errors.items()) or "no case ran"
         raise TestOpsError(

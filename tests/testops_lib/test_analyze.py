@@ -10,7 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from testops_lib.analyze import MOST_CAUSES, analyze, fingerprint, normalise, settle
-from testops_lib.gate import NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS, decide
+from testops_lib.gate import (
+    NO_ANSWER_AT_ALL,
+    NOT_FOUND_ANYWHERE,
+    PAGES_EVERYWHERE,
+    REDIRECTED_EVERYWHERE,
+    REFUSED_CREDENTIALS,
+    decide,
+)
 from testops_lib.model import (
     Basis,
     Cost,
@@ -21,6 +28,7 @@ from testops_lib.model import (
     Intent,
     Report,
     RequestEvidence,
+    ResponseEvidence,
     Result,
     StepOutcome,
     VerdictName,
@@ -406,6 +414,65 @@ def test_documented_401s_to_all_valid_requests_are_no_success() -> None:
     assert found.totals.results == {"passed": 5, "failed": 0, "errored": 6, "skipped": 0}
     assert found.operations["POST /pets"].results == {"errored": 3}
     assert not decide(found, GateRules()).passed
+
+
+SCOPE = {**OPERATIONS, "GET /health": ("200",), "PUT /pets/{id}": ("200",)}
+
+
+def page(status: int = 200) -> ResponseEvidence:
+    return ResponseEvidence(status=status, headers=(("content-type", "text/html; charset=utf-8"),), body="<html>")
+
+
+def everywhere(status: int, response: ResponseEvidence | None = None, scope: Any = SCOPE) -> list[Result]:
+    """Every operation answers so: valid requests fail, invalid ones are refused as they should be."""
+    made = []
+    for number in range(12):
+        key = list(scope)[number % len(scope)]
+        valid = result(f"{number}", failure(cause=f"status {status}", operation=key), status=status, operation=key)
+        steps = tuple(msgspec.structs.replace(step, response=response) for step in valid.steps)
+        made.append(msgspec.structs.replace(valid, steps=steps))
+        if response is None:
+            made.append(result(f"n{number}", status=status, operation=key, intent="negative"))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("results", "reason"),
+    [
+        (everywhere(404), NOT_FOUND_ANYWHERE),
+        (everywhere(302), REDIRECTED_EVERYWHERE),
+        (everywhere(200, page()), PAGES_EVERYWHERE),
+        ([*everywhere(200, page()), result("x", verdict="passed", status=405)], PAGES_EVERYWHERE),
+    ],
+)
+def test_a_base_url_that_leads_elsewhere_is_one_cause_and_no_finding(results: list[Result], reason: str) -> None:
+    found = report(*results, operations=SCOPE)
+    ((told, number),) = found.errors.items()
+    assert told.startswith(f"{reason}: ") and found.findings == ()
+    assert number == found.totals.results["errored"] == len(results) - found.totals.results["passed"]
+    assert found.operations["GET /health"].results == {"errored": number // 4}
+    assert [line for line in decide(found, GateRules()).reasons if line.startswith(f"global_cause: {reason}")]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [*everywhere(404), result("ok", operation="GET /health")],
+        everywhere(404, scope={key: () for key in SCOPE if "{" in key}),
+        everywhere(404, scope={"GET /health": ()}),
+        [*everywhere(302), result("ok", operation="GET /health")],
+        [
+            *everywhere(200, page())[:8],
+            *everywhere(200, page(), scope={OPERATION: ()}),
+            result("a", operation="GET /b"),
+        ],
+        [one for one in everywhere(200, page()) if one.operation == OPERATION],
+        everywhere(500, page(500)),
+    ],
+)
+def test_404s_redirects_and_pages_of_single_operations_are_findings(results: list[Result]) -> None:
+    found = report(*results, operations=SCOPE)
+    assert found.findings and found.errors == {}
 
 
 def test_401s_of_the_smaller_part_of_the_operations_or_beside_a_2xx_are_results() -> None:

@@ -302,11 +302,52 @@ def test_an_api_that_lets_nobody_in_says_what_to_give_and_the_query_may_hold_it(
         key = ["-Q", "api_key=k3y-of-the-query", "--out", str(tmp_path / "out")]
         let_in = cli(*arguments, *key)
         server.shutdown()
-    assert shut.returncode != 0 and "give credentials: -H, -Q or --auth" in shut.stdout + shut.stderr
+    assert shut.returncode == 2, shut.stdout + shut.stderr
+    assert "No findings." in shut.stdout
+    assert "401 for valid requests: give credentials: -H, -Q or --auth" in shut.stderr.splitlines()[-1]
     assert let_in.returncode == 0, let_in.stdout + let_in.stderr
     assert "3 of 3 operations answered a 2xx" in let_in.stdout
     for text in (let_in.stdout, let_in.stderr, *(path.read_text("utf-8") for path in (tmp_path / "out").iterdir())):
         assert "k3y-of-the-query" not in text
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """A server that is not the API: what it answers depends on the first segment of the path alone."""
+
+    def do_GET(self) -> None:
+        kind = self.path.split("/")[1]
+        self.send_response({"gone": 404, "moved": 301}.get(kind, 200))
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Location", "/login")
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(b"<html>")
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("do_"):
+            return self.do_GET
+        raise AttributeError(name)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "cause"), [("gone", "404 to everything"), ("moved", "a redirect to"), ("pages", "an HTML page to")]
+)
+def test_a_wrong_base_url_is_said_on_the_last_line_and_is_no_finding(
+    sound_shop: Sample, tmp_path: Path, path: str, cause: str
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}/{path}"
+        limits = ("--max-cases", "200", "--out", str(tmp_path))
+        done = cli("try", f"{sound_shop.url}/openapi.json", "--base-url", base, *limits)
+        server.shutdown()
+    findings = json.loads((tmp_path / "report.json").read_bytes())["findings"]
+    assert findings == [], [(one["operation"], one["check"], one["message"]) for one in findings]
+    assert done.returncode == 2 and cause in done.stderr.splitlines()[-1]
 
 
 def test_interrupting_cleans_up_and_still_reports(sound_shop: Sample, tmp_path: Path) -> None:
