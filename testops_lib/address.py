@@ -1,8 +1,9 @@
-"""Which network addresses may be called: decided on the resolved address, never on a name."""
+"""What names a place on the network, and which addresses may be called: decided on resolved ones, never on a name."""
 
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -19,6 +20,31 @@ _METADATA = frozenset(
         "fd20:ce::254",  # Google Cloud
     )
 )
+
+
+def is_url(source: str) -> bool:
+    """Whether a document is named by an http(s) URL; everything else names a file."""
+    return source[:8].lower().startswith(("http://", "https://"))
+
+
+def base_url_fault(url: str) -> str:
+    """Why `url` cannot be a base URL, in words that follow "it", or "" when it can. Never quotes the URL: what is
+    refused may hold a password.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "is no URL"
+    if "@" in parts.netloc:
+        return "holds a user or a password"
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname or port == 0:
+        return "is no http(s) URL with a host"
+    if parts.query or parts.fragment or "?" in url or "#" in url:
+        return "has a query or a fragment"
+    if any(character <= " " for character in url):
+        return "holds a space or a control character"
+    return ""
 
 
 def refusal(address: str, *, allow_private: bool) -> str:

@@ -23,10 +23,10 @@ from testops_lib.gate import (
     REFUSED_CREDENTIALS,
     TARGET_DOWN,
 )
-from testops_lib.history import CHECK as SLOWER
 from testops_lib.history import Medians, Slower, known_well, medians, slower
 from testops_lib.model import (
     NO_ANSWER,
+    SLOWER,
     WFC_CODES,
     Basis,
     Cost,

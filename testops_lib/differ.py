@@ -10,11 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
-from testops_lib.model import Failure, Result, StepOutcome, Value, VerdictName
+from testops_lib.model import DIFFERENTIAL, Failure, Result, StepOutcome, Value, VerdictName
 from testops_lib.volatile import plain, volatile
-
-CHECK = "differential"
-"""Name of the check in findings."""
 
 OBSERVED_EACH = 5
 """Values that an outcome keeps of a place at most: where there are so many, more may have been left out."""
@@ -81,7 +78,7 @@ def judged(before: Mapping[str, Result], after: Iterable[Result]) -> list[Result
         own = tuple(each for each in result.failures if (each.check, each.operation, each.cause) not in known)
         different = tuple(
             Failure(
-                check=CHECK,
+                check=DIFFERENTIAL,
                 operation=each.operation,
                 message=each.message(),
                 cause=f"{each.what} {each.place or each.before + ' ' + each.after}".strip(),

@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from testops_lib.model import OperationReport, Value
 
-CHECK = "response_time_history"
-"""Name of the check in findings."""
-
 RUNS = 10
 """Earlier runs that are looked at."""
 LEAST_RUNS = 8

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 Basis = Literal["spec", "example", "description", "guess", "human", "stable"]
 """Why a check may be believed. `guess` makes it advisory: reported, never failing a gate alone. `stable`: a guess that
@@ -33,6 +33,13 @@ INVALID_CREDENTIALS = "invalid"
 """The identity under which a step sends well-formed credentials that nobody owns."""
 
 Pairs = tuple[tuple[str, str], ...]
+
+Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+Status = Annotated[int, Meta(ge=100, le=599)]
+"""An HTTP status code (RFC 9110, 15)."""
 
 
 class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -206,6 +213,15 @@ AnyCheck = (
 
 NO_ANSWER = "no_answer"
 """Not asked for by a case: the connection was closed or broken without a whole response."""
+
+SLOWER = "response_time_history"
+"""Not asked for by a case: an operation is slower than in any of the last runs."""
+
+DIFFERENTIAL = "differential"
+"""Not asked for by a case: two runs answered differently."""
+
+CHECKS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyCheck)) | {NO_ANSWER, SLOWER, DIFFERENTIAL}
+"""Names of everything that a finding may be about."""
 
 WFC_CODES: dict[str, int] = {
     "not_a_server_error": 100,
@@ -415,21 +431,21 @@ class Policy(Value, frozen=True, kw_only=True):
     """Loopback and private addresses are allowed. Link-local ones never are."""
     hosts: tuple[str, ...] = ()
     """Other hosts than the base URL's that may be called (redirects); empty: none."""
-    concurrency: int = 8
-    requests_per_second: float = 0
+    concurrency: Annotated[int, Meta(ge=1, le=1_000)] = 8
+    requests_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 0
     """0: no limit."""
-    request_timeout_s: float = 10
-    case_timeout_s: float = 60
-    max_response_bytes: int = 4_000_000
-    max_response_ms: int = 0
+    request_timeout_s: Annotated[float, Meta(gt=0, le=3_600)] = 10
+    case_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 60
+    max_response_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 4_000_000
+    max_response_ms: Count = 0
     """Limit of the check `max_response_time`; 0: the check is not made."""
-    follow_redirects: int = 0
+    follow_redirects: Annotated[int, Meta(ge=0, le=20)] = 0
     verify_tls: bool = True
-    breaker_after: int = 10
+    breaker_after: Count = 10
     """Requests in a row without an answer, or answered 503, after which the target counts as down; 0: never."""
-    breaker_wait_s: float = 30
+    breaker_wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 30
     """How long a target that is down is waited for before the rest of a batch is skipped."""
-    cases_per_batch: int = 200
+    cases_per_batch: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
 
 
 class BasicAuth(Value, frozen=True, kw_only=True):
@@ -750,18 +766,18 @@ class GateRules(Value, frozen=True, kw_only=True):
     when one global cause spoiled the run; advisory, muted and fixed findings never close it.
     """
 
-    max_findings: int = 0
+    max_findings: Count = 0
     """Most blocking findings that still pass."""
     only_new: bool = False
     """Only findings first seen in this run block."""
     ignore: tuple[str, ...] = ()
     """Names of checks whose findings do not block."""
-    min_pass_rate: float = 0
+    min_pass_rate: Share = 0
     """Least share of passed among passed and failed cases (a case that fails an advisory check alone counts as its
     verdict says)."""
-    min_operations_2xx: float = 0
+    min_operations_2xx: Share = 0
     """Least share of the operations in scope that answered a 2xx at least once."""
-    max_errored_rate: float = 0.05
+    max_errored_rate: Share = 0.05
     """Most errored among passed and errored cases (failed ones are left out, so that they cannot thin errors out).
     Cases that were skipped because the target was down count as errored."""
 

@@ -27,6 +27,7 @@ from testops_lib import report as reporting
 from testops_lib import spec as specs
 from testops_lib import suite as suites
 from testops_lib import target as targets
+from testops_lib.address import is_url
 from testops_lib.analyze import analyze as analyze_results
 from testops_lib.analyze import settle
 from testops_lib.bus import Bus
@@ -171,7 +172,7 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
             where=target.name,
             next_step="name the address in the target file: as `base_url`, or its host in the policy's `hosts`",
         )
-    if "://" not in spec and not _inside(spec, settings.specs_dir) and not _inside(spec, settings.targets_dir):
+    if not is_url(spec) and not _inside(spec, settings.specs_dir) and not _inside(spec, settings.targets_dir):
         raise TargetError(
             "lies outside the directory of OpenAPI files", where=spec, next_step="put it there or set TESTOPS_SPECS_DIR"
         )

@@ -12,12 +12,33 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 import yaml
 
+from testops_lib.address import base_url_fault, is_url
 from testops_lib.errors import TargetError
-from testops_lib.model import BasicAuth, Creation, GateRules, Identity, Invented, Login, Pairs, Policy, TokenUse, Value
+from testops_lib.model import (
+    CHECKS,
+    BasicAuth,
+    Count,
+    Creation,
+    GateRules,
+    Identity,
+    Invented,
+    Login,
+    Pairs,
+    Policy,
+    Status,
+    TokenUse,
+    Value,
+)
+from testops_lib.settings import SOURCES
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _MAX_DEPTH = 100
+_CRON = re.compile(
+    r"@(?:hourly|daily|midnight|weekly|monthly|quarterly|yearly|annually)"
+    r"|(?:[0-9*][0-9*,/-]*\s+){2}[0-9*?L][0-9*?,/L-]*\s+[0-9A-Za-z*][0-9A-Za-z*,/-]*\s+[0-9A-Za-z*?][0-9A-Za-z*?,/#-]*"
+)
+_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
 class Expected(Value, frozen=True, kw_only=True):
@@ -25,7 +46,7 @@ class Expected(Value, frozen=True, kw_only=True):
 
     operation: str
     """A glob over operation keys: `GET /status/*`."""
-    statuses: tuple[int, ...]
+    statuses: tuple[Status, ...]
     why: str
 
 
@@ -50,6 +71,9 @@ class PropertyBased(Value, frozen=True, kw_only=True):
     """Another seed, other cases; the same, the same."""
 
 
+Money = Annotated[float, msgspec.Meta(ge=0, le=1_000_000_000)]
+
+
 class Generate(Value, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ("rules",)
     """Names of `SOURCES`; the cases of all are one suite."""
@@ -58,25 +82,25 @@ class Generate(Value, frozen=True, kw_only=True):
     users: Literal["separate", "shared", "unknown"] = "unknown"
     """Whether what one user makes is hidden from the others. separate: a second user who reaches it is a finding;
     unknown: reading it is advisory; shared: nobody asks."""
-    max_cases_per_operation: int = 0
-    max_cases: int = 0
+    max_cases_per_operation: Count = 0
+    max_cases: Count = 0
     """Of the whole suite, the best first; 0: no limit."""
     rounds: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROUNDS)] = 0
     """Further rounds of a run, which know what the API answered in those before. None where a review is asked for: what
     they make runs at once."""
     property: PropertyBased = PropertyBased()
-    max_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    max_tokens: Count = 0
     """Most tokens, input and output, that language models may take for one run; 0: no limit."""
-    max_money: Annotated[float, msgspec.Meta(ge=0)] = 0
+    max_money: Money = 0
     """Most money for one run, in the currency of the price table; 0: no limit."""
-    max_tokens_per_month: Annotated[int, msgspec.Meta(ge=0)] = 0
+    max_tokens_per_month: Count = 0
     """Of all runs of the target in a calendar month (UTC); 0: no limit."""
-    max_money_per_month: Annotated[float, msgspec.Meta(ge=0)] = 0
+    max_money_per_month: Money = 0
     review: Literal["never", "new", "always"] = "never"
     """When a person looks at the cases before they run: never, when there are new or changed ones, in every run."""
     instruction: str = ""
     """What the team asks of the models that write cases; changes none of their rules."""
-    promote_after: int = 0
+    promote_after: Count = 0
     """Checks that rest on a guess count for the gate once their case passed in this many runs in a row; 0: never by
     themselves."""
 
@@ -190,7 +214,10 @@ def load(path: Path) -> Target:
     try:
         file = msgspec.convert(raw, _File, strict=False)
     except msgspec.ValidationError as error:
-        raise TargetError(_hint(str(error)), where=str(path), next_step="see docs/targets.md for the keys") from error
+        raise TargetError(
+            _hint(str(error)), where=str(path), next_step="see docs/targets.md for the keys and their ranges"
+        ) from error
+    _refuse_unusable(file, str(path))
     document = {"auth": file.auth, "authTemplate": file.auth_template}
     described = {name: getattr(file, name) for name in _Described.__struct_fields__}
     own = {
@@ -211,8 +238,42 @@ def load(path: Path) -> Target:
     return Target(name=path.stem, identities=users, **{**described, **own})
 
 
+def _refuse_unusable(file: _File, where: str) -> None:
+    """Raises for values of the right type that no run could use, so that a typing error is not found at night."""
+    base_url = file.base_url.strip()
+    fault = base_url_fault(base_url) if base_url and not _REFERENCE.search(base_url) else ""
+    if fault:
+        raise TargetError(f"base_url {fault}", where=where, next_step="write http(s)://host[:port][/path]")
+    if file.schedule is not None and not _CRON.fullmatch(file.schedule.strip()):
+        raise TargetError(
+            f"schedule: {file.schedule!r} is no cron expression",
+            where=where,
+            next_step='write five fields, such as "0 3 * * *" for every night at three (UTC), or @daily',
+        )
+    for check in file.gate.ignore:
+        if check not in CHECKS:
+            near = _nearest(check, CHECKS)
+            raise TargetError(
+                f"gate.ignore: there is no check {check!r}",
+                where=where,
+                next_step=f"did you mean {near}?" if near else f"there are: {', '.join(sorted(CHECKS))}",
+            )
+    for source in file.generate.sources:
+        if source not in SOURCES:
+            raise TargetError(
+                f"generate.sources: there is no source {source!r}",
+                where=where,
+                next_step=f"there are: {', '.join(SOURCES)}",
+            )
+    for host in file.policy.hosts:
+        if not _HOST.fullmatch(host):
+            raise TargetError(
+                f"policy.hosts: {host!r} is no host", where=where, next_step="write example.com or example.com:8443"
+            )
+
+
 def _relative_to(directory: Path, spec: str) -> str:
-    if "://" in spec or spec.startswith(("/", "${")):
+    if is_url(spec) or spec.startswith(("/", "${")):
         return spec
     return str(directory / spec)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import click
+
+from testops_lib.address import base_url_fault
 
 
 class BaseUrl(click.ParamType[str]):
@@ -16,17 +16,7 @@ class BaseUrl(click.ParamType[str]):
         url = value.strip()
         if not url:
             return ""
-        try:
-            parts = urlsplit(url)
-            host = parts.hostname
-        except ValueError:
-            self.fail("is no URL. Write http://host[:port][/path].", param, ctx)
-        if "@" in parts.netloc:
-            self.fail(
-                "must not hold a user or a password. Give them by -H 'Authorization: Basic …' or --auth FILE.",
-                param,
-                ctx,
-            )
-        if parts.scheme.lower() not in ("http", "https") or not host:
-            self.fail("is no http(s) URL with a host. Write http://host[:port][/path].", param, ctx)
+        fault = base_url_fault(url)
+        if fault:
+            self.fail(f"it {fault}. Write http://host[:port][/path]; credentials go to -H or --auth FILE.", param, ctx)
         return url.rstrip("/")

@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from testops_lib import target as targets
+from testops_lib.address import is_url
 from testops_lib.cli.output import say
 from testops_lib.errors import SettingsError
 from testops_lib.execute import Engine, run
@@ -119,7 +120,7 @@ def private(spec: str, base_url: str) -> bool:
 
     from testops_lib.address import refusal
 
-    if base_url or "://" not in spec:
+    if base_url or not is_url(spec):
         return True
     host = urlsplit(spec).hostname or ""
     return host == "localhost" or bool(refusal(host, allow_private=False) and not refusal(host, allow_private=True))

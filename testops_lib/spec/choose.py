@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from fnmatch import translate
 from urllib.parse import urljoin, urlsplit
 
+from testops_lib.address import base_url_fault, is_url
 from testops_lib.errors import SpecError
 from testops_lib.model import SAFE_METHODS
-from testops_lib.spec.fetch import is_url, shown
+from testops_lib.spec.fetch import shown
 from testops_lib.spec.operation import Operation, Spec
 
 
@@ -63,19 +64,10 @@ def base_url(spec: Spec, source: str, override: str) -> str:
             where=shown(source) if is_url(source) else source,
             next_step="give the base URL, such as http://localhost:8080",
         )
-    try:
-        parts = urlsplit(found)
-        if "@" in parts.netloc:
-            raise SpecError(
-                f"the base URL {shown(found)} holds a user or a password",
-                where=shown(source) if is_url(source) else source,
-                next_step="leave them out and declare an identity (docs/targets.md, Credentials)",
-            )
-        usable = bool(parts.hostname) and not parts.query and not parts.fragment and (parts.port or 1) > 0
-    except ValueError:
-        usable = False
-    if not usable or any(character <= " " for character in found):
+    if fault := base_url_fault(found):
         raise SpecError(
-            f"{shown(found)!r} is no usable base URL", where=source, next_step="give http(s)://host[:port][/path]"
+            f"the base URL {shown(found)} {fault}",
+            where=shown(source) if is_url(source) else source,
+            next_step="give http(s)://host[:port][/path]; for credentials see docs/targets.md",
         )
     return found.rstrip("/")

@@ -13,15 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from testops_lib.address import refusal
+from testops_lib.address import is_url, refusal
 from testops_lib.errors import AddressError, SpecError
 from testops_lib.spec.limits import Limits
 
 _ACCEPT = "application/vnd.oai.openapi+json, application/json, application/vnd.oai.openapi, application/yaml, */*;q=0.5"
-
-
-def is_url(source: str) -> bool:
-    return source[:8].lower().startswith(("http://", "https://"))
 
 
 def origin(url: str) -> tuple[str, str, int]:

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from testops_lib.address import is_url
 from testops_lib.errors import SpecError
-from testops_lib.spec.fetch import Origins, fetch, is_url, read, shown
+from testops_lib.spec.fetch import Origins, fetch, read, shown
 from testops_lib.spec.graph import components
 from testops_lib.spec.library import Document, Library, kind
 from testops_lib.spec.limits import Deadline, Limits, Notes

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from testops_lib import target as targets
+from testops_lib.address import is_url
 from testops_lib.errors import StackError, StoreError, TestOpsError
 from testops_lib.settings import read_dotenv
 from testops_lib.stack import PROJECT
@@ -234,7 +235,7 @@ def _order(
     variables: dict[str, str] = {}
     texts = [spec, base_url]
     if spec:
-        if "://" not in spec:
+        if not is_url(spec):
             path = Path(spec).absolute()
             if not path.is_file():
                 raise StackError("there is no such file", where=spec, next_step="SPEC is a URL or a file")

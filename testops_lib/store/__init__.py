@@ -16,9 +16,8 @@ import msgspec
 import psycopg
 
 from testops_lib.errors import StoreError
-from testops_lib.history import CHECK as SLOWER
 from testops_lib.history import medians
-from testops_lib.model import Batch, Case, Generation, OperationReport, Plan, Report, Result, Value
+from testops_lib.model import SLOWER, Batch, Case, Generation, OperationReport, Plan, Report, Result, Value
 from testops_lib.store import migrate, rows, statements
 from testops_lib.suite import Change, Made, Member, digest
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from testops_lib.differ import CHECK, compare, judged
-from testops_lib.model import Failure, Result, StepOutcome
+from testops_lib.differ import compare, judged
+from testops_lib.model import DIFFERENTIAL, Failure, Result, StepOutcome
 
 
 def result(*steps: StepOutcome, **more: Any) -> Result:
@@ -73,7 +73,9 @@ def test_a_difference_fails_the_case_and_says_what_it_rests_on() -> None:
     before = {"c": result(step(200, name=("Rex",)))}
     (failed,) = judged(before, [result(step(404))])
     assert failed.verdict == "failed"
-    assert [(each.check, each.basis, each.cause) for each in failed.failures] == [(CHECK, "spec", "status 200 404")]
+    assert [(each.check, each.basis, each.cause) for each in failed.failures] == [
+        (DIFFERENTIAL, "spec", "status 200 404")
+    ]
     (guessed,) = judged(before, [result(step(200, name=("Max",)))])
     assert [each.basis for each in guessed.failures] == ["guess"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from testops_lib.analyze import analyze
-from testops_lib.history import CHECK, LEAST_ANSWERS, LEAST_RUNS, Slower, medians, slower
-from testops_lib.model import OperationReport, Result, StepOutcome
+from testops_lib.history import LEAST_ANSWERS, LEAST_RUNS, Slower, medians, slower
+from testops_lib.model import SLOWER, OperationReport, Result, StepOutcome
 
 USUAL = {"GET /a": 4.0, "GET /b": 40.0, "GET /c": 200.0, "GET /d": 60.0, "GET /e": 9.0, "GET /f": 9.0}
 QUIET = [{key: ms * (1 + 0.01 * number) for key, ms in USUAL.items()} for number in range(8)]
@@ -89,7 +89,7 @@ def test_a_report_shows_it_as_advice_with_the_slowest_answer() -> None:
     results = [result(f"c{number}", 200.0 + number) for number in range(9)]
     report = analyze(results, target="t", run="r", operations={"GET /b": ("200",)}, history=QUIET)
     (finding,) = report.findings
-    assert (finding.check, finding.advisory, finding.operation, finding.example.case) == (CHECK, True, "GET /b", "c8")
+    assert (finding.check, finding.advisory, finding.operation, finding.example.case) == (SLOWER, True, "GET /b", "c8")
     assert finding.message == "the median of its 2xx answers is 204 ms, usually 41 ms"
     assert analyze(results, target="t", run="r", operations={"GET /b": ("200",)}).findings == ()
 

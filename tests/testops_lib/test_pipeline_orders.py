@@ -79,7 +79,9 @@ def test_an_order_may_go_where_the_target_file_lets_it(base_url: str, settings: 
     assert resolve(Order(target="pets", base_url=base_url), settings, ENVIRON).base_url == base_url
 
 
-@pytest.mark.parametrize("spec", ["/etc/passwd", "../secrets.yaml", "a/../../b.yaml", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "spec", ["/etc/passwd", "../secrets.yaml", "a/../../b.yaml", "file:///etc/passwd", "a://../../secrets.yaml"]
+)
 def test_a_document_outside_the_directory_is_not_read(spec: str, settings: Settings) -> None:
     with pytest.raises(TestOpsError):
         specs.load(resolve(Order(spec=spec), settings, ENVIRON).spec)

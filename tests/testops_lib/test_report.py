@@ -24,6 +24,7 @@ from testops_lib.analyze import analyze
 from testops_lib.errors import TestOpsError
 from testops_lib.gate import decide
 from testops_lib.model import (
+    CHECKS,
     WFC_CODES,
     AnyCheck,
     Case,
@@ -134,6 +135,10 @@ def check_golden(name: str, text: str) -> None:
 
 
 # ------------------------------------------------------------------------ golden files
+
+
+def test_every_check_has_a_title_for_people() -> None:
+    assert set(TITLES) == CHECKS
 
 
 def test_junit_is_the_golden_one() -> None:

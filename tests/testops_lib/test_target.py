@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from testops_lib import pipeline
 from testops_lib import settings as configuration
 from testops_lib import target as targets
 from testops_lib.errors import TargetError
-from testops_lib.model import BasicAuth, TokenUse
+from testops_lib.model import CHECKS, BasicAuth, GateRules, Policy, TokenUse
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,22 +66,40 @@ expected:
         ("spec: x\nauth: [{name: none}]", "must be unique"),
         ("spec: x\nauth: [{name: a, createUsers: {}}]", "payloadRaw"),
         (
-            "spec: x\nbase_url: u\nauth: [{name: a, createUsers: {endpoint: /u, payloadRaw: x, generators: []}}]",
+            "spec: x\nbase_url: http://u\nauth: [{name: a, createUsers: {endpoint: /, payloadRaw: x, generators: []}}]",
             "never logs in",
         ),
-        ("spec: x\nbase_url: u\nauth: [{name: a, bearer: abc}]", "literal credential"),
-        ("spec: x\nbase_url: u\nauth: [{name: a, basic: {username: a, password: b}}]", "literal credential"),
-        ("spec: x\nbase_url: u\nauth: [{name: a, apiKey: {name: k, value: v}}]", "literal credential"),
-        ("spec: x\nbase_url: u\nauth: [{name: a, apiKey: {name: k, in: body, value: '${V}'}}]", "in"),
+        ("spec: x\nbase_url: http://u\nauth: [{name: a, bearer: abc}]", "literal credential"),
+        ("spec: x\nbase_url: http://u\nauth: [{name: a, basic: {username: a, password: b}}]", "literal credential"),
+        ("spec: x\nbase_url: http://u\nauth: [{name: a, apiKey: {name: k, value: v}}]", "literal credential"),
+        ("spec: x\nbase_url: http://u\nauth: [{name: a, apiKey: {name: k, in: body, value: '${V}'}}]", "in"),
         (
-            "spec: x\nbase_url: u\nauth: [{name: a, oauth2: {tokenUrl: /t, clientId: c, clientSecret: s}}]",
+            "spec: x\nbase_url: http://u\nauth: [{name: a, oauth2: {tokenUrl: /t, clientId: c, clientSecret: s}}]",
             "literal credential",
         ),
-        ("spec: x\nbase_url: u\nauth: [{name: a, oauth2: {tokenUrl: /t, clientId: c, grant: password}}]", "username"),
+        (
+            "spec: x\nbase_url: http://u\nauth: [{name: a, oauth2: {tokenUrl: /t, clientId: c, grant: password}}]",
+            "username",
+        ),
         ("spec: x\nauth: [{name: a, loginEndpointAuth: {endpoint: /login}}]", "neither `token` nor `expectCookies`"),
         ("spec: x\nauth: [{name: a, fixedHeaders: [{name: X, value: '${A}'}]}]", "no `base_url`"),
         ("spec: 'x", "pets.yaml:"),
         ("- spec", "holds no mapping"),
+        ("spec: x\npolicy: {requests_per_second: -5}", r"policy\.requests_per_second"),
+        ("spec: x\npolicy: {requests_per_second: .inf}", r"policy\.requests_per_second"),
+        ("spec: x\npolicy: {request_timeout_s: .nan}", r"policy\.request_timeout_s"),
+        ("spec: x\npolicy: {concurrency: 0}", r"policy\.concurrency"),
+        ("spec: x\npolicy: {cases_per_batch: 0}", r"policy\.cases_per_batch"),
+        ("spec: x\npolicy: {hosts: ['http://h/']}", r"policy\.hosts"),
+        ("spec: x\ngate: {max_errored_rate: 5}", r"gate\.max_errored_rate"),
+        ("spec: x\ngate: {min_pass_rate: -0.1}", r"gate\.min_pass_rate"),
+        ("spec: x\ngate: {ignore: [not_a_server_eror]}", "did you mean not_a_server_error"),
+        ("spec: x\ngenerate: {max_cases: -3}", r"generate\.max_cases"),
+        ("spec: x\ngenerate: {sources: [rule]}", r"generate\.sources"),
+        ("spec: x\nexpected: [{operation: 'GET *', statuses: [42], why: x}]", r"expected\[0\]\.statuses"),
+        ("spec: x\nschedule: every night", "cron"),
+        ("spec: x\nbase_url: 'localhost:8000'", "base_url is no http"),
+        ("spec: x\nbase_url: 'http://ann:hunter2@h'", "base_url holds a user or a password"),
         ("spec: !!python/object/apply:os.system [ls]", "YAML"),
     ],
 )
@@ -85,6 +107,61 @@ def test_a_bad_target_file_gives_one_error_that_names_the_place(tmp_path: Path, 
     with pytest.raises(TargetError, match=message) as caught:
         targets.load(write(tmp_path, text))
     assert "pets.yaml" in str(caught.value)
+
+
+SCALARS = (
+    st.integers(-(10**12), 10**12)
+    | st.floats()
+    | st.booleans()
+    | st.none()
+    | st.text(max_size=8)
+    | st.sampled_from(
+        ["safe", "all", "rules", "status", "0 3 * * *", "@daily", "http://h/v1", "${URL}", "5", "-1", ".inf"]
+    )
+)
+KEYS = {
+    "policy": Policy.__struct_encode_fields__,
+    "gate": GateRules.__struct_encode_fields__,
+    "generate": targets.Generate.__struct_encode_fields__,
+    "operations": targets.Scope.__struct_encode_fields__,
+}
+
+
+@st.composite
+def target_files(draw: st.DrawFn) -> dict[str, Any]:
+    """Target files whose keys are right and whose values may be anything."""
+    document: dict[str, Any] = {"spec": draw(st.just("openapi.json") | SCALARS)}
+    for key in draw(
+        st.lists(st.sampled_from(["title", "base_url", "schedule", "values", "expected", "pod"]), max_size=2)
+    ):
+        document[key] = draw(SCALARS | st.lists(SCALARS, max_size=2))
+    for section, names in KEYS.items():
+        chosen = draw(st.lists(st.sampled_from(names), max_size=3))
+        if chosen:
+            document[section] = {name: draw(SCALARS | st.lists(SCALARS, max_size=2)) for name in chosen}
+    return document
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(document=target_files())
+def test_every_target_file_loads_to_sane_values_or_is_refused_with_place_and_remedy(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    path = write(tmp_path, yaml.safe_dump(document, allow_unicode=True))
+    try:
+        target = targets.load(path)
+    except TargetError as error:
+        assert "pets.yaml" in error.where and error.what and error.next_step
+        return
+    policy, gate, generate = target.policy, target.gate, target.generate
+    assert 1 <= policy.concurrency <= 1_000 and 1 <= policy.cases_per_batch
+    assert 0 <= policy.requests_per_second < float("inf") and 0 < policy.request_timeout_s <= 3_600
+    assert 0 < policy.case_timeout_s <= 86_400 and 0 <= policy.breaker_wait_s <= 86_400 and policy.breaker_after >= 0
+    assert 0 <= gate.max_errored_rate <= 1 and 0 <= gate.min_pass_rate <= 1 and 0 <= gate.min_operations_2xx <= 1
+    assert gate.max_findings >= 0 and set(gate.ignore) <= CHECKS
+    assert min(generate.max_cases, generate.max_cases_per_operation, generate.max_tokens, generate.promote_after) >= 0
+    assert 0 <= generate.max_money < float("inf") and set(generate.sources) <= set(configuration.SOURCES)
+    assert target.schedule is None or len(target.schedule.split()) in (1, 5)
 
 
 def test_an_unknown_target_offers_the_nearest_name(tmp_path: Path) -> None:
