@@ -287,18 +287,18 @@ def _run(run: str) -> dict[str, float]:
     with timed("open"):
         pipeline.open_run(run, order, settings)
     with timed("load"):
-        groups = pipeline.load_spec(run, order, settings)
+        groups = pipeline.load_spec(run, settings)
     with timed("generate"):
         for group in groups:
-            pipeline.generate(run, group, order, settings)
+            pipeline.generate(run, group, settings)
     with timed("publish"):
-        published = pipeline.publish(run, order, settings)
+        published = pipeline.publish(run, settings)
     with timed("execute"):
         _execute(run, published, settings.max_batches_at_once)
     with timed("collect"):
         pipeline.collect(run, settings)
     with timed("analyze"):
-        pipeline.analyze(run, order, settings)
+        pipeline.analyze(run, settings)
     with timed("gate"):
         passed = pipeline.gate(run, settings).passed
     with timed("notify"):

@@ -91,11 +91,11 @@ class RunnerProcessOperator(BaseOperator):
 
     def _credentials(self, known: Collection[str]) -> dict[str, str]:
         from testops_lib import target as targets
+        from testops_lib.store import Store
 
-        folder = configuration.read().targets_dir
-        if not self.target or not (folder / f"{self.target}.yaml").is_file():
-            return {}
-        missing = targets.references(targets.find(folder, self.target)) - set(known)
+        with Store(configuration.read().need_dsn()) as store:
+            settled = store.run(self.run).settled
+        missing = targets.references(settled.target) - set(known) if settled else set()
         if not any(name.startswith("CONN_") for name in missing):
             return {}
         from testops_connections import variables

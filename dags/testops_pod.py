@@ -19,7 +19,8 @@ class RunnerPodOperator(BaseOperator):
     A runner that ends with 2 (configuration) fails the task at once. Everything else is retried on the same batch:
     1 (infrastructure), a pod that was killed, evicted or deleted, one that ran out of memory.
 
-    The target's file is read when the pod is made, so a retry heeds what was changed meanwhile.
+    What the target's file says of pods is read when the pod is made, so that a retry heeds a larger memory limit; the
+    rest of the file is heeded as it was when the run was opened.
 
     The work is done by Airflow's `KubernetesPodOperator`. Its import costs seconds, which every parse of a DAG file
     would pay: it is made where the task is executed or resumed.
@@ -76,13 +77,18 @@ class RunnerPodOperator(BaseOperator):
         from testops_lib import pod as pods
         from testops_lib import target as targets
         from testops_lib.batch import deadline_s, parse, runner_arguments
+        from testops_lib.store import Store
         from testops_lib.target import Target
 
         settings = configuration.read()
-        target = targets.find(settings.targets_dir, self.target) if self.target else Target(spec="")
+        with Store(settings.need_dsn()) as store:
+            settled = store.run(self.run).settled
+        target = settled.target if settled else Target(spec="")
+        file = settings.targets_dir / f"{self.target}.yaml"
+        own = targets.load(file).pod if self.target and file.is_file() else target.pod
         return pods.manifest(
             pods.read_template(settings.pod_template or TEMPLATE),
-            target.pod,
+            own,
             image=settings.need_runner_image(),
             arguments=runner_arguments(
                 run=self.run,

@@ -45,7 +45,7 @@ class ReviewOperator(BaseOperator):
         """Asks, unless there is nothing to look at."""
         from testops_lib import curate
 
-        request = curate.review_request(context["run_id"], self._order(context), configuration.read())
+        request = curate.review_request(context["run_id"], configuration.read())
         if request is None:
             raise AirflowSkipException("nothing new to look at")
         # given here, not templated: documents and models wrote parts of it
@@ -60,7 +60,6 @@ class ReviewOperator(BaseOperator):
         given = answered["params_input"]
         told = curate.answer_review(
             context["run_id"],
-            self._order(context),
             configuration.read(),
             answer=next(iter(answered["chosen_options"]), ""),
             operations=given.get("take_operations") or (),
@@ -82,8 +81,3 @@ class ReviewOperator(BaseOperator):
             response_timeout=WAIT,
             execution_timeout=self.execution_timeout,
         )
-
-    def _order(self, context: Any) -> Any:
-        from testops_lib import pipeline
-
-        return pipeline.parse_order({**context["params"], **(context["dag_run"].conf or {})})

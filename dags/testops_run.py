@@ -162,7 +162,7 @@ def testops_run() -> None:
 
     @task
     def open_run() -> list[str]:
-        """Validates what was asked for and registers the run; gives what else it needs: a review, rounds or nothing."""
+        """Settles what the run does and registers it; gives what else it needs: a review, rounds or nothing."""
         from testops_lib import pipeline
 
         return list(pipeline.open_run(_run(), _order(), SETTINGS))
@@ -174,7 +174,7 @@ def testops_run() -> None:
 
         from testops_lib import pipeline
 
-        groups = pipeline.load_spec(_run(), _order(), SETTINGS)
+        groups = pipeline.load_spec(_run(), SETTINGS)
         return [msgspec.to_builtins(group) for group in groups]
 
     @task(map_index_template="{{ label }}")
@@ -186,7 +186,7 @@ def testops_run() -> None:
 
         chosen = msgspec.convert(group, pipeline.Group)
         _label(chosen.name)
-        return pipeline.generate(_run(), chosen, _order(), SETTINGS)
+        return pipeline.generate(_run(), chosen, SETTINGS)
 
     # without a review that is a mapped task over nothing: skipped by the scheduler, at no worker's cost
     @task(trigger_rule="none_failed")
@@ -194,7 +194,7 @@ def testops_run() -> None:
         """Puts the suite into Kafka; gives the batches, and under keys of their own what else the runners must know."""
         from testops_lib import pipeline
 
-        done = pipeline.publish(_run(), _order(), SETTINGS)
+        done = pipeline.publish(_run(), SETTINGS)
         instance = get_current_context()["ti"]
         instance.xcom_push("plan", done.plan)
         instance.xcom_push("results", done.results)
@@ -206,7 +206,7 @@ def testops_run() -> None:
         """Collects what is there; gives the operations of which a further round could gain something."""
         from testops_lib import rounds
 
-        gaps = rounds.find_gaps(_run(), number, _order(), SETTINGS)
+        gaps = rounds.find_gaps(_run(), number, SETTINGS)
         if not gaps:
             raise AirflowSkipException("nothing is left to gain")
         return gaps
@@ -216,7 +216,7 @@ def testops_run() -> None:
         """Makes and stores the cases of a round, by what the API answered before."""
         from testops_lib import rounds
 
-        cases = rounds.generate(_run(), number, _order(), SETTINGS)
+        cases = rounds.generate(_run(), number, SETTINGS)
         if not cases:
             raise AirflowSkipException("no case that the run did not have")
         return cases
@@ -226,7 +226,7 @@ def testops_run() -> None:
         """Puts the cases of a round into Kafka; gives its batches."""
         from testops_lib import rounds
 
-        done = rounds.publish(_run(), number, _order(), SETTINGS)
+        done = rounds.publish(_run(), number, SETTINGS)
         get_current_context()["ti"].xcom_push("last", list(done.last))
         return list(done.batches)
 
@@ -254,7 +254,7 @@ def testops_run() -> None:
         """Writes the report."""
         from testops_lib import pipeline
 
-        report = pipeline.analyze(_run(), _order(), SETTINGS)
+        report = pipeline.analyze(_run(), SETTINGS)
         return {"findings": report.totals.findings, "advisory": report.totals.advisory, "cases": report.totals.cases}
 
     @task(retries=0, outlets=[VERDICT])

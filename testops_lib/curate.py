@@ -453,10 +453,10 @@ class Request(Value, frozen=True, kw_only=True):
     """Markdown; what documents and models wrote stands in code spans."""
 
 
-def review_request(run: str, order: Order, settings: Settings) -> Request | None:
+def review_request(run: str, settings: Settings) -> Request | None:
     """What a person must look at before the run goes on; None: nothing."""
-    target = pipeline.resolve(order, settings)
     with Store(settings.need_dsn()) as store:
+        target = pipeline.settled(store, run).target
         members = [each for each in store.run_members(run) if each.status != "retired"]
         drafts = [each for each in members if each.status == "draft"]
         if target.generate.review == "never" or (target.generate.review == "new" and not drafts):
@@ -503,7 +503,7 @@ def _span(text: str) -> str:
 
 
 def answer_review(
-    run: str, order: Order, settings: Settings, *, answer: str, operations: Sequence[str] = (),
+    run: str, settings: Settings, *, answer: str, operations: Sequence[str] = (),
     cases: Sequence[str] = (), who: str,
 ) -> str:  # fmt: skip
     """Does what the reviewer answered, and says so in a line. Repeating it changes nothing more.
@@ -511,10 +511,10 @@ def answer_review(
     Raises:
         GenerateError: the suite is rejected, or nothing of it was chosen.
     """
-    target = pipeline.resolve(order, settings)
     why = f"review of run {run}"
     now = datetime.now(UTC)
     with Store(settings.need_dsn()) as store:
+        target = pipeline.settled(store, run).target
         suite = store.run(run).suite
         with store.locked(suite):
             members = [each for each in store.run_members(run) if each.status != "retired"]

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -59,7 +59,8 @@ from testops_lib.settings import SOURCES, Settings
 from testops_lib.sources import Ask, caps, less, told_of, without_repeated
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
-from testops_lib.target import MAX_ROUNDS, Scope, Target
+from testops_lib.target import Order as Order
+from testops_lib.target import Scope, Settled, Target
 from testops_lib.text import printable
 
 _LOG = logging.getLogger(__name__)
@@ -71,40 +72,16 @@ GROUP_SIZE = 40
 """Operations that one generate task plans."""
 
 
-class Order(Value, frozen=True, kw_only=True):
-    """What a run is asked to do: the DAG's params."""
-
-    target: str = ""
-    """Name of a target file; or, without it, `spec`."""
-    spec: str = ""
-    base_url: str = ""
-    sources: tuple[str, ...] = ()
-    """Where the cases come from, such as `rules` and `gemini`; empty: as the target says."""
-    operations: tuple[str, ...] = ()
-    """Globs over operation keys or ids; empty: as the target says."""
-    tags: tuple[str, ...] = ()
-    methods: str = ""
-    """`safe` or `all`: may narrow the target's policy, never widen it."""
-    max_cases: int = 0
-    rounds: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROUNDS)] | None = None
-    """Further rounds; None: as the target says."""
-    max_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Of language models, for this run: may narrow what the target says, never widen it; 0: as the target says."""
-    max_money: Annotated[float, msgspec.Meta(ge=0)] = 0
-    review: Literal["", "never", "new", "always"] = ""
-    """May ask for a review more often than the target does, never less often."""
-    observe: bool = False
-    """Results keep what the answers held, redacted, so that runs can be compared; further rounds need it anyway."""
-    allow_private: bool = False
-    """With `spec`: loopback and private addresses may be called."""
-
-
 class Group(Value, frozen=True, kw_only=True):
-    """A slice of the operations in scope: [first, end) in the spec's order."""
+    """Operations that one generate task plans."""
 
     name: str
     first: int
-    end: int
+    """Place of its first operation among those in scope, from 0: groups are ordered by it."""
+    operations: tuple[str, ...]
+    """Their keys, in the document's order."""
+    of: int
+    """How many operations are in scope."""
 
 
 class Published(Value, frozen=True, kw_only=True):
@@ -149,7 +126,7 @@ def parse_order(conf: Mapping[str, Any]) -> Order:
 
 
 def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.environ) -> Target:
-    """The target of an order, with the order's own wishes applied.
+    """The target of an order as it is now, with the order's own wishes applied.
 
     `${NAME}` is replaced in the spec, base URL and values of a target file only: whoever may give an order must not
     read the environment by it, nor send the target's credentials to a place that its file does not name.
@@ -158,12 +135,30 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
         TargetError: there is no such target, a variable is missing, a file outside the allowed directory is named, or
             credentials would go elsewhere.
     """
+    target = _wished(order, _described(order, settings), environ)
+    return msgspec.structs.replace(target, spec=_document(order, target, settings, environ))
+
+
+def _described(order: Order, settings: Settings) -> Target:
+    """The order's target as its file describes it; of an order without one, what it says itself."""
     if order.target:
-        target = targets.find(settings.targets_dir, order.target)
-    else:
-        name = re.sub(r"[^a-z0-9]+", "-", order.spec.lower().rsplit("/", 1)[-1]).strip("-") or "spec"
-        target = Target(name=f"adhoc-{name}"[:63], spec=order.spec, policy=Policy(allow_private=order.allow_private))
+        return targets.find(settings.targets_dir, order.target)
+    name = re.sub(r"[^a-z0-9]+", "-", order.spec.lower().rsplit("/", 1)[-1]).strip("-") or "spec"
+    return Target(name=f"adhoc-{name}"[:63], spec=order.spec, policy=Policy(allow_private=order.allow_private))
+
+
+def _document(order: Order, target: Target, settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
+    """Where the document lies: URL or path, its variables replaced."""
     spec = order.spec or targets.expand(target.spec, environ, where=target.name)
+    if not is_url(spec) and not _inside(spec, settings.specs_dir) and not _inside(spec, settings.targets_dir):
+        raise TargetError(
+            "lies outside the directory of OpenAPI files", where=spec, next_step="put it there or set TESTOPS_SPECS_DIR"
+        )
+    return spec
+
+
+def _wished(order: Order, target: Target, environ: Mapping[str, str]) -> Target:
+    """The target with the order's wishes; its `spec` stays as written."""
     own_base_url = targets.expand(target.base_url, environ, where=target.name)
     base_url = (order.base_url or own_base_url).rstrip("/")
     if target.identities and (order.base_url or order.spec) and not _named(base_url, own_base_url, target.policy.hosts):
@@ -171,10 +166,6 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
             f"its credentials are not sent to {base_url or 'wherever another document says'}",
             where=target.name,
             next_step="name the address in the target file: as `base_url`, or its host in the policy's `hosts`",
-        )
-    if not is_url(spec) and not _inside(spec, settings.specs_dir) and not _inside(spec, settings.targets_dir):
-        raise TargetError(
-            "lies outside the directory of OpenAPI files", where=spec, next_step="put it there or set TESTOPS_SPECS_DIR"
         )
     scope, generate, policy = target.operations, target.generate, target.policy
     if order.operations or order.tags:
@@ -204,7 +195,6 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
 
     return msgspec.structs.replace(
         target,
-        spec=spec,
         base_url=base_url,
         values={name: tuple(expanded(value) for value in chosen) for name, chosen in target.values.items()},
         operations=scope,
@@ -215,11 +205,14 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
 
 def suite_name(order: Order, settings: Settings) -> str:
     """Whose suite the order executes: the target's; one apart for another document or fewer methods."""
-    target = resolve(order, settings)
+    return _suite_name(order, resolve(order, settings), _described(order, settings))
+
+
+def _suite_name(order: Order, target: Target, described: Target) -> str:
     name = target.name
     if not order.target or order.spec:
         name += f"@{suites.digest(target.spec)[:8]}"
-    own = targets.find(settings.targets_dir, order.target).policy.methods if order.target else "all"
+    own = described.policy.methods if order.target else "all"
     return name if target.policy.methods == own else f"{name}@{target.policy.methods}"
 
 
@@ -258,11 +251,14 @@ def in_scope(spec: Spec, target: Target) -> tuple[Operation, ...]:
     return chosen
 
 
-def plan(spec: Spec, target: Target) -> Plan:
-    """What a runner must know of the target. Holds references to secrets, never a secret."""
+def plan(spec: Spec, target: Target, base_url: str = "") -> Plan:
+    """What a runner must know of the target. Holds references to secrets, never a secret.
+
+    Without `base_url` it is what the target, or the document at its `spec`, says.
+    """
     return Plan(
         target=target.name,
-        base_url=specs.base_url(spec, target.spec, target.base_url),
+        base_url=base_url or specs.base_url(spec, target.spec, target.base_url),
         policy=target.policy,
         identities=target.identities,
         spec_title=spec.title,
@@ -301,12 +297,19 @@ def bus(settings: Settings) -> Bus:
 
 
 def open_run(run: str, order: Order, settings: Settings) -> tuple[str, ...]:
-    """Registers the run; gives what else it may need: a review (`new`, `always`), further `rounds`, or neither."""
-    target = resolve(order, settings)
+    """Settles what the run does and registers it; gives what else it may need: a review (`new`, `always`), further
+    `rounds`, or neither.
+
+    Later stages heed what is stored here, whatever becomes of the target file. Repeated it settles the run anew.
+    """
+    described = _described(order, settings)
+    target = _wished(order, described, os.environ)
+    located = msgspec.structs.replace(target, spec=_document(order, target, settings))
     with Store(settings.need_dsn()) as store:
         store.open_run(
-            run, target.name, title=target.title, base_url=target.base_url, suite=suite_name(order, settings)
-        )
+            run, target.name, title=target.title, base_url=target.base_url,
+            settled=Settled(order=order, target=target), suite=_suite_name(order, located, described),
+        )  # fmt: skip
     wishes = target.generate
     if wishes.review == "never":
         return ("rounds",) if wishes.rounds else ()
@@ -315,34 +318,49 @@ def open_run(run: str, order: Order, settings: Settings) -> tuple[str, ...]:
     return (wishes.review,)
 
 
-def load_spec(run: str, order: Order, settings: Settings) -> list[Group]:
+def settled(store: Store, run: str) -> Settled:
+    """What the run does, as it was opened.
+
+    Raises:
+        StoreError: there is no such run.
+        SettingsError: it was not opened by this version.
+    """
+    found = store.run(run).settled
+    if found is None:
+        raise SettingsError("was opened by an earlier version", where=f"run {run}", next_step="start another run")
+    return found
+
+
+def load_spec(run: str, settings: Settings) -> list[Group]:
     """Reads the document, stores it, and cuts the operations in scope into groups."""
-    target = resolve(order, settings)
-    spec = read_spec(order, target)
-    chosen = in_scope(spec, target)
-    base_url = specs.base_url(spec, target.spec, target.base_url)
-    named = suite_name(order, settings)
     with Store(settings.need_dsn()) as store:
+        about, known = store.run(run), settled(store, run)
+        target, order = known.target, known.order
+        located = msgspec.structs.replace(target, spec=_document(order, target, settings))
+        spec = read_spec(order, located)
+        chosen = in_scope(spec, target)
         store.put_spec(spec.content_hash, specs.encode(spec))
         store.open_run(
-            run, target.name, title=target.title or spec.title, base_url=base_url, spec_hash=spec.content_hash,
-            suite=named,
+            run, target.name, title=target.title or spec.title,
+            base_url=specs.base_url(spec, located.spec, target.base_url), spec_hash=spec.content_hash, settled=known,
+            suite=about.suite,
         )  # fmt: skip
-        gone = store.retire(named, kept=[each.key for each in spec.operations])
+        gone = store.retire(about.suite, kept=[each.key for each in spec.operations])
     if gone:
         _LOG.info("retired %d cases: the document does not describe their operations any more", gone)
     for warning in spec.warnings:
         _LOG.warning("%s", printable(warning))
     for key, why in spec.unusable.items():
         _LOG.warning("unusable: %s: %s", printable(key), printable(why))
-    edges = range(0, len(chosen), GROUP_SIZE)
+    groups = [chosen[first : first + GROUP_SIZE] for first in range(0, len(chosen), GROUP_SIZE)]
     return [
         Group(
-            name=f"{chosen[first].key} and {min(GROUP_SIZE, len(chosen) - first) - 1} more",
-            first=first,
-            end=min(first + GROUP_SIZE, len(chosen)),
+            name=f"{group[0].key} and {len(group) - 1} more",
+            first=number * GROUP_SIZE,
+            operations=tuple(each.key for each in group),
+            of=len(chosen),
         )
-        for first in edges
+        for number, group in enumerate(groups)
     ]
 
 
@@ -358,22 +376,21 @@ def stored_spec(store: Store, run: str) -> Spec:
     return specs.decode(store.get_spec(store.run(run).spec_hash))
 
 
-def generate(run: str, group: Group, order: Order, settings: Settings) -> int:
+def generate(run: str, group: Group, settings: Settings) -> int:
     """Sees to it that the suite has the cases of one group of operations; gives how many of them the run takes.
 
     Only what changed since it was last generated is generated: an unchanged document costs no call.
     """
-    target = resolve(order, settings)
     count = 0
     with Store(settings.need_dsn()) as store:
+        target = settled(store, run).target
         spec = stored_spec(store, run)
         named = store.run(run).suite
-        scope = in_scope(spec, target)
-        chosen = scope[group.first : group.end]
+        chosen = tuple(spec.operation(key) for key in group.operations)
         before = spent_before(store, run, target)
         ask = Ask(
             spec=spec, operations=chosen, target=target, settings=settings,
-            left=caps(target, spent=before, part=len(chosen) / len(scope)),
+            left=caps(target, spent=before, part=len(chosen) / group.of),
         )  # fmt: skip
         place = {each.key: index for index, each in enumerate(chosen)}
         known: set[str] = set()
@@ -440,16 +457,17 @@ def _call_in_words(call: Call, currency: str) -> str:
     )
 
 
-def publish(run: str, order: Order, settings: Settings) -> Published:
+def publish(run: str, settings: Settings) -> Published:
     """Puts the plan and the cases of a run into Kafka; gives the batches.
 
     Raises:
         GenerateError: there is no case.
         BusError: a delivery failed; repeating is harmless.
     """
-    target = resolve(order, settings)
     with Store(settings.need_dsn()) as store:
-        spec = stored_spec(store, run)
+        known_run = settled(store, run)
+        target, order = known_run.target, known_run.order
+        spec, about = stored_spec(store, run), store.run(run)
         held = store.held(run)
         made = store.load_cases(run, end="1")  # not what rounds made before this was cleared
         cases = suite((case for case in made if case.id not in held), spec, target)
@@ -463,7 +481,7 @@ def publish(run: str, order: Order, settings: Settings) -> Published:
         known, further = contracts(spec, target), target.generate.rounds > 0
         plan_batch = line.publish_plan(
             run,
-            msgspec.structs.replace(plan(spec, target), observe=order.observe or further),
+            msgspec.structs.replace(plan(spec, target, about.base_url), observe=order.observe or further),
             [known[key] for key in known if further or key in used],
         )
         main, last = publish_cases(line, run, cases, target.policy.cases_per_batch)
@@ -533,10 +551,10 @@ def collect(run: str, settings: Settings, *, deadline_s: float = 300, attempt: i
         return collecting.collect(bus(settings), store, run, deadline_s=deadline_s, attempt=attempt)
 
 
-def analyze(run: str, order: Order, settings: Settings) -> Report:
-    """Turns the run's results into its report, judges it by the target's gate, stores it and writes the files."""
-    target = resolve(order, settings)
+def analyze(run: str, settings: Settings) -> Report:
+    """Turns the run's results into its report, judges it by its gate, stores it and writes the files."""
     with Store(settings.need_dsn()) as store:
+        target = settled(store, run).target
         spec = stored_spec(store, run)
         about = store.run(run)
         previous = store.previous_run(target.name, run)
@@ -546,8 +564,8 @@ def analyze(run: str, order: Order, settings: Settings) -> Report:
             target,
             run=run,
             operations=documented(in_scope(spec, target)),
-            base_url=specs.base_url(spec, target.spec, target.base_url),
-            title=target.title or spec.title,
+            base_url=about.base_url,
+            title=about.title,
             known=store.known_fingerprints(target.name),
             previous=before,
             generations=store.generations(run),
@@ -602,7 +620,7 @@ def _promote(store: Store, named: str, target: Target) -> None:
 
 
 def analyze_again(run: str, settings: Settings) -> Report:
-    """The report of a finished run, made anew from all attempts and judged by the target's gate.
+    """The report of a finished run, made anew from all attempts and judged by the gate it was opened with.
 
     A finding whose cases passed later stays, with a note, and counts: what comes and goes is not fixed.
     """
@@ -612,9 +630,7 @@ def analyze_again(run: str, settings: Settings) -> Report:
             raise SettingsError(
                 "has no report yet", where=f"run {run}", next_step="clear its task `analyze` in Airflow"
             )
-        target = Target(name=first.target, spec="")
-        if (settings.targets_dir / f"{first.target}.yaml").is_file():
-            target = targets.find(settings.targets_dir, first.target)
+        target = settled(store, run).target
         previous = store.previous_run(first.target, run)
         report = build_report(
             settle(store.attempts(run)),
@@ -750,14 +766,13 @@ def gate(run: str, settings: Settings) -> GateReport:
 def notify(run: str, settings: Settings, *, environ: Mapping[str, str] = os.environ) -> str:
     """Tells people how the run ended, also when it ended early; gives the text."""
     with Store(settings.need_dsn()) as store:
-        report, name = store.report(run), store.run(run).target
+        report, about = store.report(run), store.run(run)
     page = f"{settings.ui_url}/dags/testops_run/runs/{quote(run)}" if settings.ui_url else ""
-    told = notifying.message(report, page) if report else notifying.unfinished(name, run, page)
+    told = notifying.message(report, page) if report else notifying.unfinished(about.target, run, page)
     notifying.log(told)
     urls = [settings.webhook_url]
-    if (settings.targets_dir / f"{name}.yaml").is_file():
-        own = targets.find(settings.targets_dir, name).notify.webhook
-        urls.append(targets.expand(own, environ, where="notify.webhook"))
+    if about.settled is not None:
+        urls.append(targets.expand(about.settled.target.notify.webhook, environ, where="notify.webhook"))
     for url in filter(None, urls):
         sent = notifying.webhook(url, told, secret=settings.webhook_secret)
         _LOG.info("webhook: %s", "sent" if sent.sent else f"not sent: {printable(sent.error)}")

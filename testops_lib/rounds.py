@@ -17,7 +17,6 @@ from testops_lib import pipeline
 from testops_lib.errors import GenerateError
 from testops_lib.feedback import Feedback, learn
 from testops_lib.model import Case, Generation, Result
-from testops_lib.pipeline import Order
 from testops_lib.renew import add
 from testops_lib.settings import Settings
 from testops_lib.sources import Ask, caps, is_paid, less, make, told_of
@@ -29,7 +28,7 @@ from testops_lib.text import printable
 _LOG = logging.getLogger(__name__)
 
 
-def find_gaps(run: str, turn: int, order: Order, settings: Settings) -> int:
+def find_gaps(run: str, turn: int, settings: Settings) -> int:
     """Collects what is there; gives how many operations a round could gain of, 0 when there should be none.
 
     None is left when no operation has a gap, and when the round before gained nothing.
@@ -40,10 +39,10 @@ def find_gaps(run: str, turn: int, order: Order, settings: Settings) -> int:
     Raises:
         BusError: the results could not be read.
     """
-    target = pipeline.resolve(order, settings)
-    if target.generate.review != "never" or turn > target.generate.rounds:
-        return 0
     with Store(settings.need_dsn()) as store:
+        target = pipeline.settled(store, run).target
+        if target.generate.review != "never" or turn > target.generate.rounds:
+            return 0
         collecting.drain(pipeline.bus(settings), store, run)
         spec = pipeline.stored_spec(store, run)
         told = _learned(store.results(run), spec, target)
@@ -62,14 +61,14 @@ def find_gaps(run: str, turn: int, order: Order, settings: Settings) -> int:
     return len(told.gaps)
 
 
-def generate(run: str, turn: int, order: Order, settings: Settings) -> int:
+def generate(run: str, turn: int, settings: Settings) -> int:
     """Makes the cases of a round; gives how many of them the run did not have.
 
     A source that cannot work is left out, and its `Generation` says why: a round is a bonus.
     """
-    target = pipeline.resolve(order, settings)
     count = 0
     with Store(settings.need_dsn()) as store:
+        target = pipeline.settled(store, run).target
         spec = pipeline.stored_spec(store, run)
         known = {case.id for case in store.load_cases(run, end=str(turn))}
         most = max(0, target.generate.max_cases - len(known)) if target.generate.max_cases else None
@@ -108,15 +107,15 @@ def _made(store: Store, suite: str, source: str, ask: Ask) -> tuple[Generation, 
     return made.generation, made.cases
 
 
-def publish(run: str, turn: int, order: Order, settings: Settings) -> pipeline.Published:
+def publish(run: str, turn: int, settings: Settings) -> pipeline.Published:
     """Puts the cases of a round into Kafka, to be judged by the run's own plan.
 
     Raises:
         ExpiredBatchError: the run's plan is no longer in Kafka.
         BusError: a delivery failed; repeating is harmless.
     """
-    target = pipeline.resolve(order, settings)
     with Store(settings.need_dsn()) as store:
+        target = pipeline.settled(store, run).target
         held = store.held(run)
         fresh = [case for case in _of_round(store, run, turn) if case.id not in held]
         cases = pipeline.suite(fresh, pipeline.stored_spec(store, run), target)

@@ -141,6 +141,42 @@ class Target(_Described, frozen=True, kw_only=True):
     identities: tuple[Identity, ...] = ()
 
 
+class Order(Value, frozen=True, kw_only=True):
+    """What a run is asked to do: the DAG's params."""
+
+    target: str = ""
+    """Name of a target file; or, without it, `spec`."""
+    spec: str = ""
+    base_url: str = ""
+    sources: tuple[str, ...] = ()
+    """Where the cases come from, such as `rules` and `gemini`; empty: as the target says."""
+    operations: tuple[str, ...] = ()
+    """Globs over operation keys or ids; empty: as the target says."""
+    tags: tuple[str, ...] = ()
+    methods: str = ""
+    """`safe` or `all`: may narrow the target's policy, never widen it."""
+    max_cases: int = 0
+    rounds: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROUNDS)] | None = None
+    """Further rounds; None: as the target says."""
+    max_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Of language models, for this run: may narrow what the target says, never widen it; 0: as the target says."""
+    max_money: Annotated[float, msgspec.Meta(ge=0)] = 0
+    review: Literal["", "never", "new", "always"] = ""
+    """May ask for a review more often than the target does, never less often."""
+    observe: bool = False
+    """Results keep what the answers held, redacted, so that runs can be compared; further rounds need it anyway."""
+    allow_private: bool = False
+    """With `spec`: loopback and private addresses may be called."""
+
+
+class Settled(Value, frozen=True, kw_only=True):
+    """What a run does, settled when it is opened: its later stages read neither the target file nor the order again."""
+
+    order: Order
+    target: Target
+    """With the order's wishes. `spec` and `notify` are as written, `${NAME}` unreplaced; credentials always are."""
+
+
 class _File(_Described, frozen=True, kw_only=True):
     """A target file as written."""
 

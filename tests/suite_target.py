@@ -90,8 +90,8 @@ class SuiteTarget:
         before = len(self.gemini.received)
         order = pipeline.parse_order({"target": "zoo", **wishes})
         pipeline.open_run(self.name, order, self.settings)
-        for group in pipeline.load_spec(self.name, order, self.settings):
-            pipeline.generate(self.name, group, order, self.settings)
+        for group in pipeline.load_spec(self.name, self.settings):
+            pipeline.generate(self.name, group, self.settings)
         return sorted(asked(request) for request in self.gemini.received[before:])
 
     @property

@@ -40,15 +40,15 @@ def prepared(
 def executed(run: str, order: Order, settings: Settings) -> Report:
     """From the document to the verdict; the runners read the environment. No published case is without a result."""
     pipeline.open_run(run, order, settings)
-    for group in pipeline.load_spec(run, order, settings):
-        pipeline.generate(run, group, order, settings)
-    published = pipeline.publish(run, order, settings)
+    for group in pipeline.load_spec(run, settings):
+        pipeline.generate(run, group, settings)
+    published = pipeline.publish(run, settings)
     for batch in (*published.batches, *published.last):
         command = [sys.executable, "-m", "runner", "--run", run, "--plan", published.plan, "--batch", batch]
         done = subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     counts = pipeline.collect(run, settings)
     assert counts.no_result == 0 and counts.published == counts.stored == published.cases
-    report = pipeline.analyze(run, order, settings)
+    report = pipeline.analyze(run, settings)
     assert report.totals.cases == published.cases
     return report

@@ -17,13 +17,14 @@ import psycopg
 
 from testops_lib.errors import StoreError
 from testops_lib.history import medians
-from testops_lib.model import SLOWER, Batch, Case, Generation, OperationReport, Plan, Report, Result, Value
+from testops_lib.model import SLOWER, Batch, Case, Generation, OperationReport, Report, Result, Value
 from testops_lib.store import migrate, rows, statements
 from testops_lib.suite import Change, Made, Member, digest
+from testops_lib.target import Settled
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The migration this version of the code needs; the newest of `store/migrations/versions`."""
 
 CHANNEL = "testops_results"
@@ -74,7 +75,8 @@ class Run(Value, frozen=True, kw_only=True):
     started: datetime
     """When it was first opened."""
     finished: datetime | None = None
-    plan: Plan | None = None
+    settled: Settled | None = None
+    """What it does, as it was opened."""
     plan_batch: Batch | None = None
     batches: tuple[Batch, ...] = ()
     positions: dict[int, int] = msgspec.field(default_factory=dict)
@@ -192,10 +194,10 @@ class Store:
 
     def open_run(
         self, run: str, target: str, *, title: str = "", base_url: str = "", spec_hash: str = "",
-        plan: Plan | None = None, suite: str = "",
+        settled: Settled | None = None, suite: str = "",
     ) -> None:  # fmt: skip
         """Registers a run. Repeated for the same run it takes the new values and keeps what was stored of it."""
-        document = msgspec.json.encode(plan).decode() if plan is not None else None
+        document = msgspec.json.encode(settled).decode() if settled is not None else None
         values = (run, target, rows.text(title), rows.text(base_url), spec_hash, document, suite)
         with self._transaction() as connection:
             connection.execute(statements.OPEN_RUN, values)
@@ -210,11 +212,11 @@ class Store:
         if found is None:
             raise _no_run(run)
         names = (
-            "run", "target", "title", "base_url", "spec_hash", "state", "started", "finished", "plan", "plan_batch",
+            "run", "target", "title", "base_url", "spec_hash", "state", "started", "finished", "settled", "plan_batch",
             "batches", "positions", "passed", "suite",
         )  # fmt: skip
         known = dict(zip(names, found, strict=True))
-        known["plan"] = msgspec.json.decode(known["plan"], type=Plan) if known["plan"] else None
+        known["settled"] = msgspec.json.decode(known["settled"], type=Settled) if known["settled"] else None
         known["plan_batch"] = msgspec.json.decode(known["plan_batch"], type=Batch) if known["plan_batch"] else None
         known["batches"] = tuple(msgspec.json.decode(one, type=Batch) for one in known["batches"])
         known["positions"] = _positions(known["positions"])

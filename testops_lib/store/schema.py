@@ -56,7 +56,7 @@ runs = Table(
     Column("opened", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("published_at", DateTime(timezone=True)),
     Column("finished", DateTime(timezone=True)),
-    Column("plan", Text, comment="JSON of Plan"),
+    Column("settled", Text, comment="JSON of Settled: what it does"),
     Column("plan_batch", Text),
     Column("batches", ARRAY(Text), nullable=False, server_default="{}"),
     Column("positions", JSONB, comment="results topic: partition -> offset before any result of the run"),

@@ -9,16 +9,16 @@ PUT_SPEC = "INSERT INTO testops.specs (hash, body) VALUES (%s, %s) ON CONFLICT (
 GET_SPEC = "SELECT body FROM testops.specs WHERE hash = %s"
 
 OPEN_RUN = """
-INSERT INTO testops.runs (run, target, title, base_url, spec_hash, plan, suite) VALUES (%s, %s, %s, %s, %s, %s, %s)
+INSERT INTO testops.runs (run, target, title, base_url, spec_hash, settled, suite) VALUES (%s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (run) DO UPDATE SET
     target = excluded.target, title = excluded.title, base_url = excluded.base_url, spec_hash = excluded.spec_hash,
-    plan = excluded.plan, suite = excluded.suite, state = 'open', finished = NULL
+    settled = excluded.settled, suite = excluded.suite, state = 'open', finished = NULL
 """
 """Opens a run, or opens it again; what was published and stored of it stays."""
 
 GET_RUN = """
-SELECT run, target, title, base_url, spec_hash, state, opened, finished, plan, plan_batch, batches, positions, passed,
-    suite
+SELECT run, target, title, base_url, spec_hash, state, opened, finished, settled, plan_batch, batches, positions,
+    passed, suite
 FROM testops.runs WHERE run = %s
 """
 LOCK_RUN = "SELECT positions FROM testops.runs WHERE run = %s FOR UPDATE"

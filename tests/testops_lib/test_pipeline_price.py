@@ -53,10 +53,10 @@ def generated(run: str, settings: Settings, order: Order, *, groups: int = 2) ->
             "openai_base_url": f"{model.url}/v1"
         })  # fmt: skip
         pipeline.open_run(run, order, reached)
-        found = pipeline.load_spec(run, order, reached)
+        found = pipeline.load_spec(run, reached)
         assert len(found) == groups
         for group in found:
-            pipeline.generate(run, group, order, reached)
+            pipeline.generate(run, group, reached)
     with Store(settings.need_dsn()) as store:
         return store.generations(run)
 

@@ -39,11 +39,24 @@ def executed(zoo: SuiteTarget, statuses: Mapping[str, int]) -> None:
         )  # fmt: skip
 
 
+def wish(zoo: SuiteTarget, **wishes: int) -> None:
+    """The last run, as if it had been opened with these wishes of `generate`."""
+    with Store(zoo.dsn) as store:
+        about = store.run(zoo.name)
+        assert about.settled is not None
+        target = about.settled.target
+        generate = msgspec.structs.replace(target.generate, **wishes)
+        settled = msgspec.structs.replace(about.settled, target=msgspec.structs.replace(target, generate=generate))
+        store.open_run(
+            zoo.name, about.target, base_url=about.base_url, spec_hash=about.spec_hash, suite=about.suite,
+            settled=settled,
+        )  # fmt: skip
+
+
 def further(zoo: SuiteTarget, turn: int = 1) -> tuple[int, list[list[str]]]:
     """Cases that a round adds, and what Gemini was asked about."""
     before = len(zoo.gemini.received)
-    order = msgspec.structs.replace(zoo.order, rounds=2)
-    made = rounds.generate(zoo.name, turn, order, zoo.settings)
+    made = rounds.generate(zoo.name, turn, zoo.settings)
     return made, sorted(asked(request) for request in zoo.gemini.received[before:])
 
 
@@ -101,8 +114,8 @@ def test_a_round_stays_within_what_the_run_may_take(zoo: SuiteTarget) -> None:
     executed(zoo, {"GET /pets": 404})
     with Store(zoo.dsn) as store:
         taken = sum(each.input_tokens + each.output_tokens for each in store.generations(zoo.name))
-    order = pipeline.parse_order({"target": "zoo", "rounds": 1, "max_tokens": taken + 10})
-    assert rounds.generate(zoo.name, 1, order, zoo.settings) == 0
+    wish(zoo, max_tokens=taken + 10)
+    assert rounds.generate(zoo.name, 1, zoo.settings) == 0
     with Store(zoo.dsn) as store:
         last = store.generations(zoo.name)[-1]
     assert last.calls == 0 and any("max_tokens" in note for note in last.notes)
@@ -114,8 +127,8 @@ def test_most_cases_holds_over_all_rounds(zoo: SuiteTarget) -> None:
     executed(zoo, dict.fromkeys(("GET /pets", "GET /pets/{id}", "GET /toys/{id}"), 404))
     with Store(zoo.dsn) as store:
         known = len(store.load_cases(zoo.name))
-    order = pipeline.parse_order({"target": "zoo", "rounds": 1, "max_cases": known + 1})
-    assert rounds.generate(zoo.name, 1, order, zoo.settings) <= 1
+    wish(zoo, max_cases=known + 1)
+    assert rounds.generate(zoo.name, 1, zoo.settings) <= 1
 
 
 def test_a_run_that_a_person_looks_at_has_no_further_rounds(zoo: SuiteTarget) -> None:
@@ -124,5 +137,5 @@ def test_a_run_that_a_person_looks_at_has_no_further_rounds(zoo: SuiteTarget) ->
     assert pipeline.open_run("r", order, zoo.settings) == ("rounds",)
     looked = msgspec.structs.replace(order, review="new")
     assert pipeline.open_run("r", looked, zoo.settings) == ("new",)
-    assert rounds.find_gaps("r", 1, looked, zoo.settings) == 0
+    assert rounds.find_gaps("r", 1, zoo.settings) == 0
     assert pipeline.open_run("r", msgspec.structs.replace(order, rounds=0), zoo.settings) == ()

@@ -22,8 +22,6 @@ from testops_lib.model import (
     Generation,
     OperationReport,
     Origin,
-    Plan,
-    Policy,
     Report,
     Request,
     Result,
@@ -32,6 +30,7 @@ from testops_lib.model import (
     make_case,
 )
 from testops_lib.store import SCHEMA_VERSION, Store, rows, schema
+from testops_lib.target import Order, Settled, Target
 
 pytestmark = pytest.mark.integration
 
@@ -184,13 +183,15 @@ def test_a_spec_comes_back_as_it_was(store: Store) -> None:
 
 
 def test_opening_a_run_again_keeps_what_is_stored(store: Store) -> None:
-    plan = Plan(target="shop", base_url="http://h", policy=Policy())
+    settled = Settled(order=Order(target="shop"), target=Target(name="shop", spec="${SHOP}/openapi.json"))
     store.open_run("r", "shop")
     started = store.run("r").started
     store.merge_results([result()])
-    store.open_run("r", "shop", title="Shop \x00", base_url="http://h", spec_hash="s", plan=plan)
+    store.open_run("r", "shop", title="Shop \x00", base_url="http://h", spec_hash="s", settled=settled)
     known = store.run("r")
-    assert (known.title, known.base_url, known.spec_hash, known.plan) == ("Shop \ufffd", "http://h", "s", plan)
+    assert (known.title, known.base_url, known.spec_hash, known.settled) == (
+        "Shop \ufffd", "http://h", "s", settled,
+    )  # fmt: skip
     assert (known.state, known.started) == ("open", started)
     assert len(list(store.results("r"))) == 1
     with pytest.raises(StoreError, match="absent"):
