@@ -93,7 +93,9 @@ class RunnerProcessOperator(BaseOperator):
         from testops_lib import target as targets
         from testops_lib.store import Store
 
-        with Store(configuration.read().need_dsn()) as store:
+        if not (dsn := configuration.read().dsn):
+            return {}
+        with Store(dsn) as store:
             settled = store.run(self.run).settled
         missing = targets.references(settled.target) - set(known) if settled else set()
         if not any(name.startswith("CONN_") for name in missing):

@@ -14,7 +14,8 @@ import pytest
 from bench.pipeline import EMPTY
 from testops_lib import curate
 from testops_lib.settings import LAUNCHERS
-from testops_lib.target import MAX_ROUNDS
+from testops_lib.store import Store
+from testops_lib.target import MAX_ROUNDS, Order, Settled, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -230,13 +231,16 @@ auth:
 def test_credentials_may_come_from_airflows_connections(
     airflow_environment: Mapping[str, str],
     tmp_path: Path,
+    store: Store,
+    postgres: str,
     connection: Mapping[str, object] | None,
     more: Mapping[str, str],
     said: str,
 ) -> None:
     (tmp_path / "pets.yaml").write_text(PETS, "utf-8")
+    store.open_run("r", "pets", settled=Settled(order=Order(target="pets"), target=load(tmp_path / "pets.yaml")))
     known = {"AIRFLOW_CONN_PETS": json.dumps(connection)} if connection else {}
-    environment = {**airflow_environment, **known, **more, "TESTOPS_TARGETS_DIR": str(tmp_path)}
+    environment = {**airflow_environment, **known, **more, "TESTOPS_DSN": postgres}
     assert said in python(CONNECTIONS, str(ROOT / "dags"), environment=environment)
 
 
