@@ -415,7 +415,9 @@ class Store:
                 copy.set_types(("text", "text"))
                 for case in sorted(set(cases)):
                     copy.write_row((run, case))
-            cursor.execute(statements.DELETE_UNPUBLISHED_RESULTS, (run,))
+            gone = [case for (case,) in cursor.execute(statements.UNPUBLISHED, {"run": run})]
+            if gone:
+                cursor.execute(statements.DELETE_RESULTS, (run, gone))
             where = msgspec.json.encode(plan).decode() if plan is not None else None
             cursor.execute(statements.MARK_PUBLISHED, (json.dumps({**earlier, **lowest}), where, documents, run))
 
@@ -478,11 +480,9 @@ class Store:
 
     def missing(self, run: str, *, attempt: int = 1) -> list[str]:
         """Ids of the published cases without a result, ascending; of a later attempt, of those `unpassed` before it."""
-        if attempt == 1:
-            return [case for (case,) in self._all(statements.MISSING, run)]
+        statement = statements.MISSING if attempt == 1 else statements.MISSING_AGAIN
         with self._transaction() as connection:
-            found = connection.execute(statements.MISSING_AGAIN, {"run": run, "attempt": attempt})
-            return [case for (case,) in found]
+            return [case for (case,) in connection.execute(statement, {"run": run, "attempt": attempt})]
 
     def unpassed(self, run: str, *, before: int) -> list[str]:
         """Ids of the cases whose last attempt below `before` did not pass, ascending."""

@@ -1,4 +1,9 @@
-"""Every SQL statement of the store, named; each says what it gives."""
+"""Every SQL statement of the store, named; each says what it gives.
+
+PostgreSQL knows nothing of a run that has just begun: it expects one row of it, and joins what has two large sides of
+that run row by row, a hundred thousand times a hundred thousand. So differences of a run's rows are set operations
+(EXCEPT), and last attempts are found in one pass (DISTINCT ON): neither can be planned as a nested loop.
+"""
 
 from __future__ import annotations
 
@@ -175,11 +180,12 @@ GROUP BY current HAVING bool_or(status = 'quarantined') AND NOT bool_or(status =
 DELETE_PUBLISHED = "DELETE FROM testops.run_cases WHERE run = %s"
 PUBLISH_FURTHER = "INSERT INTO testops.run_cases (case_id, run) SELECT unnest(%s::text[]), %s ON CONFLICT DO NOTHING"
 COPY_PUBLISHED = "COPY testops.run_cases (run, case_id) FROM STDIN (FORMAT BINARY)"
-DELETE_UNPUBLISHED_RESULTS = """
-DELETE FROM testops.results r
-WHERE run = %s AND NOT EXISTS (SELECT FROM testops.run_cases c WHERE c.run = r.run AND c.case_id = r.case_id)
+UNPUBLISHED = """
+SELECT case_id FROM testops.results WHERE run = %(run)s
+EXCEPT SELECT case_id FROM testops.run_cases WHERE run = %(run)s
 """
-"""Drops results of cases that an earlier publication of the run had and this one has not."""
+"""Cases with results that an earlier publication of the run had and this one has not."""
+DELETE_RESULTS = "DELETE FROM testops.results WHERE run = %s AND case_id = ANY(%s)"
 MARK_FURTHER = "UPDATE testops.runs SET batches = batches || %s::text[] WHERE run = %s"
 MARK_PUBLISHED = """
 UPDATE testops.runs SET state = 'published', published_at = now(), positions = %s, plan_batch = %s, batches = %s
@@ -230,8 +236,8 @@ SELECT 'wanted', '', '', count(*) FROM wanted
 NOTIFY = "SELECT pg_notify('testops_results', %s)"
 
 MISSING = """
-SELECT case_id FROM testops.run_cases c
-WHERE run = %s AND NOT EXISTS (SELECT FROM testops.results r WHERE r.run = c.run AND r.case_id = c.case_id)
+SELECT case_id FROM testops.run_cases WHERE run = %(run)s
+EXCEPT SELECT case_id FROM testops.results WHERE run = %(run)s
 ORDER BY case_id
 """
 """Published cases without a result."""
@@ -246,17 +252,17 @@ MISSING_AGAIN = """
 SELECT case_id FROM (
     SELECT DISTINCT ON (case_id) case_id, verdict FROM testops.results WHERE run = %(run)s AND attempt < %(attempt)s
     ORDER BY case_id, attempt DESC
-) AS before WHERE verdict <> 'passed' AND NOT EXISTS (
-    SELECT FROM testops.results r WHERE r.run = %(run)s AND r.case_id = before.case_id AND r.attempt = %(attempt)s
-) ORDER BY case_id
+) AS before WHERE verdict <> 'passed'
+EXCEPT SELECT case_id FROM testops.results WHERE run = %(run)s AND attempt = %(attempt)s
+ORDER BY case_id
 """
 """Those of them that have no result in this attempt."""
 LAST_ATTEMPT = "SELECT coalesce(max(attempt), 0) FROM testops.results WHERE run = %s"
 COUNT_NO_RESULT = """
-SELECT count(*) FROM testops.results r WHERE run = %s AND verdict = 'errored' AND reason = 'no_result' AND NOT EXISTS (
-    SELECT FROM testops.results later
-    WHERE later.run = r.run AND later.case_id = r.case_id AND later.attempt > r.attempt
-)
+SELECT count(*) FROM (
+    SELECT DISTINCT ON (case_id) verdict, reason FROM testops.results WHERE run = %s
+    ORDER BY case_id DESC, attempt DESC
+) AS last WHERE verdict = 'errored' AND reason = 'no_result'
 """
 DESCRIBE_CASES = "SELECT id, name, operation, intent, source FROM testops.cases WHERE id = ANY(%s)"
 
@@ -271,12 +277,9 @@ SELECT seq, document FROM testops.results
 WHERE run = %s AND verdict = 'failed' AND seq > %s ORDER BY seq LIMIT %s
 """
 RESULTS = """
-SELECT document FROM testops.results r
-WHERE run = %s AND NOT EXISTS (
-    SELECT FROM testops.results later
-    WHERE later.run = r.run AND later.case_id = r.case_id AND later.attempt > r.attempt
-)
-ORDER BY case_id
+SELECT document FROM (
+    SELECT DISTINCT ON (case_id) case_id, document FROM testops.results WHERE run = %s ORDER BY case_id, attempt DESC
+) AS last ORDER BY case_id
 """
 """Documents of the last attempts."""
 ATTEMPTS = "SELECT document FROM testops.results WHERE run = %s ORDER BY case_id, attempt"
