@@ -26,6 +26,7 @@ from testops_lib.gate import (
 from testops_lib.history import Medians, Slower, known_well, medians, slower
 from testops_lib.model import (
     NO_ANSWER,
+    SEVERITIES,
     SLOWER,
     WFC_CODES,
     Basis,
@@ -38,10 +39,12 @@ from testops_lib.model import (
     OperationReport,
     Report,
     Result,
+    Severity,
     SourceCost,
     StepOutcome,
     Totals,
     VerdictName,
+    severity_of,
 )
 
 __all__ = ["analyze", "fingerprint", "normalise", "settle"]
@@ -64,6 +67,8 @@ _OTHER_CAUSES = "other causes"
 _OTHER_REASONS = "other reasons"
 _VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 _FIRMNESS: dict[Basis, int] = {"human": 0, "spec": 1, "example": 2, "description": 3, "stable": 4, "guess": 5}
+_SEVERITY_ORDER: tuple[Severity, ...] = get_args(Severity)
+_CHECK_ORDER = {check: place for place, check in enumerate(SEVERITIES)}
 _STATE_ORDER: dict[FindingState, int] = {"new": 0, "known": 1, "muted": 2, "fixed": 3}
 
 
@@ -129,7 +134,7 @@ def analyze(
     ]
     comparable = [finding for finding in previous if finding.check != SLOWER or known_well(finding.operation, history)]
     findings += _fixed(comparable, {finding.fingerprint for finding in findings}, operation_reports)
-    findings.sort(key=_severity)
+    findings.sort(key=_rank)
     operation_reports = _with_reasons(_with_costs(operation_reports, generation), not_tested or {})
     in_scope = [operation_reports[key] for key in operations] if operations else list(operation_reports.values())
     counted = [finding for finding in findings if finding.state != "fixed"]
@@ -200,12 +205,11 @@ def _with_reasons(
     }
 
 
-def _severity(finding: Finding) -> tuple[int, bool, int, int, str, str, str]:
+def _rank(finding: Finding) -> tuple[int, bool, int, int, int, str, str]:
     gone = max(0, _STATE_ORDER[finding.state] - 1)  # muted and fixed ask nothing of anybody: last
-    code = finding.wfc_code if finding.wfc_code is not None else 1_000
     return (
-        gone, finding.advisory, _STATE_ORDER[finding.state], code, finding.operation, finding.check,
-        finding.fingerprint,
+        gone, finding.advisory, _SEVERITY_ORDER.index(finding.severity), _STATE_ORDER[finding.state],
+        _CHECK_ORDER.get(finding.check, len(_CHECK_ORDER)), finding.operation, finding.fingerprint,
     )  # fmt: skip
 
 
@@ -260,8 +264,8 @@ class _Seen:
         step = result.steps[failure.step] if failure.step < len(result.steps) else None
         return Finding(
             fingerprint=self.fingerprint, operation=self.operation, sent=failure.sent, check=self.check,
-            wfc_code=WFC_CODES.get(self.check), count=self.count, advisory=not self.counts,
-            basis=self.firmest.basis, message=failure.message,
+            severity=severity_of(self.check), wfc_code=WFC_CODES.get(self.check), count=self.count,
+            advisory=not self.counts, basis=self.firmest.basis, message=failure.message,
             state="muted" if self.fingerprint in muted else state, first_seen_run=first_seen,
             quote=self.firmest.quote, passed_again=0 if self.lasting else self.passed_again,
             example=FindingExample(

@@ -238,6 +238,43 @@ WFC_CODES: dict[str, int] = {
 }
 """Check name -> Web Fuzzing Commons fault code, where there is one."""
 
+Severity = Literal["critical", "high", "medium", "low"]
+"""critical: the service crashes, or shows somebody else's data. high: server errors, broken authentication, lost or
+stale data. medium: it breaks its contract. low: it answers in a way that nobody documented, or slower than before."""
+
+SEVERITIES: dict[str, Severity] = {
+    "no_answer": "critical",
+    "object_level_authorization": "critical",
+    "not_a_server_error": "high",
+    "ignored_auth": "high",
+    "no_reflection": "high",
+    "use_after_free": "high",
+    "ensure_resource_availability": "high",
+    "pagination_consistency": "high",
+    "jsonpath": "medium",
+    "response_schema_conformance": "medium",
+    "status": "medium",
+    "negative_data_rejection": "medium",
+    "positive_data_acceptance": "medium",
+    "unsupported_method": "medium",
+    "filter_honoured": "medium",
+    "idempotency": "medium",
+    "header": "medium",
+    "response_headers_conformance": "medium",
+    "content_type_conformance": "medium",
+    "max_response_time": "medium",
+    "differential": "medium",
+    "status_code_conformance": "low",
+    "method_agreement": "low",
+    "response_time_history": "low",
+}
+"""Check name -> severity of what it finds, the most severe first."""
+
+
+def severity_of(check: str) -> Severity:
+    """The check's severity; `medium` when it has none of its own."""
+    return SEVERITIES.get(check, "medium")
+
 
 # --------------------------------------------------------------------------- case
 
@@ -709,6 +746,7 @@ class Finding(Value, frozen=True, kw_only=True):
     sent: str = ""
     """Method and path of the example's failing request, where they are not those of `operation`."""
     check: str
+    severity: Severity = "medium"
     wfc_code: int | None = None
     count: int
     """Results that show it."""
@@ -859,7 +897,8 @@ class Report(Value, frozen=True, kw_only=True):
     operations: dict[str, OperationReport]
     """By `METHOD /path`; every operation in scope is listed, called or not."""
     findings: tuple[Finding, ...]
-    """Most severe first: not advisory, then new, then by WFC code and operation."""
+    """Most severe first: those that count before advisory ones, these before muted and fixed ones; then by severity,
+    new before known, by check and operation."""
     errors: dict[str, int] = field(default_factory=dict)
     """Reason of errored and skipped results -> count."""
     quarantined: tuple[str, ...] = ()

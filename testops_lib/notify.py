@@ -36,7 +36,7 @@ class Message(Value, frozen=True, kw_only=True):
     totals: dict[str, Any]
     reasons: tuple[str, ...] = ()
     new_findings: tuple[dict[str, Any], ...] = ()
-    """fingerprint, operation, check, count, advisory, message; the most severe first, at most 50."""
+    """fingerprint, operation, check, severity, count, advisory, message; the most severe first, at most 50."""
     url: str = ""
 
 
@@ -83,7 +83,8 @@ def message(report: Report, ui_url: str = "") -> Message:
         reasons=report.gate.reasons if report.gate else (),
         new_findings=tuple(
             {
-                "fingerprint": one.fingerprint, "operation": one.operation, "check": one.check, "count": one.count,
+                "fingerprint": one.fingerprint, "operation": one.operation, "check": one.check,
+                "severity": one.severity, "count": one.count,
                 "advisory": one.advisory, "message": _plain(one.message),
             }
             for one in new
@@ -190,7 +191,8 @@ def _verdict(report: Report) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    notes = f"{finding.count} case{'' if finding.count == 1 else 's'}" + (", advisory" if finding.advisory else "")
+    cases = f"{finding.count} case{'' if finding.count == 1 else 's'}"
+    notes = f"{finding.severity}, {cases}" + (", advisory" if finding.advisory else "")
     return f"{_plain(finding.sent or finding.operation)}: {_plain(finding.check)} ({notes})"
 
 

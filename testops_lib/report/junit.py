@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from testops_lib.export import curl
 from testops_lib.fingerprint import fingerprint_of
-from testops_lib.model import Failure, Report, Result
+from testops_lib.model import Failure, Report, Result, severity_of
 from testops_lib.text import one_line, xml_text
 
 _MOST_TEXT = 4_000
@@ -81,7 +81,7 @@ def _silent(failure: Failure, muted: set[str]) -> bool:
 
 
 def _line(failure: Failure) -> str:
-    return one_line(xml_text(f"{failure.check}: {failure.message}"))
+    return one_line(xml_text(f"{severity_of(failure.check)}: {failure.check}: {failure.message}"))
 
 
 def _text(result: Result, failures: list[Failure]) -> str:

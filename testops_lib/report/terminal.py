@@ -110,7 +110,7 @@ def _findings(console: Console, findings: list[Finding]) -> None:
         what = Text(title(finding.check), style="yellow" if finding.advisory else "red")
         if not narrow:
             what.append("\n" + one_line(finding.message, 160), style="dim")
-        marks = [finding.state] + (["advisory"] if finding.advisory else [])
+        marks = [finding.severity, finding.state] + (["advisory"] if finding.advisory else [])
         marks += [f"passed on attempt {finding.passed_again}"] if finding.passed_again else []
         table.add_row(
             str(number), what, Text(one_line(finding.sent or finding.operation)), f"{finding.count:,}",

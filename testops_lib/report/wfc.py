@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from testops_lib.fingerprint import fingerprint_of
-from testops_lib.model import WFC_CODES, Report, Result
+from testops_lib.model import WFC_CODES, Report, Result, severity_of
 from testops_lib.report.text import seconds
 from testops_lib.text import one_line
 
@@ -41,7 +41,7 @@ _ANY_OTHER = 999
 def render_wfc(report: Report, results: Iterable[Result]) -> bytes:
     """JSON that is valid against the format's report schema.
 
-    A fault's context is `check fingerprint`, so that faults can be joined with the findings of our own report.
+    A fault's context is `check fingerprint severity`, so that faults can be joined with the findings of our own report.
     """
     categories: dict[tuple[str, str], dict[str, int]] = {}
     covered: list[dict[str, Any]] = []
@@ -60,7 +60,7 @@ def render_wfc(report: Report, results: Iterable[Result]) -> bytes:
         ]
         for failure in result.failures:
             contexts = categories.setdefault((failure.operation, result.case), {})
-            contexts[f"{failure.check} {fingerprint_of(failure)}"] = code(failure.check)
+            contexts[f"{failure.check} {fingerprint_of(failure)} {severity_of(failure.check)}"] = code(failure.check)
     faults = [
         {
             "operationId": endpoint(operation), "endpointId": endpoint(operation), "testCaseId": case,

@@ -192,16 +192,23 @@ def test_a_finding_is_advisory_only_when_all_of_it_is_guessed(
 
 
 def test_most_severe_first() -> None:
+    """Crashes and data exposure, then server errors, authentication, lost data, then contracts, then documentation."""
     cases = [
-        ("jsonpath", "a", "spec"), ("ignored_auth", "b", "spec"), ("not_a_server_error", "c", "guess"),
-        ("not_a_server_error", "d", "spec"), ("use_after_free", "known", "spec"), ("use_after_free", "muted", "spec"),
+        ("status_code_conformance", "documentation", "spec"), ("jsonpath", "contract", "spec"),
+        ("ignored_auth", "authentication", "spec"), ("not_a_server_error", "guessed", "guess"),
+        ("not_a_server_error", "server error", "spec"), ("use_after_free", "known", "spec"),
+        ("use_after_free", "muted", "spec"), ("object_level_authorization", "exposure", "spec"),
+        ("no_answer", "crash", "spec"), ("use_after_free", "stale", "spec"),
     ]  # fmt: skip
     results = [result(cause, failure(check=check, cause=cause, basis=basis)) for check, cause, basis in cases]
     key = {cause: fingerprint(OPERATION, check, cause) for check, cause, _ in cases}
     found = report(*results, known={key["known"]: "r1"}, muted={key["muted"]})
-    assert [one.message for one in found.findings] == ["d", "b", "a", "known", "c", "muted"]
-    assert [one.state for one in found.findings] == ["new", "new", "new", "known", "new", "muted"]
-    assert [one.wfc_code for one in found.findings] == [100, 207, None, 103, 100, 103]
+    assert [(one.message, one.severity) for one in found.findings] == [
+        ("crash", "critical"), ("exposure", "critical"), ("server error", "high"), ("authentication", "high"),
+        ("stale", "high"), ("known", "high"), ("contract", "medium"), ("documentation", "low"), ("guessed", "high"),
+        ("muted", "high"),
+    ]  # fmt: skip
+    assert [one.state for one in found.findings if one.message in ("known", "muted")] == ["known", "muted"]
 
 
 def test_new_known_and_fixed_against_the_previous_run() -> None:

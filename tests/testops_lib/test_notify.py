@@ -82,7 +82,7 @@ def test_summary_leads_with_the_verdict_and_the_new_findings() -> None:
         "FAILED: Shop, run r",
         "8 cases: 1 passed, 7 failed, 0 errored, 0 skipped",
         "Findings: 7 new, 0 known, 0 fixed",
-        *(f"- GET /{number}: not_a_server_error (1 case)" for number in range(5)),
+        *(f"- GET /{number}: not_a_server_error (high, 1 case)" for number in range(5)),
         "- and 2 more new findings",
         "Gate: max_findings: 7 findings, at most 0 allowed",
         "http://ui/run/r",

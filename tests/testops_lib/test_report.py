@@ -25,6 +25,7 @@ from testops_lib.errors import TestOpsError
 from testops_lib.gate import decide
 from testops_lib.model import (
     CHECKS,
+    SEVERITIES,
     WFC_CODES,
     AnyCheck,
     Case,
@@ -426,6 +427,18 @@ def test_every_form_names_the_method_that_was_sent() -> None:
         assert "PATCH /owners/{id}" in text
 
 
+def test_every_form_shows_the_severity_of_a_finding() -> None:
+    report = shop_report()
+    crash = msgspec.structs.replace(report.findings[0], check="no_answer", severity="critical")
+    report = msgspec.structs.replace(report, findings=(crash,))
+    failed = next(one for one in shop_results() if one.failures)
+    failures = tuple(msgspec.structs.replace(one, check="no_answer") for one in failed.failures)
+    failed = msgspec.structs.replace(failed, failures=failures)
+    forms = [terminal_text(report), terminal_text(report, 80), render_html(report), render_json(report).decode()]
+    forms += [render_junit(report, [failed]).decode(), render_wfc(report, [failed]).decode(), summary(report)]
+    assert all("critical" in text.replace(".badge.critical", "") for text in forms)
+
+
 def test_a_clean_run_says_so() -> None:
     clean = analyze([], target="t", run="r", operations={"GET /": ("200",)})
     assert "No findings." in terminal_text(clean) and "GET /  not called" in terminal_text(clean)
@@ -476,8 +489,8 @@ def check_names() -> set[str]:
     }
 
 
-def test_every_check_has_a_title_and_a_fault_code() -> None:
-    assert set(TITLES) == check_names()
+def test_every_check_has_a_title_a_severity_and_a_fault_code() -> None:
+    assert set(TITLES) == set(SEVERITIES) == check_names()
     valid = [*range(100, 105), *range(200, 207), *range(900, 999)]
     assert all(code(name) in valid for name in check_names())
     assert all(code(name) == WFC_CODES[name] for name in WFC_CODES if WFC_CODES[name] in valid)
