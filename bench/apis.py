@@ -27,7 +27,8 @@ from testops_lib.stack.samples import READY, Sample
 INSTALLED = FOLDER / "apis"
 SAMPLES = ("shop", "httpbin")
 
-_PATIENCE_S = 120
+_PATIENCE_S = 300
+_FURTHER_PORTS = 5
 
 
 class Api(Value, frozen=True, kw_only=True):
@@ -85,6 +86,8 @@ def install(api: Api) -> str:
             case "maven":
                 copy = ["mvn", "-q", "dependency:copy", f"-DoutputDirectory={api.home}"]
                 commands += [[*copy, f"-Dartifact={package}"] for package in packages]
+            case "go":
+                commands += [["env", f"GOBIN={api.home / 'bin'}", "go", "install", package] for package in packages]
     return run_all(commands, api.home / "done")
 
 
@@ -130,7 +133,7 @@ def serving(api: Api) -> Iterator[Serving]:
         data.mkdir()
         names = {
             "bin": api.home / "bin", "python": api.home / "bin" / "python", "home": api.home, "data": data,
-            "port": port,
+            "port": port, "ports": _in_a_row(_FURTHER_PORTS),
         }  # fmt: skip
         processes = Processes(here / "state")
         own = {name: value.format(**names) for name, value in api.environ.items()}
@@ -157,6 +160,14 @@ def serving(api: Api) -> Iterator[Serving]:
         finally:
             child.stop(patience=5)
             processes.release()
+
+
+def _in_a_row(count: int) -> list[int]:
+    """So many free ports with consecutive numbers, as some servers want them."""
+    while True:
+        first = ports.pick()
+        if all(map(ports.is_free, range(first, first + count))):
+            return [*range(first, first + count)]
 
 
 def _sample(api: Api, here: Path) -> Iterator[Serving]:
