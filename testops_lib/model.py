@@ -687,7 +687,7 @@ class StepOutcome(Value, frozen=True, kw_only=True):
     """Why there was no response: `timeout`, `connection refused`, `closed without a response`, …"""
     repeated: str = ""
     """Why the request went out again though nothing asked for it: what became of the first. Only where it surely was
-    not processed, or the method is idempotent."""
+    not processed, or the method is idempotent, or its case was begun anew (`on a kept connection: …`)."""
     request: RequestEvidence | None = None
     response: ResponseEvidence | None = None
     seen: dict[str, tuple[str | int | float, ...]] = field(default_factory=dict)
@@ -713,6 +713,7 @@ class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):
     steps: tuple[StepOutcome, ...] = ()
     """In order, cleanup last; evidence (request, response) is kept for cases that did not pass, and for no other."""
     requests: int = 0
+    """All that were sent for it: steps, cleanup, repeats, redirects, and the logins and probes that fell due."""
     elapsed_ms: float = 0
     started: datetime | None = None
     origin: str = ""

@@ -57,7 +57,8 @@ def send_options(command: Any) -> Any:
                 "--max-requests",
                 type=click.IntRange(0),
                 default=0,
-                help="Stop after this many requests, exactly. 0: no limit.",
+                help="Most requests to the API, exactly: cases, cleanup, repeats, redirects, logins, probes all count, "
+                "fetching SPEC does not. 0: no limit.",
             ),
             click.option(
                 "--max-time",

@@ -16,28 +16,29 @@ class Breaker:
 
     def __init__(self, after: int, wait_s: float) -> None:
         self._after, self._wait_s = after, wait_s
-        self._failures = 0
+        self.failures = 0
+        """Requests in a row that found nobody at home."""
         self.since = 0.0
         """When the first failure in the row was."""
 
     @property
     def open(self) -> bool:
         """Nothing but probes should be sent."""
-        return 0 < self._after <= self._failures
+        return 0 < self._after <= self.failures
 
     def failed(self, now: float) -> None:
         """A request or a probe got no answer, or 503."""
-        if not self._failures:
+        if not self.failures:
             self.since = now
-        self._failures += 1
+        self.failures += 1
 
     def answered(self) -> None:
         """The target is there."""
-        self._failures = 0
+        self.failures = 0
 
     def given_up(self, now: float) -> bool:
         """It has been silent for longer than is worth waiting."""
-        return self._failures > 0 and now - self.since >= self._wait_s
+        return self.failures > 0 and now - self.since >= self._wait_s
 
     def pause_s(self, now: float) -> float:
         """How long to wait before the next probe."""

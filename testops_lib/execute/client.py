@@ -46,6 +46,9 @@ class Fault(Struct, frozen=True, kw_only=True):
     elapsed_ms: float = 0
     silent: bool = False
     """Nothing of an answer came: a target that is down looks like this."""
+    kept: bool = False
+    """It broke on a connection that had carried an earlier answer: the server may have closed it before this request
+    came."""
 
 
 class Exchange(Struct, frozen=True, kw_only=True):
@@ -128,14 +131,15 @@ class _Slot:
 
     __slots__ = (
         "bodiless", "body", "easy", "fresh", "future", "header_lines", "keep", "kept", "lines", "own_port", "plain",
-        "refused", "repeat", "room", "site", "size", "stale", "timeout_ms", "tries", "truncated",
+        "refused", "repeat", "room", "site", "size", "spoiled", "stale", "timeout_ms", "tries", "truncated",
     )  # fmt: skip
 
-    def __init__(self, allow_private: bool, vet: bool, kept: dict[int, int]) -> None:
+    def __init__(self, allow_private: bool, vet: bool, kept: dict[int, int], spoiled: set[int]) -> None:
         self.easy: Any = pycurl.Curl()
-        self.kept = kept
+        self.kept, self.spoiled = kept, spoiled
         self.own_port = 0
-        self.fresh = self.stale = False
+        self.fresh = False
+        self.stale: Literal["", "closed", "spoiled"] = ""
         self.lines: list[bytes] = []
         self.body: list[bytes] = []
         self.future: asyncio.Future[Exchange] | None = None
@@ -168,10 +172,15 @@ class _Slot:
         if self.tries:
             if self.tries > 1 or not self.repeat:
                 return _ABORT
+        elif not self.fresh and own_port in self.spoiled:
+            # Servers answer 500 and then close without a word: the abort closes it here first.
+            self.spoiled.discard(own_port)
+            self.stale = "spoiled"
+            return _ABORT
         elif not self.repeat and not self.fresh and _has_ended(self.kept.get(own_port)):
             # What may go out only once must not go into a connection that the server has closed meanwhile, and
             # libcurl does not look at one that was used a moment ago.
-            self.stale = True
+            self.stale = "closed"
             return _ABORT
         self.tries += 1
         self.own_port = own_port
@@ -216,12 +225,16 @@ class Client:
         self._silent_closes = 0
         self._kept: dict[int, int] = {}
         """Local port -> descriptor of HTTP/1.1 connections that may be used again; may hold some long closed."""
+        self._spoiled: set[int] = set()
+        """Local ports of HTTP/1.1 connections whose last answer was a server error; may hold some long closed."""
 
-    async def send(self, wire: Wire, *, timeout_s: float, repeat: bool = False, keep: bool = False) -> Exchange:
+    async def send(
+        self, wire: Wire, *, timeout_s: float, repeat: bool = False, keep: bool = False, fresh: bool = False
+    ) -> Exchange:
         """Sends once and waits for the whole answer, at most `timeout_s` from now.
 
         `repeat`: the request may go out a second time when a kept connection died before any byte came back.
-        `keep`: `abort_all` leaves it alone unless told otherwise.
+        `keep`: `abort_all` leaves it alone unless told otherwise. `fresh`: over a new connection.
         """
         if timeout_s <= 0:
             return Exchange(outcome=Fault(kind="timeout", reason="timeout"), sent=0)
@@ -229,8 +242,8 @@ class Client:
         easy = slot.easy
         slot.room, slot.repeat, slot.keep = self._policy.max_response_bytes, repeat, keep
         slot.size = slot.tries = 0
-        slot.truncated = slot.stale = False
-        slot.fresh = wire.isolated or (not repeat and self._silent_closes >= _SILENT_CLOSES)
+        slot.truncated, slot.stale = False, ""
+        slot.fresh = fresh or wire.isolated or (not repeat and self._silent_closes >= _SILENT_CLOSES)
         slot.refused = ""
         try:
             self._load(slot, wire, timeout_s)
@@ -273,7 +286,7 @@ class Client:
         self._poll.close()
 
     def _new_slot(self) -> _Slot:
-        slot = _Slot(self._policy.allow_private, vet=not self._proxy, kept=self._kept)
+        slot = _Slot(self._policy.allow_private, vet=not self._proxy, kept=self._kept, spoiled=self._spoiled)
         setopt = slot.easy.setopt
         setopt(pycurl.NOSIGNAL, 1)
         setopt(pycurl.PATH_AS_IS, 1)
@@ -406,26 +419,34 @@ class Client:
             self._silent_closes += sent > 1
             headers = parse_headers(slot.lines)
             if headers is None:  # libcurl is content with half a head
-                outcome = Fault(kind="broken", reason="closed before the answer was whole", elapsed_ms=elapsed_ms)
+                reason = "closed before the answer was whole"
+                outcome = Fault(kind="broken", reason=reason, elapsed_ms=elapsed_ms, kept=_was_kept(slot))
             else:
                 outcome = Answer(
                     status=info(pycurl.RESPONSE_CODE), headers=headers, body=_joined(slot.body),
                     elapsed_ms=elapsed_ms, truncated=slot.truncated,
                 )  # fmt: skip
                 if info(pycurl.INFO_HTTP_VERSION) <= pycurl.CURL_HTTP_VERSION_1_1:
-                    if len(self._kept) > _KEPT:
-                        self._kept.clear()
-                    self._kept[slot.own_port] = info(pycurl.ACTIVESOCKET)
+                    self._note_kept(slot.own_port, info(pycurl.ACTIVESOCKET), outcome.status)
         else:
             outcome = self._fault(slot, code, message, info(pycurl.TOTAL_TIME) * 1000)
         self._release(slot, again=isinstance(outcome, Answer) and not slot.truncated)
         if not future.done():
             future.set_result(Exchange(outcome=outcome, sent=sent))
 
+    def _note_kept(self, own_port: int, descriptor: int, status: int) -> None:
+        if len(self._kept) > _KEPT:
+            self._kept.clear()
+        self._kept[own_port] = descriptor
+        if status >= 500:
+            self._spoiled.add(own_port)
+        else:
+            self._spoiled.discard(own_port)
+
     def _send_fresh(self, slot: _Slot) -> None:
-        self._silent_closes += 1
+        self._silent_closes += slot.stale == "closed"
         self._multi.remove_handle(slot.easy)
-        slot.stale, slot.fresh, slot.plain = False, True, False
+        slot.stale, slot.fresh, slot.plain = "", True, False
         slot.easy.setopt(pycurl.FRESH_CONNECT, 1)
         self._multi.add_handle(slot.easy)
 
@@ -434,15 +455,17 @@ class Client:
         if slot.refused and code == pycurl.E_COULDNT_CONNECT:
             return Fault(kind="refused", reason=f"refused: {slot.refused}", elapsed_ms=elapsed_ms)
         silent = code in _SILENT and not slot.lines and not slot.size
+        kept = _was_kept(slot)
         if code == pycurl.E_ABORTED_BY_CALLBACK:
-            return Fault(kind="broken", reason="closed without a response", elapsed_ms=elapsed_ms, silent=silent)
+            reason = "closed without a response"
+            return Fault(kind="broken", reason=reason, elapsed_ms=elapsed_ms, silent=silent, kept=True)
         if code == pycurl.E_OPERATION_TIMEDOUT and not slot.tries:
             return Fault(kind="unreachable", reason="timeout while connecting", elapsed_ms=elapsed_ms, silent=silent)
         kind, reason = _FAULTS.get(code, ("broken" if slot.tries else "unreachable", f"curl error {code}: {message}"))
         if kind == "unreachable" and slot.tries:
             # It went out over a kept connection, and only libcurl's own second try found nobody.
-            kind, reason = "broken", "closed without a response"
-        return Fault(kind=kind, reason=reason, elapsed_ms=elapsed_ms, silent=silent)
+            kind, reason, kept = "broken", "closed without a response", slot.tries == 1
+        return Fault(kind=kind, reason=reason, elapsed_ms=elapsed_ms, silent=silent, kept=kept)
 
     def _release(self, slot: _Slot, *, again: bool = False) -> None:
         del self._busy[slot.easy]
@@ -454,6 +477,11 @@ class Client:
         slot.lines.clear()
         slot.body.clear()
         self._free.append(slot)
+
+
+def _was_kept(slot: _Slot) -> bool:
+    """The request went out over a connection that was there before."""
+    return slot.tries > 0 and not slot.easy.getinfo(pycurl.NUM_CONNECTS)
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -88,6 +88,10 @@ _LONGEST_MESSAGE = 400
 
 _PROBE_S = 5.0
 _PROBE_AGAIN_S = 2.0
+_ENOUGH_PROBES = 2
+"""Answered probes after which an operation that finds the target away is taken to do so by its own fate, while no more
+than `_UNPROBED_FAILURES` requests in a row do."""
+_UNPROBED_FAILURES = 3
 _MOST_REPEATS = 5
 """Of one request that surely was not processed, while probes are answered."""
 _CLEANUP_AFTER_DEADLINE_S = 5.0
@@ -113,10 +117,16 @@ class _Ended(Exception):
         self.reason = reason
 
 
+class _BrokenOnKept(_Ended):
+    """An unsafe request broke on a kept connection: it may never have reached the application."""
+
+
 class _Sent:
     """One step that was tried: kept until the verdict is known, because only then evidence is due."""
 
-    __slots__ = ("answer", "elapsed_ms", "error", "instead", "operation", "repeated", "requests", "status", "wire")
+    __slots__ = (
+        "answer", "elapsed_ms", "error", "fresh", "instead", "operation", "repeated", "requests", "status", "wire",
+    )  # fmt: skip
 
     def __init__(self, operation: str, wire: Wire, instead: str) -> None:
         self.operation, self.wire, self.instead = operation, wire, instead
@@ -124,29 +134,41 @@ class _Sent:
         self.status = self.requests = 0
         self.elapsed_ms = 0.0
         self.error = self.repeated = ""
+        self.fresh = False
 
 
 class _Attempt:
     """A case while it runs."""
 
-    __slots__ = ("captured", "case", "cleanup_by", "deadline", "failures", "reserved", "sent", "started")
+    __slots__ = (
+        "before", "captured", "case", "cleanup_by", "deadline", "failures", "reserved", "sent", "started", "why_anew",
+    )  # fmt: skip
 
-    def __init__(self, case: Case, token: str, timeout_s: float, reserved: int) -> None:
+    def __init__(self, case: Case, token: str, timeout_s: float) -> None:
         self.case = case
         self.captured: dict[str, Any] = {"unique": token}
         self.failures: list[Failure] = []
         self.sent: list[_Sent] = []
+        self.reserved = 0
+        """Requests that are set aside for it and were not sent yet."""
+        self.begin(timeout_s)
+        self.cleanup_by = float("inf")
+        self.before = 0
+        """Requests for this case that no step shows: logins, probes, a first try that broke."""
+        self.why_anew: tuple[int, str] | None = None
+        """The step that broke when the case was begun for the first time, and how."""
+
+    def begin(self, timeout_s: float) -> None:
+        """Its time begins now."""
         self.started = time.monotonic()
         self.deadline = self.started + timeout_s
-        self.reserved = reserved
-        self.cleanup_by = float("inf")
 
 
 class Engine:
     """Executes cases against one target for one run. One `run` at a time; the values it yields are complete results.
 
-    max_requests: case requests (confirmations, followed redirects and repeats included) that may be sent in all,
-    0 for no limit; a case is only started when all its steps and its cleanup fit. Logins and probes do not count.
+    max_requests: requests that may be sent in all, whatever for (steps, cleanup, repeats, redirects, logins, probes),
+    0 for no limit; a case is only started when all its steps and its cleanup fit.
     max_time_s: after this long no further request is sent (cleanup has 3 s more), 0 for no limit.
     judge: judges answers in place of the contracts' own judge.
     proxy: an http proxy's URL. Nothing is taken from the environment's proxy variables; behind a proxy the resolved
@@ -194,13 +216,17 @@ class Engine:
         """When the latest request began that found the target at home."""
         self._silent_at = float("-inf")
         """When the latest probe ended that did not."""
+        self._on_fresh_connections: set[str] = set()
+        """Operations of which an unsafe request broke on a kept connection: whose fault that was is still open."""
+        self._own_fate: Counter[str] = Counter()
+        """How often a probe was answered right after a request of the operation was not, or with 503."""
         self._shared_redactor: tuple[int, Redactor] | None = None
         self.stopped = False
         """`stop` was called: no new case is taken."""
         self.target_down = False
         """Cases were left out or broken off because the target was down."""
         self.requests_sent = 0
-        """Everything that went out: case requests, logins, probes."""
+        """Everything that went out: the sum of the results' `requests`."""
 
     # -- the crowd
 
@@ -361,21 +387,42 @@ class Engine:
         if refused:
             return self._not_run(case, "skipped", refused)
         planned = _planned(case)
-        if self._breaker.open and not await self._back():
-            if time.monotonic() >= self._time_up:
-                return self._not_run(case, "skipped", BUDGET_SPENT)
-            if self.stopped:
-                return self._not_run(case, "errored", STOPPED)
-            self.target_down = True
-            return self._not_run(case, "skipped", TARGET_DOWN)
-        if self._budget.limited and not await self._budget.reserve(planned):
-            return self._not_run(case, "skipped", BUDGET_SPENT)
-        if time.monotonic() >= self._time_up:
-            self._budget.give_back(planned)
-            return self._not_run(case, "skipped", BUDGET_SPENT)
         token = unique_token(self._run, case.id, self._attempt)
-        attempt = _Attempt(case, token, self._policy.case_timeout_s, planned)
+        attempt = _Attempt(case, token, self._policy.case_timeout_s)
+        if self._breaker.open and not await self._back(attempt):
+            if self._is_spent(attempt):
+                return self._not_run(case, "skipped", BUDGET_SPENT, attempt)
+            if self.stopped:
+                return self._not_run(case, "errored", STOPPED, attempt)
+            self.target_down = True
+            return self._not_run(case, "skipped", TARGET_DOWN, attempt)
+        if self._budget.limited and not await self._budget.reserve(planned):
+            return self._not_run(case, "skipped", BUDGET_SPENT, attempt)
+        attempt.reserved += planned
+        if time.monotonic() >= self._time_up:
+            return self._not_run(case, "skipped", BUDGET_SPENT, attempt)
+        attempt.begin(self._policy.case_timeout_s)
         started = datetime.now(UTC)
+        verdict, reason = await self._carry_out(attempt)
+        anew = attempt.why_anew
+        if anew is not None and self._budget.affords(planned):
+            first = attempt
+            await self._budget.reserve(planned)
+            token = unique_token(self._run, case.id, self._attempt, anew=True)
+            attempt = _Attempt(case, token, self._policy.case_timeout_s)
+            attempt.reserved = planned
+            attempt.before = first.before + sum(sent.requests for sent in first.sent)
+            verdict, reason = await self._carry_out(attempt)
+            index, why = anew
+            if index < len(attempt.sent):
+                attempt.sent[index].repeated = why
+        if attempt.failures:
+            verdict, reason = "failed", ""
+        return self._result(attempt, verdict, reason, started)
+
+    async def _carry_out(self, attempt: _Attempt) -> tuple[VerdictName, str]:
+        """Sends the steps and the cleanup; the verdict, unless there are failures, and its reason."""
+        case = attempt.case
         verdict: VerdictName = "passed"
         reason = ""
         try:
@@ -385,6 +432,8 @@ class Engine:
                         break
             except _Ended as ended:
                 verdict, reason = ended.verdict, ended.reason
+                if isinstance(ended, _BrokenOnKept) and not self.stopped:
+                    attempt.why_anew = len(attempt.sent) - 1, reason
             if case.cleanup and any(sent.requests for sent in attempt.sent):
                 await self._clean_up(attempt)
         except TargetError:
@@ -393,9 +442,7 @@ class Engine:
             verdict, reason = "errored", f"engine: {type(error).__name__}: {error}"
         finally:
             self._budget.give_back(attempt.reserved)
-        if attempt.failures:
-            verdict, reason = "failed", ""
-        return self._result(attempt, verdict, reason, started)
+        return verdict, reason
 
     async def _step(self, attempt: _Attempt, index: int, step: Step) -> bool:
         """Sends and judges one step; whether the next one may follow."""
@@ -483,6 +530,14 @@ class Engine:
         attempt.reserved += 1
         return True
 
+    def _may_send_beside(self, attempt: _Attempt) -> bool:
+        """Whether a login or a probe may be sent: from what nobody has set aside, else from what the case has."""
+        return self._may_send_extra(attempt) or attempt.reserved > 0
+
+    def _is_spent(self, attempt: _Attempt) -> bool:
+        """No time or no request is left for it."""
+        return time.monotonic() >= self._time_up or (attempt.reserved < 1 and not self._budget.affords(1))
+
     async def _send(
         self, attempt: _Attempt, sent: _Sent, wire: Wire, *, cleanup: bool = False, step: Step | None = None
     ) -> Answer | Fault:
@@ -493,8 +548,10 @@ class Engine:
         repeats = 0
         while True:
             if self._breaker.open and not cleanup and not await self._back(attempt):
-                raise self._down(sent, "")
+                raise self._down(attempt, sent, "")
             outcome = await self._send_once(attempt, sent, wire, cleanup=cleanup)
+            if isinstance(outcome, Fault) and outcome.kept and outcome.kind == "broken":
+                outcome = await self._on_a_fresh_connection(attempt, sent, wire, outcome, cleanup=cleanup)
             plain = isinstance(outcome, Answer) and outcome.status != _UNAVAILABLE
             if plain or not self._looks_down(outcome, wire, step):
                 if isinstance(outcome, Answer):
@@ -506,15 +563,27 @@ class Engine:
                 return outcome
             untouched = isinstance(outcome, Fault) and outcome.kind == "unreachable"
             reason = outcome.reason if isinstance(outcome, Fault) else f"answered {outcome.status}"
-            if not untouched and await self._alive_since(now):
+            if not untouched and await self._is_there_for_others(sent.operation, now, attempt):
                 return outcome
             most = _MOST_REPEATS if untouched else int(wire.method in _IDEMPOTENT)
             if repeats >= most or not await self._back(attempt, now) or not self._may_send_extra(attempt):
                 if isinstance(outcome, Answer):
                     sent.answer, sent.status, sent.elapsed_ms = outcome, outcome.status, outcome.elapsed_ms
-                raise self._down(sent, reason)
+                raise self._down(attempt, sent, reason)
             repeats += 1
             sent.repeated = reason
+
+    async def _on_a_fresh_connection(
+        self, attempt: _Attempt, sent: _Sent, wire: Wire, first: Fault, *, cleanup: bool
+    ) -> Answer | Fault:
+        """What broke on a kept connection, once more on a fresh one where that can do no harm; else the first fault."""
+        if wire.method not in _IDEMPOTENT:
+            self._on_fresh_connections.add(sent.operation)
+            return first
+        if self._killed or not self._may_send_extra(attempt):
+            return first
+        sent.fresh, sent.repeated = True, first.reason
+        return await self._send_once(attempt, sent, wire, cleanup=cleanup)
 
     def _looks_down(self, outcome: Answer | Fault, wire: Wire, step: Step | None) -> bool:
         """Whether a target that is down would give this; it may as well be this one request's own fate."""
@@ -526,16 +595,16 @@ class Engine:
             return False
         return not any(isinstance(check, StatusIs) and _UNAVAILABLE in check.any_of for check in step.checks)
 
-    def _down(self, sent: _Sent, reason: str) -> _Ended:
+    def _down(self, attempt: _Attempt, sent: _Sent, reason: str) -> _Ended:
         if self.stopped or self._killed:
             return _Ended("errored", STOPPED)
-        if time.monotonic() >= self._time_up:
+        if self._is_spent(attempt):
             return _Ended("skipped", BUDGET_SPENT)
         self.target_down = True
         sent.error = reason or TARGET_DOWN
         return _Ended("errored", f"{TARGET_DOWN}: {reason}" if reason else TARGET_DOWN)
 
-    async def _back(self, attempt: _Attempt | None = None, since: float = 0) -> bool:
+    async def _back(self, attempt: _Attempt, since: float = 0) -> bool:
         """Waits, probing, until the target answers; False when it is given up, or the run ends.
 
         `since`: only an answer to what was sent later counts; without it, later than a moment ago.
@@ -543,31 +612,43 @@ class Engine:
         begun = time.monotonic()
         since = since or max(self._breaker.since, begun - PROBE_EVERY_S)
         try:
-            while not await self._alive_since(since):
+            while not await self._alive_since(since, attempt):
                 since = now = time.monotonic()
-                if self.stopped or now >= self._time_up or self._breaker.given_up(now):
+                if self.stopped or self._is_spent(attempt) or self._breaker.given_up(now):
                     return False
                 await self._pause(min(self._breaker.pause_s(now), self._time_up - now), even_killed=False)
             return True
         finally:
-            if attempt is not None:
-                attempt.deadline += time.monotonic() - begun  # waiting for the target is not the case's own time
+            attempt.deadline += time.monotonic() - begun  # waiting for the target is not the case's own time
 
-    async def _alive_since(self, moment: float) -> bool:
+    async def _is_there_for_others(self, operation: str, moment: float, attempt: _Attempt) -> bool:
+        """Whether the target answers others after a request of this operation found it away.
+
+        An operation for which that was so before is not worth a probe each time, while others are answered.
+        """
+        if self._own_fate[operation] >= _ENOUGH_PROBES and self._breaker.failures <= _UNPROBED_FAILURES:
+            return True
+        alive = await self._alive_since(moment, attempt)
+        self._own_fate[operation] += alive
+        return alive
+
+    async def _alive_since(self, moment: float, attempt: _Attempt) -> bool:
         """Whether a request begun after this moment was answered; sends `GET /` where none was."""
         if self._alive_at > moment or self._probing is None:
             return self._alive_at > moment
         async with self._probing:
             if self._alive_at > moment or self._silent_at > moment:
                 return self._alive_at > moment
-            return await self._probe()
+            return await self._probe(attempt)
 
-    async def _probe(self) -> bool:
+    async def _probe(self, attempt: _Attempt) -> bool:
+        if not self._may_send_beside(attempt):
+            return False
         if self._pace.limited:
             await self._pause(self._pace.wait_s(), even_killed=False)
         now = time.monotonic()
         wire = Wire(method="GET", url=f"{self._base_url}/", headers=(("Accept", "*/*"),))
-        outcome = await self._uncounted(wire, min(_PROBE_S, self._policy.request_timeout_s))
+        outcome = await self._send_beside(attempt, wire, min(_PROBE_S, self._policy.request_timeout_s))
         if isinstance(outcome, Answer) and outcome.status != _UNAVAILABLE:
             self._alive_at = max(self._alive_at, now)
             self._breaker.answered()
@@ -586,18 +667,19 @@ class Engine:
         left = self._time_left(attempt, cleanup)
         if left <= 0:
             raise self._out_of_time(cleanup)
+        if self._budget.limited and attempt.reserved < 1 and not self._may_send_extra(attempt):
+            raise _Ended("skipped", BUDGET_SPENT)
         timeout_s = min(self._policy.request_timeout_s, left)
         repeat = wire.method in _IDEMPOTENT and self._may_send_extra(attempt)
+        fresh = sent.fresh or (not repeat and sent.operation in self._on_fresh_connections)
         assert self._client is not None
         begun = time.monotonic()
-        exchange = await self._client.send(wire, timeout_s=timeout_s, repeat=repeat, keep=cleanup)
+        exchange = await self._client.send(wire, timeout_s=timeout_s, repeat=repeat, keep=cleanup, fresh=fresh)
         count = exchange.sent
         if count > 1:
             sent.repeated = "closed without a response"
         sent.requests += count
-        self.requests_sent += count
-        self._budget.spend(count)
-        attempt.reserved -= count
+        self._count(attempt, count)
         if repeat and count < 2:
             self._budget.give_back(1)
             attempt.reserved -= 1
@@ -660,7 +742,9 @@ class Engine:
                 await self._pause(min(wait, left), even_killed=False)
             if self._killed:
                 return Fault(kind="stopped", reason=STOPPED)
-            return await self._uncounted(wire, min(self._policy.request_timeout_s, left - wait))
+            if not self._may_send_beside(attempt):
+                raise _Ended("skipped", BUDGET_SPENT)
+            return await self._send_beside(attempt, wire, min(self._policy.request_timeout_s, left - wait))
 
         async def send(wire: Wire) -> Answer | Fault:
             outcome = await send_once(wire)
@@ -677,29 +761,39 @@ class Engine:
 
         return send
 
-    async def _uncounted(self, wire: Wire, timeout_s: float) -> Answer | Fault:
+    async def _send_beside(self, attempt: _Attempt, wire: Wire, timeout_s: float) -> Answer | Fault:
+        """A login or a probe: counted, but no step's. Over a connection of its own, so that it is sent once."""
         assert self._client is not None
-        exchange = await self._client.send(wire, timeout_s=timeout_s, repeat=True)
-        self.requests_sent += exchange.sent
+        exchange = await self._client.send(wire, timeout_s=timeout_s, fresh=True)
+        self._count(attempt, exchange.sent)
+        attempt.before += exchange.sent
         if isinstance(exchange.outcome, Answer):
             self._answered = True
         return exchange.outcome
 
-    async def _target_answers(self) -> bool:
+    def _count(self, attempt: _Attempt, sent: int) -> None:
+        """So many requests went out for this case."""
+        self.requests_sent += sent
+        self._budget.spend(sent)
+        attempt.reserved -= sent
+
+    async def _target_answers(self, attempt: _Attempt) -> bool:
         """The target has given a whole answer in this run, or gives one to `GET /` now."""
         if self._answered or self._probing is None:
             return self._answered
         async with self._probing:
             if not self._answered and time.monotonic() - self._probed_at > _PROBE_AGAIN_S:
-                await self._probe()
+                await self._probe(attempt)
                 self._probed_at = time.monotonic()
             return self._answered
 
     async def _judge_fault(self, attempt: _Attempt, index: int, step: Step, fault: Fault) -> None:
         """A step without a whole answer: a failure where that is the target's fault, else the end of the case."""
         if fault.kind == "broken":
-            if not await self._target_answers():
+            if not await self._target_answers(attempt):
                 raise _Ended("errored", f"{TARGET_DOWN}: {fault.reason}")
+            if fault.kept:
+                raise _BrokenOnKept("errored", f"on a kept connection: {fault.reason}")
             attempt.failures.append(
                 Failure(
                     check=NO_ANSWER, operation=step.operation, message=f"no whole response: {fault.reason}",
@@ -710,7 +804,7 @@ class Engine:
         if fault.kind == "timeout":
             now = time.monotonic()
             slow = self._slow(step, fault.elapsed_ms, attempt, index)
-            if slow and fault.silent and self._policy.breaker_after and not await self._alive_since(now):
+            if slow and fault.silent and self._policy.breaker_after and not await self._alive_since(now, attempt):
                 self.target_down = True
                 raise _Ended("errored", f"{TARGET_DOWN}: {fault.reason}")
             if slow and await self._slow_again(attempt, index, step):
@@ -769,10 +863,13 @@ class Engine:
                     return f"not allowed by policy: {step.request.method}"
         return ""
 
-    def _not_run(self, case: Case, verdict: VerdictName, reason: str) -> Result:
+    def _not_run(self, case: Case, verdict: VerdictName, reason: str, attempt: _Attempt | None = None) -> Result:
+        if attempt is not None:
+            self._budget.give_back(attempt.reserved)
         return Result(
             run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
             intent=case.intent, verdict=verdict, reason=reason, started=datetime.now(UTC), origin=case.origin.source,
+            requests=attempt.before if attempt is not None else 0,
         )  # fmt: skip
 
     def _result(self, attempt: _Attempt, verdict: VerdictName, reason: str, started: datetime) -> Result:
@@ -796,8 +893,8 @@ class Engine:
         return Result(
             run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
             intent=case.intent, verdict=verdict, reason=reason, failures=failures, steps=steps,
-            requests=sum([sent.requests for sent in attempt.sent]), elapsed_ms=elapsed_ms, started=started,
-            origin=case.origin.source,
+            requests=attempt.before + sum([sent.requests for sent in attempt.sent]), elapsed_ms=elapsed_ms,
+            started=started, origin=case.origin.source,
         )  # fmt: skip
 
     def _observed(self, attempt: _Attempt, steps: tuple[StepOutcome, ...]) -> tuple[StepOutcome, ...]:

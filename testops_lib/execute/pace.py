@@ -7,7 +7,7 @@ import time
 
 
 class Budget:
-    """Counts case requests against a limit that holds exactly; a case reserves what it is made of before it starts."""
+    """Counts requests against a limit that holds exactly; a case reserves what it is made of before it starts."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -95,9 +95,12 @@ def allowed(where: Origin, base: Origin, hosts: Iterable[str]) -> bool:
     return False
 
 
-def unique_token(run: str, case: str, attempt: int) -> str:
-    """What `{unique}` stands for: 12 lower-case hex digits, the same for the same attempt, another for any other."""
-    return hashlib.sha256(f"{run}\0{case}\0{attempt}".encode()).hexdigest()[:12]
+def unique_token(run: str, case: str, attempt: int, *, anew: bool = False) -> str:
+    """What `{unique}` stands for: 12 lower-case hex digits, the same for the same attempt, another for any other.
+
+    anew: the attempt was begun a second time.
+    """
+    return hashlib.sha256(f"{run}\0{case}\0{attempt}{anew or ''}".encode()).hexdigest()[:12]
 
 
 def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wire:

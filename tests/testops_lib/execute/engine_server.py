@@ -166,7 +166,8 @@ def step(method: str = "GET", path: str = "/", **options: Any) -> Step:
     expect = options.pop("expect", None)
     if expect is not None:
         options["checks"] = (*options.get("checks", ()), StatusIs(any_of=(expect,)))
-    return Step(operation=f"{method} {path}", request=Request(method=method, path=path, **request), **options)
+    options.setdefault("operation", f"{method} {path}")
+    return Step(request=Request(method=method, path=path, **request), **options)
 
 
 def case(*steps: Step, name: str = "c", **options: Any) -> Case:

@@ -246,12 +246,12 @@ def test_kept_connection_that_died_is_retried_once_for_idempotent_methods(serve:
     assert result.steps[1].requests == 2 and result.requests == 3 == len(server.seen)
 
 
-def test_kept_connection_that_died_under_a_post_is_not_retried(serve: Serve) -> None:
+def test_post_that_died_with_a_kept_connection_is_sent_again_only_with_its_whole_case(serve: Serve) -> None:
     server = serve(by_path({"POST /die": lambda connection, seen: None}))
     result = one(plan(server.url, concurrency=1), case(step("GET", "/"), step("POST", "/die", body=JsonBody(value=1))))
     assert [f.check for f in result.failures] == ["no_answer"]
-    assert server.targets() == ["GET /", "POST /die", "GET /"], "and one probe"
-    assert result.steps[1].requests == 1
+    assert server.targets() == ["GET /", "POST /die", "GET /"] * 2, "and a probe after each"
+    assert result.requests == 6 and [step.requests for step in result.steps] == [1, 1]
 
 
 def test_server_that_closes_without_saying_so_is_not_at_fault(serve: Serve) -> None:

@@ -15,7 +15,16 @@ from engine_server import Seen, Serve, answer, case, execute, one, plan, step
 from test_execute_cases import hang
 
 from testops_lib.execute import Engine, run
-from testops_lib.model import Case, JsonPathIs, MaxResponseTime, Result
+from testops_lib.model import (
+    Case,
+    Identity,
+    JsonPathIs,
+    Login,
+    MaxResponseTime,
+    NotAServerError,
+    Result,
+    TokenUse,
+)
 
 
 @pytest.mark.parametrize("limit", [1, 4, 7])
@@ -69,11 +78,55 @@ def test_confirmations_and_redirects_count_and_never_exceed(serve: Serve) -> Non
     assert len(server.seen) == 2 + 1 + 4
 
 
-def test_retry_of_a_dead_connection_stays_within_the_budget(serve: Serve) -> None:
+def test_a_broken_kept_connection_without_budget_for_another_is_no_finding(serve: Serve) -> None:
     server = serve(lambda c, s: None if s.target == "/die" else answer())
     result = one(plan(server.url), case(step("GET", "/"), step("GET", "/die")), max_requests=2)
-    assert [f.check for f in result.failures] == ["no_answer"]
-    assert server.targets() == ["GET /", "GET /die", "GET /"], "the last is a probe"
+    assert (result.verdict, result.reason, result.requests) == ("skipped", "budget spent", 2)
+    assert server.targets() == ["GET /", "GET /die"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 13, 60, 200])
+@pytest.mark.parametrize("concurrency", [1, 6])
+def test_every_request_on_the_wire_is_counted(serve: Serve, limit: int, concurrency: int) -> None:
+    def handler(connection: Any, seen: Seen) -> bytes | None:
+        kind = len(seen.target) and int(seen.target[-1]) % 5 if seen.target[-1].isdigit() else 0
+        if seen.target == "/login":
+            return answer(200, '{"token": "t0p"}')
+        return {1: answer(503), 2: None, 3: answer(500), 4: answer(401)}.get(kind, answer())
+
+    token = TokenUse(extract_from="body", selector="/token", send_in="header", send_name="X-Token")
+    users = tuple(
+        Identity(name=name, login=Login(url="/login", payload="{}", token=token)) for name in ("one", "two", "three")
+    )
+    server = serve(handler)
+    cases = [
+        case(
+            step(method, f"/a/{n}", identity=user.name, operation=f"{method} /a/{n % 5}"),
+            step("GET", f"/b/{n + 1}"),
+            cleanup=(step("DELETE", f"/c/{n}"),),
+            last=n == 19,
+        )
+        for n in range(20)
+        for method in ("GET", "POST")
+        for user in users
+    ]
+    engine = Engine(
+        plan(server.url, concurrency=concurrency, breaker_wait_s=0.3, identities=users), {}, run="r", max_requests=limit
+    )
+    results = execute(engine, cases)
+    assert len(results) == len(cases)
+    assert len(server.seen) == engine.requests_sent == sum(result.requests for result in results) <= limit
+    assert limit < 5 or len(server.seen) > limit / 2
+
+
+def test_an_operation_that_is_always_unavailable_costs_no_probe_each_time(serve: Serve) -> None:
+    server = serve(lambda c, s: answer(200 if s.target != "/off" else 503))
+    off = [step("GET", "/off", checks=(NotAServerError(),)) for _ in range(30)]
+    cases = [case(each, step("GET", f"/{n}"), name=str(n)) for n, each in enumerate(off)]
+    cases = [each for n in range(30) for each in (case(step("GET", f"/fine/{n}")), cases[n])]
+    results = execute(Engine(plan(server.url, concurrency=2, breaker_wait_s=5), {}, run="r"), cases)
+    assert [result.verdict for result in results].count("failed") == 30
+    assert server.targets().count("GET /") <= 4
 
 
 def test_time_budget_ends_everything(serve: Serve) -> None:
