@@ -52,7 +52,7 @@ class Idle(RunnerProcessOperator):
 def launch(task_id, batches, known, **kwargs):
     return Idle.partial(
         task_id=task_id, run="{{{{ run_id }}}}", attempt=1, share=SETTINGS.max_batches_at_once,
-        max_active_tis_per_dagrun=SETTINGS.max_batches_at_once, retries=2, pool=SETTINGS.pool,
+        max_active_tis_per_dagrun=SETTINGS.max_batches_at_once, pool=SETTINGS.pool,
         map_index_template=LABEL, **known, **kwargs,
     ).expand(batch=batches)
 
@@ -103,7 +103,7 @@ def empty_run():
     def analyze():
         return {{"findings": 0}}
 
-    @task(retries=0, outlets=[Asset("empty_run_passed")])
+    @task(outlets=[Asset("empty_run_passed")])
     def gate(*, outlet_events=None):
         return "passed"
 
@@ -111,7 +111,7 @@ def empty_run():
     def notify():
         pass
 
-    opened = open_run().as_setup()
+    opened = open_run()
     groups = load_spec()
     generated = generate.expand(group=groups)
     published = publish()
@@ -130,7 +130,7 @@ def empty_run():
     last = last_batches()
     executed_last = launch("execute_last", last, known, trigger_rule="none_failed")
     collected = collect()
-    decided = gate()
+    decided = gate().as_teardown(on_failure_fail_dagrun=True)
     opened >> groups
     reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
     generated >> reviewed >> published
@@ -138,7 +138,7 @@ def empty_run():
     executed >> last
     executed >> collected
     executed_last >> collected >> analyze() >> decided
-    decided >> notify().as_teardown(setups=opened)
+    decided >> notify().as_teardown()
 
 empty_run()
 """
@@ -300,10 +300,10 @@ def _run(run: str) -> dict[str, float]:
     with timed("analyze"):
         pipeline.analyze(run, settings)
     with timed("gate"):
-        passed = pipeline.gate(run, settings).passed
+        outcome = pipeline.gate(run, settings)
     with timed("notify"):
-        pipeline.notify(run, settings)
-    if not passed:
+        pipeline.notify(run, settings, outcome=outcome)
+    if outcome.verdict != "passed":
         raise SystemExit("the gate is closed")
     return spent
 

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from testops_lib import settings as configuration
+from testops_outcome import fail
 
 if TYPE_CHECKING:
     from testops_lib.bus import OutcomesFollower
@@ -82,7 +83,7 @@ class FleetOperator(BaseOperator):
             self.log.info("%s: %s", batch, text)
         code, why = fleet.ending(told)
         if code == CONFIGURATION:
-            raise AirflowFailException(why)
+            fail(context, f"{self.task_id}: {why}")
         if code:
             raise AirflowException(f"{why}; it is retried")
 

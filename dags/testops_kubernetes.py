@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException
 
 from testops_lib.pod import CONTAINER, START_S
+from testops_outcome import fail
 
 CONFIGURATION = 2
 """The runner's exit code that a retry would not change."""
@@ -57,9 +58,7 @@ class Pod(KubernetesPodOperator):
         except AirflowException:
             code, reason = ending(remote_pod)
             if code == CONFIGURATION:
-                raise AirflowFailException(
-                    f"batch {self.batch}: the runner refused its configuration, see above"
-                ) from None
+                fail(context, f"batch {self.batch}: the runner refused its configuration, see the task's log")
             raise AirflowException(
                 f"batch {self.batch}: pod {remote_pod.metadata.name} ended with {code} ({reason}), see above; "
                 "it is retried"

@@ -6,15 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Collection
 from typing import Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException
 
 from testops_lib import settings as configuration
 from testops_lib.settings import Settings
 from testops_lib.stack.launch import tied
+from testops_outcome import fail
 
 RETRY, CONFIGURATION = 1, 2
 """The runner's exit codes besides 0."""
@@ -81,13 +83,17 @@ class RunnerProcessOperator(BaseOperator):
             start_new_session=True,
         )
         assert self._process.stdout is not None
+        last: deque[str] = deque(maxlen=2)
         for line in self._process.stdout:
             self.log.info("%s", line.rstrip())
+            last.append(line.strip())
         code = self._process.wait()
+        # An error of ours is one line, or two: what to do next begins with an arrow.
+        said = " ".join(last) if last and last[-1].startswith("->") else "".join([*last][-1:])
         if code == CONFIGURATION:
-            raise AirflowFailException(f"batch {self.batch}: the runner refused its configuration, see above")
+            fail(context, f"{self.task_id}: the runner refused its configuration: {said}")
         if code:
-            raise AirflowException(f"batch {self.batch}: the runner ended with {code}, see above; it is retried")
+            raise AirflowException(f"the runner ended with {code}: {said}; it is retried")
 
     def _credentials(self, known: Collection[str]) -> dict[str, str]:
         from testops_lib import target as targets
@@ -140,7 +146,6 @@ def launch(
         # Each runner takes its part of the target's rate, so no more than these may work at once.
         "share": settings.max_batches_at_once,
         "max_active_tis_per_dagrun": settings.max_batches_at_once,
-        "retries": 2,
         "pool": settings.pool,
         "map_index_template": LABEL,
         **kwargs,
@@ -159,7 +164,7 @@ def launch(
             attempt=attempt,
             pool=settings.pool,
             # It waits as long as its orders are valid.
-            **{"retries": 2, "execution_timeout": None, **kwargs},
+            **{"execution_timeout": None, **kwargs},
         )
     from testops_pod import RunnerPodOperator
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, BaseOperatorLink
-from airflow.sdk.exceptions import AirflowException, DagRunTriggerException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, DagRunTriggerException
 
 from testops_lib import settings as configuration
 from testops_lib import target as targets
 from testops_lib.errors import TargetError
+from testops_lib.target import Target
+from testops_outcome import OUTCOME
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STARTED = "testops_run"
+ID, ID_BREAKERS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}"), re.compile(r"[^A-Za-z0-9_.-]")
 
 
 class StartedRun(BaseOperatorLink):
@@ -59,32 +63,71 @@ class StartRunOperator(BaseOperator):
         )
 
     def execute_complete(self, context: Any, event: tuple[str, dict[str, Any]]) -> None:
-        """Fails unless the run succeeded; `event` is of Airflow's `DagStateTrigger`."""
+        """Fails unless the gate of the run passed; `event` is of Airflow's `DagStateTrigger`."""
         state = event[1].get(self.run)
-        if state != "success":
-            raise AirflowException(f"run {self.run} of {STARTED} ended as {state}")
+        said = context["ti"].xcom_pull(dag_id=STARTED, run_id=self.run, task_ids="gate", key=OUTCOME) or {}
+        if state != "success" or said.get("verdict") != "passed":
+            reasons = "; ".join(said.get("reasons") or [f"it ended as {state}, without a verdict"])
+            raise AirflowException(f"run {self.run} of {STARTED}: {reasons}")
 
 
-def schedule_of(path: Path) -> str | None:
-    """The schedule of a target file; a file that cannot be read is tried daily, so that its run says what is wrong."""
-    try:
-        return targets.load(path).schedule
-    except TargetError:
-        return "@daily"
+class BrokenTargetOperator(BaseOperator):
+    """Fails with what is wrong with a target file."""
+
+    def __init__(self, *, error: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.error = error
+
+    def execute(self, context: Any) -> None:
+        """Says it."""
+        raise AirflowFailException(self.error)
 
 
-for path in sorted(configuration.read().targets_dir.glob("*.yaml")):
-    name, schedule = path.stem, schedule_of(path)
-    if not schedule:
-        continue
+def scheduled(target: Target) -> DAG:
+    """The DAG of a target that has a schedule.
+
+    Raises:
+        AirflowTimetableInvalid: the schedule is no cron expression.
+    """
+    name = target.name
     with DAG(
         dag_id=f"testops_nightly_{name}",
-        schedule=schedule,
+        schedule=target.schedule,
         start_date=START,
         catchup=False,
         max_active_runs=1,
         tags=["testops", "nightly"],
-        doc_md=f"Tests the target **{name}** by `testops_run` on its schedule (`{schedule}`, UTC).",
+        doc_md=f"Tests the target **{name}** by `testops_run` on its schedule (`{target.schedule}`, UTC).",
     ) as dag:
         StartRunOperator(task_id="run", target=name, run=f"nightly_{name}_{{{{ ts_nodash | default(run_id) }}}}")
-    globals()[dag.dag_id] = dag
+    dag.validate()
+    return dag
+
+
+def broken(stem: str, error: Exception) -> DAG:
+    """A DAG in the place of a target whose file is wrong: its runs fail, daily, and say why."""
+    # Two names may differ in what an id cannot hold.
+    name = stem if ID.fullmatch(stem) else f"{ID_BREAKERS.sub('_', stem)[:60]}_{zlib.crc32(stem.encode()):08x}"
+    lines = "\n".join(f"    {line}" for line in str(error).splitlines())
+    with DAG(
+        dag_id=f"testops_nightly_{name}",
+        dag_display_name=f"testops_nightly_{ID_BREAKERS.sub('_', stem)}: wrong target file",
+        schedule="@daily",
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        tags=["testops", "nightly", "broken"],
+        doc_md=f"This target is not tested, because its file is wrong:\n\n{lines}\n",
+    ) as dag:
+        BrokenTargetOperator(task_id="run", error=str(error))
+    return dag
+
+
+for path in sorted(configuration.read().targets_dir.glob("*.yaml")):
+    try:
+        target = targets.load(path)
+        dag = scheduled(target) if target.schedule else None
+    except Exception as error:  # whatever is wrong with one file, the other targets are tested
+        dag = broken(path.stem, error if isinstance(error, TargetError) else TargetError(str(error), where=str(path)))
+    if dag is not None:
+        globals()[dag.dag_id] = dag

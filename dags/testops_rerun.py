@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from testops_launcher import launch
 from testops_lib import settings as configuration
+from testops_outcome import read_causes, write_outcome
 from testops_retries import DEFAULT_ARGS
 
 SETTINGS = configuration.read()
@@ -85,19 +86,20 @@ def testops_rerun() -> None:
         """Writes the run's report anew."""
         from testops_lib import pipeline
 
-        report = pipeline.analyze_again(_run(), SETTINGS)
+        report = pipeline.analyze_again(_run(), SETTINGS, causes=read_causes(get_current_context()))
         flaky = sum(finding.passed_again > 0 for finding in report.findings)
         return {"findings": report.totals.findings, "passed_again": flaky}
 
-    @task(retries=0)
+    @task
     def gate() -> str:
         """Fails when the run, all its attempts together, does not pass the target's gate."""
         from testops_lib import pipeline
 
-        verdict = pipeline.gate(_run(), SETTINGS)
-        if not verdict.passed:
-            raise AirflowFailException("the gate is closed: " + "; ".join(verdict.reasons))
-        return "passed"
+        outcome = pipeline.gate(_run(), SETTINGS)
+        write_outcome(get_current_context(), outcome)
+        if outcome.verdict != "passed":
+            raise AirflowFailException("the gate is closed: " + "; ".join(outcome.reasons))
+        return outcome.verdict
 
     begun = begin()
     published = publish()

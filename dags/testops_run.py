@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from testops_launcher import launch
 from testops_lib import settings as configuration
+from testops_outcome import read_causes, read_ending, read_outcome, write_outcome
 from testops_retries import DEFAULT_ARGS
 from testops_review import ReviewOperator
 from testops_rounds import RoundsOperator
@@ -254,28 +255,34 @@ def testops_run() -> None:
         """Writes the report."""
         from testops_lib import pipeline
 
-        report = pipeline.analyze(_run(), SETTINGS)
+        report = pipeline.analyze(_run(), SETTINGS, causes=read_causes(get_current_context()))
         return {"findings": report.totals.findings, "advisory": report.totals.advisory, "cases": report.totals.cases}
 
-    @task(retries=0, outlets=[VERDICT])
+    @task(outlets=[VERDICT])
     def gate(*, outlet_events: Any = None) -> str:
-        """Fails when the run does not pass the target's gate; otherwise tells whoever waits for the asset."""
+        """Fails unless the run was analyzed and passes the target's gate; tells whoever waits for the asset."""
         from testops_lib import pipeline
 
-        verdict = pipeline.gate(_run(), SETTINGS)
-        if not verdict.passed:
-            raise AirflowFailException("the gate is closed: " + "; ".join(verdict.reasons))
+        context = get_current_context()
+        analyzed, why = read_ending(context, analyzed="analyze")
+        outcome = pipeline.gate(_run(), SETTINGS) if analyzed else pipeline.Outcome(verdict="none", reasons=why)
+        write_outcome(context, outcome)
+        if outcome.verdict != "passed":
+            head = "the gate is closed" if analyzed else "the run came to no verdict"
+            raise AirflowFailException(f"{head}: {'; '.join(outcome.reasons)}")
         outlet_events[VERDICT].extra = {"target": _order().target, "run": _run()}
-        return "passed"
+        return outcome.verdict
 
     @task
     def notify() -> None:
         """Tells people how the run ended."""
         from testops_lib import pipeline
 
-        print(pipeline.notify(_run(), SETTINGS))
+        context = get_current_context()
+        target = str((context["dag_run"].conf or {}).get("target") or "")
+        print(pipeline.notify(_run(), SETTINGS, outcome=read_outcome(context), target=target))
 
-    opened = open_run().as_setup()
+    opened = open_run()
     groups = load_spec()
     generated = generate.expand(group=groups)
     published = publish()
@@ -294,7 +301,9 @@ def testops_run() -> None:
     last = last_batches()
     executed_last = launch("execute_last", SETTINGS, batches=last, trigger_rule="none_failed", **known)
     collected = collect()
-    decided = gate()
+    # A teardown: who ends a run by hand has all tasks skipped but these, and the run takes its state from the leaves.
+    # No setups: a teardown whose setup did not succeed would be left out.
+    decided = gate().as_teardown(on_failure_fail_dagrun=True)
     opened >> groups
     reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
     generated >> reviewed >> published
@@ -302,7 +311,7 @@ def testops_run() -> None:
     executed >> last
     executed >> collected
     executed_last >> collected >> analyze() >> decided
-    decided >> notify().as_teardown(setups=opened)
+    decided >> notify().as_teardown()
 
 
 made = testops_run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from testops_lib.model import Finding, GateReport, GateRules, Report
 
 NO_ANSWER_AT_ALL = "no answer from the target"
@@ -32,12 +34,15 @@ def global_causes(report: Report) -> tuple[str, ...]:
     )
 
 
-def decide(report: Report, rules: GateRules) -> GateReport:
-    """Pass or fail, with a reason in words for every rule that does not hold; each names its rule."""
-    return GateReport(passed=not (reasons := _reasons(report, rules)), reasons=reasons)
+def decide(report: Report, rules: GateRules, causes: Collection[str] = ()) -> GateReport:
+    """Pass or fail, with a reason in words for every rule that does not hold; each names its rule.
+
+    `causes` say why parts of the run could not be done; they explain missing results and close nothing by themselves.
+    """
+    return GateReport(passed=not (reasons := _reasons(report, rules, causes)), reasons=reasons)
 
 
-def _reasons(report: Report, rules: GateRules) -> tuple[str, ...]:
+def _reasons(report: Report, rules: GateRules, causes: Collection[str]) -> tuple[str, ...]:
     totals = report.totals
     passed, failed, errored = (
         max(0, totals.results.get(verdict, 0) - totals.quarantined.get(verdict, 0))
@@ -50,7 +55,8 @@ def _reasons(report: Report, rules: GateRules) -> tuple[str, ...]:
         kind = "new finding" if rules.only_new else "finding"
         reasons.append(f"max_findings: {_count(blocking, kind)}, at most {rules.max_findings} allowed")
     if totals.no_result:
-        reasons.append(f"no_result: {_count(totals.no_result, 'case')} without a result")
+        why = f" ({'; '.join(causes)})" if causes else ""
+        reasons.append(f"no_result: {_count(totals.no_result, 'case')} without a result{why}")
     reasons += [f"global_cause: {cause}" for cause in global_causes(report)]
     if passed + failed == 0:
         reasons.append("executed: no case was executed to a verdict")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+from collections.abc import Sequence
 from typing import Any, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -98,12 +99,14 @@ def log(told: Message) -> NotifyResult:
     return NotifyResult(sent=True, attempts=1)
 
 
-def unfinished(target: str, run: str, ui_url: str = "") -> Message:
-    """The document of a run that ended without a report: one of its tasks failed before."""
-    text = f"NOT FINISHED: {_plain(target)}, run {_plain(run)}\nThe run ended without a report: see its tasks."
+def unfinished(target: str, run: str, ui_url: str = "", *, reasons: Sequence[str] = ()) -> Message:
+    """The document of a run that came to no verdict, with the reasons."""
+    lines = [f"NOT FINISHED: {_plain(target)}, run {_plain(run)}"]
+    lines += [_plain(reason) for reason in reasons[:_MOST_REASONS]] or ["The run ended without a verdict."]
     return Message(
-        text=f"{text}\n{ui_url}" if ui_url else text, verdict="none", target=target, run=run, totals={}, url=ui_url
-    )
+        text="\n".join([*lines, *filter(None, [ui_url])]), verdict="none", target=target, run=run, totals={},
+        reasons=tuple(reasons), url=ui_url,
+    )  # fmt: skip
 
 
 def webhook(

@@ -32,7 +32,7 @@ from testops_lib.analyze import analyze as analyze_results
 from testops_lib.analyze import settle
 from testops_lib.bus import Bus
 from testops_lib.cost import in_words, total
-from testops_lib.errors import GenerateError, SettingsError, TargetError
+from testops_lib.errors import GenerateError, SettingsError, StoreError, TargetError
 from testops_lib.fingerprint import fingerprint_of
 from testops_lib.gate import decide
 from testops_lib.generate.judge import RequestJudge
@@ -46,7 +46,6 @@ from testops_lib.model import (
     Contract,
     Cost,
     Ended,
-    GateReport,
     Generation,
     Plan,
     Policy,
@@ -551,8 +550,11 @@ def collect(run: str, settings: Settings, *, deadline_s: float = 300, attempt: i
         return collecting.collect(bus(settings), store, run, deadline_s=deadline_s, attempt=attempt)
 
 
-def analyze(run: str, settings: Settings) -> Report:
-    """Turns the run's results into its report, judges it by its gate, stores it and writes the files."""
+def analyze(run: str, settings: Settings, *, causes: Collection[str] = ()) -> Report:
+    """Turns the run's results into its report, judges it by its gate, stores it and writes the files.
+
+    `causes` say why tasks of the run failed.
+    """
     with Store(settings.need_dsn()) as store:
         target = settled(store, run).target
         spec = stored_spec(store, run)
@@ -572,6 +574,7 @@ def analyze(run: str, settings: Settings) -> Report:
             started=about.started,
             quarantined=store.quarantined(run),
             history=store.response_times(target.name, run, runs=RUNS),
+            causes=causes,
         )
         _keep(store, report, settings, latest=True)
         _promote(store, about.suite, target)
@@ -619,8 +622,10 @@ def _promote(store: Store, named: str, target: Target) -> None:
         _LOG.info("promoted %s: %s: %s", each.id, printable(each.operation), printable(each.slot))
 
 
-def analyze_again(run: str, settings: Settings) -> Report:
+def analyze_again(run: str, settings: Settings, *, causes: Collection[str] = ()) -> Report:
     """The report of a finished run, made anew from all attempts and judged by the gate it was opened with.
+
+    `causes` say why tasks of the latest attempt failed.
 
     A finding whose cases passed later stays, with a note, and counts: what comes and goes is not fixed.
     """
@@ -646,6 +651,7 @@ def analyze_again(run: str, settings: Settings) -> Report:
             started=first.started,
             quarantined=store.quarantined(run),
             history=store.response_times(first.target, run, runs=RUNS),
+            causes=causes,
         )
         _keep(store, report, settings, latest=store.latest_run() == run)
     return report
@@ -686,6 +692,7 @@ def build_report(
     quarantined: Collection[str] = (),
     history: Sequence[Medians] = (),
     not_tested: Mapping[str, str] = {},
+    causes: Collection[str] = (),
 ) -> Report:
     """The report of these results with the verdict of the target's gate.
 
@@ -709,7 +716,7 @@ def build_report(
         not_tested=not_tested,
         credentials_hint=_TAKEN_BY_NOBODY if target.identities else _NONE_GIVEN,
     )
-    return msgspec.structs.replace(report, gate=decide(report, target.gate))
+    return msgspec.structs.replace(report, gate=decide(report, target.gate, causes))
 
 
 def shrink_findings(
@@ -754,25 +761,51 @@ def write_report(report: Report, results: Iterable[Result], folder: Path) -> Non
     (folder / "wfc.json").write_bytes(reporting.render_wfc(report, kept))
 
 
-def gate(run: str, settings: Settings) -> GateReport:
-    """The stored verdict of the run."""
-    with Store(settings.need_dsn()) as store:
-        found = store.report(run)
-    if found is None or found.gate is None:
-        return GateReport(passed=False, reasons=("the run was not analysed",))
-    return found.gate
+class Outcome(Value, frozen=True, kw_only=True):
+    """How a run ended. Success is `passed` and nothing else: the gate ran and passed."""
+
+    verdict: Literal["passed", "failed", "none"]
+    """none: the run came to no verdict, because it could not be done or somebody ended it."""
+    reasons: tuple[str, ...] = ()
+    """Of the closed gate; or why there is no verdict."""
 
 
-def notify(run: str, settings: Settings, *, environ: Mapping[str, str] = os.environ) -> str:
-    """Tells people how the run ended, also when it ended early; gives the text."""
+def gate(run: str, settings: Settings) -> Outcome:
+    """The stored verdict of the run, for whoever knows that it has just been analyzed."""
     with Store(settings.need_dsn()) as store:
-        report, about = store.report(run), store.run(run)
+        report = store.report(run)
+    if report is None or report.gate is None:
+        return Outcome(verdict="none", reasons=("the run was not analyzed",))
+    return Outcome(verdict="passed" if report.gate.passed else "failed", reasons=report.gate.reasons)
+
+
+def notify(
+    run: str, settings: Settings, *, outcome: Outcome, target: str = "", environ: Mapping[str, str] = os.environ
+) -> str:
+    """Tells people how the run ended, also when it ended early; gives the text.
+
+    `target` is whose run it was, for a run that ended before it was registered.
+    """
+    report = settled_for = None
+    with Store(settings.need_dsn()) as store:
+        try:
+            about = store.run(run)
+            target, settled_for = about.target, about.settled
+            report = store.report(run) if outcome.verdict != "none" else None
+        except StoreError as error:
+            _LOG.info("%s", error)
     page = f"{settings.ui_url}/dags/testops_run/runs/{quote(run)}" if settings.ui_url else ""
-    told = notifying.message(report, page) if report else notifying.unfinished(about.target, run, page)
+    if report is not None:
+        told = notifying.message(report, page)
+    else:
+        told = notifying.unfinished(target or "?", run, page, reasons=outcome.reasons)
     notifying.log(told)
     urls = [settings.webhook_url]
-    if about.settled is not None:
-        urls.append(targets.expand(about.settled.target.notify.webhook, environ, where="notify.webhook"))
+    if settled_for is not None:
+        urls.append(targets.expand(settled_for.target.notify.webhook, environ, where="notify.webhook"))
+    elif target and (settings.targets_dir / f"{target}.yaml").is_file():
+        own = targets.find(settings.targets_dir, target).notify.webhook
+        urls.append(targets.expand(own, environ, where="notify.webhook"))
     for url in filter(None, urls):
         sent = notifying.webhook(url, told, secret=settings.webhook_secret)
         _LOG.info("webhook: %s", "sent" if sent.sent else f"not sent: {printable(sent.error)}")

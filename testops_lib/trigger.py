@@ -1,7 +1,7 @@
 """Airflow's REST API from outside: start a DAG run, follow it, read its logs, clear its tasks.
 
-Standard library alone. Every call survives an API server that restarts: it is repeated with growing pauses until
-`patience_s` is over. Starting a run is repeatable as well, since the run's id is chosen here.
+Standard library alone. Every call survives an API server, or a database behind it, that restarts: it is repeated with
+growing pauses until `patience_s` is over. Starting a run is repeatable as well, since the run's id is chosen here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import secrets
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from testops_lib.errors import TriggerError
@@ -32,7 +32,12 @@ PAGE = 100
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_.~:+-]{1,250}")
 _AWAY = frozenset({502, 503, 504})
+_DATABASE_AWAY = "Database error"
+"""Airflow's word for its database being away, which it answers with 500."""
 
+
+MOST_CAUSES = 3
+"""Of a run's failures that are looked into."""
 
 WAITS = "awaiting_input"
 """A task's state while a person is asked, as the review is."""
@@ -68,13 +73,37 @@ class Snapshot(Value, frozen=True, kw_only=True):
         return self.state in FINISHED
 
 
+class Outcome(Value, frozen=True, kw_only=True):
+    """How a run ended."""
+
+    verdict: Literal["passed", "failed", "none"] = "none"
+    """passed: the gate ran and passed; failed: it ran and did not; none: there is no verdict."""
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> int:
+        """The exit code of whoever asked for the run."""
+        return {"passed": 0, "failed": 1, "none": 2}[self.verdict]
+
+
 class Airflow:
-    """A client of one Airflow, by user name and password or by a ready `token`."""
+    """A client of one Airflow, by user name and password or by a ready `token`.
+
+    `meanwhile` is called before each further try of a call, while Airflow is away.
+    """
 
     def __init__(
-        self, url: str, *, username: str = "", password: str = "", token: str = "", patience_s: float = 60
+        self,
+        url: str,
+        *,
+        username: str = "",
+        password: str = "",
+        token: str = "",
+        patience_s: float = 60,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self.url = url.rstrip("/")
+        self._meanwhile = meanwhile
         self.patience_s = patience_s
         self._login = {"username": username, "password": password} if username else None
         self._token = token
@@ -165,12 +194,34 @@ class Airflow:
                 )
             time.sleep(interval_s)
 
-    def verdict(self, dag: str, run: str) -> int:
-        """0: the run succeeded; 1: its gate failed; 2: it failed for another reason, or has not ended."""
+    def outcome(self, dag: str, run: str) -> Outcome:
+        """How the run ended: by what its gate wrote down, and never better than the run's own state."""
         seen = self.snapshot(dag, run)
-        if seen.state == "success":
-            return 0
-        return 1 if seen.is_finished and any(t.task == GATE and t.state == "failed" for t in seen.tasks) else 2
+        if not seen.is_finished:
+            return Outcome(reasons=(f"the run is {seen.state or 'not known'}",))
+        gate = next((task for task in seen.tasks if task.task == GATE), None)
+        if gate is None or gate.state not in FINISHED:
+            return Outcome(reasons=self._causes(dag, run, seen.tasks))
+        path = f"{self._run(dag, run)}/taskInstances/{GATE}/xcomEntries/outcome?stringify=false"
+        said = self._call("GET", path, accept=(404,)).get("value")
+        if not isinstance(said, dict):
+            return Outcome(reasons=self._causes(dag, run, seen.tasks) or ("somebody marked the gate",))
+        reasons = tuple(map(str, said.get("reasons") or ()))
+        if said.get("verdict") == "passed" and seen.state == "success" and gate.state == "success":
+            return Outcome(verdict="passed")
+        if said.get("verdict") == "failed":
+            return Outcome(verdict="failed", reasons=reasons)
+        return Outcome(reasons=reasons or self._causes(dag, run, seen.tasks))
+
+    def _causes(self, dag: str, run: str, tasks: Iterable[TaskState]) -> tuple[str, ...]:
+        """Why tasks failed, by their own words where they left some."""
+        failed = [task for task in tasks if task.state == "failed"]
+        causes: dict[str, None] = {}
+        for task in failed[:MOST_CAUSES]:
+            path = f"{self._run(dag, run)}/taskInstances/{_part(task.task)}/xcomEntries/cause"
+            if said := self._call("GET", f"{path}?map_index={task.map_index}", accept=(404,)).get("value"):
+                causes[str(said)] = None
+        return tuple(causes) or tuple(dict.fromkeys(f"task {task.task} failed, see its log" for task in failed))
 
     def log_tail(self, dag: str, run: str, task: TaskState, *, lines: int = 20) -> str:
         """The last lines of the log of a task's last attempt; "" when it has none."""
@@ -181,18 +232,23 @@ class Airflow:
         shown = [line for entry in entries for line in _log_lines(entry)]
         return "\n".join(shown[-lines:])
 
-    def clear(self, dag: str, run: str, tasks: Sequence[str], *, only_failed: bool = False) -> int:
+    def clear(self, dag: str, run: str, tasks: Sequence[str]) -> int:
         """Let tasks (all their map indexes) and everything after them run again; how many instances were cleared."""
         body = {
             "dry_run": False,
             "dag_run_id": run,
             "task_ids": list(tasks),
-            "only_failed": only_failed,
+            "only_failed": False,
             "include_downstream": True,
             "reset_dag_runs": True,
         }
         answer = self._call("POST", f"/api/v2/dags/{_part(dag)}/clearTaskInstances", body)
         return int(answer["total_entries"])
+
+    def clear_failed(self, dag: str, run: str) -> int:
+        """Let the tasks that failed, and what came after them, run again; how many instances were cleared."""
+        failed = dict.fromkeys(task.task for task in self.task_states(dag, run) if task.state == "failed")
+        return self.clear(dag, run, list(failed)) if failed else 0
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """The JSON object at a path of the REST API (`/api/v2/…`)."""
@@ -246,7 +302,7 @@ class Airflow:
                 if unknown and self._login and not anonymous and not renewed:
                     self._token, renewed = "", True
                     continue
-                if refused.code not in _AWAY or time.monotonic() > deadline:
+                if not _is_away(refused.code, said) or time.monotonic() > deadline:
                     raise self._error(401 if unknown else refused.code, method, path, said) from refused
             except (OSError, http.client.HTTPException, ValueError) as error:
                 if time.monotonic() > deadline:
@@ -256,6 +312,7 @@ class Airflow:
                         where=self.url,
                         next_step="is Airflow's api-server running at this address? `make run` starts one",
                     ) from error
+            self._meanwhile()
             time.sleep(pause)
             pause = min(pause * 2, 3)
 
@@ -275,6 +332,18 @@ class Airflow:
 
 def _part(name: str) -> str:
     return quote(name, safe="")
+
+
+def _is_away(status: int, said: str) -> bool:
+    """Whether an answer means that Airflow, or its database, is away for the moment."""
+    if status != 500:
+        return status in _AWAY
+    try:
+        detail = json.loads(said)["detail"]
+    except (ValueError, KeyError, TypeError):
+        # The bare 500 of a request whose session broke after it was answered.
+        return said.strip() == "Internal Server Error"
+    return isinstance(detail, dict) and detail.get("reason") == _DATABASE_AWAY
 
 
 def _detail(said: str) -> str:

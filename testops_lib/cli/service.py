@@ -269,6 +269,7 @@ def trigger(**options: Any) -> int:
     from testops_lib import report as reporting
     from testops_lib.analyze import settle
     from testops_lib.errors import TriggerError
+    from testops_lib.report.text import one_line
     from testops_lib.store import Store
     from testops_lib.trigger import WAITS, Airflow
 
@@ -302,7 +303,11 @@ def trigger(**options: Any) -> int:
             if report is None:
                 raise TriggerError("the run has no report", where=tested, next_step="see its tasks in Airflow")
             Path(options["junit"]).write_bytes(reporting.render_junit(report, list(settle(store.attempts(tested)))))
-    return airflow.verdict(dag, run_id)
+    outcome = airflow.outcome(dag, run_id)
+    click.echo({"passed": "the gate passed", "failed": "the gate is closed"}.get(outcome.verdict, "no verdict"))
+    for reason in outcome.reasons:
+        click.echo(f"  {one_line(reason, 500)}")
+    return outcome.code
 
 
 def _param(text: str) -> tuple[str, Any]:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -92,7 +92,13 @@ def _test(local: Local, order: Mapping[str, Any], shown: Display, clock: Clock, 
     """Trigger the DAG, show its progress, print the report; the exit code."""
     from testops_lib.store import Store
 
-    airflow = Airflow(local.airflow.url, username=local.airflow.username, password=local.airflow.password)
+    def mend() -> None:
+        for name in local.mend():
+            shown.say(f"{name} had died and was started again")
+
+    airflow = Airflow(
+        local.airflow.url, username=local.airflow.username, password=local.airflow.password, meanwhile=mend
+    )
     airflow.unpause(DAG)
     run_id = airflow.trigger(DAG, order)
     triggered, triggered_at = time.monotonic(), time.time()
@@ -104,8 +110,7 @@ def _test(local: Local, order: Mapping[str, Any], shown: Display, clock: Clock, 
             for row in stages(last.tasks):
                 shown.row(row)
             follower.look()
-            for name in local.mend():
-                shown.say(f"{name} had died and was started again")
+            mend()
         follower.look()
         clock.spans.append(Span(name=DAG, begin=triggered, end=time.monotonic()))
         for row, start in _begun(last):
@@ -118,9 +123,10 @@ def _test(local: Local, order: Mapping[str, Any], shown: Display, clock: Clock, 
 
         print(flush=True)
         render_terminal(report)
-    code = _verdict(last)
+    outcome = airflow.outcome(DAG, run_id)
+    code = outcome.code
     if code == COULD_NOT_RUN:
-        _explain(airflow, last)
+        _explain(airflow, last, outcome.reasons)
     _print_times(clock, begun)
     _print_places(local, run_id, airflow, target=order.get("target", ""), has_report=report is not None)
     return code
@@ -151,12 +157,6 @@ class _Follower:
         self._shown.cases(now.done, now.published, failed)
 
 
-def _verdict(last: Snapshot) -> int:
-    if last.state == "success":
-        return 0
-    return 1 if any(task.task == GATE and task.state == "failed" for task in last.tasks) else COULD_NOT_RUN
-
-
 def _begun(last: Snapshot) -> list[tuple[Row, float]]:
     """The stages that ended, with the moment each began (seconds since the epoch)."""
     found = []
@@ -167,10 +167,12 @@ def _begun(last: Snapshot) -> list[tuple[Row, float]]:
     return found
 
 
-def _explain(airflow: Airflow, last: Snapshot) -> None:
-    """Which task failed, with the end of its log."""
-    failed = [task for task in last.tasks if task.state == "failed"]
-    print(f"\nThe run did not come to a verdict: {last.state}.", flush=True)
+def _explain(airflow: Airflow, last: Snapshot, reasons: Sequence[str]) -> None:
+    """Why there is no verdict; and which task failed, with the end of its log."""
+    from testops_lib.report.text import one_line
+
+    failed = [task for task in last.tasks if task.state == "failed" and task.task != GATE]
+    print(f"\nThe run came to no verdict: {one_line('; '.join(reasons) or last.state, 1000)}", flush=True)
     for task in failed[:3]:
         name = task.task if task.map_index < 0 else f"{task.task} [{task.label or task.map_index}]"
         print(f"\nTask {name} failed (attempt {task.attempt}). The end of its log:")

@@ -57,6 +57,11 @@ print("\\n" + json.dumps({
     },
     "limits": {task.task_id: str(task.execution_timeout) for task in bag.dags["testops_run"].tasks},
     "executes": bag.dags["testops_run"].task_dict["execute"].task_type,
+    "deciding": [
+        task.task_id for task in bag.dags["testops_run"].tasks
+        if (not task.is_teardown or task.on_failure_fail_dagrun)
+        and all(down.is_teardown and not down.on_failure_fail_dagrun for down in task.downstream_list)
+    ],
     "teardowns": [task.task_id for task in bag.dags["testops_run"].tasks if task.is_teardown],
 }))
 """
@@ -124,12 +129,54 @@ def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> No
     assert all("last_batches" in tasks[each] for each in steps if each.endswith("execute"))
     assert found["options"] == [curate.APPROVE, curate.CHOOSE, curate.REJECT]
     assert found["dags"]["testops_regenerate"] == {"regenerate": []}
-    assert found["teardowns"] == ["notify"], "the gate must decide: what follows it may only be a teardown"
+    assert found["teardowns"] == ["gate", "notify"], "they run also when a person ends the run"
+    assert found["deciding"] == ["gate"], "a run takes its state from these"
     tasks = found["dags"]["testops_rerun"]
     stages = ["begin", "publish", "execute", "execute_last", "collect", "analyze", "gate"]
     assert all(after in tasks[before] for before, after in pairwise(stages))
     scheduled = {name for name in found["dags"] if name.startswith("testops_nightly_")}
     assert "testops_nightly_shop" in scheduled
+
+
+NIGHTLY = """
+import json, os
+from airflow.dag_processing.dagbag import DagBag
+folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+print("\\n" + json.dumps({
+    "errors": bag.import_errors,
+    "dags": {name: dag.doc_md for name, dag in bag.dags.items() if name.startswith("testops_nightly_")},
+}))
+"""
+
+
+def test_a_wrong_target_file_spoils_only_its_own_dag_which_says_why(
+    airflow_environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    good = "spec: https://h/openapi.json\nschedule: '0 3 * * *'\n"
+    files = {
+        "good": good,
+        "My API": good,
+        "My\nAPI": good,
+        "empty": "",
+        "no-yaml": "spec: [",
+        "no-key": good + "polic: {}\n",
+        "no-cron": good.replace("0 3 * * *", "every night"),
+        "on-demand": "spec: https://h/openapi.json\n",
+    }
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text, "utf-8")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    found = json.loads(python(NIGHTLY, environment={**airflow_environment, "TESTOPS_TARGETS_DIR": str(tmp_path)}))
+    assert found["errors"] == {}
+    docs = {name.removeprefix("testops_nightly_"): text for name, text in found["dags"].items()}
+    assert docs.pop("good").startswith("Tests the target **good**")
+    assert sorted(name for name in docs if not name.startswith("My_API")) == [
+        "bytes", "empty", "no-cron", "no-key", "no-yaml"
+    ]  # fmt: skip
+    assert len([name for name in docs if name.startswith("My_API")]) == 2
+    assert all("its file is wrong" in text for text in docs.values())
+    assert "did you mean `policy`" in docs["no-key"] and "columns" in docs["no-cron"]
 
 
 def test_in_pods_the_run_dag_has_the_same_tasks(airflow_environment: Mapping[str, str]) -> None:

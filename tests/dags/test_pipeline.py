@@ -93,6 +93,10 @@ def test_a_run_goes_from_document_to_verdict(
     assert early["tries"]["load_spec"] == [1], "a wrong order is not tried again"
     assert early["tasks"]["load_spec"] == ["failed"] and early["state"] == "failed"
     assert [told["verdict"] for told in hook.received] == ["passed", "failed", "none"]
+    assert early["tasks"]["gate"] == ["failed"] and early["tasks"]["notify"] == ["success"]
+    (why,) = hook.received[2]["reasons"]
+    assert why.startswith("load_spec: ") and "operations is in scope" in why
+    assert hook.received[2]["target"] == "shop"
 
     with Store(variables["TESTOPS_DSN"]) as store:
         progress = store.progress(failed["run"])
@@ -109,6 +113,20 @@ def test_a_run_goes_from_document_to_verdict(
     written = tmp_path / "reports" / "latest"
     assert {path.name for path in written.iterdir()} == {"report.json", "report.html", "junit.xml", "wfc.json"}
     assert json.loads((written / "report.json").read_bytes())["totals"]["findings"] == 2
+
+
+@pytest.mark.timeout(900)
+def test_a_missing_credential_is_named_by_gate_report_and_webhook(
+    run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], hook: Hook, tmp_path: Path
+) -> None:
+    without = {name: value for name, value in variables.items() if name != "TESTOPS_SHOP_TOKEN"}
+    (run,) = run_dag([{"target": "shop", "operations": ["GET /categories"]}], without)
+    assert run["state"] == "failed" and run["tasks"]["gate"] == ["failed"]
+    assert run["tries"]["execute"] == [1], "trying again would not help"
+    report = json.loads((tmp_path / "reports" / "latest" / "report.json").read_bytes())
+    for reasons in (report["gate"]["reasons"], hook.received[0]["reasons"]):
+        assert "TESTOPS_SHOP_TOKEN} is not set" in reasons[0], reasons
+        assert reasons[0].startswith("no_result: ")
 
 
 @pytest.mark.timeout(900)

@@ -111,6 +111,22 @@ def test_a_wrong_order_fails_at_once_and_says_why(airflow: Airflow) -> None:
     assert "opperations" in airflow.log_tail(DAG, run, failed[0])
 
 
+@pytest.mark.parametrize("called", ["failed", "success"])
+def test_a_run_that_a_person_ends_is_no_success_whatever_they_call_it(
+    local: Local, airflow: Airflow, called: str
+) -> None:
+    run = airflow.trigger(DAG, {"target": "slow"})
+    with Store(local.dsn) as store:
+        midway(store, run, done=5)
+    airflow.put("PATCH", f"/api/v2/dags/{DAG}/dagRuns/{run}?update_mask=state", {"state": called})
+    end = last(airflow, run)
+    assert end.state == "failed", end
+    outcome = airflow.outcome(DAG, run)
+    assert (outcome.code, outcome.verdict) == (2, "none")
+    assert "somebody ended the run" in " ".join(outcome.reasons)
+    assert airflow.log_tail(DAG, run, next(task for task in end.tasks if task.task == "notify")).count("NOT FINISHED")
+
+
 def kill_runner(local: Local, run: str) -> None:
     os.kill(runner_process(run), signal.SIGKILL)
 
@@ -135,7 +151,7 @@ def test_after_a_kill_midway_each_published_case_has_exactly_one_final_result(
         kill(local, run)
         end = last(airflow, run)
         if end.state != "success":
-            airflow.clear(DAG, run, [], only_failed=True)
+            airflow.clear_failed(DAG, run)
             end = last(airflow, run)
         assert end.state == "success", end
         all_passed_once(store, run, now.published)

@@ -145,6 +145,13 @@ reports = st.builds(
 )  # fmt: skip
 
 
+def test_what_kept_cases_from_being_executed_stands_beside_them() -> None:
+    causes = ["execute: ${PETS_TOKEN} is not set in the environment"]
+    (first, *_) = decide(report(no_result=2), GateRules(), causes).reasons
+    assert first == f"no_result: 2 cases without a result ({causes[0]})"
+    assert decide(report(), GateRules(), causes).passed, "a task that was repeated by hand is no reason"
+
+
 @given(reports, rule_sets, st.lists(findings, max_size=4), st.integers(0, 9), st.integers(0, 9))
 def test_more_failures_never_open_a_gate(
     before: Report, rules: GateRules, more: list[Finding], added: int, turned: int

@@ -169,6 +169,14 @@ def test_a_run_without_a_report_is_told_too(hook: str) -> None:
     assert sent.text.splitlines()[0] == "NOT FINISHED: shop, run r" and sent.text.endswith("http://ui/r")
 
 
+def test_a_run_without_a_verdict_says_why(hook: str) -> None:
+    reasons = ["open_run: there is no target 'shopp'", "<@everyone>"]
+    assert webhook(hook, unfinished("shopp", "r", reasons=reasons)).sent
+    sent = msgspec.json.decode(Hook.seen[0][2], type=Message)
+    assert sent.reasons == tuple(reasons)
+    assert "open_run: there is no target 'shopp'" in sent.text and "<@" not in sent.text
+
+
 def test_the_webhook_s_url_never_reaches_the_log(hook: str, caplog: pytest.LogCaptureFixture) -> None:
     Hook.answers = [404]
     with caplog.at_level(logging.DEBUG):

@@ -81,7 +81,7 @@ def test_cases_of_every_source_go_from_document_to_verdict(
     assert (generation.calls > 0, bool(generation.money)) == (source in MODELS, source in MODELS)
     assert {key for key, each in report.operations.items() if each.success_seen} >= set(LISTS)
     assert [finding for finding in report.findings if not finding.advisory] == [], "nothing is wrong with this shop"
-    assert pipeline.gate(run, settings).passed
+    assert pipeline.gate(run, settings).verdict == "passed"
     with Store(postgres) as store:
         assert {result.origin for result in store.results(run)} == {source}
         assert {member.source for member in store.members("lists")} == {source}

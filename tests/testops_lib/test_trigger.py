@@ -22,22 +22,31 @@ from testops_lib.stack.postgres import Postgres
 from testops_lib.trigger import Airflow
 
 DAGS = """
+import time
+from pathlib import Path
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
-@dag(dag_id="small", schedule=None, params={"fail": Param(False, type="boolean")})
+PARAMS = {"fail": Param(False, type="boolean"), "wait": Param(False, type="boolean"), "needs": ""}
+
+@dag(dag_id="small", schedule=None, params=PARAMS)
 def small():
     @task
-    def numbers():
+    def numbers(params=None):
+        time.sleep(60 if params["wait"] else 0)
         return [1, 2]
 
     @task(map_index_template="{{ task.op_kwargs['number'] }}")
-    def show(number):
+    def show(number, params=None):
         print("number", number)
+        if number == 2 and params["needs"] and not Path(params["needs"]).exists():
+            raise RuntimeError("it is not there yet")
 
     @task(retries=0)
-    def gate(params=None):
-        if params["fail"]:
+    def gate(params=None, ti=None):
+        reasons = ["max_findings: 3 findings"] if params["fail"] else []
+        ti.xcom_push("outcome", {"verdict": "failed" if reasons else "passed", "reasons": reasons})
+        if reasons:
             raise AirflowFailException("the gate is closed: 3 findings")
 
     show.expand(number=numbers()) >> gate()
@@ -57,23 +66,28 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def stack(folder: Path) -> Iterator[AirflowStack]:
+def postgres(folder: Path) -> Iterator[Postgres]:
+    with Postgres(folder / "postgres", durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path, postgres: Postgres) -> Iterator[AirflowStack]:
     (folder / "dags").mkdir()
     (folder / "dags" / "small.py").write_text(DAGS)
-    with Postgres(folder / "postgres", durable=False) as postgres:
-        stack = AirflowStack(
-            folder / "airflow",
-            dsn=postgres.create_database("airflow"),
-            dags=folder / "dags",
-            plugins=folder / "plugins",
-            parallelism=2,
-        )
-        try:
-            stack.launch()
-            stack.wait(dag="small")
-            yield stack
-        finally:
-            stack.stop()
+    stack = AirflowStack(
+        folder / "airflow",
+        dsn=postgres.create_database("airflow"),
+        dags=folder / "dags",
+        plugins=folder / "plugins",
+        parallelism=2,
+    )
+    try:
+        stack.launch()
+        stack.wait(dag="small")
+        yield stack
+    finally:
+        stack.stop()
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +110,7 @@ def test_a_run_is_followed_to_its_end(airflow):
         ("show", 1, "2", "success"),
     ]
     assert all(t.started and t.ended and t.started <= t.ended for t in last.tasks)
-    assert airflow.verdict("small", run) == 0
+    assert airflow.outcome("small", run).verdict == "passed"
     shown = next(t for t in last.tasks if t.label == "2")
     assert "number 2" in airflow.log_tail("small", run, shown)
     # The same id is the same run.
@@ -110,12 +124,43 @@ def test_a_closed_gate_is_a_verdict_and_clearing_runs_it_again(airflow):
     run = airflow.trigger("small", {"fail": True})
     *_, last = airflow.wait("small", run, timeout_s=120, interval_s=0.3)
     assert last.state == "failed"
-    assert airflow.verdict("small", run) == 1
+    outcome = airflow.outcome("small", run)
+    assert (outcome.code, outcome.verdict, outcome.reasons) == (1, "failed", ("max_findings: 3 findings",))
     gate = next(t for t in last.tasks if t.task == "gate")
     assert "the gate is closed: 3 findings" in airflow.log_tail("small", run, gate, lines=3)
     assert airflow.clear("small", run, ["gate"]) == 1
     *_, again = airflow.wait("small", run, timeout_s=120, interval_s=0.3)
     assert next(t for t in again.tasks if t.task == "gate").attempt == 2
+
+
+@pytest.mark.airflow
+@pytest.mark.integration
+def test_what_failed_and_what_came_after_it_runs_again(airflow, folder):
+    run = airflow.trigger("small", {"needs": str(folder / "needed")})
+    *_, last = airflow.wait("small", run, timeout_s=120, interval_s=0.3)
+    states = {(task.task, task.map_index): task.state for task in last.tasks}
+    assert states[("show", 1)] == "failed" and states[("gate", -1)] == "upstream_failed"
+    outcome = airflow.outcome("small", run)
+    assert (outcome.code, outcome.reasons) == (2, ("task show failed, see its log",))
+    (folder / "needed").touch()
+    assert airflow.clear_failed("small", run) == 3, "both of the mapped task, and the gate"
+    *_, last = airflow.wait("small", run, timeout_s=120, interval_s=0.3)
+    assert airflow.outcome("small", run).verdict == "passed"
+    assert airflow.clear_failed("small", run) == 0
+
+
+@pytest.mark.airflow
+@pytest.mark.integration
+def test_a_gate_that_a_person_marked_is_no_verdict(airflow):
+    run = airflow.trigger("small", {"wait": True})
+    snapshots = airflow.wait("small", run, timeout_s=120, interval_s=0.3)
+    next(seen for seen in snapshots if any(task.task == "numbers" and task.state == "running" for task in seen.tasks))
+    place = f"/api/v2/dags/small/dagRuns/{run}?update_mask=state"
+    airflow.put("PATCH", place, {"state": "success"})
+    list(airflow.wait("small", run, timeout_s=120, interval_s=0.3))
+    airflow.put("PATCH", f"/api/v2/dags/small/dagRuns/{run}/taskInstances/gate", {"new_state": "success"})
+    assert airflow.state("small", run) == "success"
+    assert airflow.outcome("small", run).code == 2
 
 
 @pytest.mark.airflow
@@ -141,6 +186,25 @@ def test_killed_services_come_back_and_the_client_waits_for_them(airflow, stack)
     *_, last = airflow.wait("small", run, timeout_s=120, interval_s=0.3)
     assert last.state == "success"
     assert all(int((stack.state / "pids" / name).read_text()) != pid for name, pid in pids.items())
+
+
+@pytest.mark.airflow
+@pytest.mark.integration
+def test_a_run_is_followed_over_a_restart_of_its_database(airflow, stack, postgres):
+    run = airflow.trigger("small", {})
+    seen = airflow.wait("small", run, timeout_s=200, interval_s=0.3)
+    next(seen)
+    postgres.stop()
+    waiting = []
+
+    def mend() -> None:
+        waiting.append(1)
+        if len(waiting) == 3:
+            postgres.start()
+
+    patient = Airflow(stack.url, username=stack.username, password=stack.password, meanwhile=mend)
+    *_, last = patient.wait("small", run, timeout_s=200, interval_s=0.3)
+    assert last.state == "success" and patient.outcome("small", run).verdict == "passed"
 
 
 @pytest.mark.airflow
@@ -212,6 +276,19 @@ def test_a_restarting_server_is_waited_for():
     with Scripted(hang_up, reply(503, {}), reply(502, {}), reply(200, {"state": "running"})) as server:
         assert Airflow(server.url, token="t").state("d", "r") == "running"
     assert len(server.seen) == 4
+
+
+def test_a_database_that_restarts_behind_airflow_is_waited_for():
+    away = reply(500, {"detail": {"reason": "Database error", "statement": "hidden", "message": "Serious error"}})
+    calls = []
+    with Scripted(away, away, reply(200, {"state": "running"})) as server:
+        airflow = Airflow(server.url, token="t", meanwhile=lambda: calls.append(1))
+        assert airflow.state("d", "r") == "running"
+    assert len(calls) == 2, "whoever keeps the servers alive is asked before each further try"
+    with Scripted(reply(500, {"detail": "An error occurred while trying to deserialize Dag"})) as server:
+        with pytest.raises(TriggerError, match="500 An error"):
+            Airflow(server.url, token="t").state("d", "r")
+        assert len(server.seen) == 1, "no other error is waited out"
 
 
 def test_patience_ends():
