@@ -119,13 +119,13 @@ def test_a_run_goes_from_document_to_verdict(
 def test_a_missing_credential_is_named_by_gate_report_and_webhook(
     run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], hook: Hook, tmp_path: Path
 ) -> None:
-    without = {name: value for name, value in variables.items() if name != "TESTOPS_SHOP_TOKEN"}
+    without = {name: value for name, value in variables.items() if name != "TESTOPS_SHOP_ADMIN_TOKEN"}
     (run,) = run_dag([{"target": "shop", "operations": ["GET /categories"]}], without)
     assert run["state"] == "failed" and run["tasks"]["gate"] == ["failed"]
-    assert run["tries"]["execute"] == [1], "trying again would not help"
+    assert set(run["tries"]["execute"]) == {1}, "trying again would not help"
     report = json.loads((tmp_path / "reports" / "latest" / "report.json").read_bytes())
     for reasons in (report["gate"]["reasons"], hook.received[0]["reasons"]):
-        assert "TESTOPS_SHOP_TOKEN} is not set" in reasons[0], reasons
+        assert "TESTOPS_SHOP_ADMIN_TOKEN} is not set" in reasons[0], reasons
         assert reasons[0].startswith("no_result: ")
 
 
