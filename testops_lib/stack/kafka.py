@@ -135,6 +135,7 @@ class Kafka:
         for child in self._children.values():
             child.stop(patience=20, brutal=not self.durable)
         self._children.clear()
+        ports.release(self.state / "ports.json")
         self.processes.release()
 
     def kill(self, number: int = 1) -> None:
@@ -289,7 +290,11 @@ class Kafka:
         return "".join(f"{key}={value}\n" for key, value in settings.items())
 
     def _await_answer(self, patience: float = 90) -> None:
-        """Wait until all brokers are listed and partitions have leaders again."""
+        """Wait until all brokers are listed and partitions have leaders again.
+
+        Raises:
+            StackError: a broker ended, the answer did not come in time, or somebody else's cluster gave it.
+        """
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
@@ -303,11 +308,18 @@ class Kafka:
         )
         deadline = time.monotonic() + patience
         leaders_by = deadline
+        own = (self.state / "cluster.id").read_text()
         while True:
             for child in self._children.values():
                 child.require("starting")
             try:
                 seen = client.list_topics(timeout=1)
+                if seen.cluster_id not in (None, own):
+                    raise StackError(
+                        f"another cluster ({seen.cluster_id}) answers",
+                        where=self.bootstrap,
+                        next_step="end what listens there, or give another port: TESTOPS_PORT_KAFKA=… in .env",
+                    )
                 if len(seen.brokers) >= self.brokers:
                     leaders_by = min(leaders_by, time.monotonic() + 15)
                     parts = [part for topic in seen.topics.values() for part in topic.partitions.values()]

@@ -110,6 +110,7 @@ class Postgres:
         if self._child:
             self._child.stop()
             self._child = None
+        ports.release(self.state / "ports.json")
         self.processes.release()
 
     def kill(self) -> None:

@@ -84,6 +84,7 @@ class Sample:
         if self._child:
             self._child.stop(patience=3)
             self._child = None
+        ports.release(self.state / "ports.json")
         self.processes.release()
 
     def _command(self) -> list[str]:

@@ -64,6 +64,9 @@ def test_acknowledged_records_survive_a_kill_and_a_change_of_ports(tmp_path):
             assert read(second.bootstrap, "kept", 200) == [str(number).encode() for number in range(200)]
             with pytest.raises(StackError, match="already in use"):
                 Kafka(tmp_path).start()
+            (tmp_path / "cluster.id").write_text("AAAAAAAAAAAAAAAAAAAAAA")
+            with pytest.raises(StackError, match="another cluster"):
+                second.start()
     with pytest.raises(StackError, match="cluster of 1, not of 3 brokers"):
         Kafka(tmp_path, brokers=3).start()
 
