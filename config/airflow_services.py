@@ -31,6 +31,7 @@ COMMANDS = {
 }
 RESTART_PAUSE = 2.0
 PATIENCE = 4.0
+PR_SET_PDEATHSIG = 1
 
 
 def become(name: str, home: Path) -> NoReturn:
@@ -64,9 +65,21 @@ def become(name: str, home: Path) -> NoReturn:
     os._exit(code)
 
 
+def die_with(parent: int) -> None:
+    """From now on the kernel ends this process when its parent `parent` has ended, however that came."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
 def fork(name: str, home: Path) -> int:
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
+        die_with(parent)
         become(name, home)
     (home / "pids").mkdir(exist_ok=True)
     (home / "pids" / name).write_text(str(pid))

@@ -276,12 +276,16 @@ class Processes:
     ) -> Child:
         """A running child in a session of its own, written down in the book.
 
+        What is left of an earlier one of this name (its own children outlive it) is ended first.
+
         `env` replaces the environment; `death_signal` (default: `stop_signal`; 0: none) comes from the kernel when we
         die.
         """
         if self._forbidden:
             raise StackError("is being stopped", where=name)
         self.claim()
+        for _, earlier in [entry for entry in entries(self.state) if entry[1].name == name]:
+            end(earlier, brutal=True)
         mark = secrets.token_hex(8)
         user = user or User()
         number = stop_signal if death_signal is None else death_signal

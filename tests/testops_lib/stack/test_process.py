@@ -74,6 +74,32 @@ def test_a_server_dies_with_its_owner_killed_by_9(tmp_path):
     wait_until(lambda: not started_at(pid))
 
 
+# A server whose children outlive it, as those of a killed parent of services do.
+PARENT = [
+    *(sys.executable, "-I", "-S", "-c"),
+    "import os, time\nprint(os.fork() or os.getpid(), flush=True)\ntime.sleep(600)\n",
+]
+
+
+def test_what_a_killed_server_left_ends_before_it_is_started_again_and_at_the_stop(tmp_path):
+    processes = Processes(tmp_path)
+    first = processes.start("services", PARENT)
+    wait_until(lambda: len(family(first.entry)) == 2)
+    orphan = next(pid for pid in family(first.entry) if pid != first.pid)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait(10)
+    assert started_at(orphan)
+    second = processes.start("services", PARENT)
+    assert not started_at(orphan)
+    wait_until(lambda: len(family(second.entry)) == 2)
+    members = family(second.entry)
+    os.kill(second.pid, signal.SIGKILL)
+    second.wait(10)
+    second.stop()
+    assert not [pid for pid in members if started_at(pid)]
+    processes.release()
+
+
 def test_leftovers_of_a_killed_owner_end_at_the_next_start(tmp_path):
     # 0: no signal from the kernel, as on other systems than Linux.
     process, pid = start_owner(tmp_path, 0, SLEEP)
