@@ -148,9 +148,13 @@ class Airflow:
         self._call("POST", f"/api/v2/dags/{_part(dag)}/dagRuns", body, accept=(409,))
         return run_id
 
+    def is_paused(self, dag: str) -> bool:
+        """Whether the runs of `dag` stay queued until somebody unpauses it."""
+        return bool(self._call("GET", f"/api/v2/dags/{_part(dag)}").get("is_paused"))
+
     def unpause(self, dag: str) -> None:
         """Let the runs of `dag` begin; nothing happens if they may already."""
-        if self._call("GET", f"/api/v2/dags/{_part(dag)}").get("is_paused"):
+        if self.is_paused(dag):
             self._call("PATCH", f"/api/v2/dags/{_part(dag)}?update_mask=is_paused", {"is_paused": False})
 
     def state(self, dag: str, run: str) -> str:

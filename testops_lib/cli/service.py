@@ -260,6 +260,7 @@ Examples:
 @click.option("--timeout", type=click.FloatRange(1), default=3600, show_default=True, metavar="SECONDS")
 @click.option("--junit", type=click.Path(dir_okay=False), help="Write JUnit XML here (needs TESTOPS_DSN).")
 @click.option("--no-wait", is_flag=True, help="Only start the run.")
+@click.option("--unpause", is_flag=True, help="Unpause the DAG if it is paused, instead of refusing to start a run.")
 def trigger(**options: Any) -> int:
     """Start a run through Airflow's REST API, wait for it, and end with its verdict.
 
@@ -269,8 +270,8 @@ def trigger(**options: Any) -> int:
     from testops_lib import report as reporting
     from testops_lib.analyze import settle
     from testops_lib.errors import TriggerError
-    from testops_lib.report.text import one_line
     from testops_lib.store import Store
+    from testops_lib.text import one_line
     from testops_lib.trigger import WAITS, Airflow
 
     given = ((key, options[key]) for key in ("target", "spec", "base_url"))
@@ -284,14 +285,24 @@ def trigger(**options: Any) -> int:
         raise TriggerError("no password", where="TESTOPS_AIRFLOW_PASSWORD", next_step="set the variable")
     airflow = Airflow(options["url"], username=options["username"], password=password)
     dag, conf = ("testops_rerun", {"run": options["rerun"]}) if options["rerun"] else ("testops_run", conf)
+    if options["unpause"]:
+        airflow.unpause(dag)
+    elif airflow.is_paused(dag):
+        raise TriggerError(
+            "is paused: a run of it would stay queued", where=f"DAG {dag}",
+            next_step="unpause it in Airflow, by the switch beside its name, or give --unpause",
+        )  # fmt: skip
     run_id = airflow.trigger(dag, conf, run_id=options["run_id"])
     say(f"run {run_id}")
     if options["no_wait"]:
         return 0
     state = ""
     for snapshot in airflow.wait(dag, run_id, timeout_s=options["timeout"]):
-        waits = any(task.state == WAITS for task in snapshot.tasks)
-        told = f"waits for a person: {airflow.page(dag, run_id)}/required_actions" if waits else snapshot.state
+        told = snapshot.state
+        if any(task.state == WAITS for task in snapshot.tasks):
+            told = f"waits for a person: {airflow.page(dag, run_id)}/required_actions"
+        elif told == "queued" and airflow.is_paused(dag):
+            told = f"queued: somebody has paused {dag}"
         if told != state:
             state = told
             say(state)

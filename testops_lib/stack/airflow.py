@@ -128,6 +128,7 @@ class AirflowStack:
         if self._child:
             self._child.stop(patience=20)
             self._child = None
+        ports.release(self.state / "ports.json")
         self.processes.release()
 
     def log(self, service: str) -> Path:
@@ -157,6 +158,8 @@ class AirflowStack:
             "core.plugins_folder": self.plugins,
             "core.parallelism": self.parallelism,
             "core.max_active_tasks_per_dag": self.parallelism,
+            # On one's own machine a target's schedule holds as soon as its file is there.
+            "core.dags_are_paused_at_creation": False,
             "core.fernet_key": self._fernet_key(),
             "core.simple_auth_manager_users": f"{USERNAME}:admin",
             "core.simple_auth_manager_passwords_file": self.state / "passwords.json",

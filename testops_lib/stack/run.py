@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from testops_lib import target as targets
 from testops_lib.address import is_url
-from testops_lib.errors import StackError, StoreError, TestOpsError
+from testops_lib.errors import StackError, StoreError, TestOpsError, TriggerError
 from testops_lib.settings import read_dotenv
 from testops_lib.stack import PROJECT
 from testops_lib.stack.clean import clean
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["clean", "run"]
 
-DAG = "testops_run"
+DAG, RERUN = "testops_run", "testops_rerun"
 STATE = PROJECT / ".testops"
 COULD_NOT_RUN = 2
 INTERRUPTED = 130
@@ -100,6 +100,8 @@ def _test(local: Local, order: Mapping[str, Any], shown: Display, clock: Clock, 
         local.airflow.url, username=local.airflow.username, password=local.airflow.password, meanwhile=mend
     )
     airflow.unpause(DAG)
+    with contextlib.suppress(TriggerError):  # an older state directory has it paused; a new one has not parsed it yet
+        airflow.unpause(RERUN)
     run_id = airflow.trigger(DAG, order)
     triggered, triggered_at = time.monotonic(), time.time()
     shown.say(f"run {run_id}: {airflow.page(DAG, run_id)}")
@@ -169,7 +171,7 @@ def _begun(last: Snapshot) -> list[tuple[Row, float]]:
 
 def _explain(airflow: Airflow, last: Snapshot, reasons: Sequence[str]) -> None:
     """Why there is no verdict; and which task failed, with the end of its log."""
-    from testops_lib.report.text import one_line
+    from testops_lib.text import one_line
 
     failed = [task for task in last.tasks if task.state == "failed" and task.task != GATE]
     print(f"\nThe run came to no verdict: {one_line('; '.join(reasons) or last.state, 1000)}", flush=True)

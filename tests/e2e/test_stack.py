@@ -91,7 +91,7 @@ def test_a_run_through_airflow_finds_every_seeded_defect_once(local: Local, airf
 def test_a_scheduled_task_shares_the_outcome_of_the_run_that_it_starts(airflow: Airflow) -> None:
     started, states = {}, set()
     for name in ("brief", "astray"):
-        airflow.unpause(f"testops_nightly_{name}")
+        assert not airflow.is_paused(f"testops_nightly_{name}")
         started[name] = airflow.trigger(f"testops_nightly_{name}", {})
     for name, outcome in (("brief", "success"), ("astray", "failed")):
         dag, run = f"testops_nightly_{name}", f"nightly_{name}_{started[name]}"

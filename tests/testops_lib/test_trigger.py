@@ -17,8 +17,9 @@ from click.testing import CliRunner
 
 from testops_lib.cli.service import trigger
 from testops_lib.errors import StackError, TriggerError
-from testops_lib.stack.airflow import AirflowStack
+from testops_lib.stack.airflow import SERVICES, AirflowStack
 from testops_lib.stack.postgres import Postgres
+from testops_lib.stack.process import entries, started_at
 from testops_lib.trigger import Airflow
 
 DAGS = """
@@ -190,6 +191,22 @@ def test_killed_services_come_back_and_the_client_waits_for_them(airflow, stack)
 
 @pytest.mark.airflow
 @pytest.mark.integration
+def test_services_end_with_the_process_that_holds_them(airflow, stack):
+    pids = {name: int((stack.state / "pids" / name).read_text()) for name in SERVICES}
+    (_, holder), *_ = entries(stack.state)
+    os.kill(holder.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while stack.is_running:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    stack.launch()
+    assert not [name for name, pid in pids.items() if started_at(pid)], "none works on beside the new ones"
+    stack.wait(dag="small")
+    assert airflow.outcome("small", airflow.trigger("small", {})).code == 2, "it is queued"
+
+
+@pytest.mark.airflow
+@pytest.mark.integration
 def test_a_run_is_followed_over_a_restart_of_its_database(airflow, stack, postgres):
     run = airflow.trigger("small", {})
     seen = airflow.wait("small", run, timeout_s=200, interval_s=0.3)
@@ -338,11 +355,28 @@ def test_the_command_says_where_a_person_is_waited_for(monkeypatch):
         "end_date": None,
     }
     waiting = (reply(200, {"state": "running"}), reply(200, {"task_instances": [review], "total_entries": 1}))
-    with Scripted(reply(201, {"access_token": "t"}), reply(200, {"dag_run_id": "r"}), *waiting) as server:
+    begin = (reply(201, {"access_token": "t"}), reply(200, {"is_paused": False}), reply(200, {"dag_run_id": "r"}))
+    with Scripted(*begin, *waiting) as server:
         told = ["--url", server.url, "--username", "u", "--target", "shop", "--timeout", "1"]
         done = CliRunner().invoke(trigger, told)
     assert f"waits for a person: {server.url}/dags/testops_run/runs/" in done.output
     assert "/required_actions\n" in done.output
+
+
+def test_the_command_refuses_to_start_a_run_of_a_paused_dag(monkeypatch):
+    monkeypatch.setenv("TESTOPS_AIRFLOW_PASSWORD", "p")
+    given = ["--username", "u", "--rerun", "nightly", "--no-wait"]
+    answers = [reply(201, {"access_token": "t"}), reply(200, {"is_paused": True}), reply(200, {"dag_run_id": "r"})]
+    with Scripted(*answers) as server:
+        refused = CliRunner().invoke(trigger, ["--url", server.url, *given]).exception
+        assert str(refused).startswith("DAG testops_rerun: is paused") and "--unpause" in str(refused)
+        assert len(server.seen) == 2, "no run was started"
+    with Scripted(*answers) as server:
+        done = CliRunner().invoke(trigger, ["--url", server.url, *given, "--unpause"], catch_exceptions=False)
+        assert done.output.startswith("run ")
+    assert [path for path, _, _ in server.seen[2:]] == [
+        "PATCH /api/v2/dags/testops_rerun?update_mask=is_paused", "POST /api/v2/dags/testops_rerun/dagRuns"
+    ]  # fmt: skip
 
 
 def test_a_run_that_takes_too_long_is_said_to_go_on():
