@@ -315,9 +315,9 @@ def trigger(**options: Any) -> int:
                 raise TriggerError("the run has no report", where=tested, next_step="see its tasks in Airflow")
             Path(options["junit"]).write_bytes(reporting.render_junit(report, list(settle(store.attempts(tested)))))
     outcome = airflow.outcome(dag, run_id)
-    click.echo({"passed": "the gate passed", "failed": "the gate is closed"}.get(outcome.verdict, "no verdict"))
+    say({"passed": "the gate passed", "failed": "the gate is closed"}.get(outcome.verdict, "no verdict"))
     for reason in outcome.reasons:
-        click.echo(f"  {one_line(reason, 500)}")
+        say(f"  {one_line(reason, 500)}")
     return outcome.code
 
 
