@@ -118,7 +118,7 @@ def analyze(
         history: response times of earlier runs of the target; an operation that is slower beyond what these differ by
             is an advisory finding.
         not_tested: operations for which no case could be made -> why. Those outside of `operations` are in scope, too;
-            one that was executed all the same counts as tested.
+            one that was called all the same counts as tested.
         credentials_hint: what to do when every valid request is answered 401; ends that reason.
     """
     if operations and not_tested:
@@ -199,7 +199,7 @@ def _with_reasons(
 ) -> dict[str, OperationReport]:
     return {
         key: msgspec.structs.replace(report, not_tested=not_tested[key])
-        if key in not_tested and not report.cases
+        if key in not_tested and not report.statuses
         else report
         for key, report in operations.items()
     }

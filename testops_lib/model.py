@@ -872,6 +872,8 @@ class Generation(Value, frozen=True, kw_only=True):
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason -> cases dropped."""
     notes: tuple[str, ...] = ()
+    not_tested: dict[str, str] = field(default_factory=dict)
+    """Operation -> why the source made no case of it, where it should have."""
 
 
 class SourceCost(Cost, frozen=True, kw_only=True):

@@ -250,6 +250,15 @@ def in_scope(spec: Spec, target: Target) -> tuple[Operation, ...]:
     return chosen
 
 
+def not_tested(spec: Spec, target: Target) -> dict[str, str]:
+    """Operations in scope that the document describes beyond use -> why."""
+    scope = target.operations
+    left_out = tuple(f"!{pattern.removeprefix('!')}" for pattern in scope.exclude)
+    return specs.select_unusable(
+        spec, patterns=(*scope.include, *left_out), tags=scope.tags, safe_only=target.policy.methods == "safe"
+    )
+
+
 def plan(spec: Spec, target: Target, base_url: str = "") -> Plan:
     """What a runner must know of the target. Holds references to secrets, never a secret.
 
@@ -566,6 +575,7 @@ def analyze(run: str, settings: Settings, *, causes: Collection[str] = ()) -> Re
             target,
             run=run,
             operations=documented(in_scope(spec, target)),
+            not_tested=not_tested(spec, target),
             base_url=about.base_url,
             title=about.title,
             known=store.known_fingerprints(target.name),
@@ -696,8 +706,9 @@ def build_report(
 ) -> Report:
     """The report of these results with the verdict of the target's gate.
 
-    not_tested: operations for which no case could be made -> why.
+    not_tested: operations for which no case could be made -> why; what the generations say comes on top.
     """
+    reasons = {key: why for generation in generations for key, why in generation.not_tested.items()}
     report = analyze_results(
         results,
         target=target.name,
@@ -713,7 +724,7 @@ def build_report(
         finished=datetime.now(UTC),
         quarantined=quarantined,
         history=history,
-        not_tested=not_tested,
+        not_tested={**reasons, **not_tested},
         credentials_hint=_TAKEN_BY_NOBODY if target.identities else _NONE_GIVEN,
     )
     return msgspec.structs.replace(report, gate=decide(report, target.gate, causes))

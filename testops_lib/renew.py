@@ -136,9 +136,9 @@ def _decided(
     asked: Iterable[Operation], keys: Mapping[str, str], made: Generated, cases: Mapping[str, Sequence[Case]],
     hashes: Mapping[str, str],
 ) -> dict[str, suites.Made]:  # fmt: skip
-    """What decided the cases of each operation that was wholly answered."""
+    """What decided the cases of each operation that was wholly answered; one without a case is asked for again."""
     return {
         each.key: suites.Made(key=keys[each.key], calls=suites.calls(cases[each.key], each.key, hashes))
         for each in asked
-        if each.key not in made.unfinished
+        if each.key not in made.unfinished and each.key not in made.generation.not_tested
     }

@@ -40,6 +40,9 @@ from testops_lib.sources import Ask, caps, less, make_all, plan_all, told_of
 from testops_lib.spec.operation import Spec
 from testops_lib.target import MAX_ROUNDS, Generate, PropertyBased, Scope, Target
 
+_MOST_REASONS = 20
+"""Operations that were not tested, as the terminal names them before the run; the report names all."""
+
 
 def _spec_options(command: Any) -> Any:
     for option in reversed(
@@ -135,15 +138,21 @@ def _target(
 def _make(spec: Spec, target: Target, *, most: int = 0) -> tuple[tuple[Case, ...], tuple[Generation, ...]]:
     for warning in spec.warnings[:20]:
         say(f"warning: {warning}", err=True)
-    for key, why in list(spec.unusable.items())[:20]:
-        say(f"left out: {key}: {why}", err=True)
     made = make_all(_ask(spec, target, most=most))
     cases = pipeline.suite((case for each in made for case in each.cases), spec, target)
     for each in made:
         for line in told_of(each.generation):
             say(line, err=True)
+    reasons = {key: why for each in made for key, why in each.generation.not_tested.items()}
+    steps = [step for case in cases for step in case.steps]
+    planned = {step.operation for step in steps if step.operation.startswith(f"{step.request.method} ")}
+    reasons = {key: why for key, why in (reasons | pipeline.not_tested(spec, target)).items() if key not in planned}
+    for key, why in list(reasons.items())[:_MOST_REASONS]:
+        say(f"not tested: {key}: {why}", err=True)
+    if len(reasons) > _MOST_REASONS:
+        say(f"not tested: {len(reasons) - _MOST_REASONS} more operations; the report names them all", err=True)
     if not cases:
-        raise CaseError("no case could be made", where=spec.source, next_step="see the warnings above")
+        raise CaseError("no case could be made", where=spec.source, next_step="see the lines above")
     return cases, tuple(each.generation for each in made)
 
 
@@ -307,6 +316,7 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         target,
         run=run_id,
         operations=pipeline.documented(pipeline.in_scope(document, target)),
+        not_tested=pipeline.not_tested(document, target),
         base_url=plan.base_url,
         title=document.title,
         generations=(*generations, *further),
@@ -364,7 +374,14 @@ def generate(spec: str, base_url: str, out: Path | None, only_plan: bool, **opti
         return 0
     cases, generations = _make(document, target)
     scope = pipeline.documented(pipeline.in_scope(document, target))
-    about = About(run="", target=target.name, title=document.title, operations=scope, generations=generations)
+    about = About(
+        run="",
+        target=target.name,
+        title=document.title,
+        operations=scope,
+        not_tested=pipeline.not_tested(document, target),
+        generations=generations,
+    )
     known = pipeline.contracts(document, target)
     used = {step.operation for case in cases for step in (*case.steps, *case.cleanup)}
     try:

@@ -23,6 +23,8 @@ class About(Value, frozen=True, kw_only=True):
     started: datetime | None = None
     operations: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """In scope, with their documented statuses."""
+    not_tested: dict[str, str] = msgspec.field(default_factory=dict)
+    """In scope, and the document describes them beyond use -> why."""
     generations: tuple[Generation, ...] = ()
 
 

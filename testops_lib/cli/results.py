@@ -57,10 +57,11 @@ def report(file: Path, form: str, out: Path | None) -> int:
     """Turn a results file into a report."""
     about, results = results_in(file)
     built = report_of(about, results)
-    if form == "terminal":
+    if form == "terminal" and out is None:
         reporting.render_terminal(built)
         return outcome(built)
     renderings: dict[str, Callable[[], bytes]] = {
+        "terminal": lambda: reporting.terminal_text(built).encode(),
         "json": lambda: reporting.render_json(built),
         "junit": lambda: reporting.render_junit(built, results),
         "html": lambda: reporting.render_html(built).encode(),
@@ -69,6 +70,7 @@ def report(file: Path, form: str, out: Path | None) -> int:
     rendered = renderings[form]()
     if out:
         out.write_bytes(rendered)
+        say(f"written: {out}", err=True)
     else:
         sys.stdout.buffer.write(rendered)
     return outcome(built)
@@ -106,6 +108,7 @@ def executed(name: str) -> tuple[About, list[Result]]:
         base_url=report.base_url,
         started=report.started,
         operations={key: each.documented for key, each in report.operations.items()},
+        not_tested={key: each.not_tested for key, each in report.operations.items() if each.not_tested},
     )
     return about, results
 
@@ -116,6 +119,7 @@ def report_of(about: About, results: Sequence[Result]) -> Report:
         Target(name=about.target, spec=""),
         run=about.run,
         operations=about.operations,
+        not_tested=about.not_tested,
         base_url=about.base_url,
         title=about.title,
         generations=about.generations,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testops_lib.spec.choose import base_url, select
+from testops_lib.spec.choose import base_url, select, select_unusable
 from testops_lib.spec.contract import closed, contract, contracts
 from testops_lib.spec.limits import Limits
 from testops_lib.spec.load import load, load_bytes
@@ -42,4 +42,5 @@ __all__ = [
     "load",
     "load_bytes",
     "select",
+    "select_unusable",
 ]

@@ -38,6 +38,30 @@ def select(
     )
 
 
+def select_unusable(
+    spec: Spec, *, patterns: Sequence[str] = (), tags: Sequence[str] = (), safe_only: bool = False
+) -> dict[str, str]:
+    """Keys of operations that the document describes beyond use and `select` would choose otherwise -> why.
+
+    Such an operation has neither an id nor tags: with `tags` there is none. The key `* /pets` stands for a whole path.
+    """
+    if tags:
+        return {}
+    wanted = [_glob(pattern) for pattern in patterns if not pattern.startswith("!")]
+    unwanted = [_glob(pattern[1:]) for pattern in patterns if pattern.startswith("!")]
+
+    def fits(key: str, globs: list[re.Pattern[str]]) -> bool:
+        return any(glob.match(key) or glob.match(key.partition(" ")[2]) for glob in globs)
+
+    return {
+        key: why
+        for key, why in spec.unusable.items()
+        if (not wanted or fits(key, wanted))
+        and not fits(key, unwanted)
+        and (not safe_only or key.partition(" ")[0] in SAFE_METHODS)
+    }
+
+
 def _glob(pattern: str) -> re.Pattern[str]:
     method, blank, path = pattern.strip().partition(" ")
     return re.compile(translate(f"{method.upper()} {path.strip()}" if blank else method))

@@ -215,6 +215,38 @@ def test_what_cannot_run_says_where_and_ends_with_2(arguments: list[str], said: 
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
 
 
+def test_operations_that_cannot_be_tested_are_all_in_the_report_with_the_reason(
+    sound_shop: Sample, tmp_path: Path
+) -> None:
+    answers = {"responses": {"200": {"description": "fine"}}}
+    impossible = {"type": "integer", "minimum": 5, "maximum": 1}
+    wanted = {"name": "q", "in": "query", "required": True, "schema": impossible}
+    broken = {"parameters": [{"$ref": "#/components/parameters/gone"}], **answers}
+    paths = {f"/broken/{number}": {"get": broken} for number in range(30)}
+    paths |= {"/impossible": {"get": {"parameters": [wanted], **answers}}, "/products": {"get": answers}}
+    document = tmp_path / "openapi.json"
+    document.write_text(json.dumps({"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": paths}))
+    base = ["--base-url", sound_shop.url]
+    tried = cli("try", str(document), *base, "--out", str(tmp_path / "report"))
+    cli("generate", "--spec", str(document), "--out", str(tmp_path / "cases.jsonl"))
+    cli("execute", str(tmp_path / "cases.jsonl"), *base, "--out", str(tmp_path / "results.jsonl"))
+    again, shown = tmp_path / "again.json", tmp_path / "again.txt"
+    cli("report", str(tmp_path / "results.jsonl"), "--format", "json", "--out", str(again))
+    cli("report", str(tmp_path / "results.jsonl"), "--out", str(shown))
+    for path, text in ((tmp_path / "report" / "report.json", tried.stdout), (again, shown.read_text())):
+        report = json.loads(path.read_text())
+        reasons = {key: one["not_tested"] for key, one in report["operations"].items() if one.get("not_tested")}
+        assert len(reasons) == report["totals"]["operations_not_tested"] == 31
+        assert "no valid request" in reasons["GET /impossible"] and "gone" in reasons["GET /broken/29"]
+        assert "1 of 32 operations answered a 2xx, 31 not tested" in text
+    assert tried.stderr.count("not tested: GET /") == 20 and "11 more operations" in tried.stderr
+    narrowed = cli(
+        "try", str(document), *base, "-o", "GET /broken/2*", "-o", "GET /products", "--out", str(tmp_path / "few")
+    )
+    few = json.loads((tmp_path / "few" / "report.json").read_text())
+    assert few["totals"]["operations_not_tested"] == 11, narrowed.stderr
+
+
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\n::error file=a::owned\n##vso[task.complete]owned\u202e"
 
 

@@ -48,6 +48,7 @@ def generate(
     ids: set[str] = set()
     dropped: Counter[str] = Counter()
     notes: list[str] = []
+    not_tested: dict[str, str] = {}
     with Draws() as draws:
         maker = RandomCases(planner, RequestJudge(spec, planner.schemas), draws, examples=examples, seed=seed)
         for operation in spec.operations:
@@ -59,12 +60,12 @@ def generate(
             try:
                 found, lost = maker.make(operation)
             except Impossible as reason:
-                notes.append(f"{operation.key}: no valid request could be made: {reason}")
+                not_tested[operation.key] = f"no valid request could be made: {reason}"
                 dropped["no valid request"] += 1
                 continue
             except (TypeError, ValueError, KeyError, RecursionError, OverflowError) as error:
                 # A schema that no loader could foresee costs its own operation its cases, not the others theirs.
-                notes.append(f"{operation.key}: could not be drawn: {type(error).__name__}: {error}"[:300])
+                not_tested[operation.key] = f"could not be drawn: {type(error).__name__}: {error}"[:300]
                 dropped["could not be drawn"] += 1
                 continue
             notes.extend(f"{operation.key}: {note}" for note in lost.notes)
@@ -74,5 +75,7 @@ def generate(
             cases.extend(fresh)
     return Generated(
         cases=tuple(cases),
-        generation=Generation(source="property", cases=len(cases), dropped=dict(+dropped), notes=tuple(notes)),
+        generation=Generation(
+            source="property", cases=len(cases), dropped=dict(+dropped), notes=tuple(notes), not_tested=not_tested
+        ),
     )

@@ -53,11 +53,11 @@ def generate(
     ids: set[str] = set()
     dropped: Counter[str] = Counter()
     notes: list[str] = []
+    not_tested: dict[str, str] = {}
     for operation in spec.operations:
         if operations is not None and operation.key not in operations:
             continue
         if operation.key in spec.unusable:
-            notes.append(f"{operation.key}: not tested: {spec.unusable[operation.key]}")
             continue
         if not graph.allowed(operation):
             dropped["method not allowed"] += 1
@@ -72,11 +72,11 @@ def generate(
             found.extend(planner.plan(operation, chains.plan(operation), chained=chains.readable(operation)))
             found.extend(oracles.plan(operation))
         except Impossible as reason:
-            notes.append(f"{operation.key}: no valid request could be made: {reason}")
+            not_tested[operation.key] = f"no valid request could be made: {reason}"
             dropped["no valid request"] += 1
         except (TypeError, ValueError, KeyError, RecursionError, OverflowError) as error:
             # A schema that no loader could foresee costs its own operation its cases, not the others theirs.
-            notes.append(f"{operation.key}: could not be planned: {type(error).__name__}: {error}"[:300])
+            not_tested[operation.key] = f"could not be planned: {type(error).__name__}: {error}"[:300]
             dropped["could not be planned"] += 1
         if policy.methods == "all":
             at = [other for other in graph.at(operation.path) if other.path == operation.path]
@@ -91,7 +91,9 @@ def generate(
         cases.extend(fresh)
     return Generated(
         cases=tuple(cases),
-        generation=Generation(source="rules", cases=len(cases), dropped=dict(+dropped), notes=tuple(notes)),
+        generation=Generation(
+            source="rules", cases=len(cases), dropped=dict(+dropped), notes=tuple(notes), not_tested=not_tested
+        ),
     )
 
 
