@@ -135,8 +135,8 @@ def _as_true(judge: RequestJudge, before: Case, after: Case) -> bool:
         if old.request == step.request:
             continue
         try:
-            was = {(one.place, one.rule) for one in judge.faults(old.operation, old.request, captured)}
-            now = {(one.place, one.rule) for one in judge.faults(step.operation, step.request, captured)}
+            was = {(one.place, one.rule) for one in judge.judge(old.operation, old.request, captured).faults}
+            now = {(one.place, one.rule) for one in judge.judge(step.operation, step.request, captured).faults}
         except KeyError:
             raise CaseError(
                 f"the document has no operation {step.operation}", where=f"case {before.id}",

@@ -60,7 +60,7 @@ def pets(*, description: str = PETS_TEXT, protected: bool = True) -> Spec:
                 security=security,
                 parameters=(
                     Parameter(name="limit", where="query", schema={"type": "integer", "minimum": 1, "maximum": 100}),
-                    Parameter(name="tag", where="query", schema=NAMES, style="form"),
+                    Parameter(name="tag", where="query", schema=NAMES, style="form", explode=True),
                     Parameter(name="X-Trace", where="header", schema={"type": "string", "maxLength": 10}),
                     Parameter(
                         name="Authorization", where="header", schema={"type": "string"},

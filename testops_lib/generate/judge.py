@@ -1,183 +1,301 @@
-"""A request as it will be sent -> what is invalid in it by the document.
+"""A request as it will be sent -> whether it is valid by the document: the one judge, whoever made the request.
 
-The last word on random data: in a URL all is text, so the string "5" is a number there. Placeholders of captured values
-are taken for valid.
+`invalid` means that no server may take it for valid: neither what a lenient reader makes of its texts, nor the usual
+conversions (`"5"` for 5), nor a `format`, which many servers do not assert, would save it. What only those decide is
+`unsure`, and what rests on it is a guess. Placeholders of captured values are taken for valid.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, NoReturn
 from urllib.parse import unquote
 
-from testops_lib.generate.rules import wire
-from testops_lib.generate.schemas import Schemas, kinds
-from testops_lib.model import BytesBody, FormBody, JsonBody, MultipartBody, Request, TextBody, Value
-from testops_lib.placeholder import fill
+from testops_lib.check import fits
+from testops_lib.generate import wire
+from testops_lib.generate.readings import Reader
+from testops_lib.generate.schemas import RANGES, Schemas, kind_of, kinds
+from testops_lib.model import BytesBody, FormBody, JsonBody, MultipartBody, Part, Request, TextBody, Value
+from testops_lib.placeholder import fill, fill_text, names
 from testops_lib.spec.operation import MediaType, Operation, Parameter, Schema, Spec
+
+Validity = Literal["valid", "invalid", "unsure"]
 
 _TOKEN: Final = {"unique": "0123456789ab"}
 _CHOICES: Final = frozenset({"oneOf", "anyOf", "not", "const", "enum", "contains", "uniqueItems", "falseSchema"})
-_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
-_FORMAT_BOUNDS: Final = frozenset({-(2**31), 2**31 - 1, -(2**63), 2**63 - 1})
+_TEMPLATE: Final = re.compile(r"\{([^{}]*)\}")
+_FORMAT_BOUNDS: Final = frozenset(bound for bounds in RANGES.values() for bound in bounds)
 _MOST: Final = 20
 
 
 class Fault(Value, frozen=True, kw_only=True):
-    """One thing that is invalid."""
+    """One thing that is not valid."""
 
     place: str
     """`body/price`, `query/limit`."""
     rule: str
-    """The keyword it breaks; `malformed`: no JSON."""
+    """The keyword it breaks; `malformed`: no JSON; `media_type`: not documented; `style`: OpenAPI does not say what the
+    text of an object or a nested array means; `schema`: its schema cannot be compiled."""
     sure: bool = True
-    """No server may take it for valid: it is neither a `format`, nor what a lenient reader converts (`"5"` for 5)."""
+    """No server may take it for valid."""
+    message: str = ""
+    """For people and models."""
+
+
+class Judgement(Value, frozen=True, kw_only=True):
+    """What the document says of a request."""
+
+    validity: Validity
+    faults: tuple[Fault, ...] = ()
+    """The reasons, parameters first; empty when it is valid."""
 
 
 class RequestJudge:
-    """Judges requests against one spec."""
+    """Judges requests against one spec; each schema is compiled once, when first needed."""
 
     def __init__(self, spec: Spec, schemas: Schemas | None = None) -> None:
         self._schemas = schemas or Schemas(spec.definitions)
+        self._reader = Reader(self._schemas)
         self._operations = {operation.key: operation for operation in spec.operations}
         self._secrets = frozenset(
             (scheme.where, scheme.name.lower()) for scheme in spec.security_schemes.values() if scheme.kind == "apiKey"
         )
+        self._parameters: dict[str, list[Parameter]] = {}
+        self._templates: dict[str, re.Pattern[str] | None] = {}
 
-    def faults(self, key: str, request: Request, captured: Collection[str] = ()) -> tuple[Fault, ...]:
-        """What is invalid in a request of the operation `key`, parameters first; empty when nothing is.
+    def judge(self, key: str, request: Request, captured: Collection[str] = ()) -> Judgement:
+        """Whether a request of the operation `key` is valid, and why not; `captured` are names of earlier steps.
 
         Raises:
             KeyError: the spec has no such operation.
         """
         operation = self._operations[key]
-        return tuple((*self._parameters(operation, request, captured), *self._body(operation, request, captured)))
+        faults = (*self._of_parameters(operation, request, captured), *self._of_body(operation, request, captured))
+        if not faults:
+            return Judgement(validity="valid")
+        return Judgement(validity="invalid" if any(fault.sure for fault in faults) else "unsure", faults=faults)
 
     # ------------------------------------------------------------------ parameters
 
-    def _parameters(self, operation: Operation, request: Request, captured: Collection[str]) -> Iterator[Fault]:
+    def _of_parameters(self, operation: Operation, request: Request, captured: Collection[str]) -> Iterator[Fault]:
+        raw = self._path_texts(operation.path, request.path)
         given = {
             "query": _grouped(request.query), "header": _grouped(request.headers, fold=True),
-            "cookie": _grouped(request.cookies), "path": _path_values(operation.path, request.path),
+            "cookie": _grouped(request.cookies), "path": {name: [unquote(text)] for name, text in raw.items()},
         }  # fmt: skip
-        for parameter in wire.sent_parameters(operation, self._secrets):
+        if operation.key not in self._parameters:
+            self._parameters[operation.key] = wire.sent_parameters(operation, self._secrets)
+        for parameter in self._parameters[operation.key]:
+            pairs = given[parameter.where]
             name = parameter.name.lower() if parameter.where == "header" else parameter.name
-            values = given[parameter.where].get(name)
             place = f"{parameter.where}/{parameter.name}"
-            if values is None:
-                parts = any(other.startswith(f"{name}[") for other in given[parameter.where])
-                spread = "object" in kinds(self._schemas.flat(parameter.schema))
-                if parameter.required and parameter.where != "path" and not parts and not spread:
-                    yield Fault(place=place, rule="required")
-            elif not any(_holds(value, captured) for value in values):
-                rule = self._broken(parameter, [fill(value, _TOKEN) for value in values])
-                if rule:
-                    yield Fault(place=place, rule=rule, sure=rule != "format")
+            texts = pairs.get(name)
+            if texts is None:
+                yield from self._spread(operation, parameter, pairs, place, captured)
+            elif not any(_holds(text, captured) for text in texts):
+                yield from self._of_texts(parameter, texts, place, raw.get(name, ""))
 
-    def _broken(self, parameter: Parameter, values: list[str]) -> str:
-        """The rule that a parameter's texts break, however they may be read, or ""."""
-        if parameter.content_type:
-            return ""
-        flat = self._schemas.flat(parameter.schema)
-        many = len(values) > 1 or ("array" in kinds(flat) and parameter.explode)
-        sent: Any = list(values) if many else values[0]
-        if "object" in kinds(flat) or wire.reads_as_valid(self._schemas, parameter.schema, parameter, sent):
-            return ""
-        schema: Schema = parameter.schema
-        if isinstance(sent, list):
-            items = flat.get("items", True)
-            broken = (one for one in sent if not wire.reads_as_valid(self._schemas, items, parameter, one))
-            bad = next(broken, None)
-            if bad is None:
-                return next((rule for rule in ("uniqueItems", "minItems", "maxItems") if rule in flat), "type")
-            schema, sent = items, bad
-        readings = wire.scalars(sent)
-        best = next((one for one in reversed(readings) if not self._is_type(schema, one)), None)
-        if best is None:
-            return "type"
-        return next((fault.rule if fault.sure else "format" for fault in self._errors(schema, best, ())), "type")
+    def _path_texts(self, template: str, path: str) -> dict[str, str]:
+        """The percent-encoded text of each path parameter."""
+        if template not in self._templates:
+            names_once = _TEMPLATE.findall(template)
+            unclear = re.search(r"\}\{", template) or len(set(names_once)) < len(names_once)
+            pieces = _TEMPLATE.split(template)
+            pattern = "".join("([^/]*)" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
+            self._templates[template] = None if unclear else re.compile(pattern)
+        compiled = self._templates[template]
+        match = compiled.fullmatch(path) if compiled else None
+        return dict(zip(_TEMPLATE.findall(template), match.groups(), strict=True)) if match else {}
 
-    def _is_type(self, schema: Schema, value: Any) -> bool:
-        return any(error.kind.name == "type" for error in self._schemas.errors(schema, value))
+    def _spread(
+        self, operation: Operation, parameter: Parameter, pairs: Mapping[str, list[str]], place: str,
+        captured: Collection[str],
+    ) -> Iterator[Fault]:  # fmt: skip
+        """A parameter without a pair of its own name: missing, or an object whose members are pairs."""
+        if parameter.where == "path":
+            return
+        lead = f"{parameter.name}["
+        members = {name[len(lead) :].rstrip("]"): texts for name, texts in pairs.items() if name.startswith(lead)}
+        an_object = "object" in self._schemas.all_kinds(parameter.schema) and not parameter.content_type
+        others = {other.name for other in operation.parameters if other.where == parameter.where}
+        if not members and an_object and parameter.style != "deepObject" and parameter.explode:
+            declared = self._schemas.members(parameter.schema)
+            members = {name: texts for name, texts in pairs.items() if name in declared and name not in others}
+            if not members and parameter.required and any(name not in others for name in pairs):
+                return  # members that the schema does not name
+        if not members:
+            if parameter.required:
+                yield Fault(place=place, rule="required", message="it is required")
+        elif not any(_holds(text, captured) for texts in members.values() for text in texts):
+            filled = {name: [fill_text(text, _TOKEN) for text in texts] for name, texts in members.items()}
+            readings = list(self._reader.spread(parameter, filled))
+            faults = [list(self._of_json(parameter.schema, reading.value, (), place)) for reading in readings]
+            if all(faults):
+                yield faults[0][0]
+            elif not readings[0].strict or faults[0]:
+                yield Fault(place=place, rule="style", sure=False, message="its members have no defined form")
+
+    def _of_texts(self, parameter: Parameter, given: Sequence[str], place: str, raw: str = "") -> Iterator[Fault]:
+        """What is wrong with a parameter's texts, in whatever way they may be read: at most one fault."""
+        schema = parameter.schema
+        if not self._schemas.compiles(schema):
+            yield Fault(place=place, rule="schema", sure=False, message="its schema cannot be compiled")
+            return
+        texts = [fill_text(text, _TOKEN) for text in given]
+        readings = list(self._reader.readings(parameter, texts, raw))
+        accepted = [reading.strict for reading in readings if self._schemas.accepts(schema, reading.value)]
+        if any(accepted) or (parameter.allow_empty and texts == [""]):
+            return
+        if parameter.content_type and not any(reading.strict for reading in readings):
+            yield Fault(place=place, rule="malformed", sure=not accepted, message="it is no JSON")
+            return
+        rule, message, sure = self._reason(schema, [reading.value for reading in readings if reading.strict] or texts)
+        if accepted:
+            yield Fault(place=place, rule=rule, sure=False, message=f"{message}, unless it is read leniently")
+        elif "object" in self._schemas.all_kinds(schema) and not parameter.content_type:
+            yield Fault(place=place, rule="style", sure=False, message="an object's text has no telling form")
+        else:
+            empty = texts == [""] and not parameter.required  # may be read as not given
+            yield Fault(place=place, rule=rule, sure=sure and not empty, message=message)
+
+    def _reason(self, schema: Schema, values: Sequence[Any]) -> tuple[str, str, bool]:
+        """Rule, message and sureness of why none of the readings is valid."""
+        allowed = self._schemas.all_kinds(schema)
+        sure, best = True, ("type", "it has another type")
+        for value in values:
+            errors = list(self._schemas.errors(schema, value))
+            if not errors:
+                continue
+            sure = sure and any(self._certain(error, value, schema, converts=False) for error in errors)
+            kind = kind_of(value)
+            if kind in allowed or (kind == "integer" and "number" in allowed) or len(values) == 1:
+                best = errors[0].kind.name, errors[0].message
+        return (*best, sure)
 
     # ------------------------------------------------------------------ bodies
 
-    def _body(self, operation: Operation, request: Request, captured: Collection[str]) -> Iterator[Fault]:
+    def _of_body(self, operation: Operation, request: Request, captured: Collection[str]) -> Iterator[Fault]:
         if operation.body is None:
             return
         body = request.body
         if body is None:
             if operation.body.required:
-                yield Fault(place="body", rule="required")
+                yield Fault(place="body", rule="required", message="a body is required")
             return
-        if isinstance(body, FormBody):
-            yield from self._form(_described(operation.body.content, wire.FORM), body, captured)
+        content = operation.body.content
+        media = {FormBody: wire.FORM, MultipartBody: wire.MULTIPART}.get(type(body)) or body.media_type  # type: ignore[union-attr]
+        described = _described(content, media)
+        if described is None:
+            if content:
+                documented = "415" in operation.responses
+                yield Fault(place="body", rule="media_type", sure=documented, message=f"{media} is not documented")
+        elif described.schema is None:
             return
-        media = wire.MULTIPART if isinstance(body, MultipartBody) else body.media_type
-        described = _described(operation.body.content, media)
-        if described is None or described.schema is None or isinstance(body, MultipartBody):
-            return
-        if isinstance(body, JsonBody):
-            yield from self._errors(described.schema, body.value, captured)
+        elif isinstance(body, FormBody | MultipartBody):
+            yield from self._of_form(described, body, captured)
+        elif isinstance(body, JsonBody):
+            yield from self._of_json(
+                described.schema, body.value, captured, "body", optional=not operation.body.required
+            )
         elif wire.is_json(media):
-            data = body.text.encode("utf-8", "replace") if isinstance(body, TextBody) else _data(body)
             try:
-                value = json.loads(data.decode("utf-8"))
+                value = json.loads(_text(body), parse_constant=_no_constant)
             except (ValueError, RecursionError):
-                yield Fault(place="body", rule="malformed")
+                yield Fault(place="body", rule="malformed", message="it is no JSON")
             else:
-                yield from self._errors(described.schema, value, captured)
+                yield from self._of_json(described.schema, value, (), "body", optional=not operation.body.required)
 
-    def _form(self, described: MediaType | None, body: FormBody, captured: Collection[str]) -> Iterator[Fault]:
-        flat = self._schemas.flat(described.schema if described else None)
-        given = _grouped(body.fields)
+    def _of_form(
+        self, described: MediaType, body: FormBody | MultipartBody, captured: Collection[str]
+    ) -> Iterator[Fault]:
+        """In a form all is text, as in a query."""
+        schema: Schema = True if described.schema is None else described.schema
+        flat = self._schemas.flat(schema)
+        given: dict[str, list[str | Part]] = {}
+        for name, item in body.fields if isinstance(body, FormBody) else ((part.name, part) for part in body.parts):
+            given.setdefault(name, []).append(item)
         for name in flat.get("required", ()):
-            declared = self._schemas.flat(flat.get("properties", {}).get(name))
-            if name not in given and "array" not in kinds(declared) and declared.get("readOnly") is not True:
-                yield Fault(place=f"body/{name}", rule="required")
-        for name, values in given.items():
-            declared = flat.get("properties", {}).get(name)
-            if declared is not None and not any(_holds(value, captured) or value[:1] in "{[" for value in values):
-                field = Parameter(name=name, where="query", schema=declared, explode=True)
-                rule = self._broken(field, [fill(value, _TOKEN) for value in values])
-                if rule:
-                    yield Fault(place=f"body/{name}", rule=rule, sure=rule != "format" and values != [""])
+            declared = self._schemas.flat(self._schemas.member(schema, name))
+            if name not in given and declared.get("readOnly") is not True:
+                many = "array" in kinds(declared)  # an empty one cannot be written
+                yield Fault(place=f"body/{name}", rule="required", sure=not many, message=f"{name!r} is required")
+        for name, items in given.items():
+            declared_schema = self._schemas.member(schema, name)
+            if declared_schema is False:
+                yield Fault(
+                    place=f"body/{name}", rule="additionalProperties", sure=False, message="it is not described"
+                )
+                continue
+            texts = [
+                item if isinstance(item, str) else _part_text(item, self._schemas.flat(declared_schema))
+                for item in items
+            ]
+            if declared_schema is True or any(text is None or _holds(text, captured) for text in texts):
+                continue
+            encoded = described.encoding.get(name, "")
+            encoded = encoded or next((item.media_type for item in items if isinstance(item, Part)), "")
+            field = Parameter(
+                name=name, where="query", schema=declared_schema, explode=True, style="form",
+                content_type=encoded if encoded and wire.is_json(encoded) else "",
+            )  # fmt: skip
+            yield from self._of_texts(field, [text for text in texts if text is not None], f"body/{name}")
 
-    def _errors(self, schema: Schema, value: Any, captured: Collection[str]) -> Iterator[Fault]:
+    def _of_json(
+        self, schema: Schema, value: Any, captured: Collection[str], root: str, *, optional: bool = False
+    ) -> Iterator[Fault]:
+        if not self._schemas.compiles(schema):
+            yield Fault(place=root, rule="schema", sure=False, message="its schema cannot be compiled")
+            return
         filled = fill(value, _TOKEN)
-        found: Iterator[Any] = self._schemas.errors(schema, filled)
-        for count, error in enumerate(found):
+        errors: Iterator[Any] = self._schemas.errors(schema, filled)
+        for count, error in enumerate(errors):
             if count == _MOST:
                 return
-            node: Any = filled
-            for key in error.instance_path:
-                node = node[key]
+            node = _at(filled, error.instance_path)
             rule = error.kind.name
             if _holds(node, captured) and (rule in _CHOICES or isinstance(node, str)):
                 continue
-            place = "/".join(["body", *map(str, error.instance_path)])
+            place = "/".join([root, *map(str, error.instance_path)])
             if rule == "required":
                 place = f"{place}/{error.kind.property}"
-            yield Fault(place=place, rule=rule, sure=_sure(error, node))
+            sure = self._certain(error, filled, schema) and not (optional and filled is None)
+            yield Fault(place=place, rule=rule, sure=sure, message=error.message[:200])
 
+    # ------------------------------------------------------------------ how sure
 
-def _sure(error: Any, value: Any) -> bool:
-    rule = error.kind.name
-    if rule == "format" or (rule in ("minimum", "maximum") and error.kind.limit in _FORMAT_BOUNDS):
-        return False
-    if rule != "type":
-        return rule not in ("oneOf", "anyOf") or isinstance(value, dict | list)
-    # What pydantic, Jackson and others convert unless told not to.
-    wanted = set(re.findall(r"[a-z]+", str(error.kind.types)))
-    if value is None:
-        return False
-    if isinstance(value, bool | int | float):
-        return not wanted & {"boolean", "integer", "number", "string"}
-    if isinstance(value, str):
-        return not (wanted & {"boolean", "integer", "number"} and _converts(value))
-    return True
+    def _certain(self, error: Any, whole: Any, schema: Schema, *, converts: bool = True) -> bool:
+        """No server may take the value for valid; with `converts` it may read `"5"` as 5."""
+        rule = error.kind.name
+        if rule in ("oneOf", "anyOf"):
+            branches = error.kind.context
+            return bool(branches) and all(
+                any(self._certain(inner, whole, schema, converts=converts) for inner in branch) for branch in branches
+            )
+        if rule == "format" or (rule in ("minimum", "maximum") and error.kind.limit in _FORMAT_BOUNDS):
+            return False
+        if rule != "type" or not converts:
+            return True
+        value = _at(whole, error.instance_path)
+        if value is None:
+            return not self._may_be_absent(schema, list(error.instance_path))
+        # What pydantic, Jackson and others convert unless told not to.
+        wanted = set(re.findall(r"[a-z]+", str(error.kind.types)))
+        if isinstance(value, bool | int | float):
+            return not wanted & {"boolean", "integer", "number", "string"}
+        return not (isinstance(value, str) and wanted & {"boolean", "integer", "number"} and _converts(value))
+
+    def _may_be_absent(self, schema: Schema, path: list[str | int]) -> bool:
+        """The place is an optional member, for which many servers read null as not given."""
+        if not path or not isinstance(path[-1], str):
+            return False
+        for part in path[:-1]:
+            flat = self._schemas.flat(schema)
+            schema = flat.get("items", True) if isinstance(part, int) else self._schemas.member(schema, part)
+        flat = self._schemas.flat(schema)
+        parts = (flat, *map(self._schemas.flat, self._schemas.branches(flat)))
+        return not any(path[-1] in part.get("required", ()) for part in parts)
 
 
 def _converts(text: str) -> bool:
@@ -191,41 +309,49 @@ def _converts(text: str) -> bool:
     return True
 
 
-def _grouped(pairs: Collection[tuple[str, str]], *, fold: bool = False) -> dict[str, list[str]]:
+def _grouped(pairs: Iterable[tuple[str, str]], *, fold: bool = False) -> dict[str, list[str]]:
     grouped: dict[str, list[str]] = {}
     for name, value in pairs:
         grouped.setdefault(name.lower() if fold else name, []).append(value)
     return grouped
 
 
-def _path_values(template: str, sent: str) -> dict[str, list[str]]:
-    """The values of path parameters that fill a whole segment."""
-    parts, mine = template.split("/"), sent.split("/")
-    if len(parts) != len(mine):
-        return {}
-    return {
-        part[1:-1]: [unquote(value)]
-        for part, value in zip(parts, mine, strict=True)
-        if part[:1] == "{" and part[-1:] == "}" and part.count("{") == 1
-    }
-
-
 def _described(content: Mapping[str, MediaType], media: str) -> MediaType | None:
     kind = media.split(";", 1)[0].strip().lower()
     for name, described in content.items():
-        if name == media or name.split(";", 1)[0].strip().lower() == kind:
+        if name == media or fits(name, kind):
             return described
-    return next((described for name, described in content.items() if "*" in name), None)
+    return None
 
 
-def _data(body: Any) -> bytes:
-    return body.data if isinstance(body, BytesBody) else b""
+def _text(body: TextBody | BytesBody) -> str:
+    return body.text if isinstance(body, TextBody) else body.data.decode("utf-8")
+
+
+def _part_text(part: Part, declared: Mapping[str, Any]) -> str | None:
+    """The text of a form's part; None for a file."""
+    if part.filename or wire.is_file(declared):
+        return None
+    try:
+        return part.data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _at(value: Any, path: Iterable[str | int]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
 
 
 def _holds(value: Any, captured: Collection[str]) -> bool:
     """A captured value stands somewhere in it."""
     if isinstance(value, str):
-        return "{" in value and any(name in captured for name in _PLACEHOLDER.findall(value))
+        return "{" in value and any(name in captured for name in names(value))
     if isinstance(value, dict):
         return any(_holds(item, captured) for item in value.values())
     return isinstance(value, list) and any(_holds(item, captured) for item in value)

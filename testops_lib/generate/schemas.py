@@ -153,6 +153,49 @@ class Schemas:
         found = schema.get("oneOf") or schema.get("anyOf") or []
         return found if isinstance(found, list) else []
 
+    def all_kinds(self, schema: Schema | None) -> frozenset[str]:
+        """The JSON types that `schema` allows, those of its alternatives included."""
+        flat = self.flat(schema)
+        branches = self.branches(flat)
+        if not branches or {"type", "enum", "const"} & set(flat):
+            return kinds(flat)
+        return frozenset().union(*(kinds(self.flat(branch)) for branch in branches))
+
+    def members(self, schema: Schema | None) -> frozenset[str]:
+        """The names of an object's members that its schema describes."""
+        flat = self.flat(schema)
+        parts = (flat, *map(self.flat, self.branches(flat)))
+        return frozenset(name for part in parts for name in part.get("properties", {}))
+
+    def compiles(self, schema: Schema) -> bool:
+        """Values can be judged by it."""
+        return self._validator(schema) is not None
+
+    def member(self, schema: Schema | None, name: str) -> Schema:
+        """The schema of an object's member; True where nothing is said of it."""
+        flat = self.flat(schema)
+        parts = (flat, *map(self.flat, self.branches(flat)))
+        declared = next((part["properties"][name] for part in parts if name in part.get("properties", {})), None)
+        more: Schema = flat.get("additionalProperties", True)
+        return declared if declared is not None else more
+
+    def tags(self, schema: Flat, branch: Schema) -> tuple[str, list[str]]:
+        """The discriminating property of `schema`, and its values that mean `branch`, the document's own names first.
+
+        No values: the schema has no discriminator, or the branch itself says what the property may be.
+        """
+        tag = schema.get("discriminator")
+        name = tag.get("propertyName") if isinstance(tag, dict) else None
+        target = self.name(branch)
+        if not isinstance(tag, dict) or not isinstance(name, str) or not target:
+            return "", []
+        declared = self.flat(self.member(branch, name))
+        if {"const", "enum"} & set(declared) or "string" not in kinds(declared):
+            return name, []
+        mapping = tag.get("mapping")
+        goals = mapping.items() if isinstance(mapping, dict) else ()
+        return name, [*(key for key, goal in goals if str(goal).rsplit("/", 1)[-1] == target), target]
+
     def nullable(self, schema: Schema | None) -> bool:
         flat = self.flat(schema)
         return "null" in kinds(flat) and bool(flat) and self.accepts(schema if schema is not None else True, None)
@@ -239,7 +282,9 @@ def _references(schema: Any) -> Iterator[str]:
 
 
 def _request_form(schema: Any, schemas: Schemas) -> Any:
-    """A copy for requests: read-only properties not required, `int32` and `int64` as ranges."""
+    """A copy for requests: read-only properties not required, `int32` and `int64` as ranges, the alternative that a
+    discriminator names instead of exactly one of all.
+    """
     if isinstance(schema, list):
         return [_request_form(item, schemas) for item in schema]
     if not isinstance(schema, dict):
@@ -252,6 +297,8 @@ def _request_form(schema: Any, schemas: Schemas) -> Any:
             form[key] = value
         else:
             form[key] = _request_form(value, schemas)
+    if isinstance(schema.get("discriminator"), dict):
+        _choose_by_tag(form, schema, schemas)
     required = form.get("required")
     if isinstance(required, list):
         properties = schema.get("properties", {})
@@ -261,6 +308,19 @@ def _request_form(schema: Any, schemas: Schemas) -> Any:
         form["minimum"] = max(bounds[0], form.get("minimum", bounds[0]))
         form["maximum"] = min(bounds[1], form.get("maximum", bounds[1]))
     return form
+
+
+def _choose_by_tag(form: dict[str, Any], schema: dict[str, Any], schemas: Schemas) -> None:
+    """The discriminator's value says which alternative holds (OpenAPI 3.1, section 4.8.25), whatever others fit too."""
+    key = next((key for key in ("oneOf", "anyOf") if isinstance(schema.get(key), list)), None)
+    if key is None:
+        return
+    chosen: list[Any] = []
+    for branch, formed in zip(schema[key], form.pop(key), strict=True):
+        name, values = schemas.tags(schema, branch)
+        tagged = {"required": [name], "properties": {name: {"enum": values}}}
+        chosen.append({"allOf": [formed, tagged]} if values else formed)
+    form["allOf"] = [*form.get("allOf", ()), {"anyOf": chosen}]
 
 
 def _merge(into: Flat, part: Flat) -> None:

@@ -14,9 +14,10 @@ from urllib.parse import quote as percent_encode
 
 import msgspec
 
-from testops_lib.check import compile_schema, equal, fits, is_json, select
+from testops_lib.check import compile_schema, equal, is_json, select
 from testops_lib.errors import CaseError
 from testops_lib.generate.jsonpath import closure, reach, refusal
+from testops_lib.generate.judge import Fault, RequestJudge, Validity
 from testops_lib.generate.proposal import PLACES, Expectation, Place, Proposal, ProposedCapture, ProposedStep, convert
 from testops_lib.generate.proposal import json_value as read_json_value
 from testops_lib.model import (
@@ -55,7 +56,7 @@ from testops_lib.model import (
 )
 from testops_lib.placeholder import fill
 from testops_lib.redact import sensitive
-from testops_lib.spec.operation import MediaType, Operation, Parameter, Response, Spec
+from testops_lib.spec.operation import MediaType, Operation, Response, Spec
 
 MAX_STEPS = 12
 MAX_BODY_BYTES = 64 * 1024
@@ -90,6 +91,9 @@ _ENDS = re.compile(
 _OWN_ACCOUNT = re.compile(r"(?i)/(me|self|account|profile|session|current)/?$")
 _WORDS = re.compile(r"\s+")
 
+_UNJUDGED = frozenset({"schema", "style"})
+"""Rules of faults that say that nothing is known of the data: no reason to refuse it, nor to call it negative."""
+
 _Wrong = Callable[..., None]
 """Notes a problem: rule, (place,) message."""
 
@@ -108,19 +112,13 @@ class Problem(Value, frozen=True, kw_only=True):
         return f"{self.where}: {self.message}" if self.where else self.message
 
 
-class _Fault(Value, frozen=True, kw_only=True):
-    """What is invalid by the spec in a step's data: wanted in a negative case, refused in a positive one."""
-
-    location: str
-    rule: str
-    message: str
-
-
 class _Data(Value, frozen=True, kw_only=True):
     """A step's request with what the spec says of its data."""
 
     request: Request
-    faults: tuple[_Fault, ...]
+    validity: Validity
+    faults: tuple[Fault, ...]
+    """What is not valid by the spec: wanted in a negative case, refused in a positive one; the surest first."""
 
 
 class Validator:
@@ -140,6 +138,7 @@ class Validator:
         self._origin = origin
         self._identities = frozenset(identities)
         self._values = dict(values or {})
+        self._judge = RequestJudge(spec)
         self._validators: dict[tuple[str, ...], Any] = {}
         self._texts: dict[str, tuple[str, ...]] = {}
         self._scheme_names = frozenset(
@@ -250,7 +249,7 @@ class Validator:
 
     def _data(self, step: ProposedStep, where: str, known: frozenset[str], problems: list[Problem]) -> _Data:
         operation = self._operations[step.operation]
-        faults: list[_Fault] = []
+        before = len(problems)
 
         def wrong(rule: str, place: str, message: str) -> None:
             problems.append(Problem(rule=rule, where=f"{where}.{place}", message=message))
@@ -258,18 +257,28 @@ class Validator:
         if step.identity and step.identity not in self._identities | {NO_CREDENTIALS, INVALID_CREDENTIALS}:
             wrong("unknown identity", "identity", f"there is no identity {step.identity[:60]!r}")
         for place in PLACES:
-            self._parameters(operation, place, getattr(step, place), known, wrong, faults)
-        body = self._body(operation, step, known, wrong, faults)
+            self._parameters(operation, place, getattr(step, place), known, wrong)
+        body = self._body(operation, step, known, wrong)
         path = _path(operation, dict(step.path_params), known)
         request = Request(
             method=operation.method, path=path, query=step.query, headers=step.headers, cookies=step.cookies, body=body
         )
-        return _Data(request=request, faults=tuple(faults))
+        if len(problems) > before:
+            return _Data(request=request, validity="unsure", faults=())
+        judgement = self._judge.judge(step.operation, request, known)
+        faults = [fault for fault in judgement.faults if not self._withheld(fault)]
+        faults.sort(key=lambda fault: not fault.sure)
+        validity: Validity = "valid" if not faults else "invalid" if faults[0].sure else "unsure"
+        return _Data(request=request, validity=validity, faults=tuple(f for f in faults if f.rule not in _UNJUDGED))
+
+    def _withheld(self, fault: Fault) -> bool:
+        """A required parameter that no case may set, because it carries credentials."""
+        where, _, name = fault.place.partition("/")
+        return fault.rule == "required" and where != "body" and self._secret(name, where)
 
     def _parameters(
-        self, operation: Operation, place: Place, given: Pairs, known: frozenset[str], wrong: _Wrong,
-        faults: list[_Fault],
-    ) -> None:  # fmt: skip
+        self, operation: Operation, place: Place, given: Pairs, known: frozenset[str], wrong: _Wrong
+    ) -> None:
         where = {"path_params": "path", "query": "query", "headers": "header", "cookies": "cookie"}[place]
         documented = {_folded(p.name, where): p for p in operation.parameters if p.where == where}
         elsewhere = {p.name.lower(): p.where for p in operation.parameters if p.where != where}
@@ -305,8 +314,6 @@ class Validator:
             if key not in grouped:
                 if where == "path":
                     wrong("missing path parameter", place, f"{parameter.name!r} is missing")
-                elif parameter.required and not self._secret(parameter.name, where):
-                    faults.append(_fault(f"{where}/{parameter.name}", "required", "it is required"))
                 continue
             values = grouped[key]
             if where == "path":
@@ -316,40 +323,15 @@ class Validator:
                     wrong("bad path value", place, f"{parameter.name!r} would change which operation is called")
                 if re.match(r"(?i)[a-z][a-z0-9+.-]*://|//", values[0]):
                     wrong("absolute URL", place, f"{parameter.name!r} holds an absolute URL")
-            if values:
-                faults.extend(self._parameter_faults(operation, parameter, values, known))
 
     def _secret(self, name: str, where: str) -> bool:
         if where == "path":
             return False
         return (where, name.lower()) in self._scheme_names or sensitive(name)
 
-    def _parameter_faults(
-        self, operation: Operation, parameter: Parameter, values: list[str], known: frozenset[str]
-    ) -> Iterator[_Fault]:
-        if parameter.schema is True or any(_captured(value, known) for value in values):
-            return
-        values = [_with_unique(value) for value in values]
-        validator = self._validator((operation.key, parameter.where, parameter.name), parameter.schema)
-        if validator is None:
-            return
-        readings = list(_readings(parameter, values))
-        if parameter.allow_empty and values == [""]:
-            return
-        first: _Fault | None = None
-        for reading in readings:
-            found = next(iter(validator.iter_errors(reading)), None)
-            if found is None:
-                return
-            first = first or _fault(f"{parameter.where}/{parameter.name}", found.kind.name, found.message)
-        if first is not None:
-            yield first
-
     # ------------------------------------------------------------------ body
 
-    def _body(
-        self, operation: Operation, step: ProposedStep, known: frozenset[str], wrong: _Wrong, faults: list[_Fault]
-    ) -> AnyBody | None:
+    def _body(self, operation: Operation, step: ProposedStep, known: frozenset[str], wrong: _Wrong) -> AnyBody | None:
         given = [name for name in ("body_json", "body_text", "form") if getattr(step, name) is not msgspec.UNSET]
         if step.form == () and len(given) > 1:
             given.remove("form")
@@ -361,8 +343,6 @@ class Validator:
         if operation.body is None and given in (["body_json"], ["body_text"]) and getattr(step, given[0]) == "":
             given = []
         if not given:
-            if operation.body is not None and operation.body.required:
-                faults.append(_fault("body", "required", "a body is required"))
             return None
         if len(given) > 1:
             wrong("body contradicts itself", "body_json", f"give one of {', '.join(given)}")
@@ -370,12 +350,11 @@ class Validator:
         if operation.body is None:
             wrong("body not documented", given[0], f"{operation.key} takes no body")
             return None
-        return self._filled_body(operation, step, given[0], known, wrong, faults)
+        return self._filled_body(operation, step, given[0], known, wrong)
 
     def _filled_body(
-        self, operation: Operation, step: ProposedStep, kind: str, known: frozenset[str], wrong: _Wrong,
-        faults: list[_Fault],
-    ) -> AnyBody | None:  # fmt: skip
+        self, operation: Operation, step: ProposedStep, kind: str, known: frozenset[str], wrong: _Wrong
+    ) -> AnyBody | None:
         assert operation.body is not None
         documented = operation.body.content
         media = step.media_type.strip() or _usual(documented, kind)
@@ -383,25 +362,15 @@ class Validator:
             wrong("bad media type", "media_type", f"{media[:60]!r} is no media type")
             return None
         plain = media.split(";", 1)[0].strip().lower()
-        name = next((name for name in documented if fits(name, plain)), None)
-        if name is None and documented:
-            faults.append(_fault("body", "media_type", f"{plain} is not documented"))
-        contract = documented[name] if name is not None else None
-        place = (operation.key, "body", name or "")
         if kind == "body_text":
             text = str(step.body_text)
             self._size(text, kind, wrong)
-            if is_json(plain):
-                try:
-                    faults.extend(self._json_faults(place, contract, read_json_value(text), frozenset()))
-                except ValueError:
-                    faults.append(_fault("body", "malformed", "it is no JSON"))
             for unknown in _unknown_names(text, known) if not is_json(plain) else ():
                 wrong("unknown capture", kind, f"{{{unknown}}} is captured by no earlier step")
             return TextBody(text=text, media_type=media)
         if kind == "form":
             assert not isinstance(step.form, msgspec.UnsetType)
-            return self._form(place, contract, step.form, plain, known, wrong, faults)
+            return self._form(step.form, plain, known, wrong)
         try:
             value = read_json_value(step.body_json)
         except ValueError as error:
@@ -416,52 +385,21 @@ class Validator:
             wrong("unknown capture", kind, f"{{{unknown}}} is captured by no earlier step")
         if plain in ("application/x-www-form-urlencoded", "multipart/form-data") and isinstance(value, dict):
             fields = tuple((str(key), _as_text(item)) for key, item in value.items())
-            return self._form(place, contract, fields, plain, known, wrong, faults)
-        if is_json(plain):
-            faults.extend(self._json_faults(place, contract, value, known))
+            return self._form(fields, plain, known, wrong)
         return JsonBody(value=value, media_type=media)
 
-    def _form(
-        self, place: tuple[str, ...], contract: MediaType | None, fields: Pairs, media: str, known: frozenset[str],
-        wrong: _Wrong, faults: list[_Fault],
-    ) -> AnyBody | None:  # fmt: skip
+    def _form(self, fields: Pairs, media: str, known: frozenset[str], wrong: _Wrong) -> AnyBody | None:
         self._size(fields, "form", wrong)
         for name, value in fields:
             if _controls(name):
                 wrong("control characters", "form", "a field's name holds control characters")
             for unknown in _unknown_names(value, known):
                 wrong("unknown capture", "form", f"{{{unknown}}} is captured by no earlier step")
-        if contract is not None and contract.schema is not None:
-            faults.extend(self._form_faults(place, contract, fields, known))
         if media == "multipart/form-data":
             return MultipartBody(
                 parts=tuple(Part(name=name, data=value.encode("utf-8", "replace")) for name, value in fields)
             )
         return FormBody(fields=fields)
-
-    def _form_faults(
-        self, place: tuple[str, ...], contract: MediaType, fields: Pairs, known: frozenset[str]
-    ) -> Iterator[_Fault]:
-        validator = self._validator(place, contract.schema)
-        if validator is None or any(_captured(value, known) for _, value in fields):
-            return
-        value: dict[str, Any] = {}
-        for name, text in fields:
-            part = reach_property(contract.schema, name, self._spec.definitions)
-            reading = next(iter(_readings(Parameter(name=name, where="query", schema=part), [_with_unique(text)])))
-            value[name] = [*value[name], reading] if isinstance(value.get(name), list) else reading
-        yield from _faults(validator.iter_errors(value), lambda error: False)
-
-    def _json_faults(
-        self, place: tuple[str, ...], contract: MediaType | None, value: Any, known: frozenset[str]
-    ) -> Iterator[_Fault]:
-        if contract is None or contract.schema is None:
-            return
-        validator = self._validator(place, contract.schema)
-        if validator is None:
-            return
-        value = fill(value, {"unique": UNIQUE_SAMPLE})
-        yield from _faults(validator.iter_errors(value), lambda error: _rests_on_capture(error, value, known))
 
     def _size(self, value: Any, place: str, wrong: _Wrong) -> None:
         try:
@@ -503,7 +441,7 @@ class Validator:
                 if not allowed:
                     yield Problem(
                         rule="intent contradicts data", where=where,
-                        message=f"{fault.location} is invalid by the spec: {fault.message}",
+                        message=f"{fault.place} is invalid by the spec: {fault.message}",
                     )  # fmt: skip
             anonymous = step.identity in (NO_CREDENTIALS, INVALID_CREDENTIALS)
             protected = self._operations[step.operation].protected
@@ -534,13 +472,18 @@ class Validator:
         if anonymous:
             checks.append(IgnoredAuth())
         elif data.faults:
-            checks.append(NegativeDataRejection(location=data.faults[0].location, rule=data.faults[0].rule))
+            fault = data.faults[0]
+            checks.append(
+                NegativeDataRejection(
+                    location=fault.place, rule=fault.rule, basis="spec" if data.validity == "invalid" else "guess"
+                )
+            )
         elif freed:
             checks.append(UseAfterFree())
         elif proposal.intent == "positive" and not refused:
             also = (404,) if self._may_be_unknown(operation, step, known) else ()
             # a schema does not say all that a body must fulfil, and the model made this one up
-            firm = operation.method in SAFE_METHODS or self._assumed == "human"
+            firm = data.validity == "valid" and (operation.method in SAFE_METHODS or self._assumed == "human")
             checks.append(PositiveDataAcceptance(also=also, basis="spec" if firm else "guess"))
         for number, wanted in enumerate(step.expect):
             place = f"{where}.expect[{number}]"
@@ -604,9 +547,9 @@ class Validator:
             wrong("expects a server error", "a server error is never expected")
             return None
         accepted = [status for status in wanted.statuses if 200 <= status < 300]
-        if accepted and data.faults:
+        if accepted and data.validity == "invalid":
             fault = data.faults[0]
-            wrong("intent contradicts data", f"expects {accepted[0]}, but {fault.location} is invalid: {fault.message}")
+            wrong("intent contradicts data", f"expects {accepted[0]}, but {fault.place} is invalid: {fault.message}")
             return None
         undocumented = [status for status in wanted.statuses if not _documents(operation, status)]
         if undocumented and wanted.basis not in ("description", "guess"):
@@ -835,10 +778,6 @@ def _unknown(key: str) -> str:
     return f"the document has no operation {key[:80]!r}"
 
 
-def _fault(location: str, rule: str, message: str) -> _Fault:
-    return _Fault(location=location, rule=rule, message=message[:200])
-
-
 def _folded(name: str, where: str) -> str:
     return name.lower() if where == "header" else name
 
@@ -858,10 +797,6 @@ def _unknown_names(text: str, known: frozenset[str]) -> Iterator[str]:
 
 def _captured(text: str, known: frozenset[str]) -> bool:
     return any(name in known for name in _names(text))
-
-
-def _with_unique(text: str) -> str:
-    return text.replace("{unique}", UNIQUE_SAMPLE)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -942,88 +877,6 @@ def _usual(documented: Mapping[str, MediaType], kind: str) -> str:
     return "application/json" if kind == "body_json" else "text/plain"
 
 
-def reach_property(schema: Any, name: str, definitions: Mapping[str, Any]) -> Any:
-    """The schema of a property, or True when it is not described."""
-    found = reach(f"$[{msgspec.json.encode(name).decode()}]", [schema], definitions)
-    return found[0] if found else True
-
-
-def _readings(parameter: Parameter, values: list[str]) -> Iterator[Any]:
-    """What a parameter's text may mean by its schema's types, the likeliest first; a string is always one."""
-    text = values[0]
-    if parameter.content_type and is_json(parameter.content_type):
-        try:
-            yield read_json_value(text)
-        except ValueError:
-            yield text
-        return
-    types = _types(parameter.schema)
-    if "array" in types:
-        separator = {"spaceDelimited": " ", "pipeDelimited": "|", "tabDelimited": "\t"}.get(parameter.style, ",")
-        items = values if len(values) > 1 else text.split(separator)
-        yield [_scalar(item) for item in items]
-        yield list(items)
-        if len(types) == 1:
-            return
-    if len(values) > 1:
-        yield list(values)
-        return
-    if types & {"integer", "number", "boolean", "null"} or not types:
-        yield _scalar(text)
-    if "string" in types or not types or isinstance(_scalar(text), str):
-        yield text
-
-
-def _types(schema: Any) -> set[str]:
-    """Types that a schema's own keyword or its direct alternatives name; empty: any."""
-    if not isinstance(schema, dict):
-        return set()
-    named = schema.get("type")
-    if isinstance(named, str):
-        return {named}
-    if isinstance(named, list):
-        return {item for item in named if isinstance(item, str)}
-    found: set[str] = set()
-    for keyword in ("anyOf", "oneOf", "allOf"):
-        for branch in schema.get(keyword) or ():
-            found |= _types(branch)
-    return found
-
-
-def _scalar(text: str) -> Any:
-    """The number, boolean or null that a text writes, or the text."""
-    if text in ("true", "false"):
-        return text == "true"
-    if text == "null":
-        return None
-    if re.fullmatch(r"-?\d{1,300}", text, re.ASCII):
-        return int(text)
-    if re.fullmatch(r"-?\d{1,300}(\.\d{1,300})?([eE][+-]?\d{1,3})?", text, re.ASCII):
-        number = float(text)
-        return number if math.isfinite(number) else text
-    return text
-
-
-def _faults(errors: Iterable[Any], excused: Any) -> Iterator[_Fault]:
-    for count, error in enumerate(errors):
-        if count >= 20:
-            return
-        if not excused(error):
-            location = "/".join(["body", *map(str, error.instance_path)])
-            yield _fault(location, error.kind.name, error.message)
-
-
-def _rests_on_capture(error: Any, value: Any, known: frozenset[str]) -> bool:
-    """A schema error that a captured value may make good: at its leaf, or in a choice above it."""
-    node = value
-    for key in error.instance_path:
-        node = node[key]
-    if isinstance(node, str):
-        return _captured(node, known)
-    choice = error.kind.name in ("oneOf", "anyOf", "not", "const", "enum", "contains", "uniqueItems", "falseSchema")
-    return choice and any(True for _ in _captured_in(node, known))
-
-
 def _documents(operation: Operation, status: int) -> bool:
     return not operation.responses or _response(operation, status) is not None
 
@@ -1049,6 +902,8 @@ def _follows(operation: Operation, data: _Data, statuses: Sequence[int], anonymo
         return False
     if anonymous:
         return bool(wanted & {401, 403}) and codes & {401, 403} <= wanted
+    if data.validity == "unsure":
+        return False
     if data.faults:
         refusals = codes & {400, 422} or {code for code in codes if 400 <= code < 500} - {401, 403, 404, 410, 429}
     else:

@@ -111,7 +111,7 @@ def test_valid_data_stays_valid() -> None:
     case, sent = a_case(BODY), []
     small = shrink(case, failure(case), JUDGE, target(lambda body: True, sent))
     assert small is not None
-    assert all(not JUDGE.faults("POST /items", each.steps[-1].request) for each in sent)
+    assert all(JUDGE.judge("POST /items", each.steps[-1].request).validity == "valid" for each in sent)
     assert isinstance(small.case.steps[-1].request.body, JsonBody)
 
 
@@ -124,7 +124,7 @@ def test_the_invalid_datum_stays_the_one_that_the_check_names() -> None:
     value = small.case.steps[-1].request.body.value
     assert value["price"] < 0 and len(json.dumps(value["price"])) <= 3 and value["name"]
     for each in sent:
-        assert [fault.place for fault in JUDGE.faults("POST /items", each.steps[-1].request)] == ["body/price"]
+        assert [fault.place for fault in JUDGE.judge("POST /items", each.steps[-1].request).faults] == ["body/price"]
 
 
 def test_another_failure_is_not_taken_for_the_same() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from testops_lib.feedback import Feedback
 from testops_lib.generate import Generated
-from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.property.draws import Draws
 from testops_lib.generate.property.random_cases import ORIGIN, RandomCases
 from testops_lib.generate.rules import planner_for
@@ -50,7 +49,7 @@ def generate(
     notes: list[str] = []
     not_tested: dict[str, str] = {}
     with Draws() as draws:
-        maker = RandomCases(planner, RequestJudge(spec, planner.schemas), draws, examples=examples, seed=seed)
+        maker = RandomCases(planner, draws, examples=examples, seed=seed)
         for operation in spec.operations:
             if (operations is not None and operation.key not in operations) or operation.key in spec.unusable:
                 continue

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from testops_lib.generate.judge import RequestJudge
+from testops_lib.generate import wire
 from testops_lib.generate.property.draws import Draws, Undrawable
-from testops_lib.generate.rules import wire
 from testops_lib.generate.rules.cases import Planner
 from testops_lib.generate.rules.drafts import ABSENT, Draft
 from testops_lib.generate.rules.words import REFERRING, words
@@ -50,8 +49,8 @@ class Lost:
 class RandomCases:
     """Makes the random cases of one operation at a time."""
 
-    def __init__(self, planner: Planner, judge: RequestJudge, draws: Draws, *, examples: int, seed: int) -> None:
-        self._planner, self._judge, self._draws = planner, judge, draws
+    def __init__(self, planner: Planner, draws: Draws, *, examples: int, seed: int) -> None:
+        self._planner, self._judge, self._draws = planner, planner.judge, draws
         self._schemas, self._drafter, self._maker = planner.schemas, planner.drafter, planner.maker
         self._examples, self._seed = examples, seed
 
@@ -164,7 +163,7 @@ class RandomCases:
             name = f"{key}: random valid data {index + 1}"
             make = self._planner.of_valid if draft.path == base.path else self._planner.of_unknown
             case = make(name, draft, tags=_TAGS)
-            if not self._judge.faults(key, case.steps[-1].request, _names(case)):
+            if self._judge.judge(key, case.steps[-1].request, _names(case)).validity == "valid":
                 yield case
             else:
                 lost.dropped["not surely valid as sent"] += 1
@@ -236,7 +235,7 @@ class RandomCases:
             case = self._planner.of_unknown(
                 f"{operation.key}: random name {index + 1}", base.put("path", parameter.name, value), tags=_TAGS
             )
-            if not self._judge.faults(operation.key, case.steps[-1].request, _names(case)):
+            if self._judge.judge(operation.key, case.steps[-1].request, _names(case)).validity == "valid":
                 yield case
 
     # ------------------------------------------------------------------ invalid data
@@ -253,7 +252,7 @@ class RandomCases:
         tries = (self._bad_bodies(base, bodies), self._bad_parameters(base, parameters, drawn))
         for draft, request in (found for pair in zip_longest(*tries) for found in pair if found is not None):
             request = request or self._drafter.request(draft)
-            faults = self._judge.faults(key, request, draft.samples)
+            faults = self._judge.judge(key, request, draft.samples).faults
             fault = next((fault for fault in faults if fault.sure), None)
             if fault is None:
                 lost.dropped["not surely invalid as sent"] += 1
@@ -290,8 +289,8 @@ class RandomCases:
         if not isinstance(drawn, dict) or not isinstance(base.body, dict):
             return
         request = self._drafter.request(replace(base, body=drawn))
-        found = self._judge.faults(base.operation.key, request, base.samples)
-        places = [fault.place.split("/")[1] for fault in found if fault.sure and "/" in fault.place]
+        judgement = self._judge.judge(base.operation.key, request, base.samples)
+        places = [fault.place.split("/")[1] for fault in judgement.faults if fault.sure and "/" in fault.place]
         for name in dict.fromkeys(places):
             spared = {key: value for key, value in base.body.items() if key != name}
             yield {**spared, name: drawn[name]} if name in drawn else spared

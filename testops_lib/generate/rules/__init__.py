@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from testops_lib.feedback import Feedback
-from testops_lib.generate import Generated
-from testops_lib.generate.rules import wire
+from testops_lib.generate import Generated, wire
 from testops_lib.generate.rules.cases import ORIGIN, Planner
 from testops_lib.generate.rules.chains import Chains
 from testops_lib.generate.rules.drafts import Drafter

@@ -6,14 +6,15 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import zip_longest
 from typing import Any, Final
 
 import msgspec
 
 from testops_lib.feedback import Feedback, Gap
-from testops_lib.generate.rules import boundary, negative, wire
+from testops_lib.generate import wire
+from testops_lib.generate.judge import RequestJudge
+from testops_lib.generate.rules import boundary, negative
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter, makes_things
 from testops_lib.generate.rules.resources import Graph, creates_by_put, is_destructive
 from testops_lib.generate.rules.values import Impossible, Maker
@@ -87,6 +88,7 @@ class Planner:
         self.graph, self.schemas, self.maker, self.drafter, self.policy = graph, schemas, maker, drafter, policy
         self._spare, self._origin = spare_identity, origin
         self._unreached = {gap.operation: gap for gap in feedback.gaps if not gap.reached} if feedback else {}
+        self.judge = RequestJudge(graph.spec, schemas)
         self._used = 0
 
     # ------------------------------------------------------------------ the whole of one operation
@@ -329,7 +331,8 @@ class Planner:
 
     def _accepted(self, operation: Operation, draft: Draft, basis: Basis | None, chained: bool) -> tuple[AnyCheck, ...]:
         """The acceptance check of a valid request, as far as the document alone can promise it."""
-        if draft.guessed:
+        validity = self.judge.judge(operation.key, self.drafter.request(draft), draft.samples).validity
+        if draft.guessed or validity == "invalid":
             return ()
         also = {int(code) for code in operation.responses if code in _STATE}
         proving = operation.method != "GET" and bool(set(words(operation.path)) & _PROVING)
@@ -352,6 +355,8 @@ class Planner:
             also |= {404, 410}  # ensure_resource_availability says so, once
         if acting:
             also.add(409)
+        if validity == "unsure":
+            basis = "guess"
         if basis is None:
             unsure = not draft.sure or draft.dangling or acting or proving
             basis = "guess" if unsure else "example" if draft.example else "spec"
@@ -377,14 +382,10 @@ class Planner:
         for parameter in self.drafter.parameters(operation):
             if parameter.required and parameter.where in ("query", "header", "cookie"):
                 if "default" not in self.schemas.flat(parameter.schema):
-                    yield self._negative(
-                        operation,
-                        base.drop(parameter.where, parameter.name),
-                        f"{parameter.where}/{parameter.name}",
-                        "required",
-                    )
+                    draft = base.drop(parameter.where, parameter.name)
+                    yield from self._invalid(operation, draft, f"{parameter.where}/{parameter.name}", "required")
         if operation.body is not None and operation.body.required and base.body is not ABSENT:
-            yield self._negative(operation, replace(base, body=ABSENT, media=""), "body", "required")
+            yield from self._invalid(operation, replace(base, body=ABSENT, media=""), "body", "required")
 
     def _bad_parameters(self, operation: Operation, base: Draft) -> Iterator[Case]:
         per_parameter: list[Iterator[Case]] = []
@@ -392,7 +393,7 @@ class Planner:
             if parameter.content_type:
                 if wire.is_json(parameter.content_type) and parameter.where == "query":
                     draft = base.put("query", parameter.name, '{"unfinished": ')
-                    yield self._negative(operation, draft, f"query/{parameter.name}", "malformed")
+                    yield from self._invalid(operation, draft, f"query/{parameter.name}", "malformed")
                 continue
             good = base.values(parameter.where).get(parameter.name)
             if good is None or (isinstance(good, str) and "{" in good):
@@ -402,7 +403,12 @@ class Planner:
         yield from _mixed(*per_parameter)
 
     def _bad_parameter(self, operation: Operation, base: Draft, parameter: Parameter, good: Any) -> Iterator[Case]:
-        readable = partial(wire.reads_as_valid, self.schemas, parameter.schema, parameter)
+        place = f"{parameter.where}/{parameter.name}"
+
+        def readable(rule: str, bad: Any) -> bool:
+            sure = self._breaks(operation, base.put(parameter.where, parameter.name, bad), place)
+            return sure is None or (not sure and rule != "format")
+
         for rule, bad, basis in negative.broken_parameter(self.schemas, parameter.schema, good, readable):
             if parameter.where in ("header", "cookie") and isinstance(bad, dict):
                 continue
@@ -413,7 +419,7 @@ class Planner:
             draft = base.put(parameter.where, parameter.name, bad)
             # A path that routes nowhere answers 404, whether the document of the operation says so or not.
             routed = parameter.where != "path" or bool(set(operation.responses) & _REFUSALS)
-            yield self._negative(operation, draft, f"{parameter.where}/{parameter.name}", rule, basis, routed=routed)
+            yield from self._invalid(operation, draft, place, rule, basis, routed=routed)
 
     def _other_path(self, operation: Operation, parameter: Parameter, bad: Any) -> bool:
         """The path filled so is another operation's: `/users/me` beside `/users/{id}`."""
@@ -426,7 +432,7 @@ class Planner:
             return
         if wire.is_json(base.media):
             for fault in negative.faults(self.schemas, schema, base.body, base.samples):
-                yield self._negative(
+                yield from self._invalid(
                     operation, replace(base, body=fault.value), _place("body", fault.place), fault.rule, fault.basis
                 )
         elif base.media in (wire.FORM, wire.MULTIPART):
@@ -434,31 +440,19 @@ class Planner:
 
     def _bad_form(self, operation: Operation, base: Draft, schema: Schema) -> Iterator[Case]:
         """In a form all is text, as in a query."""
-        properties = self.schemas.flat(schema).get("properties", {})
         for fault in negative.faults(self.schemas, schema, base.body, base.samples, nested=0):
             if len(fault.place) != 1 or fault.rule in ("null", "additionalProperties"):
                 continue
-            name = str(fault.place[0])
-            if fault.rule != "required":
-                declared = properties.get(name, True)
-                value = fault.value[name]
-                as_query = Parameter(name=name, where="query", schema=declared, explode=True)
-                if (
-                    isinstance(value, dict)
-                    or value == ""
-                    or wire.reads_as_valid(self.schemas, declared, as_query, value)
-                ):
-                    continue
-            yield self._negative(
-                operation, replace(base, body=fault.value), _place("body", fault.place), fault.rule, fault.basis
-            )
+            draft, place = replace(base, body=fault.value), _place("body", fault.place)
+            if fault.rule == "required" or self._breaks(operation, draft, place) or fault.rule == "format":
+                yield from self._invalid(operation, draft, place, fault.rule, fault.basis)
 
     def _bad_media(self, operation: Operation, base: Draft) -> Iterator[Case]:
         if base.body is ABSENT or operation.body is None or not wire.is_json(base.media) or base.media == "*/*":
             return
         request = self.drafter.request(base)
         broken = TextBody(text='{"unfinished": ', media_type="application/json" if "*" in base.media else base.media)
-        yield self._negative(
+        yield from self._invalid(
             operation, base, "body", "malformed", request=msgspec.structs.replace(request, body=broken)
         )
         taken = any(media.startswith(("text/", "*/")) for media in operation.body.content)
@@ -469,6 +463,27 @@ class Planner:
                 operation, base, "body", "media_type", "spec" if documented else "guess",
                 request=msgspec.structs.replace(request, body=plain), status=documented,
             )  # fmt: skip
+
+    def _breaks(self, operation: Operation, draft: Draft, place: str, request: Request | None = None) -> bool | None:
+        """Whether the request is surely invalid at `place`, or only perhaps; None: it is valid there."""
+        judgement = self.judge.judge(operation.key, request or self.drafter.request(draft), draft.samples)
+        about = [
+            fault.sure
+            for fault in judgement.faults
+            if f"{fault.place}/".startswith(f"{place}/") or f"{place}/".startswith(f"{fault.place}/")
+        ]
+        return any(about) if about else None
+
+    def _invalid(
+        self, operation: Operation, draft: Draft, place: str, rule: str, basis: Basis = "spec", *,
+        request: Request | None = None, routed: bool = True,
+    ) -> Iterator[Case]:  # fmt: skip
+        """A request that the judge finds invalid at `place`; its refusal is a guess where the judge is unsure."""
+        sure = self._breaks(operation, draft, place, request)
+        if sure is not None:
+            yield self._negative(
+                operation, draft, place, rule, basis if sure else "guess", request=request, routed=routed
+            )
 
     def _negative(
         self, operation: Operation, draft: Draft, place: str, rule: str, basis: Basis = "spec", *,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from testops_lib.generate.rules import wire
+from testops_lib.generate import wire
 from testops_lib.generate.rules.cases import CONFORMANCE, ORIGIN, renamed
 from testops_lib.generate.rules.drafts import ABSENT, Binding, Draft, Drafter
 from testops_lib.generate.rules.resources import Graph, json_path, success_schema

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from testops_lib.generate.rules import wire
+from testops_lib.generate import wire
 from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import (
     Candidate,

@@ -60,18 +60,6 @@ def faults(
             yield Fault(place, rule, bad, basis)
 
 
-def all_kinds(schemas: Schemas, schema: Schema) -> frozenset[str]:
-    """The JSON types a schema allows, those of its alternatives included."""
-    flat = schemas.flat(schema)
-    branches = schemas.branches(flat)
-    if branches and "type" not in flat and "enum" not in flat and "const" not in flat:
-        found: frozenset[str] = frozenset()
-        for branch in branches:
-            found |= kinds(schemas.flat(branch))
-        return found
-    return kinds(flat)
-
-
 def _mutations(
     schemas: Schemas, schema: Schema, value: Any, place: Place, nested: int
 ) -> Iterator[tuple[Place, str, Any, Basis]]:
@@ -105,7 +93,7 @@ def _of_object(
         for rule, bad, basis in bad_values(schemas, declared, given):
             yield (*place, name), rule, {**value, name: bad}, basis
         required = name in flat.get("required", ())
-        if required and "null" not in all_kinds(schemas, declared):
+        if required and "null" not in schemas.all_kinds(declared):
             yield (*place, name), "null", {**value, name: None}, "spec"
     more = flat.get("additionalProperties")
     if more is False:
@@ -152,7 +140,7 @@ def _chosen(schemas: Schemas, flat: Flat, value: Any) -> Flat:
 
 def bad_values(schemas: Schemas, schema: Schema, good: Any) -> Iterator[tuple[str, Any, Basis]]:
     """Rule, value and basis of values that break one rule of `schema`; `good`: a valid one, or None."""
-    allowed = all_kinds(schemas, schema)
+    allowed = schemas.all_kinds(schema)
     whole = schemas.flat(schema)
     flat = _chosen(schemas, whole, good) if good is not None else _first_branch(schemas, whole)
     if len(allowed) < 7:
@@ -264,13 +252,13 @@ def _bad_arrays(flat: Flat, good: list[Any]) -> Iterator[tuple[str, Any, Basis]]
 
 
 def broken_parameter(
-    schemas: Schemas, schema: Schema, good: Any, readable: Callable[[Any], bool]
+    schemas: Schemas, schema: Schema, good: Any, readable: Callable[[str, Any], bool]
 ) -> Iterator[tuple[str, Any, Basis]]:
-    """Rule, value and basis of invalid values for a parameter; `readable`: what is sent could be read as valid."""
+    """Rule, value and basis of invalid values for a parameter; `readable` (rule, value): it could be read as valid."""
     seen: set[str] = set()
     flat = schemas.flat(schema)
     # An object's text has no telling form: `filter=x` may be its property `filter`.
-    whole = "object" in all_kinds(schemas, schema) and len(all_kinds(schemas, schema)) < 7
+    whole = "object" in schemas.all_kinds(schema) and len(schemas.all_kinds(schema)) < 7
     candidates = [] if whole else list(bad_values(schemas, schema, good))
     if isinstance(good, list):
         item = good[0] if good else None
@@ -283,6 +271,6 @@ def broken_parameter(
         )
         if rule in seen or bad in ([], "") or bad is None or not (scalar or isinstance(good, dict)):
             continue
-        if not readable(bad):
+        if not readable(rule, bad):
             seen.add(rule)
             yield rule, bad, basis

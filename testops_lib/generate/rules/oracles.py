@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
-from testops_lib.generate.rules import wire
+from testops_lib.generate import wire
 from testops_lib.generate.rules.cases import ORIGIN
 from testops_lib.generate.rules.chains import LIMITS, Chains
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter

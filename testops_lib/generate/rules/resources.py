@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
-from testops_lib.generate.rules import wire
+from testops_lib.generate import wire
 from testops_lib.generate.rules.words import (
     IDENTIFYING,
     NOT_STORING,

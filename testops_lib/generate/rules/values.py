@@ -327,15 +327,9 @@ class Maker:
             value = self.make(joined, name, making, depth + 1)
         except Impossible:
             return
-        tag = flat.get("discriminator")
-        if isinstance(value, dict) and isinstance(tag, dict) and isinstance(tag.get("propertyName"), str):
-            target = self._schemas.name(branch)
-            given = tag.get("mapping")
-            mapping = given if isinstance(given, dict) else {}
-            keys = [key for key, goal in mapping.items() if target and str(goal).rsplit("/", 1)[-1] == target]
-            declared = self._schemas.flat(self._schemas.flat(branch).get("properties", {}).get(tag["propertyName"]))
-            if (keys or target) and "const" not in declared and "enum" not in declared:
-                value = {**value, tag["propertyName"]: keys[0] if keys else target}
+        tag, names = self._schemas.tags(flat, branch)
+        if isinstance(value, dict) and names:
+            value = {**value, tag: names[0]}
         yield value
 
     # ------------------------------------------------------------------ one method a JSON type

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testops_lib.generate.rules import boundary, negative, wire
+from testops_lib.generate import wire
+from testops_lib.generate.rules import boundary, negative
 from testops_lib.generate.rules.values import Impossible, Maker, Making
 from testops_lib.generate.schemas import Schemas
 from testops_lib.placeholder import fill
@@ -241,22 +242,6 @@ def test_query_styles(style: str, explode: bool, value: Any, sent: Any) -> None:
 def test_path_styles(style: str, explode: bool, value: Any, sent: str) -> None:
     parameter = Parameter(name="id", where="path", style=style, explode=explode)
     assert wire.path("/x/{id}/y", {"id": parameter}, {"id": value}) == sent
-
-
-@pytest.mark.parametrize(
-    ("schema", "text", "readable"),
-    [
-        ({"type": "integer"}, "5", True), ({"type": "integer"}, "five", False), ({"type": "string"}, "5", True),
-        ({"type": "boolean"}, "true", True), ({"type": "boolean"}, "yes", False),
-        ({"type": "array", "items": {"type": "integer"}}, "1,2", True),
-        ({"type": "array", "items": {"type": "integer"}}, "1,b", False),
-        ({"type": ["integer", "null"]}, "null", True), ({"type": "number", "maximum": 4}, "4.5", False),
-        ({"type": "number"}, "1e999", False),
-    ],
-)  # fmt: skip
-def test_text_in_a_url_is_invalid_only_when_no_reading_of_it_is_valid(schema: Any, text: str, readable: bool) -> None:
-    parameter = Parameter(name="p", where="query", schema=schema, style="form")
-    assert wire.reads_as_valid(Schemas({}), schema, parameter, text) is readable
 
 
 def test_a_file_goes_into_a_part_of_its_own() -> None:

@@ -190,7 +190,7 @@ def test_a_negative_case_names_what_is_invalid() -> None:
         ({"body_text": '{"name": '}, "body", "malformed"),
         ({"body_text": "name=Rex", "media_type": "text/plain"}, "body", "media_type"),
         ({}, "body", "required"),
-        ({"body_json": "{}"}, "body", "required"),
+        ({"body_json": "{}"}, "body/name", "required"),
         ({"body_json": '{"name": 5}'}, "body/name", "type"),
     ],
 )

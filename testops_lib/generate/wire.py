@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from testops_lib.generate.schemas import Schemas, kinds
+from testops_lib.generate.readings import SEPARATORS
+from testops_lib.generate.schemas import Schemas
 from testops_lib.model import AnyBody, BytesBody, FormBody, JsonBody, MultipartBody, Pairs, Part, TextBody
-from testops_lib.spec.operation import MediaType, Operation, Parameter, RequestBody, Schema
+from testops_lib.spec.operation import MediaType, Operation, Parameter, RequestBody
 
 FORM: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 
-_SEPARATORS: Final = {"spaceDelimited": " ", "pipeDelimited": "|", "tabDelimited": "\t"}
 _TEMPLATE: Final = re.compile(r"\{([^{}]*)\}")
 _PLACEHOLDER: Final = re.compile(r"(\{\w+\})")
 _NOT_HEADER: Final = re.compile(r"[^\x20-\x7e]")
@@ -95,11 +95,11 @@ def pairs(parameter: Parameter, value: Any) -> Pairs:
             return tuple(_deep(name, value))
         if parameter.explode or not parameter.style:
             return tuple((key, text(item)) for key, item in value.items())
-        joint = _SEPARATORS.get(parameter.style, ",")
+        joint = SEPARATORS.get(parameter.style, ",")
         return ((name, joint.join(f"{key}{joint}{text(item)}" for key, item in value.items())),)
     if isinstance(value, list):
-        if parameter.style in _SEPARATORS:
-            return ((name, _SEPARATORS[parameter.style].join(text(item) for item in value)),)
+        if parameter.style in SEPARATORS:
+            return ((name, SEPARATORS[parameter.style].join(text(item) for item in value)),)
         if parameter.explode:
             return tuple((name, text(item)) for item in value)
         return ((name, ",".join(text(item) for item in value)),) if value else ()
@@ -187,7 +187,7 @@ def _parts(value: Any, described: MediaType, schemas: Schemas) -> Iterator[Part]
             declared = schemas.flat(declared.get("items"))
         for one in item if many else [item]:
             given = described.encoding.get(name, "").split(",", 1)[0].strip()
-            if _is_file(declared):
+            if is_file(declared):
                 data = _decoded(text(one)) if declared.get("format") == "byte" else text(one).encode()
                 suffix = {"image/png": "png", "application/pdf": "pdf", "text/csv": "csv"}.get(given, "txt")
                 media = given if given and "*" not in given else "text/plain" if suffix == "txt" else given
@@ -198,7 +198,8 @@ def _parts(value: Any, described: MediaType, schemas: Schemas) -> Iterator[Part]
                 yield Part(name=name, data=text(one).encode(), media_type=given)
 
 
-def _is_file(declared: Mapping[str, Any]) -> bool:
+def is_file(declared: Mapping[str, Any]) -> bool:
+    """A form's property with this schema is uploaded as a file."""
     return (
         declared.get("format") in ("binary", "byte") or "contentMediaType" in declared or declared.get("type") == "file"
     )
@@ -209,55 +210,6 @@ def _decoded(value: str) -> bytes:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         return value.encode()
-
-
-def reads_as_valid(schemas: Schemas, schema: Schema, parameter: Parameter, sent: Any) -> bool:
-    """Whether a server could take what is sent for a valid value: in a URL all is text, and `5` is a number too."""
-    if parameter.content_type:
-        return not schemas.rejects(schema, sent)
-    return any(not schemas.rejects(schema, reading) for reading in _readings(schemas, schema, sent, parameter))
-
-
-def _readings(schemas: Schemas, schema: Schema, sent: Any, parameter: Parameter | None) -> Iterator[Any]:
-    if isinstance(sent, list):
-        items = schemas.flat(schema).get("items", True)
-        yield [_read(schemas, items, text(item)) for item in sent]
-        if len(sent) == 1:
-            yield from _readings(schemas, schema, text(sent[0]), parameter)
-        return
-    if isinstance(sent, dict):
-        properties = schemas.flat(schema).get("properties", {})
-        yield {key: _read(schemas, properties.get(key, True), text(item)) for key, item in sent.items()}
-        return
-    whole = text(sent)
-    yield from scalars(whole)
-    allowed = kinds(schemas.flat(schema))
-    if "array" in allowed:
-        items = schemas.flat(schema).get("items", True)
-        joint = _SEPARATORS.get(parameter.style, ",") if parameter else ","
-        yield [_read(schemas, items, whole)]
-        yield [_read(schemas, items, part) for part in whole.split(joint)]
-
-
-def _read(schemas: Schemas, schema: Schema, whole: str) -> Any:
-    for reading in scalars(whole):
-        if not schemas.rejects(schema, reading):
-            return reading
-    return whole
-
-
-def scalars(whole: str) -> list[Any]:
-    """What a text in a URL may mean: itself first, then the boolean, null or number that it writes."""
-    found: list[Any] = [whole]
-    if whole in ("true", "false"):
-        found.append(whole == "true")
-    if whole in ("", "null"):
-        found.append(None)
-    if re.fullmatch(r"[+-]?\d{1,400}", whole):
-        found.append(int(whole))
-    elif re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", whole):
-        found.append(float(whole))
-    return found
 
 
 def sent_parameters(operation: Operation, credentials: frozenset[tuple[str, str]]) -> list[Parameter]:
