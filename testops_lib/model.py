@@ -871,6 +871,8 @@ class Generation(Value, frozen=True, kw_only=True):
     """What each operation cost."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason -> cases dropped."""
+    failed: str = ""
+    """Why the source made nothing: it was away, refused, or cannot work as it is set up. The others went on."""
     notes: tuple[str, ...] = ()
     not_tested: dict[str, str] = field(default_factory=dict)
     """Operation -> why the source made no case of it, where it should have."""

@@ -68,6 +68,8 @@ def summary(report: Report, ui_url: str = "") -> str:
     lines += [f"- {_finding(finding)}" for finding in new[:_MOST_FINDINGS]]
     if len(new) > _MOST_FINDINGS:
         lines.append(f"- and {len(new) - _MOST_FINDINGS} more new findings")
+    failed = sorted({one.source for one in report.generation if one.failed})
+    lines += [f"No new cases from {_plain(source)}: it could not work" for source in failed]
     reasons = report.gate.reasons if report.gate else ()
     lines += [f"Gate: {_plain(reason)}" for reason in reasons[:_MOST_REASONS]]
     if ui_url:

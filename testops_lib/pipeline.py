@@ -387,7 +387,8 @@ def stored_spec(store: Store, run: str) -> Spec:
 def generate(run: str, group: Group, settings: Settings) -> int:
     """Sees to it that the suite has the cases of one group of operations; gives how many of them the run takes.
 
-    Only what changed since it was last generated is generated: an unchanged document costs no call.
+    Only what changed since it was last generated is generated: an unchanged document costs no call. A source that
+    cannot work is left out, and its `Generation` says why; its cases of earlier runs go on.
     """
     count = 0
     with Store(settings.need_dsn()) as store:
@@ -403,7 +404,10 @@ def generate(run: str, group: Group, settings: Settings) -> int:
         place = {each.key: index for index, each in enumerate(chosen)}
         known: set[str] = set()
         for source in target.generate.sources:
-            made = renew(store, named, source, ask)
+            try:
+                made = renew(store, named, source, ask)
+            except GenerateError as error:
+                made = Generation(source=source, failed=str(error))
             ask = msgspec.structs.replace(ask, left=less(ask.left, made))
             members = store.members(named, source=source, operations=place)
             if target.generate.review == "never":
@@ -480,8 +484,12 @@ def publish(run: str, settings: Settings) -> Published:
         made = store.load_cases(run, end="1")  # not what rounds made before this was cleared
         cases = suite((case for case in made if case.id not in held), spec, target)
         if not cases:
+            failures = dict.fromkeys(f"{one.source}: {one.failed}" for one in store.generations(run) if one.failed)
+            why = f" ({'; '.join(failures)})" if failures else ""
             raise GenerateError(
-                "no case may run", where=target.name, next_step="see the log of `generate`, and `testops cases list`"
+                f"no case may run{why}",
+                where=target.name,
+                next_step="see the log of `generate`, and `testops cases list`",
             )
         line = bus(settings)
         positions = line.results_position()

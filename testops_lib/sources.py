@@ -91,15 +91,16 @@ def make(source: str, ask: Ask) -> Generated:
 def make_all(ask: Ask) -> list[Generated]:
     """The cases of each of the target's sources, in their order; all together take no more than `ask.left`.
 
-    A case is its first source's: what a later one makes again is dropped and counted.
-
-    Raises:
-        GenerateError: a source that is asked for cannot work.
+    A case is its first source's: what a later one makes again is dropped and counted. A source that cannot work gives
+    no case, and its `Generation` says why.
     """
     made: list[Generated] = []
     known: set[str] = set()
     for source in ask.target.generate.sources:
-        found = make(source, ask)
+        try:
+            found = make(source, ask)
+        except GenerateError as error:
+            found = Generated(cases=(), generation=Generation(source=source, failed=str(error)))
         ask = msgspec.structs.replace(ask, left=less(ask.left, found.generation))
         fresh = tuple(case for case in found.cases if case.id not in known)
         known.update(case.id for case in fresh)
@@ -136,7 +137,9 @@ def key(source: str, ask: Ask, operation: Operation) -> str:
 
 
 def told_of(generation: Generation) -> Iterator[str]:
-    """What people should know of how a source worked: its price, what it dropped, its notes."""
+    """What people should know of how a source worked: its failure, its price, what it dropped, its notes."""
+    if generation.failed:
+        yield f"{generation.source} failed: {generation.failed}"
     if generation.calls:
         tokens = generation.input_tokens + generation.output_tokens
         yield (

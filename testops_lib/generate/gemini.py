@@ -235,8 +235,9 @@ class _Gemini:
         package = type(error).__module__.partition(".")[0]
         if isinstance(error, OSError) or package in _TRANSPORTS:
             return Unavailable(f"connection failed: {type(error).__name__}")
-        if isinstance(error, ValueError):
-            # what the SDK says of an answer that is no JSON or not of its shape (pydantic's errors are ValueErrors)
+        if isinstance(error, ValueError | RecursionError):
+            # what the SDK says of an answer that is no JSON, not of its shape (pydantic's errors are ValueErrors) or
+            # nested too deeply
             return Unavailable(f"an answer that is not the protocol's: {type(error).__name__}", maybe_billed=True)
         return GenerateError(
             f"the SDK failed: {type(error).__name__}: {self._clean(str(error))}", where="Gemini",

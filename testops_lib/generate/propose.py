@@ -187,8 +187,8 @@ async def propose(
     `gaps`: what is still to be gained of them, by key, and what the API answered.
 
     Raises:
-        GenerateError: the provider refused for good, not one call was answered, or money is limited and the model's
-            price is not known.
+        GenerateError: the provider refused for good before it answered anything, not one call was answered, or money is
+            limited and the model's price is not known.
     """
     if limits.max_money is not None and limits.price is None:
         raise GenerateError(
@@ -200,15 +200,23 @@ async def propose(
     groups = list(_grouped(spec, wanted, limits.operations_per_call, policy))
     rounds: list[list[Case]] = [[] for _ in groups]
     refusal: list[GenerateError] = []
+    ended: set[str] = set()
+
+    async def converse(group: _Group, found: list[Case]) -> None:
+        await dialogue.converse(group, found)
+        ended.update(group.keys)
+
     try:
         async with asyncio.TaskGroup() as tasks:
             for group, found in zip(groups, rounds, strict=True):
-                tasks.create_task(dialogue.converse(group, found))
+                tasks.create_task(converse(group, found))
     except* GenerateError as errors:
         refusal.append(_first(errors))
     for error in refusal:
-        # raised out here, or it would arrive wrapped in a group
-        raise error
+        if not dialogue.answered:
+            # raised out here, or it would arrive wrapped in a group
+            raise error
+        dialogue.unanswered.update({operation.key: str(error) for operation in wanted if operation.key not in ended})
     if groups and dialogue.unanswered and not dialogue.answered:
         reason = next(iter(dialogue.unanswered.values()))
         raise GenerateError(

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, TextIO
 
 from testops_lib.cost import in_words
 from testops_lib.model import Finding, Report
-from testops_lib.report.text import costs, duration, plural, quiet, seconds, shown_findings, title, verdict
+from testops_lib.report.text import (
+    costs,
+    duration,
+    failed_sources,
+    plural,
+    quiet,
+    seconds,
+    shown_findings,
+    title,
+    verdict,
+)
 from testops_lib.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -60,6 +70,7 @@ def _print(console: Console, report: Report) -> None:
     _curls(console, findings)
     _without_success(console, report)
     _reasons(console, report)
+    _failed_sources(console, report)
     _costs(console, report)
 
 
@@ -89,6 +100,13 @@ def _headline(console: Console, report: Report) -> None:
             + (f", {totals.operations_not_tested:,} not tested" if totals.operations_not_tested else "")
         )
     )
+
+
+def _failed_sources(console: Console, report: Report) -> None:
+    from rich.text import Text
+
+    for source, reason in failed_sources(report):
+        console.print(Text(f"Source {source} failed: {one_line(reason)}", style="yellow"))
 
 
 def _findings(console: Console, findings: list[Finding]) -> None:

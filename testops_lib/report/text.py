@@ -75,6 +75,15 @@ def costs(report: Report) -> list[str]:
     return lines
 
 
+def failed_sources(report: Report) -> list[tuple[str, str]]:
+    """Sources that could not work, each with its first reason, in the order in which they were asked."""
+    failures: dict[str, str] = {}
+    for one in report.generation:
+        if one.failed:
+            failures.setdefault(one_line(one.source), one.failed)
+    return list(failures.items())
+
+
 def seconds(report: Report) -> float | None:
     """How long the run took."""
     if report.started is None or report.finished is None:

@@ -10,7 +10,10 @@ import pytest
 
 from testops_lib import pipeline, sources
 from testops_lib import spec as specs
+from testops_lib.errors import GenerateError
 from testops_lib.generate import rules
+from testops_lib.model import Result
+from testops_lib.report import terminal_text
 from testops_lib.settings import SOURCES
 from testops_lib.sources import Ask, Caps
 from testops_lib.store import Store
@@ -27,6 +30,9 @@ def zoo(tmp_path: Path, postgres: str) -> Iterator[SuiteTarget]:
 
 
 ALL = [["GET /pets", "GET /pets/{id}", "GET /shops", "GET /shops/{id}"], ["GET /toys", "GET /toys/{id}"]]
+
+
+KEYS = [key for call in ALL for key in call]
 
 
 def test_an_unchanged_document_makes_no_call(zoo: SuiteTarget) -> None:
@@ -176,3 +182,33 @@ def test_another_document_or_fewer_methods_leave_the_targets_suite_alone(zoo: Su
     with Store(zoo.dsn) as store:
         assert len(store.suites()) == 3
         assert all(name.startswith("zoo@") for name in store.suites()[1:])
+
+
+def test_a_model_that_is_away_in_the_first_round_takes_nothing_from_the_other_sources(zoo: SuiteTarget) -> None:
+    zoo.sources = ("gemini", "rules")
+    zoo.away = set(KEYS)
+    zoo.run()
+    assert zoo.cases(), "those of the rules"
+    with Store(zoo.dsn) as store:
+        away, rules = store.generations(zoo.name)
+        store.mark_published(zoo.name, [each.id for each in store.load_cases(zoo.name)], positions={0: 0})
+        store.merge_results(
+            Result(run=zoo.name, case=each.id, verdict="passed") for each in store.load_cases(zoo.name)
+        )  # fmt: skip
+    assert "no call was answered" in away.failed and not rules.failed
+    report = pipeline.analyze(zoo.name, zoo.settings)
+    assert [each.failed for each in report.generation] == [away.failed, ""]
+    assert "Source gemini failed: " in terminal_text(report)
+    zoo.away = set()
+    assert sorted(key for call in zoo.run() for key in call) == sorted(KEYS), "it is asked again in the next run"
+    zoo.sources, zoo.away = ("gemini",), set(KEYS)
+    zoo.paths["/pets"]["get"]["description"] = "New."
+    zoo.run()
+    assert len(zoo.cases()) == 6, "what it made before runs"
+
+
+def test_a_run_without_a_case_says_which_source_failed(zoo: SuiteTarget) -> None:
+    zoo.away = set(KEYS)
+    zoo.run()
+    with pytest.raises(GenerateError, match=r"no case may run \(gemini: .*no call was answered"):
+        pipeline.publish(zoo.name, zoo.settings)
