@@ -54,7 +54,7 @@ from testops_lib.model import (
     Value,
 )
 from testops_lib.renew import renew
-from testops_lib.settings import SOURCES, Settings
+from testops_lib.settings import SOURCES, Settings, may_be_named
 from testops_lib.sources import Ask, caps, less, told_of, without_repeated
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
@@ -139,11 +139,44 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
 
 
 def _described(order: Order, settings: Settings) -> Target:
-    """The order's target as its file describes it; of an order without one, what it says itself."""
+    """The order's target as its file describes it; of an order without one, what it says itself.
+
+    Raises:
+        TargetError: there is no such target, or it names a variable that it may not.
+    """
     if order.target:
-        return targets.find(settings.targets_dir, order.target)
+        target = targets.find(settings.targets_dir, order.target)
+        for name in sorted(targets.all_references(target)):
+            if not may_be_named(name, settings):
+                raise TargetError(
+                    f"may not refer to ${{{name}}}", where=target.name,
+                    next_step="the operator says which names target files may hold: TESTOPS_TARGET_VARIABLES",
+                )  # fmt: skip
+        return target
     name = re.sub(r"[^a-z0-9]+", "-", order.spec.lower().rsplit("/", 1)[-1]).strip("-") or "spec"
     return Target(name=f"adhoc-{name}"[:63], spec=order.spec, policy=Policy(allow_private=order.allow_private))
+
+
+def permit(order: Order, described: Target, settings: Settings) -> None:
+    """Returns when whoever gives orders may give this one.
+
+    Raises:
+        SettingsError: it asks for more than target files describe, and the operator does not let it.
+    """
+    own = targets.expand(described.base_url, where=described.name) if order.target and order.base_url else ""
+    elsewhere = bool(order.base_url) and not _named(order.base_url.rstrip("/"), own, described.policy.hosts)
+    if not order.target or order.spec or elsewhere:
+        asked = "another document" if order.spec else "another base URL"
+        if settings.adhoc == "off":
+            raise SettingsError(
+                f"{asked} than a target file names may not be tested here", where="the run's conf",
+                next_step="write a target file, or have the operator set TESTOPS_ADHOC=public",
+            )  # fmt: skip
+        if settings.adhoc == "public" and (order.allow_private or described.policy.allow_private):
+            raise SettingsError(
+                f"{asked} may not be tested at private addresses here", where="the run's conf",
+                next_step="write a target file, or have the operator set TESTOPS_ADHOC=private",
+            )  # fmt: skip
 
 
 def _document(order: Order, target: Target, settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
@@ -311,6 +344,7 @@ def open_run(run: str, order: Order, settings: Settings) -> tuple[str, ...]:
     Later stages heed what is stored here, whatever becomes of the target file. Repeated it settles the run anew.
     """
     described = _described(order, settings)
+    permit(order, described, settings)
     target = _wished(order, described, os.environ)
     located = msgspec.structs.replace(target, spec=_document(order, target, settings))
     with Store(settings.need_dsn()) as store:

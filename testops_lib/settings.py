@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +23,10 @@ DOCUMENTATION: dict[str, str] = {
     "TESTOPS_TARGETS_DIR": "directory of the target files (default targets)",
     "TESTOPS_SPECS_DIR": "directory below which a run may read OpenAPI files that are named by path "
     "(default: the targets directory)",
+    "TESTOPS_ADHOC": "what a run may be ordered for besides targets as their files describe them: off (default): "
+    "nothing; public: any document and base URL, no private addresses; private: these as well",
+    "TESTOPS_TARGET_VARIABLES": "names that target files may refer to as ${NAME}, with * for any characters, e.g. "
+    "PETS_*,CONN_PETS_* (default: every name but those of this list and AIRFLOW*)",
     "TESTOPS_REPORTS_DIR": "where runs write their reports (default .testops/reports)",
     "TESTOPS_LAUNCHER": "how batches are executed: process (default), kubernetes: each in a pod of its own, or fleet: "
     "by runners that stand",
@@ -55,6 +61,8 @@ DOCUMENTATION: dict[str, str] = {
 }
 """Every variable that is read, with its meaning. A target's own secrets come on top, named by its file."""
 
+ADHOC = ("off", "public", "private")
+
 LAUNCHERS = ("process", "kubernetes", "fleet")
 
 SOURCES = ("rules", "property", "gemini", "openai", "import")
@@ -72,6 +80,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_timeout_s: int = 60
     targets_dir: Path = Path("targets")
     specs_dir: Path = Path("targets")
+    adhoc: str = "off"
+    target_variables: tuple[str, ...] = ()
+    """Globs; empty: every name but those that are ours."""
     reports_dir: Path = Path(".testops/reports")
     launcher: str = "process"
     max_batches_at_once: int = 2
@@ -127,6 +138,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return _needed("TESTOPS_RUNNER_IMAGE", self.runner_image)
 
 
+def may_be_named(name: str, settings: Settings) -> bool:
+    """Whether target files may refer to the variable `name`."""
+    if settings.target_variables:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in settings.target_variables)
+    return name not in DOCUMENTATION and not name.startswith(("AIRFLOW", "_AIRFLOW"))
+
+
 def _needed(name: str, value: str) -> str:
     if not value:
         raise SettingsError(
@@ -174,6 +192,11 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(
             f"{launcher!r} is no launcher", where="TESTOPS_LAUNCHER", next_step=f"use {' or '.join(LAUNCHERS)}"
         )
+    adhoc = given.get("TESTOPS_ADHOC", "off")
+    if adhoc not in ADHOC:
+        raise SettingsError(
+            f"{adhoc!r} is none of {', '.join(ADHOC)}", where="TESTOPS_ADHOC", next_step="see docs/settings.md"
+        )
     return Settings(
         dsn=given.get("TESTOPS_DSN", ""),
         kafka_bootstrap=given.get("TESTOPS_KAFKA_BOOTSTRAP", ""),
@@ -183,6 +206,8 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         kafka_timeout_s=number("TESTOPS_KAFKA_TIMEOUT_S", 60),
         targets_dir=Path(given.get("TESTOPS_TARGETS_DIR", "targets")),
         specs_dir=Path(given.get("TESTOPS_SPECS_DIR") or given.get("TESTOPS_TARGETS_DIR", "targets")),
+        adhoc=adhoc,
+        target_variables=tuple(filter(None, re.split(r"[,\s]+", given.get("TESTOPS_TARGET_VARIABLES", "")))),
         reports_dir=Path(given.get("TESTOPS_REPORTS_DIR", ".testops/reports")),
         launcher=launcher,
         max_batches_at_once=number("TESTOPS_MAX_BATCHES_AT_ONCE", 2),

@@ -206,6 +206,12 @@ def references(target: Target) -> set[str]:
     return set(_REFERENCE.findall(msgspec.json.encode(target.identities).decode()))
 
 
+def all_references(target: Target) -> set[str]:
+    """Names of all variables that are replaced in what its file says."""
+    replaced = (target.spec, target.base_url, target.values, target.notify.webhook, target.identities)
+    return set(_REFERENCE.findall(msgspec.json.encode(replaced).decode()))
+
+
 def _read(path: Path) -> Any:
     try:
         if path.stat().st_size > 1_000_000:

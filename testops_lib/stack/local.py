@@ -171,6 +171,8 @@ class Local:
             "TESTOPS_KAFKA_BOOTSTRAP": self.kafka.prepare(),
             "TESTOPS_TARGETS_DIR": os.environ.get("TESTOPS_TARGETS_DIR") or str(PROJECT / "targets"),
             "TESTOPS_REPORTS_DIR": str(self.reports),
+            # Whoever reaches the servers of this machine is at it.
+            "TESTOPS_ADHOC": os.environ.get("TESTOPS_ADHOC") or "private",
             "TESTOPS_LAUNCHER": "fleet" if os.environ.get("TESTOPS_LAUNCHER") == "fleet" else "process",
             **samples,
             **airflow,

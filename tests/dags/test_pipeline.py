@@ -68,6 +68,7 @@ def variables(kafka: str, postgres: str, shop: Sample, hook: Hook, tmp_path: Pat
     with Bus(kafka) as bus:
         bus.create_topics(partitions=2)
     return {
+        "TESTOPS_ADHOC": "private",
         "TESTOPS_WEBHOOK_URL": hook.url,
         "TESTOPS_DSN": postgres,
         "TESTOPS_KAFKA_BOOTSTRAP": kafka,

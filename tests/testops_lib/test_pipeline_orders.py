@@ -2,15 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from testops_lib import spec as specs
-from testops_lib.errors import TargetError, TestOpsError
+from testops_lib.errors import SettingsError, TargetError, TestOpsError
 from testops_lib.model import Cost
-from testops_lib.pipeline import Order, resolve
-from testops_lib.settings import Settings
+from testops_lib.pipeline import Order, permit, resolve
+from testops_lib.settings import Settings, read
 from testops_lib.sources import Caps, caps
-from testops_lib.target import Generate, Target
+from testops_lib.target import Generate, Target, find
 
 ENVIRON = {"TESTOPS_DSN": "postgresql://u:hunter2@h/d", "PETS_URL": "https://pets.example.com/api"}
 PETS = """
@@ -77,6 +78,70 @@ def test_without_a_base_url_in_its_file_a_target_keeps_its_credentials_from_anot
 @pytest.mark.parametrize("base_url", ["https://pets.example.com/next", "https://staging.example.com:8443/api"])
 def test_an_order_may_go_where_the_target_file_lets_it(base_url: str, settings: Settings) -> None:
     assert resolve(Order(target="pets", base_url=base_url), settings, ENVIRON).base_url == base_url
+
+
+TARGET, DOCUMENT, ELSEWHERE, HOME = (
+    Order(target="pets"),
+    Order(spec="https://a.example/openapi.json"),
+    Order(target="pets", base_url="https://elsewhere.example"),
+    Order(target="pets", base_url="https://pets.example.com/next"),
+)
+PRIVATE = Order(spec="https://a.example/openapi.json", allow_private=True)
+INSIDE = Order(target="inside", base_url="http://10.0.0.9")
+
+
+@pytest.mark.parametrize(
+    ("adhoc", "permitted"),
+    [
+        ("off", [TARGET, HOME]),
+        ("public", [TARGET, HOME, DOCUMENT, ELSEWHERE]),
+        ("private", [TARGET, HOME, DOCUMENT, ELSEWHERE, PRIVATE, INSIDE]),
+    ],
+)
+def test_the_operator_says_what_may_be_ordered_besides_targets(
+    adhoc: str, permitted: list[Order], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PETS_URL", ENVIRON["PETS_URL"])
+    inside = "spec: https://h/openapi.json\nbase_url: http://10.0.0.1\npolicy: {allow_private: true}\n"
+    (settings.targets_dir / "inside.yaml").write_text(inside)
+    chosen = msgspec.structs.replace(settings, adhoc=adhoc)
+
+    def is_permitted(order: Order) -> bool:
+        described = find(settings.targets_dir, order.target) if order.target else Target(spec=order.spec)
+        try:
+            permit(order, described, chosen)
+        except SettingsError as refused:
+            assert "TESTOPS_ADHOC" in str(refused)
+            return False
+        return True
+
+    orders = [TARGET, HOME, DOCUMENT, ELSEWHERE, PRIVATE, INSIDE]
+    assert [order for order in orders if is_permitted(order)] == permitted
+    assert Settings().adhoc == "off"
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed", "refused"),
+    [
+        ("", "", ""),
+        ("values: {dsn: ['${TESTOPS_DSN}']}", "", "TESTOPS_DSN"),
+        ("values: {key: ['${AIRFLOW__CORE__FERNET_KEY}']}", "", "AIRFLOW__CORE__FERNET_KEY"),
+        ("notify: {webhook: '${GEMINI_API_KEY}'}", "", "GEMINI_API_KEY"),
+        ("", "PETS_*", ""),
+        ("", "PETS_URL, CONN_PETS_*", "PETS_TOKEN"),
+        ("values: {dsn: ['${TESTOPS_DSN}']}", "PETS_* TESTOPS_DSN", ""),
+    ],
+)
+def test_a_target_file_refers_only_to_variables_that_it_may(
+    line: str, allowed: str, refused: str, settings: Settings
+) -> None:
+    (settings.targets_dir / "pets.yaml").write_text(f"{PETS}{line}\n")
+    own = {"TESTOPS_TARGETS_DIR": str(settings.targets_dir), "TESTOPS_TARGET_VARIABLES": allowed}
+    if refused:
+        with pytest.raises(TargetError, match=f"pets: may not refer to .*{refused}"):
+            resolve(TARGET, read(own), ENVIRON)
+    else:
+        assert resolve(TARGET, read(own), ENVIRON).name == "pets"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ("TESTOPS_KAFKA_OPTIONS", "{"),
         ("TESTOPS_KAFKA_OPTIONS", "[1]"),
         ("TESTOPS_LAUNCHER", "magic"),
+        ("TESTOPS_ADHOC", "yes"),
     ],
 )
 def test_an_unusable_value_is_named(name: str, value: str) -> None:
