@@ -20,7 +20,7 @@ from testops_lib.bus import Bus
 from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
 from testops_lib.model import Batch, Case, Plan, Result, Value
-from testops_lib.settings import Settings
+from testops_lib.settings import Settings, reread_dotenv
 from testops_lib.text import printable
 
 DONE, RETRY, CONFIGURATION = 0, 1, 2
@@ -106,6 +106,7 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
         TestOpsError: it could not be executed; `told` says what that means.
     """
     begun = time.monotonic()
+    reread_dotenv()  # a fleet's member stands for long
     bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
     whole, contracts = bus.read_plan(work.plan, work.run, deadline_s=settings.kafka_timeout_s)
     plan = part(whole, max(1, work.share))

@@ -155,20 +155,51 @@ def _needed(name: str, value: str) -> str:
     return value
 
 
-def read_dotenv(path: Path) -> None:
-    """Puts `NAME=value` lines into the environment where it has no such name; quotes around a value are dropped."""
+_from_dotenv: set[str] = set()
+"""Names that this process put into its environment."""
+
+
+def read_dotenv(path: Path) -> set[str]:
+    """Puts the `NAME=value` lines of a file into the environment where it has no such name; gives all names that this
+    process ever put there.
+    """
+    added = {name: value for name, value in _dotenv(path).items() if name not in os.environ}
+    os.environ.update(added)
+    _from_dotenv.update(added)
+    return set(_from_dotenv)
+
+
+def reread_dotenv() -> None:
+    """Takes over what was added to `.env`, or changed in it, since `make run` started the servers.
+
+    For tasks and runners of `make run`, which says by `TESTOPS_DOTENV` where the file is, and by `TESTOPS_DOTENV_NAMES`
+    which names it had from there; those that came from elsewhere stay.
+    """
+    if not (path := os.environ.get("TESTOPS_DOTENV")):
+        return
+    own = os.environ.get("TESTOPS_DOTENV_NAMES", "").split(",")
+    new = {name: value for name, value in _dotenv(Path(path)).items() if name in own or name not in os.environ}
+    os.environ.update(new, TESTOPS_DOTENV_NAMES=",".join(sorted({*filter(None, own), *new})))
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    """The lines of a file; quotes around a value are dropped, empty values left out."""
+    found: dict[str, str] = {}
     for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
         name, equals, value = line.strip().removeprefix("export ").partition("=")
         if equals and name.strip().isidentifier() and value.strip():
-            os.environ.setdefault(name.strip(), value.strip().strip("\"'"))
+            found.setdefault(name.strip(), value.strip().strip("\"'"))
+    return found
 
 
 def read(environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of this process.
+    """The settings of this process; for its own environment, with what `.env` holds now (`reread_dotenv`).
 
     Raises:
         SettingsError: a variable holds what it cannot mean.
     """
+    if environ is os.environ:
+        reread_dotenv()
     given = {name: environ[name].strip() for name in DOCUMENTATION if environ.get(name, "").strip()}
 
     def number(name: str, default: int, least: int = 1) -> int:

@@ -166,7 +166,7 @@ class Local:
             "TESTOPS_AIRFLOW_TASK": seed.TASK if self._seeded else "open_run",
         }  # fmt: skip
         samples = {name: value for sample in self.samples for name, value in sample.variables().items()}
-        return {
+        variables = {
             "TESTOPS_DSN": self.dsn,
             "TESTOPS_KAFKA_BOOTSTRAP": self.kafka.prepare(),
             "TESTOPS_TARGETS_DIR": os.environ.get("TESTOPS_TARGETS_DIR") or str(PROJECT / "targets"),
@@ -178,6 +178,11 @@ class Local:
             **airflow,
             **self._extra,
         }
+        if names := variables.get("TESTOPS_DOTENV_NAMES"):
+            # What is said here does not change with the file.
+            own = [name for name in names.split(",") if name not in variables]
+            variables["TESTOPS_DOTENV_NAMES"] = ",".join(own)
+        return variables
 
     def mend(self) -> list[str]:
         """Start again what has died; the names."""

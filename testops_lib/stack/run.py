@@ -52,7 +52,7 @@ def run(
     stopped after the report; otherwise this serves until Ctrl-C.
     """
     begun = time.monotonic() - _seconds_of_make()
-    read_dotenv(PROJECT / ".env")
+    from_dotenv = read_dotenv(PROJECT / ".env")
     shown = display(begun)
     clock = Clock(lambda name, state: shown.row(Row(name=name, state=state)))
     if _seconds_of_make() > 0.5:
@@ -62,6 +62,7 @@ def run(
     with _stop_signals():
         try:
             order, variables, samples = _order(target, spec, base_url, conf or {})
+            variables |= {"TESTOPS_DOTENV": str(PROJECT / ".env"), "TESTOPS_DOTENV_NAMES": ",".join(from_dotenv)}
             defects = os.environ.get("SHOP_DEFECTS", "") or "all"
             local = Local(state, samples=samples, defects=defects, variables=variables, clock=clock)
             local.start()

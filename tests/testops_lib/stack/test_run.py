@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from testops_lib.errors import StackError, TargetError
-from testops_lib.settings import read_dotenv
+from testops_lib.settings import read, read_dotenv
 from testops_lib.stack import run as runs
+from testops_lib.stack.local import Local
 from testops_lib.stack.process import Processes, started_at
 
 
@@ -81,6 +82,32 @@ def test_dotenv_fills_what_the_environment_lacks(tmp_path, monkeypatch):
         monkeypatch.delenv(f"TESTOPS_{name}", raising=False)
     assert found == {"A": "from environment", "B": "quoted", "C": None, "D": "a=b"}
     read_dotenv(tmp_path / "missing")
+
+
+def test_what_is_added_to_dotenv_later_reaches_tasks_and_nothing_else_changes(tmp_path, monkeypatch):
+    file = tmp_path / ".env"
+    file.write_text("LATER_A=first\nLATER_DSN=theirs\n")
+    monkeypatch.setenv("LATER_GIVEN", "by the shell")
+    for name in ("LATER_A", "LATER_B", "LATER_DSN"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    names = read_dotenv(file)
+    local = Local(tmp_path, samples=(), variables={
+        "TESTOPS_DOTENV": str(file), "TESTOPS_DOTENV_NAMES": ",".join(names), "LATER_DSN": "ours"
+    })  # fmt: skip
+    local.kafka.prepare()
+    (local.postgres.state / "password").parent.mkdir()
+    (local.postgres.state / "password").write_text("p")
+    for name, value in local.variables().items():
+        monkeypatch.setenv(name, value)
+    file.write_text("LATER_A=second\nLATER_B=new\nLATER_GIVEN=by the file\nLATER_DSN=theirs\n")
+    read()
+    held = {name: os.environ[name] for name in ("LATER_A", "LATER_B", "LATER_GIVEN", "LATER_DSN")}
+    assert held == {"LATER_A": "second", "LATER_B": "new", "LATER_GIVEN": "by the shell", "LATER_DSN": "ours"}
+    file.write_text("LATER_B=newer\n")
+    read()
+    assert (os.environ["LATER_A"], os.environ["LATER_B"]) == ("second", "newer")
+    local.kafka.stop()
 
 
 def test_what_cannot_run_ends_with_2_and_says_why(tmp_path, targets, capsys):
