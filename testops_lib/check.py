@@ -12,6 +12,8 @@ import msgspec
 from jsonpath_rfc9535.segments import JSONPathChildSegment
 from jsonpath_rfc9535.selectors import IndexSelector, NameSelector
 
+from testops_lib.body import NOTHING as _NOTHING
+from testops_lib.body import Unreadable, decode, why_unreadable
 from testops_lib.errors import CaseError
 from testops_lib.model import (
     Check,
@@ -57,23 +59,56 @@ secret that was cut is not found any more."""
 _UNDECIDED = frozenset({401, 403, 407, 429})
 """Answers to valid data that say something of the credentials or the pace, nothing of the data."""
 
+_OF_THE_BODY = (
+    ResponseSchemaConformance,
+    JsonPathIs,
+    Idempotency,
+    PaginationConsistency,
+    FilterHonoured,
+    NoReflection,
+)
+
 _CONFORMANCE = (ContentTypeConformance, ResponseSchemaConformance, ResponseHeadersConformance)
 
 _Validator = jsonschema_rs.Draft202012Validator
 
-_NOTHING = object()
 _UNREAD = object()
 
 
 class Answer(Value, frozen=True, kw_only=True):
-    """A whole response as it came."""
+    """A response: whole, or what came of it before we ended it."""
 
     status: int
     headers: Pairs = ()
     body: bytes = b""
+    """Decoded as Content-Encoding says."""
     elapsed_ms: float = 0
     truncated: bool = False
     """The body was cut at the policy's limit."""
+    endless: bool = False
+    """Beyond the limit it went on, and nothing announced an end."""
+    streaming: bool = False
+    """The headers came, the body went on without an end in sight, and we read it for a moment only."""
+    undecodable: str = ""
+    """Why the body could not be decoded as Content-Encoding says; it is left out."""
+
+
+def why_unjudged(answer: Answer) -> str:
+    """Why nothing can be said of the body; "" when something can."""
+    if answer.streaming:
+        return "the answer is a stream"
+    if answer.truncated:
+        return f"the body is longer than {len(answer.body):,} bytes"
+    return answer.undecodable
+
+
+def unjudged(step: Step, answer: Answer) -> tuple[str, ...]:
+    """The checks of the body that were not made, each with the reason: `response_schema_conformance: …`."""
+    why = why_unjudged(answer)
+    if not why:
+        return ()
+    kinds = dict.fromkeys(type(check).__struct_config__.tag for check in step.checks if isinstance(check, _OF_THE_BODY))
+    return tuple(f"{kind}: {why}" for kind in kinds)
 
 
 @lru_cache(maxsize=4096)
@@ -241,11 +276,14 @@ class Judge:
                 ordered = [_failure(checks[kind], step, index, wrong[kind]) for kind in _STATUS_FAULTS if kind in wrong]
                 return (next((failure for failure in ordered if failure.basis != "guess"), ordered[0]),)
         body = _Body(answer.body)
+        readable = not why_unjudged(answer)
         found = _conformance(step, checks, answer, documented, body, index) if documented.response is not None else []
         due = 200 <= status < 300 or NegativeDataRejection in checks
         if isinstance(wanted := checks.get(StatusIs), StatusIs):
             due = status in wanted.any_of
         for check in step.checks:
+            if not readable and isinstance(check, _OF_THE_BODY):
+                continue
             if isinstance(check, HeaderIs):
                 said = _header_is(check, answer, captured) if due else None
             elif isinstance(check, JsonPathIs):
@@ -257,14 +295,17 @@ class Judge:
             else:
                 continue
             if said:
-                found.append(_failure(check, step, index, said))
+                disputed = isinstance(check, JsonPathIs) and body.disputed()
+                found.append(_failure(check, step, index, said, disputed=disputed))
         return tuple(found)
 
 
-def _failure(check: Check, step: Step, index: int, said: tuple[str, str]) -> Failure:
+def _failure(check: Check, step: Step, index: int, said: tuple[str, str], *, disputed: bool = False) -> Failure:
+    """disputed: others may well read what we cannot, so it is a guess that something is wrong."""
     return Failure(
         check=type(check).__struct_config__.tag,  # type: ignore[arg-type]
-        operation=step.operation, message=said[0], cause=said[1], basis=check.basis, quote=check.quote, step=index,
+        operation=step.operation, message=said[0], cause=said[1], basis="guess" if disputed else check.basis,
+        quote=check.quote, step=index,
     )  # fmt: skip
 
 
@@ -286,9 +327,10 @@ def _conformance(
         found.append(_failure(typed, step, index, said))
     if headed and response.headers:
         found += [_failure(headed, step, index, said) for said in _header_faults(documented, response, answer)]
-    if bodied and not answer.truncated:
-        faults = _body_faults(documented, response, media, answer.status, body)
-        found += [_failure(bodied, step, index, said) for said in faults]
+    if bodied and not why_unjudged(answer):
+        faults = list(_body_faults(documented, response, media, answer.status, body))
+        disputed = bool(faults) and body.disputed()
+        found += [_failure(bodied, step, index, said, disputed=disputed) for said in faults]
     return found
 
 
@@ -319,7 +361,7 @@ def _body_faults(
         return ()
     document = body.document()
     if document is _NOTHING:
-        return [("the body is not JSON", f"{status} malformed")]
+        return [(body.unreadable.message, f"{status} {body.unreadable.cause}")]
     validator = documented.validator("body", known, content[known].schema)
     if validator is None or validator.is_valid(document):
         return ()
@@ -342,27 +384,31 @@ def _schema_faults(validator: _Validator, document: Any, status: int) -> Iterabl
             return
 
 
-def decode(body: bytes) -> Any:
-    """The JSON value of a body, or a private marker that equals nothing when it is not JSON."""
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-        return _NOTHING
-
-
 class _Body:
     """A body that is decoded once, when first asked for."""
 
-    __slots__ = ("_data", "_document")
+    __slots__ = ("_data", "_document", "_unreadable")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._document: Any = _UNREAD
+        self._unreadable: Unreadable | None = None
 
     def document(self) -> Any:
         if self._document is _UNREAD:
             self._document = decode(self._data)
         return self._document
+
+    @property
+    def unreadable(self) -> Unreadable:
+        """Why there is no document."""
+        if self._unreadable is None:
+            self._unreadable = why_unreadable(self._data)
+        return self._unreadable
+
+    def disputed(self) -> bool:
+        """It is JSON, but we cannot read it."""
+        return self.document() is _NOTHING and self.unreadable.is_json
 
 
 def _header_readings(contract: HeaderContract, values: list[str]) -> Iterable[Any]:
@@ -517,7 +563,7 @@ def _header_is(check: HeaderIs, answer: Answer, captured: Mapping[str, Any]) -> 
 def _json_path_is(check: JsonPathIs, body: _Body, captured: Mapping[str, Any]) -> tuple[str, str] | None:
     document = body.document()
     if document is _NOTHING:
-        return "the body is not JSON", "malformed"
+        return body.unreadable.message, body.unreadable.cause
     nodes = select(check.path, document)
     wanted = fill(check.value, captured)
     match check.op:

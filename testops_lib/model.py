@@ -214,13 +214,25 @@ AnyCheck = (
 NO_ANSWER = "no_answer"
 """Not asked for by a case: the connection was closed or broken without a whole response."""
 
+CONTENT_ENCODING = "content_encoding_conformance"
+"""Not asked for by a case: the body is not what the header Content-Encoding says."""
+
+ENDLESS = "endless_response"
+"""Not asked for by a case: the body went on far beyond the policy's limit, and nothing announced its end."""
+
 SLOWER = "response_time_history"
 """Not asked for by a case: an operation is slower than in any of the last runs."""
 
 DIFFERENTIAL = "differential"
 """Not asked for by a case: two runs answered differently."""
 
-CHECKS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyCheck)) | {NO_ANSWER, SLOWER, DIFFERENTIAL}
+CHECKS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyCheck)) | {
+    NO_ANSWER,
+    CONTENT_ENCODING,
+    ENDLESS,
+    SLOWER,
+    DIFFERENTIAL,
+}
 """Names of everything that a finding may be about."""
 
 WFC_CODES: dict[str, int] = {
@@ -262,6 +274,8 @@ SEVERITIES: dict[str, Severity] = {
     "header": "medium",
     "response_headers_conformance": "medium",
     "content_type_conformance": "medium",
+    "content_encoding_conformance": "medium",
+    "endless_response": "medium",
     "max_response_time": "medium",
     "differential": "medium",
     "status_code_conformance": "low",
@@ -685,6 +699,10 @@ class StepOutcome(Value, frozen=True, kw_only=True):
     requests: int = 1
     error: str = ""
     """Why there was no response: `timeout`, `connection refused`, `closed without a response`, …"""
+    streaming: bool = False
+    """The body went on without an end in sight: read for a moment, and judged by status and headers."""
+    unjudged: tuple[str, ...] = ()
+    """Checks of the body that could not be made, each with the reason: `response_schema_conformance: …`."""
     repeated: str = ""
     """Why the request went out again though nothing asked for it: what became of the first. Only where it surely was
     not processed, or the method is idempotent, or its case was begun anew (`on a kept connection: …`)."""

@@ -16,13 +16,19 @@ import pycurl
 from msgspec import Struct
 
 from testops_lib.address import refusal
-from testops_lib.check import Answer
+from testops_lib.check import Answer, header_values, media_type
+from testops_lib.execute.stream import LOOK_EVERY_S, Progress, is_stream
 from testops_lib.execute.wire import Wire
 from testops_lib.model import Pairs, Policy
 
 _MAX_IDLE_S = 1
 """A kept connection idle for longer is not used again: servers close theirs after 2 s (gunicorn) or 5 s (uvicorn,
 Node), and a request that crosses with the close looks like a crash."""
+
+_ENDLESS = 4
+"""So many times the limit a body without a Content-Length is read (and thrown away) before it counts as endless; or for
+`_ENDLESS_S` beyond the limit."""
+_ENDLESS_S = 2.0
 
 _LONGEST_KEPT_LINE = 4_096
 _KEPT = 1_024
@@ -130,8 +136,9 @@ class _Slot:
     """An easy handle that is used over and over, with the place where its answer collects."""
 
     __slots__ = (
-        "bodiless", "body", "easy", "fresh", "future", "header_lines", "keep", "kept", "lines", "own_port", "plain",
-        "refused", "repeat", "room", "site", "size", "spoiled", "stale", "timeout_ms", "tries", "truncated",
+        "bodiless", "body", "byte_at", "easy", "endless", "fresh", "full_at", "future", "has_length", "head_at",
+        "header_lines", "keep", "kept", "lines", "media_type", "own_port", "plain", "refused", "repeat", "room",
+        "site", "size", "size_seen", "spoiled", "stale", "streams", "timeout_ms", "tries", "truncated", "wanted",
     )  # fmt: skip
 
     def __init__(self, allow_private: bool, vet: bool, kept: dict[int, int], spoiled: set[int]) -> None:
@@ -144,7 +151,10 @@ class _Slot:
         self.body: list[bytes] = []
         self.future: asyncio.Future[Exchange] | None = None
         self.size = self.room = self.tries = 0
-        self.repeat = self.truncated = self.keep = False
+        self.repeat = self.truncated = self.keep = self.endless = self.streams = self.wanted = False
+        self.head_at = self.byte_at = self.full_at = 0.0
+        self.size_seen = -1
+        self.has_length, self.media_type = False, ""
         self.refused = ""
         # What the handle is set to already, so that equal options are not set again:
         self.plain = True
@@ -159,13 +169,18 @@ class _Slot:
             easy.setopt(pycurl.OPENSOCKETFUNCTION, lambda purpose, at: self._open(at, allow_private))
 
     def _write(self, data: bytes) -> int | None:
-        self.size += len(data)
-        if self.size > self.room:
-            self.body.append(data[: len(data) - (self.size - self.room)])
-            self.truncated = True
-            return 0  # anything but len(data) ends the transfer
-        self.body.append(data)
-        return None
+        before, self.size = self.size, self.size + len(data)
+        if self.size <= self.room:
+            self.body.append(data)
+            return None
+        if before < self.room:
+            self.body.append(data[: self.room - before])
+        self.truncated = True
+        if not self.has_length and not _announces_length(self.lines):
+            self.endless = self.size > _ENDLESS * self.room
+            if not self.endless:
+                return None
+        return 0  # anything but len(data) ends the transfer
 
     def _before_request(self, host: str, own_host: str, port: int, own_port: int) -> int:
         # libcurl repeats by itself what a kept connection swallowed, whatever the method; here it asks first.
@@ -219,6 +234,7 @@ class Client:
         self._loop.add_reader(self._poll, self._on_ready)
         self._due = self._timer_at = float("inf")
         self._timer: asyncio.Handle | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._free: list[_Slot] = []
         self._busy: dict[Any, _Slot] = {}
         self._watched: dict[int, int] = {}
@@ -229,12 +245,15 @@ class Client:
         """Local ports of HTTP/1.1 connections whose last answer was a server error; may hold some long closed."""
 
     async def send(
-        self, wire: Wire, *, timeout_s: float, repeat: bool = False, keep: bool = False, fresh: bool = False
-    ) -> Exchange:
+        self, wire: Wire, *, timeout_s: float, repeat: bool = False, keep: bool = False, fresh: bool = False,
+        streams: bool = False, wanted: bool = False,
+    ) -> Exchange:  # fmt: skip
         """Sends once and waits for the whole answer, at most `timeout_s` from now.
 
         `repeat`: the request may go out a second time when a kept connection died before any byte came back.
         `keep`: `abort_all` leaves it alone unless told otherwise. `fresh`: over a new connection.
+        `streams`: a body without an end is to be expected; `wanted`: the body is needed. A body that goes on and on
+        is read for a moment only (see `stream`).
         """
         if timeout_s <= 0:
             return Exchange(outcome=Fault(kind="timeout", reason="timeout"), sent=0)
@@ -242,7 +261,10 @@ class Client:
         easy = slot.easy
         slot.room, slot.repeat, slot.keep = self._policy.max_response_bytes, repeat, keep
         slot.size = slot.tries = 0
-        slot.truncated, slot.stale = False, ""
+        slot.truncated, slot.stale, slot.endless = False, "", False
+        slot.streams, slot.wanted = streams, wanted
+        slot.head_at = slot.full_at = 0.0
+        slot.has_length = False
         slot.fresh = fresh or wire.isolated or (not repeat and self._silent_closes >= _SILENT_CLOSES)
         slot.refused = ""
         try:
@@ -254,6 +276,8 @@ class Client:
         slot.future = future
         self._busy[easy] = slot
         self._multi.add_handle(easy)
+        if self._look is None:
+            self._look = self._loop.call_later(LOOK_EVERY_S, self._look_at_all)
         try:
             return await future
         except asyncio.CancelledError:
@@ -278,6 +302,9 @@ class Client:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         for slot in self._free:
             slot.easy.close()
         self._free.clear()
@@ -297,6 +324,7 @@ class Client:
         setopt(pycurl.USERAGENT, "")
         setopt(pycurl.MAXAGE_CONN, _MAX_IDLE_S)
         setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
+        setopt(pycurl.ACCEPT_ENCODING, "")  # all that it can decode
         if not self._policy.verify_tls:
             setopt(pycurl.SSL_VERIFYPEER, 0)
             setopt(pycurl.SSL_VERIFYHOST, 0)
@@ -415,7 +443,17 @@ class Client:
         info = easy.getinfo
         elapsed_ms = round((info(pycurl.TOTAL_TIME) - info(pycurl.PRETRANSFER_TIME)) * 1000, 3)
         outcome: Answer | Fault
-        if code == 0 or slot.truncated:
+        if code == pycurl.E_OPERATION_TIMEDOUT and self._comes(slot) and not slot.has_length and not slot.truncated:
+            self._end_stream(slot)
+            return
+        if code == pycurl.E_BAD_CONTENT_ENCODING and (headers := parse_headers(slot.lines)) is not None:
+            coding = ", ".join(header_values(headers, "content-encoding"))
+            known = "Unrecognized" not in message
+            outcome = Answer(
+                status=info(pycurl.RESPONSE_CODE), headers=headers, elapsed_ms=elapsed_ms,
+                undecodable=f"the body is not {coding}" if known else f"the body is encoded as {coding}",
+            )  # fmt: skip
+        elif code == 0 or slot.truncated:
             self._silent_closes += sent > 1
             headers = parse_headers(slot.lines)
             if headers is None:  # libcurl is content with half a head
@@ -424,13 +462,64 @@ class Client:
             else:
                 outcome = Answer(
                     status=info(pycurl.RESPONSE_CODE), headers=headers, body=_joined(slot.body),
-                    elapsed_ms=elapsed_ms, truncated=slot.truncated,
+                    elapsed_ms=elapsed_ms, truncated=slot.truncated, endless=slot.endless,
                 )  # fmt: skip
                 if info(pycurl.INFO_HTTP_VERSION) <= pycurl.CURL_HTTP_VERSION_1_1:
                     self._note_kept(slot.own_port, info(pycurl.ACTIVESOCKET), outcome.status)
         else:
             outcome = self._fault(slot, code, message, info(pycurl.TOTAL_TIME) * 1000)
-        self._release(slot, again=isinstance(outcome, Answer) and not slot.truncated)
+        self._release(slot, again=code == 0 and isinstance(outcome, Answer))
+        if not future.done():
+            future.set_result(Exchange(outcome=outcome, sent=sent))
+
+    # -- answers that go on and on
+
+    def _look_at_all(self) -> None:
+        """Ends what is a stream, or has been read beyond its limit for long enough."""
+        now = self._loop.time()
+        for slot in list(self._busy.values()):
+            if slot.lines and slot.future is not None and self._goes_on(slot, now):
+                self._end_stream(slot)
+        self._look = self._loop.call_later(LOOK_EVERY_S, self._look_at_all) if self._busy else None
+
+    def _goes_on(self, slot: _Slot, now: float) -> bool:
+        if slot.truncated:
+            slot.full_at = slot.full_at or now
+            slot.endless = now - slot.full_at >= _ENDLESS_S
+            return slot.endless
+        if not slot.head_at:
+            if not self._comes(slot):
+                return False
+            slot.head_at, slot.size_seen = now, -1
+        if slot.size != slot.size_seen:
+            slot.byte_at, slot.size_seen = now, slot.size
+        progress = Progress(
+            status=slot.easy.getinfo(pycurl.RESPONSE_CODE), media_type=slot.media_type, has_length=slot.has_length,
+            head_s=now - slot.head_at, byte_s=now - slot.byte_at, size=slot.size, known=slot.streams,
+            wanted=slot.wanted,
+        )  # fmt: skip
+        return is_stream(progress)
+
+    def _comes(self, slot: _Slot) -> bool:
+        """The head of a 2xx is complete; notes what it says of the body."""
+        headers = parse_headers(slot.lines)
+        if headers is None or not 200 <= slot.easy.getinfo(pycurl.RESPONSE_CODE) < 300:
+            return False
+        slot.has_length, slot.media_type = bool(header_values(headers, "content-length")), media_type(headers)
+        return True
+
+    def _end_stream(self, slot: _Slot) -> None:
+        """What came is the answer, and its connection is closed."""
+        info, future = slot.easy.getinfo, slot.future
+        headers = parse_headers(slot.lines)
+        assert headers is not None and future is not None
+        elapsed_ms = round((info(pycurl.STARTTRANSFER_TIME) - info(pycurl.PRETRANSFER_TIME)) * 1000, 3)
+        outcome = Answer(
+            status=info(pycurl.RESPONSE_CODE), headers=headers, body=_joined(slot.body), elapsed_ms=elapsed_ms,
+            truncated=slot.truncated, endless=slot.endless, streaming=not slot.truncated,
+        )  # fmt: skip
+        sent = slot.tries
+        self._release(slot)
         if not future.done():
             future.set_result(Exchange(outcome=outcome, sent=sent))
 
@@ -493,6 +582,10 @@ def _split(url: str) -> tuple[str, str]:
     if start < 0:
         return f"{url}/", "/"
     return url[: start + 1], url[start:]
+
+
+def _announces_length(lines: list[bytes]) -> bool:
+    return any(line[:15].lower() == b"content-length:" for line in lines)
 
 
 def _joined(chunks: list[bytes]) -> bytes:

@@ -24,9 +24,9 @@ from urllib.parse import urljoin
 import msgspec
 from msgspec import structs
 
-from testops_lib.check import Answer, Judge, select
+from testops_lib.check import Answer, Judge, select, unjudged
 from testops_lib.errors import CaseError, TargetError, TestOpsError
-from testops_lib.execute import evidence
+from testops_lib.execute import evidence, transfer
 from testops_lib.execute.breaker import PROBE_EVERY_S, Breaker
 from testops_lib.execute.client import Client, Fault, ca_file
 from testops_lib.execute.identity import NOTHING, Credentials, Identities, LoginError, apply, overridden
@@ -125,7 +125,8 @@ class _Sent:
     """One step that was tried: kept until the verdict is known, because only then evidence is due."""
 
     __slots__ = (
-        "answer", "elapsed_ms", "error", "fresh", "instead", "operation", "repeated", "requests", "status", "wire",
+        "answer", "elapsed_ms", "error", "fresh", "instead", "operation", "repeated", "requests", "status",
+        "unjudged", "wanted", "wire",
     )  # fmt: skip
 
     def __init__(self, operation: str, wire: Wire, instead: str) -> None:
@@ -134,7 +135,8 @@ class _Sent:
         self.status = self.requests = 0
         self.elapsed_ms = 0.0
         self.error = self.repeated = ""
-        self.fresh = False
+        self.unjudged: tuple[str, ...] = ()
+        self.fresh = self.wanted = False
 
 
 class _Attempt:
@@ -218,6 +220,8 @@ class Engine:
         """When the latest probe ended that did not."""
         self._on_fresh_connections: set[str] = set()
         """Operations of which an unsafe request broke on a kept connection: whose fault that was is still open."""
+        self._streaming: set[str] = set()
+        """Operations that have answered with a stream: their bodies are hardly waited for."""
         self._own_fate: Counter[str] = Counter()
         """How often a probe was answered right after a request of the operation was not, or with 503."""
         self._shared_redactor: tuple[int, Redactor] | None = None
@@ -456,6 +460,8 @@ class Engine:
             failures = self._judge.judge(judged, outcome, captured, index=index)
         except TestOpsError as error:
             raise _Ended("errored", f"check: {error.what}") from error
+        failures = (*failures, *transfer.failures(step, outcome, index))
+        attempt.sent[-1].unjudged = unjudged(judged, outcome)
         if failures:
             slow = any(failure.check == _MAX_RESPONSE_TIME for failure in failures)
             if slow and not await self._slow_again(attempt, index, step):
@@ -489,6 +495,7 @@ class Engine:
         except LoginError as error:
             raise _Ended("errored", STOPPED if self._killed else str(error)) from error
         sent = _Sent(step.operation, wire, sent_instead(step.operation, plain.method, plain.url, self._base_url))
+        sent.wanted = any(capture.source == "body" and not capture.optional for capture in step.captures)
         attempt.sent.append(sent)
         outcome = await self._send(attempt, sent, wire, cleanup=cleanup, step=step)
         if isinstance(outcome, Answer) and outcome.status == 401 and credentials.session:
@@ -674,7 +681,10 @@ class Engine:
         fresh = sent.fresh or (not repeat and sent.operation in self._on_fresh_connections)
         assert self._client is not None
         begun = time.monotonic()
-        exchange = await self._client.send(wire, timeout_s=timeout_s, repeat=repeat, keep=cleanup, fresh=fresh)
+        exchange = await self._client.send(
+            wire, timeout_s=timeout_s, repeat=repeat, keep=cleanup, fresh=fresh,
+            streams=sent.operation in self._streaming, wanted=sent.wanted,
+        )  # fmt: skip
         count = exchange.sent
         if count > 1:
             sent.repeated = "closed without a response"
@@ -686,6 +696,8 @@ class Engine:
         outcome = exchange.outcome
         if isinstance(outcome, Answer):
             self._answered = True
+            if outcome.streaming:
+                self._streaming.add(sent.operation)
             if outcome.status != _UNAVAILABLE:
                 self._alive_at = max(self._alive_at, begun)
         elif outcome.kind == "timeout" and left <= timeout_s:
@@ -1047,16 +1059,21 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
 
+def _streams(sent: _Sent) -> bool:
+    return sent.answer is not None and sent.answer.streaming
+
+
 def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:
     if redactor is None:
         return StepOutcome(
             operation=sent.operation, sent=sent.instead, status=sent.status, elapsed_ms=sent.elapsed_ms,
-            requests=sent.requests, error=sent.error, repeated=sent.repeated,
+            requests=sent.requests, error=sent.error, repeated=sent.repeated, streaming=_streams(sent),
+            unjudged=sent.unjudged,
         )  # fmt: skip
     return StepOutcome(
         operation=sent.operation, sent=redactor.text(sent.instead), status=sent.status, elapsed_ms=sent.elapsed_ms,
-        requests=sent.requests, error=redactor.text(sent.error), repeated=sent.repeated,
-        request=evidence.of_request(sent.wire, redactor),
+        requests=sent.requests, error=redactor.text(sent.error), repeated=sent.repeated, streaming=_streams(sent),
+        unjudged=sent.unjudged, request=evidence.of_request(sent.wire, redactor),
         response=evidence.of_response(sent.answer, redactor) if sent.answer is not None else None,
     )  # fmt: skip
 

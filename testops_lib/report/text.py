@@ -31,6 +31,8 @@ TITLES: dict[str, str] = {
     "jsonpath": "Unexpected value in the body",
     "differential": "Answers differently than before",
     "no_answer": "Connection broken without an answer",
+    "content_encoding_conformance": "Body not encoded as announced",
+    "endless_response": "Body without an end",
 }
 """Check name -> what its failure says to people."""
 

@@ -31,6 +31,8 @@ OWN_CODES: dict[str, int] = {
     "filter_honoured": 930,
     "method_agreement": 931,
     "response_time_history": 932,
+    "content_encoding_conformance": 933,
+    "endless_response": 934,
 }
 """Check name -> code from the range 900-999, which the format leaves to tools: checks without a code of its own, and
 those whose code (207, 210) its catalogue knows but its report schema refuses."""

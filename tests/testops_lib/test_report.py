@@ -484,6 +484,8 @@ def test_wfc_faults_are_the_findings_of_the_run() -> None:
 def check_names() -> set[str]:
     return {str(kind.__struct_config__.tag) for kind in get_args(AnyCheck)} | {
         "no_answer",
+        "content_encoding_conformance",
+        "endless_response",
         "differential",
         "response_time_history",
     }

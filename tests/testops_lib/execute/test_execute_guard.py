@@ -106,7 +106,8 @@ def test_redirect_to_another_origin_carries_no_credentials(serve: Serve) -> None
     )
     assert result.verdict == "passed"
     assert server.seen[0].header("x-custom-auth") == "key-12345" and server.seen[0].header("cookie") == "sid=s-12345"
-    assert [line.split(":")[0] for line in other.seen[0].header_lines] == ["Host", "X-Plain", "Accept", "User-Agent"]
+    names = [line.split(":")[0] for line in other.seen[0].header_lines]
+    assert names == ["Host", "Accept-Encoding", "X-Plain", "Accept", "User-Agent"]
 
 
 def test_safe_policy_skips_whole_cases_and_cleanup(serve: Serve) -> None:

@@ -49,6 +49,7 @@ def test_headers_keep_case_order_duplicates_and_emptiness(serve: Serve) -> None:
     headers = (("x-b", "1"), ("X-B", "2"), ("X-Empty", ""), ("X-Space", "a  b"), ("x-b", "1"), ("X-Text", "é;,"))
     one(plan(server.url), case(step("GET", "/", headers=headers)))
     lines = server.seen[0].header_lines[1:]
+    assert lines.pop(0).startswith("Accept-Encoding: ")
     assert lines == [
         "x-b: 1", "X-B: 2", "X-Empty:", "X-Space: a  b", "x-b: 1", "X-Text: é;,", "Accept: */*",
         "User-Agent: ai-testops/0.1.0",
@@ -57,8 +58,9 @@ def test_headers_keep_case_order_duplicates_and_emptiness(serve: Serve) -> None:
 
 def test_own_accept_and_agent_replace_ours(serve: Serve) -> None:
     server = serve()
-    one(plan(server.url), case(step("GET", "/", headers=(("accept", "text/csv"), ("USER-AGENT", "")))))
-    assert server.seen[0].header_lines[1:] == ["accept: text/csv", "USER-AGENT:"]
+    headers = (("accept", "text/csv"), ("USER-AGENT", ""), ("accept-encoding", "identity"))
+    one(plan(server.url), case(step("GET", "/", headers=headers)))
+    assert server.seen[0].header_lines[1:] == ["accept: text/csv", "USER-AGENT:", "accept-encoding: identity"]
 
 
 def test_reused_handle_leaves_nothing_of_the_request_before(serve: Serve) -> None:

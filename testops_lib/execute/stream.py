@@ -1,0 +1,53 @@
+"""When an answer counts as a stream: its headers came, and its body goes on without an end in sight. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+LOOK_EVERY_S: Final = 0.1
+"""How often an answer that is on its way is looked at."""
+
+_STREAMS = frozenset({"text/event-stream", "multipart/x-mixed-replace", "application/stream+json"})
+"""Media types that are made for bodies without an end."""
+
+_DECLARED_S = 0.5
+_IDLE_S = 1.0
+_SLOW_S = 3.0
+_SLOW_BYTES = 100_000
+_KNOWN_S = 0.2
+_WANTED = 3
+"""So many times as long a body is waited for that somebody needs."""
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far an answer has come. Times are seconds ago."""
+
+    status: int
+    media_type: str
+    has_length: bool
+    """A Content-Length announces the end."""
+    head_s: float
+    """Since its headers were complete."""
+    byte_s: float
+    """Since the last byte."""
+    size: int
+    known: bool = False
+    """The operation has streamed before."""
+    wanted: bool = False
+    """A later step needs what stands in the body."""
+
+
+def is_stream(answer: Progress) -> bool:
+    """Whether nothing more is to be expected of waiting for the end."""
+    if answer.has_length or not 200 <= answer.status < 300:
+        return False
+    patience = _WANTED if answer.wanted else 1
+    if answer.media_type in _STREAMS:
+        return answer.head_s >= (_KNOWN_S if answer.known else _DECLARED_S) * patience
+    if answer.known:
+        return answer.head_s >= _KNOWN_S * patience
+    if answer.byte_s >= _IDLE_S * patience:
+        return True
+    return answer.head_s >= _SLOW_S * patience and answer.size < _SLOW_BYTES
