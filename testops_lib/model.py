@@ -463,6 +463,20 @@ class ResponseContract(Value, frozen=True, kw_only=True):
     headers: dict[str, HeaderContract] = field(default_factory=dict)
 
 
+class Existing(Value, frozen=True, kw_only=True):
+    """Where a thing that exists already can be had from, when the operation that makes such things is refused."""
+
+    operation: str = ""
+    """A list: `GET /categories`. "": the document or the target file states `values`."""
+    request: Request | None = None
+    beside: bool = False
+    """The list stands at the path of the refused request, whose path is taken."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Where the refused operation's answer would hold a value -> where the list's answer does (both RFC 9535)."""
+    values: dict[str, str | int | float] = field(default_factory=dict)
+    """Where the refused operation's answer would hold a value -> the stated value."""
+
+
 class Contract(Value, tag="contract", tag_field="kind", frozen=True, kw_only=True):
     """What the spec promises of one operation's answers: all that judging needs, without the spec."""
 
@@ -472,6 +486,8 @@ class Contract(Value, tag="contract", tag_field="kind", frozen=True, kw_only=Tru
     protected: bool = False
     accepted_statuses: tuple[int, ...] = ()
     """Statuses that the target file declares to be by design: neither server errors nor undocumented."""
+    existing: tuple[Existing, ...] = ()
+    """Where things such as this operation makes can be had from, best first."""
 
 
 class Policy(Value, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ from testops_lib.cost import in_words, total
 from testops_lib.errors import GenerateError, SettingsError, StoreError, TargetError
 from testops_lib.fingerprint import fingerprint_of
 from testops_lib.gate import decide
+from testops_lib.generate import rules
 from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.order import order
 from testops_lib.history import RUNS, Medians
@@ -309,7 +310,10 @@ def plan(spec: Spec, target: Target, base_url: str = "") -> Plan:
 
 def contracts(spec: Spec, target: Target) -> dict[str, Contract]:
     """The contract of every operation of the spec, with what the target declares as expected."""
-    return {each.key: specs.contract(spec, each, accepted_statuses=_accepted(target, each)) for each in spec.operations}
+    found = {
+        each.key: specs.contract(spec, each, accepted_statuses=_accepted(target, each)) for each in spec.operations
+    }
+    return rules.with_existing(found, spec, policy=target.policy, values=target.values)
 
 
 def _accepted(target: Target, operation: Operation) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ from testops_lib.execute.breaker import PROBE_EVERY_S, Breaker
 from testops_lib.execute.client import Client, Fault, ca_file
 from testops_lib.execute.identity import NOTHING, Credentials, Identities, LoginError, apply, overridden
 from testops_lib.execute.pace import Budget, Pace
+from testops_lib.execute.rights import REFUSING, Detour, Rights
 from testops_lib.execute.wire import (
     Wire,
     allowed,
@@ -143,7 +144,8 @@ class _Attempt:
     """A case while it runs."""
 
     __slots__ = (
-        "before", "captured", "case", "cleanup_by", "deadline", "failures", "reserved", "sent", "started", "why_anew",
+        "before", "captured", "case", "cleanup_by", "deadline", "failures", "foreign", "reserved", "sent",
+        "stands_for", "started", "steps", "why_anew",
     )  # fmt: skip
 
     def __init__(self, case: Case, token: str, timeout_s: float) -> None:
@@ -159,11 +161,23 @@ class _Attempt:
         """Requests for this case that no step shows: logins, probes, a first try that broke."""
         self.why_anew: tuple[int, str] | None = None
         """The step that broke when the case was begun for the first time, and how."""
+        self.steps = deque(case.steps)
+        """Those to come."""
+        self.foreign: frozenset[str] = frozenset()
+        """Names of captures that are things of somebody else."""
+        self.stands_for: dict[int, Step] = {}
 
     def begin(self, timeout_s: float) -> None:
         """Its time begins now."""
         self.started = time.monotonic()
         self.deadline = self.started + timeout_s
+
+    def take(self, detour: Detour) -> None:
+        """Goes on by other steps."""
+        self.steps = deque(detour.steps)
+        self.captured.update(detour.captured)
+        self.foreign |= detour.foreign
+        self.stands_for.update(detour.stands_for)
 
 
 class Engine:
@@ -195,6 +209,7 @@ class Engine:
         self._environ = environ
         self._proxy = proxy
         self._judge: Judging = judge if judge is not None else Judge(contracts)
+        self._rights = Rights(contracts, "read")
         self._identities = Identities(plan, environ, seed=f"{plan.target}/{run}")
         self._budget = Budget(max_requests)
         self._pace = Pace(plan.policy.requests_per_second)
@@ -390,7 +405,10 @@ class Engine:
         refused = self._not_allowed(case)
         if refused:
             return self._not_run(case, "skipped", refused)
-        planned = _planned(case)
+        detour = self._rights.around(case.steps, self._rights.refused) if self._rights.learned() else None
+        if detour is not None and detour.why:
+            return self._not_run(case, "skipped", detour.why)
+        planned = _planned(case) if detour is None else len(detour.steps) + len(case.cleanup)
         token = unique_token(self._run, case.id, self._attempt)
         attempt = _Attempt(case, token, self._policy.case_timeout_s)
         if self._breaker.open and not await self._back(attempt):
@@ -407,7 +425,7 @@ class Engine:
             return self._not_run(case, "skipped", BUDGET_SPENT, attempt)
         attempt.begin(self._policy.case_timeout_s)
         started = datetime.now(UTC)
-        verdict, reason = await self._carry_out(attempt)
+        verdict, reason = await self._carry_out(attempt, detour)
         anew = attempt.why_anew
         if anew is not None and self._budget.affords(planned):
             first = attempt
@@ -416,7 +434,7 @@ class Engine:
             attempt = _Attempt(case, token, self._policy.case_timeout_s)
             attempt.reserved = planned
             attempt.before = first.before + sum(sent.requests for sent in first.sent)
-            verdict, reason = await self._carry_out(attempt)
+            verdict, reason = await self._carry_out(attempt, detour)
             index, why = anew
             if index < len(attempt.sent):
                 attempt.sent[index].repeated = why
@@ -424,15 +442,17 @@ class Engine:
             verdict, reason = "failed", ""
         return self._result(attempt, verdict, reason, started)
 
-    async def _carry_out(self, attempt: _Attempt) -> tuple[VerdictName, str]:
+    async def _carry_out(self, attempt: _Attempt, detour: Detour | None) -> tuple[VerdictName, str]:
         """Sends the steps and the cleanup; the verdict, unless there are failures, and its reason."""
         case = attempt.case
         verdict: VerdictName = "passed"
         reason = ""
         try:
             try:
-                for index, step in enumerate(case.steps):
-                    if not await self._step(attempt, index, step):
+                if detour is not None:
+                    attempt.take(detour)
+                while attempt.steps:
+                    if not await self._step(attempt, len(attempt.sent), attempt.steps.popleft()):
                         break
             except _Ended as ended:
                 verdict, reason = ended.verdict, ended.reason
@@ -467,16 +487,45 @@ class Engine:
             if slow and not await self._slow_again(attempt, index, step):
                 failures = tuple(failure for failure in failures if failure.check != _MAX_RESPONSE_TIME)
             attempt.failures += failures
+        if not step.identity and (step.setup or attempt.case.intent == "positive"):
+            self._rights.note(step.operation, outcome.status)
         if step.setup and not 200 <= outcome.status < 300:
-            raise _Ended("skipped", f"setup failed: {step.operation} answered {outcome.status}")
+            reason = f"setup failed: {step.operation} answered {outcome.status}"
+            return self._take_another_way(attempt, step, outcome.status, reason)
         if step.captures:
             try:
                 _capture(step.captures, outcome, captured)
             except _Ended as ended:
                 if step.setup:
-                    raise _Ended("skipped", f"setup failed: {step.operation}: {ended.reason}") from ended
+                    reason = f"setup failed: {step.operation}: {ended.reason}"
+                    return self._take_another_way(attempt, step, outcome.status, reason)
                 raise
         return not failures or not any(failure.check in _ENDING_CHECKS for failure in failures)
+
+    def _take_another_way(self, attempt: _Attempt, step: Step, status: int, reason: str) -> bool:
+        """Goes on with things that exist where a preparing step was refused; True.
+
+        Raises:
+            _Ended: there is no other way.
+        """
+        refused = attempt.stands_for.get(id(step))
+        if refused is not None:
+            self._rights.note_useless(step)
+        elif status in REFUSING and not step.identity:
+            refused = step
+        if refused is None:
+            raise _Ended("skipped", reason)
+        before = len(attempt.steps)
+        detour = self._rights.around(
+            (refused, *attempt.steps), lambda other: reason if other is refused else self._rights.refused(other)
+        )
+        if detour.why:
+            raise _Ended("skipped", detour.why)
+        for _ in range(len(detour.steps) - before):
+            if not self._may_send_extra(attempt):
+                raise _Ended("skipped", BUDGET_SPENT)
+        attempt.take(detour)
+        return True
 
     async def _exchange(
         self, attempt: _Attempt, step: Step, deadline: float, *, cleanup: bool = False
@@ -858,6 +907,8 @@ class Engine:
             if self._policy.methods == "safe" and step.request.method not in SAFE_METHODS:
                 continue
             if (placeholders(step.request) & names) - attempt.captured.keys():
+                continue
+            if placeholders(step.request) & attempt.foreign:
                 continue
             try:
                 _, outcome = await self._exchange(attempt, step, attempt.deadline, cleanup=True)

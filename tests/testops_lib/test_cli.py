@@ -57,6 +57,20 @@ def test_every_seeded_defect_is_one_finding_and_nothing_else_is(defective_shop: 
     assert len(DEFECTS) >= 15
 
 
+def test_a_plain_users_token_finds_what_a_plain_user_reaches(defective_shop: Sample, tmp_path: Path) -> None:
+    token = f"Authorization: Bearer {defective_shop.variables()['TESTOPS_SHOP_TOKEN']}"
+    options = ["--base-url", defective_shop.url, "-H", token, "--max-response-ms", "2500", "--out", str(tmp_path)]
+    done = cli("try", f"{defective_shop.url}/openapi.json", *options)
+    assert done.returncode == 1, done.stderr
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    seeded = {(defect["operation"], defect["check"]) for defect in DEFECTS}
+    found = {(one["operation"], one["check"]) for one in report["findings"] if not one["advisory"]}
+    assert len(found) >= 18 and found <= seeded
+    refused = {key: one.get("statuses", {}).get("403", 0) for key, one in report["operations"].items()}
+    assert max(refused.values()) < 100 and refused["POST /categories"] < 30
+    assert sum(reason.startswith("no right to create categories") for reason in report["errors"]) == 1
+
+
 def test_a_sound_api_has_no_finding_and_every_operation_is_reached(sound_shop: Sample, tmp_path: Path) -> None:
     done = try_shop(sound_shop, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

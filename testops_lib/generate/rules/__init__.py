@@ -8,6 +8,7 @@ from typing import Any
 
 from testops_lib.feedback import Feedback
 from testops_lib.generate import Generated, wire
+from testops_lib.generate.rules import existing
 from testops_lib.generate.rules.cases import ORIGIN, Planner
 from testops_lib.generate.rules.chains import Chains
 from testops_lib.generate.rules.drafts import Drafter
@@ -16,7 +17,7 @@ from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import Graph
 from testops_lib.generate.rules.values import Impossible, Maker
 from testops_lib.generate.schemas import Schemas
-from testops_lib.model import Case, Generation, Origin, Policy
+from testops_lib.model import Case, Contract, Generation, Origin, Policy
 from testops_lib.spec.operation import Spec
 
 
@@ -94,6 +95,14 @@ def generate(
             source="rules", cases=len(cases), dropped=dict(+dropped), notes=tuple(notes), not_tested=not_tested
         ),
     )
+
+
+def with_existing(
+    contracts: Mapping[str, Contract], spec: Spec, *, policy: Policy, values: Mapping[str, tuple[Any, ...]]
+) -> dict[str, Contract]:
+    """The contracts with where things can be had from that exist already, for whoever may not make them."""
+    planner = planner_for(spec, policy=policy, values=values)
+    return existing.with_existing(contracts, planner.graph, planner.drafter)
 
 
 def planner_for(

@@ -294,10 +294,10 @@ class Drafter:
             name = f"made_{collection_noun(draft.operation.path) or 'thing'}"
             captures = (_capture(name, supply, optional=True),)
             values[last] = "{" + name + "}"
-        step = self._bare_step(deleter, values)
+        step = self.bare_step(deleter, values)
         return captures, () if step is None else (step,)
 
-    def _bare_step(self, operation: Operation, values: Mapping[str, Any]) -> Step | None:
+    def bare_step(self, operation: Operation, values: Mapping[str, Any]) -> Step | None:
         """A request with the path given and only required parameters; None when something else is needed."""
         draft = Draft(operation=operation, path=values)
         for parameter in self.parameters(operation):
@@ -515,7 +515,7 @@ class Drafter:
                 (op for op in self.graph.at(creator.path) if op.method == "DELETE" and self.graph.allowed(op)), None
             )
             step = (
-                self._bare_step(
+                self.bare_step(
                     remover, dict(zip(wire.parameter_names(remover.path), draft.path.values(), strict=False))
                 )
                 if remover
@@ -545,7 +545,7 @@ class Drafter:
             values[parents[-1]] = "{" + name + "}"
         else:
             return
-        step = self._bare_step(deleter, values)
+        step = self.bare_step(deleter, values)
         if step is not None:
             binding.cleanup.append(step)
 

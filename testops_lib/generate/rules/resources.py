@@ -289,6 +289,20 @@ class Graph:
                         candidate = Candidate(operation=operation, kind="link", supplies=(supply,), score=score)
                         self._links[link.operation, supply.need].append(candidate)
 
+    def creates(self, operation: Operation) -> bool:
+        """A POST that may add a thing to a collection."""
+        beside = self._creators_at.get(nameless(base_collection(operation.path)), ())
+        return any(other.key == operation.key for other in beside)
+
+    def lists(self, collection: str, thing: str) -> list[Operation]:
+        """The lists at a nameless collection, then others of the same thing."""
+        found = [*self._lists_at.get(collection, ()), *self._lists_of.get(thing, ())]
+        return list({operation.key: operation for operation in found}.values())
+
+    def listed(self, lister: Operation, need: Need, *, same: bool) -> Supply | None:
+        """Where the items of a list hold what is needed."""
+        return self._match(lister, need, many=True, same=same)[0]
+
     # ------------------------------------------------------------------ what an operation gives
 
     def outputs(self, operation: Operation) -> tuple[Output, ...]:
