@@ -25,6 +25,7 @@ from testops_lib.gate import (
 )
 from testops_lib.history import Medians, Slower, known_well, medians, slower
 from testops_lib.model import (
+    CONCURRENCY,
     NO_ANSWER,
     SEVERITIES,
     SLOWER,
@@ -46,6 +47,7 @@ from testops_lib.model import (
     VerdictName,
     severity_of,
 )
+from testops_lib.repetition import comes_back
 
 __all__ = ["analyze", "fingerprint", "normalise", "settle"]
 
@@ -54,6 +56,9 @@ NO_RESULT = "no_result"
 
 MOST_CAUSES = 50
 """Causes of one operation and check that become findings of their own; further ones share one finding."""
+
+MOST_TOGETHER = 50
+"""Lines of the finding `concurrency`."""
 
 MOST_REASONS = 100
 """Lines of `Report.errors`; rarer reasons share the last one."""
@@ -95,6 +100,7 @@ def analyze(
     previous_run: str = "", previous: Collection[Finding] = (), generation: tuple[Generation, ...] = (),
     started: datetime | None = None, finished: datetime | None = None, credentials_hint: str = "",
     quarantined: Collection[str] = (), history: Sequence[Medians] = (), not_tested: Mapping[str, str] | None = None,
+    repetitions: Iterable[Result] = (), concurrency: int = 1,
 ) -> Report:  # fmt: skip
     """The report of one run, without a gate.
 
@@ -119,21 +125,29 @@ def analyze(
             is an advisory finding.
         not_tested: operations for which no case could be made -> why. Those outside of `operations` are in scope, too;
             one that was called all the same counts as tested.
+        repetitions: what came of repeating failed cases alone (results with `repeat`). A finding says how often it came
+            back; what did not, in a run of several cases at once, goes into the one finding `concurrency`.
+        concurrency: how many cases the run executed at once.
         credentials_hint: what to do when every valid request is answered 401; ends that reason.
     """
     if operations and not_tested:
         operations = {**operations, **{key: () for key in not_tested if key not in operations}}
-    tally = _Tally(operations, frozenset(quarantined))
+    tally = _Tally(operations, frozenset(quarantined), repetitions)
     for result in results:
         tally.add(result)
     tally.fold_global_causes(credentials_hint)
     operation_reports = tally.operation_reports()
-    findings = [seen.finding(run, known or {}, muted) for seen in tally.findings.values() if seen.count > 0]
+    shown = [seen for seen in tally.findings.values() if seen.count > 0]
+    together = [seen for seen in shown if concurrency > 1 and seen.proof.gone]
+    findings = [seen.finding(run, known or {}, muted) for seen in shown if seen not in together]
+    if together:
+        findings.append(_only_together(together, run, known or {}, muted))
     findings += [
         tally.slow_finding(each, run, known or {}, muted) for each in slower(medians(operation_reports), history)
     ]
     comparable = [finding for finding in previous if finding.check != SLOWER or known_well(finding.operation, history)]
-    findings += _fixed(comparable, {finding.fingerprint for finding in findings}, operation_reports)
+    seen_now = {finding.fingerprint for finding in findings} | {seen.fingerprint for seen in together}
+    findings += _fixed(comparable, seen_now, operation_reports)
     findings.sort(key=_rank)
     operation_reports = _with_reasons(_with_costs(operation_reports, generation), not_tested or {})
     in_scope = [operation_reports[key] for key in operations] if operations else list(operation_reports.values())
@@ -225,6 +239,64 @@ def _fixed(previous: Collection[Finding], seen: set[str], operations: Mapping[st
     return gone
 
 
+def _only_together(seen: Sequence[_Seen], run: str, known: Mapping[str, str], muted: Collection[str]) -> Finding:
+    """The one finding for all failures that appear only while other cases run."""
+    ordered = sorted(seen, key=lambda one: (-one.count, one.operation, one.fingerprint))
+    example = ordered[0].finding(run, known, muted)
+    others = len({one.operation for one in seen}) - 1
+    more = f" and {others} more operation{'s' if others > 1 else ''}" if others else ""
+    key = fingerprint("", CONCURRENCY, "")
+    said = f"{example.operation}{more} failed while other cases ran, and not when repeated alone"
+    first_seen = known.get(key, run)
+    state: FindingState = "known" if first_seen != run else "new"
+    return msgspec.structs.replace(
+        example, fingerprint=key, check=CONCURRENCY, severity=severity_of(CONCURRENCY), wfc_code=None,
+        count=sum(one.count for one in seen), advisory=True, state="muted" if key in muted else state,
+        first_seen_run=first_seen, folded=tuple(sorted(one.fingerprint for one in seen)),
+        message=f"{said}: {example.message}",
+        together=tuple(f"{one.operation}: {one.check}: {one.firmest.message}" for one in ordered[:MOST_TOGETHER]),
+    )  # fmt: skip
+
+
+class _Proof:
+    """What repetitions alone show of one finding."""
+
+    def __init__(self) -> None:
+        self.came_back: Counter[str] = Counter()
+        self.stayed_away: Counter[str] = Counter()
+        """By case, as `came_back`."""
+        self.unclear = ""
+        """Why a repetition cannot tell."""
+        self._shown: dict[str, tuple[Result, Failure]] = {}
+
+    def add(self, result: Result, failure: Failure, repetitions: Iterable[Result]) -> None:
+        """Takes the repetitions of a case into account that shows the finding."""
+        self._shown[result.case] = result, failure
+        for repetition in repetitions:
+            again = comes_back(failure, repetition)
+            if again is None:
+                self.unclear = self.unclear or repetition.reason or "the repetition was answered otherwise"
+            else:
+                (self.came_back if again else self.stayed_away)[result.case] += 1
+
+    @property
+    def gone(self) -> bool:
+        """Every repetition that can tell passed."""
+        return bool(self.stayed_away) and not self.came_back
+
+    def example(self) -> tuple[Result, Failure] | None:
+        """The case that came back most often, else the one that was repeated most often in vain."""
+        tried = self.came_back or self.stayed_away
+        if not tried:
+            return None
+        return self._shown[min(tried, key=lambda case: (-tried[case], self.stayed_away[case], case))]
+
+    def counts(self, case: str) -> tuple[int, int]:
+        """In how many executions of the case the finding showed, and of how many."""
+        tries = self.came_back[case] + self.stayed_away[case]
+        return (1 + self.came_back[case], 1 + tries) if tries else (0, 0)
+
+
 class _Seen:
     """The results of one fingerprint so far, and the best example among them."""
 
@@ -237,6 +309,7 @@ class _Seen:
         self.counts = False
         """Whether any result counts: not a quarantined case's, not resting on a guess."""
         self.passed_again = self.lasting = 0
+        self.proof = _Proof()
         self._rank: tuple[bool, bool, int, int, str] | None = None
         self._example: tuple[Result, Failure] | None = None
 
@@ -258,7 +331,8 @@ class _Seen:
 
     def finding(self, run: str, known: Mapping[str, str], muted: Collection[str]) -> Finding:
         assert self._example is not None
-        result, failure = self._example
+        result, failure = self.proof.example() or self._example
+        reproduced, executed = self.proof.counts(result.case)
         first_seen = known.get(self.fingerprint, run)
         state: FindingState = "known" if first_seen != run else "new"
         step = result.steps[failure.step] if failure.step < len(result.steps) else None
@@ -268,6 +342,7 @@ class _Seen:
             advisory=not self.counts, basis=self.firmest.basis, message=failure.message,
             state="muted" if self.fingerprint in muted else state, first_seen_run=first_seen,
             quote=self.firmest.quote, passed_again=0 if self.lasting else self.passed_again,
+            reproduced=reproduced, executed=executed, not_repeated="" if executed else self.proof.unclear,
             example=FindingExample(
                 case=result.case, case_name=result.case_name, message=failure.message,
                 curl=curl(step.request) if step and step.request else "",
@@ -311,7 +386,9 @@ class _Tally:
     answer.
     """
 
-    def __init__(self, operations: Mapping[str, tuple[str, ...]], quarantined: frozenset[str]) -> None:
+    def __init__(
+        self, operations: Mapping[str, tuple[str, ...]], quarantined: frozenset[str], repetitions: Iterable[Result]
+    ) -> None:
         self.quarantined = quarantined
         self.aside: Counter[VerdictName] = Counter()
         self.cases: set[str] = set()
@@ -327,6 +404,12 @@ class _Tally:
         self._operations = {key: _Operation(i, documented) for i, (key, documented) in enumerate(operations.items())}
         self._timed_operation, self._elapsed_ms = array("l"), array("d")
         self._slowest: dict[str, tuple[float, Result, int]] = {}
+        self._repetitions: dict[str, dict[int, Result]] = {}
+        for repetition in repetitions:
+            self._repetitions.setdefault(repetition.case, {})[repetition.repeat] = repetition
+            self.requests += repetition.requests
+            if repetition.requests:
+                self._operation(repetition.operation).requests += repetition.requests
 
     def add(self, result: Result) -> None:
         key = (result.case, result.attempt)
@@ -362,6 +445,8 @@ class _Tally:
             if found.fingerprint not in shown:
                 shown.add(found.fingerprint)
                 found.add(result, failure, explained, aside=aside)
+                if (again := self._repetitions.get(result.case)) is not None:
+                    found.proof.add(result, failure, again.values())
 
     def _operation(self, key: str) -> _Operation:
         if key not in self._operations:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from testops_lib.model import Finding, GateReport, GateRules, Report
+from testops_lib.model import CONCURRENCY, Finding, GateReport, GateRules, Report
 
 NO_ANSWER_AT_ALL = "no answer from the target"
 REFUSED_CREDENTIALS = "401 for valid requests"
@@ -22,7 +22,8 @@ TARGET_DOWN = "target down"
 def blocks(finding: Finding, rules: GateRules) -> bool:
     """Whether a finding counts against `max_findings`."""
     states = {"new"} if rules.only_new else {"new", "known"}
-    return not finding.advisory and finding.count > 0 and finding.state in states and finding.check not in rules.ignore
+    counts = not finding.advisory or (finding.check == CONCURRENCY and rules.concurrency)
+    return counts and finding.count > 0 and finding.state in states and finding.check not in rules.ignore
 
 
 def global_causes(report: Report) -> tuple[str, ...]:

@@ -226,12 +226,16 @@ SLOWER = "response_time_history"
 DIFFERENTIAL = "differential"
 """Not asked for by a case: two runs answered differently."""
 
+CONCURRENCY = "concurrency"
+"""Not asked for by a case: failures that appeared while other cases ran, and not when repeated alone."""
+
 CHECKS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyCheck)) | {
     NO_ANSWER,
     CONTENT_ENCODING,
     ENDLESS,
     SLOWER,
     DIFFERENTIAL,
+    CONCURRENCY,
 }
 """Names of everything that a finding may be about."""
 
@@ -277,6 +281,7 @@ SEVERITIES: dict[str, Severity] = {
     "content_encoding_conformance": "medium",
     "endless_response": "medium",
     "max_response_time": "medium",
+    "concurrency": "medium",
     "differential": "medium",
     "status_code_conformance": "low",
     "method_agreement": "low",
@@ -403,6 +408,9 @@ class Case(Value, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     last: bool = False
     """May end the session, the account or the service: runs after every other case, under an identity of its own."""
+    repeat: int = 0
+    """Above 0: a repetition within the run, of this number. It runs alone, to see whether a failure comes back; no part
+    of the content."""
 
 
 class _Content(Value, frozen=True, kw_only=True):
@@ -754,6 +762,9 @@ class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):
     """The source that made the case."""
     passed_again: int = 0
     """Set when a run is analysed: this attempt failed, and that later one passed."""
+    repeat: int = 0
+    """Above 0: a repetition alone within the attempt, of this number. It tells whether a finding comes back, and counts
+    for no verdict."""
 
 
 # --------------------------------------------------------------------------- report
@@ -793,6 +804,16 @@ class Finding(Value, frozen=True, kw_only=True):
     quote: str = ""
     passed_again: int = 0
     """Every case that shows it passed when it was executed again; the latest such attempt. It still counts."""
+    reproduced: int = 0
+    """How many executions of the example's case showed it: the first, and repetitions alone within the run."""
+    executed: int = 0
+    """Of how many; fewer reproduced than executed: intermittent. 0: the case was not repeated."""
+    not_repeated: str = ""
+    """Why no repetition can tell whether it comes back."""
+    together: tuple[str, ...] = ()
+    """Finding `concurrency`: what appeared only while other cases ran, each with operation, check and message."""
+    folded: tuple[str, ...] = ()
+    """Fingerprints of failures that this finding stands for besides its own."""
     example: FindingExample
 
 
@@ -850,6 +871,8 @@ class GateRules(Value, frozen=True, kw_only=True):
     verdict says)."""
     min_operations_2xx: Share = 0
     """Least share of the operations in scope that answered a 2xx at least once."""
+    concurrency: bool = False
+    """What appears only while other cases run (finding `concurrency`) blocks as well; else it is advisory."""
     max_errored_rate: Share = 0.05
     """Most errored among passed and errored cases (failed ones are left out, so that they cannot thin errors out).
     Cases that were skipped because the target was down count as errored."""

@@ -749,14 +749,18 @@ def build_report(
     history: Sequence[Medians] = (),
     not_tested: Mapping[str, str] = {},
     causes: Collection[str] = (),
+    repetitions: Iterable[Result] = (),
 ) -> Report:
     """The report of these results with the verdict of the target's gate.
 
     not_tested: operations for which no case could be made -> why; what the generations say comes on top.
+    repetitions: what came of repeating failed cases alone.
     """
     reasons = {key: why for generation in generations for key, why in generation.not_tested.items()}
     report = analyze_results(
         results,
+        repetitions=repetitions,
+        concurrency=target.policy.concurrency,
         target=target.name,
         run=run,
         operations=operations,

@@ -36,6 +36,7 @@ from testops_lib.cost import in_words
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.feedback import learn
 from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result
+from testops_lib.repetition import Repetitions, split
 from testops_lib.sources import Ask, caps, less, make_all, plan_all, told_of
 from testops_lib.spec.operation import Spec
 from testops_lib.target import MAX_ROUNDS, Generate, PropertyBased, Scope, Target
@@ -192,29 +193,40 @@ def _in_rounds(
     run_id: str,
     options: Mapping[str, Any],
 ) -> tuple[list[Result], tuple[Generation, ...], bool]:
-    """The results of the cases and of those that further rounds add; what these cost; whether somebody stopped it.
+    """The results of the cases, of those that further rounds add, and of repetitions; what the rounds cost; whether
+    somebody stopped it.
 
-    What may end the session or the service runs after the last round. `generations` is what the cases cost.
+    After the last round failed cases are repeated alone; then runs what may end the session or the service.
+    `generations` is what the cases cost.
     """
     contracts, budget = pipeline.contracts(document, target), Budget(options)
     operations = pipeline.in_scope(document, target)
     results: list[Result] = []
     costs: list[Generation] = []
+    known = {case.id: case for case in cases}
+    repeating = Repetitions(lambda ids: known, limit=options["max_requests"])
 
-    def execute(wanted: Sequence[Case]) -> bool:
-        left = budget.left(results)
-        if not wanted or left is None:
+    def execute(wanted: Sequence[Case], *, closing: bool) -> bool:
+        """`closing`: nothing follows, so failures are repeated before the cases that come last."""
+        left = budget.left(results, keep=not closing)
+        if left is None or not (wanted or closing):
             return False
-        found, stopped = execute_all(plan, contracts, wanted, total=len(wanted), run_id=run_id, budget=left)
+        found, stopped = execute_all(
+            plan, contracts, wanted, total=len(wanted), run_id=run_id, budget=left,
+            repeating=repeating if closing else None,
+        )  # fmt: skip
         results.extend(found)
+        if not closing:
+            for result in found:
+                repeating.add(result)
         return stopped
 
     rounds = options["rounds"]
     if not rounds:
-        return results, (), execute(cases)
-    known, explored = {case.id for case in cases}, -1
+        return results, (), execute(cases, closing=True)
+    explored = -1
     last = [case for case in cases if case.last]
-    stopped = execute([case for case in cases if not case.last])
+    stopped = execute([case for case in cases if not case.last], closing=False)
     for turn in range(1, rounds + 1):
         told = learn(results, pipeline.documented(operations))
         if stopped or not told.gaps or told.explored <= explored:
@@ -227,11 +239,11 @@ def _in_rounds(
         fresh = [case for case in suite if case.id not in known]
         if not fresh:
             break
-        known.update(case.id for case in fresh)
+        known.update((case.id, case) for case in fresh)
         say(f"round {turn}: {len(fresh)} further cases for {len(told.gaps)} operations", err=True)
         last += [case for case in fresh if case.last]
-        stopped = execute([case for case in fresh if not case.last])
-    return results, tuple(costs), stopped or execute(last)
+        stopped = execute([case for case in fresh if not case.last], closing=False)
+    return results, tuple(costs), stopped or execute(last, closing=True)
 
 
 def _write_cases(
@@ -311,9 +323,11 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     results, further, stopped = _in_rounds(
         document, target, plan, cases, generations=generations, run_id=run_id, options=options
     )
+    own, repeated = split(results)
     report = pipeline.build_report(
-        results,
+        own,
         target,
+        repetitions=repeated,
         run=run_id,
         operations=pipeline.documented(pipeline.in_scope(document, target)),
         not_tested=pipeline.not_tested(document, target),
@@ -325,7 +339,7 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     kept: tuple[Case, ...] = ()
     if shrink and not stopped:
         attempt = tries(plan, pipeline.contracts(document, target), run_id, options, spent=results, began=started)
-        random = [result for result in results if result.origin == "property"]
+        random = [result for result in own if result.origin == "property"]
         report, kept = pipeline.shrink_findings(report, random, cases, document, attempt)
     reporting.render_terminal(report)
     if out:

@@ -26,6 +26,7 @@ from testops_lib.cli.sending import (
 )
 from testops_lib.errors import SettingsError, TestOpsError
 from testops_lib.model import Plan
+from testops_lib.repetition import Repetitions, split
 
 
 @click.command(
@@ -58,17 +59,25 @@ def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any)
     sending = Plan(target=about.target, base_url=base, policy=policy, identities=identities(options), observe=observe)
     run_id, started = new_run_id(), datetime.now(UTC)
     whole = Budget(options).left(()) or (0, 0)
-    results, stopped = execute_all(sending, contracts, cases, total=len(cases), run_id=run_id, budget=whole)
+    repeating = Repetitions(lambda ids: {case.id: case for case in cases}, limit=options["max_requests"])
+    results, stopped = execute_all(
+        sending, contracts, cases, total=len(cases), run_id=run_id, budget=whole, repeating=repeating
+    )
     with out.open("wb") as sink:
-        write(sink, Line(about=msgspec.structs.replace(about, run=run_id, base_url=base, started=started)))
+        done = msgspec.structs.replace(
+            about, run=run_id, base_url=base, started=started, concurrency=policy.concurrency
+        )
+        write(sink, Line(about=done))
         for result in results:
             write(sink, Line(result=result))
-    verdicts = Counter(result.verdict for result in results)
+    own, repeated = split(results)
+    verdicts = Counter(result.verdict for result in own)
     failed = verdicts["failed"]
     others = "".join(f", {verdicts[each]} {each}" for each in ("errored", "skipped") if verdicts[each])
-    say(f"{out}: {len(results)} results, {failed} failed{others}")
+    again = f"; {len(repeated)} repetitions of failed ones" if repeated else ""
+    say(f"{out}: {len(own)} results, {failed} failed{others}{again}")
     if not stopped and not verdicts["passed"] + failed:
-        reason, count = Counter(result.reason for result in results).most_common(1)[0] if results else ("no case", 0)
+        reason, count = Counter(result.reason for result in own).most_common(1)[0] if own else ("no case", 0)
         hint = "is it up, and is --base-url right?"
         if reason.startswith("refused:") and not base_url:
             hint = "a private address must be given by --base-url; that the file names it is not enough"

@@ -26,6 +26,8 @@ class About(Value, frozen=True, kw_only=True):
     not_tested: dict[str, str] = msgspec.field(default_factory=dict)
     """In scope, and the document describes them beyond use -> why."""
     generations: tuple[Generation, ...] = ()
+    concurrency: int = 1
+    """Cases that were executed at once."""
 
 
 class Line(Value, frozen=True, kw_only=True):

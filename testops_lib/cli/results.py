@@ -20,7 +20,8 @@ from testops_lib.cli.output import say
 from testops_lib.cli.sending import FINDINGS, NOTHING_FOUND
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.gate import blocks, global_causes
-from testops_lib.model import Case, GateRules, Report, Result
+from testops_lib.model import Case, GateRules, Policy, Report, Result
+from testops_lib.repetition import split
 from testops_lib.target import Target
 
 
@@ -114,9 +115,11 @@ def executed(name: str) -> tuple[About, list[Result]]:
 
 
 def report_of(about: About, results: Sequence[Result]) -> Report:
+    own, repeated = split(results)
     return pipeline.build_report(
-        results,
-        Target(name=about.target, spec=""),
+        own,
+        Target(name=about.target, spec="", policy=Policy(concurrency=about.concurrency)),
+        repetitions=repeated,
         run=about.run,
         operations=about.operations,
         not_tested=about.not_tested,
@@ -148,6 +151,7 @@ def diff(before: str, after: str, out: Path | None) -> int:
     guess.
     """
     (_, earlier), (about, later) = executed(before), executed(after)
+    earlier, later = split(earlier)[0], split(later)[0]
     known = {result.case: result for result in earlier}
     if not known.keys() & {result.case for result in later}:
         raise CaseError("has no case in common with the other", where=after, next_step="execute the same cases")

@@ -21,6 +21,7 @@ from testops_lib.cli.output import say
 from testops_lib.errors import SettingsError
 from testops_lib.execute import Engine, run
 from testops_lib.model import Case, Contract, Identity, Plan, Policy, Result
+from testops_lib.repetition import Repetitions
 
 _STOP_S = 1.0
 """What is in flight when somebody stops it may take this long; then comes its cleanup."""
@@ -145,10 +146,16 @@ class Budget:
         self._requests, self._seconds = int(options["max_requests"]), float(options["max_time"])
         self._begun = time.monotonic()
 
-    def left(self, results: Iterable[Result]) -> tuple[int, float] | None:
-        """Requests and seconds that are left, 0: no limit; None: nothing is left."""
-        requests = self._requests - sum(result.requests for result in results) if self._requests else 0
-        seconds = self._begun + self._seconds - time.monotonic() if self._seconds else 0
+    def left(self, results: Iterable[Result], *, keep: bool = False) -> tuple[int, float] | None:
+        """Requests and seconds that are left, 0: no limit; None: nothing is left.
+
+        `keep`: without the tenth that repetitions of failures may need later.
+        """
+        requests, seconds = self._requests, self._seconds
+        if keep:
+            requests, seconds = requests - requests // 10, seconds * 0.9
+        requests = requests - sum(result.requests for result in results) if self._requests else 0
+        seconds = self._begun + seconds - time.monotonic() if self._seconds else 0
         spent = (self._requests and requests <= 0) or (self._seconds and seconds <= 0)
         return None if spent else (requests, seconds)
 
@@ -191,19 +198,28 @@ def execute_all(
     total: int,
     run_id: str,
     budget: tuple[int, float] = (0, 0),
+    repeating: Repetitions | None = None,
 ) -> tuple[list[Result], bool]:
-    """The results, and whether somebody stopped it before the end (Ctrl-C): what was created is still cleaned up."""
+    """The results, and whether somebody stopped it before the end (Ctrl-C): what was created is still cleaned up.
+
+    With `repeating` failed cases are repeated alone afterwards; the repetitions are among the results.
+    """
     engine = Engine(plan, contracts, run=run_id, max_requests=budget[0], max_time_s=budget[1])
     results: list[Result] = []
     with _progress(total) as tell:
 
         def on_result(result: Result) -> None:
             results.append(result)
-            tell(result)
+            if not result.repeat:
+                tell(result)
 
-        run(engine, cases, on_result, signals=(signal.SIGINT, signal.SIGTERM), grace_s=_STOP_S)
+        stop_at = (signal.SIGINT, signal.SIGTERM)
+        run(engine, cases, on_result, signals=stop_at, grace_s=_STOP_S, repeating=repeating)
+    if repeating is not None:
+        results += repeating.left_out
     if engine.stopped:
-        say(f"stopped: {len(results)} of {total} cases were executed", err=True)
+        done = sum(not result.repeat for result in results)
+        say(f"stopped: {done} of {total} cases were executed", err=True)
     return results, engine.stopped
 
 

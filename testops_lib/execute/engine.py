@@ -87,6 +87,9 @@ _RESULTS_AHEAD = 256
 
 _LONGEST_MESSAGE = 400
 
+_CROWD_SHARE = 0.9
+"""Of the time, where failures are repeated afterwards."""
+
 _PROBE_S = 5.0
 _PROBE_AGAIN_S = 2.0
 _ENOUGH_PROBES = 2
@@ -107,6 +110,16 @@ class Judging(Protocol):
     def judge(
         self, step: Step, answer: Answer, captured: Mapping[str, Any], *, index: int = 0
     ) -> tuple[Failure, ...]: ...
+
+
+class Repeating(Protocol):
+    """Chooses what is repeated alone, from the results as they come."""
+
+    def add(self, result: Result) -> int:
+        """Takes a result into account; gives how many requests to set aside for its repetition."""
+
+    def next(self) -> Sequence[Case]:
+        """What to repeat now; asked again after each of them has its result, until there is nothing."""
 
 
 class _Ended(Exception):
@@ -250,12 +263,14 @@ class Engine:
     # -- the crowd
 
     async def run(
-        self, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]]
-    ) -> AsyncGenerator[Result, None]:
+        self, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]],
+        repeating: Repeating | None = None,
+    ) -> AsyncGenerator[Result, None]:  # fmt: skip
         """One result for each case that was started, as they complete.
 
-        At most `policy.concurrency` cases run at once; cases marked `last` run one by one after all others; of a
-        request budget a fifth is kept for them, if all cases are given as a sequence. After
+        At most `policy.concurrency` cases run at once. Then come repetitions, one by one: those among the cases, and
+        those that `repeating` chooses, for which a tenth of the time is kept. Cases marked `last` run one by one after
+        all others; of a request budget a fifth is kept for them, if all cases are given as a sequence. After
         `stop` nothing further is taken from `cases`, and what is left of a list is not started. Cases that come
         asynchronously are cheaper by the list: waiting for each alone costs more than judging it.
 
@@ -267,26 +282,36 @@ class Engine:
         self._widened = asyncio.Event()
         trusted = ca_file(self._environ) if self._policy.verify_tls else ""
         self._client = Client(self._policy, ca_file=trusted, proxy=self._proxy)
+        begun = time.monotonic()
         if self._max_time_s > 0:
-            self._time_up = time.monotonic() + self._max_time_s
+            self._time_up = begun + self._max_time_s * (_CROWD_SHARE if repeating is not None else 1)
         done: deque[Result] = deque()
         ready = asyncio.Event()
         source = _Source(cases, self, self._halted)
         last: list[Case] = []
+        repetitions: list[Case] = []
         held = self._hold(cases) if isinstance(cases, Sequence) else 0
+        set_aside = 0
 
         room = asyncio.Event()
 
         def deliver(result: Result) -> None:
+            nonlocal set_aside
+            if repeating is not None:
+                set_aside += self._budget.keep(repeating.add(result))
             done.append(result)
             ready.set()
+
+        async def execute_alone(chosen: Iterable[Case]) -> None:
+            for case in chosen:
+                deliver(self._not_run(case, "errored", STOPPED) if self.stopped else await self._execute(case))
 
         async def work(number: int) -> None:
             while (number < self._width or await self._turn(number, source)) and (
                 case := await source.take()
             ) is not None:
-                if case.last:
-                    last.append(case)
+                if case.repeat or case.last:
+                    (repetitions if case.repeat else last).append(case)
                     continue
                 deliver(await self._execute(case))
                 while len(done) >= _RESULTS_AHEAD:
@@ -302,9 +327,14 @@ class Engine:
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
+            if self._max_time_s > 0:
+                self._time_up = begun + self._max_time_s
+            self._budget.release(set_aside)
+            await execute_alone(repetitions)
+            while repeating is not None and not self.stopped and (chosen := repeating.next()):
+                await execute_alone(chosen)
             self._budget.release(held)
-            for case in self._affordable(last, deliver):
-                deliver(self._not_run(case, "errored", STOPPED) if self.stopped else await self._execute(case))
+            await execute_alone(self._affordable(last, deliver))
 
         crowd = asyncio.create_task(work_all())
         crowd.add_done_callback(lambda _: ready.set())
@@ -409,7 +439,7 @@ class Engine:
         if detour is not None and detour.why:
             return self._not_run(case, "skipped", detour.why)
         planned = _planned(case) if detour is None else len(detour.steps) + len(case.cleanup)
-        token = unique_token(self._run, case.id, self._attempt)
+        token = unique_token(self._run, case.id, self._attempt, case.repeat)
         attempt = _Attempt(case, token, self._policy.case_timeout_s)
         if self._breaker.open and not await self._back(attempt):
             if self._is_spent(attempt):
@@ -430,7 +460,7 @@ class Engine:
         if anew is not None and self._budget.affords(planned):
             first = attempt
             await self._budget.reserve(planned)
-            token = unique_token(self._run, case.id, self._attempt, anew=True)
+            token = unique_token(self._run, case.id, self._attempt, case.repeat, anew=True)
             attempt = _Attempt(case, token, self._policy.case_timeout_s)
             attempt.reserved = planned
             attempt.before = first.before + sum(sent.requests for sent in first.sent)
@@ -932,7 +962,7 @@ class Engine:
         return Result(
             run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
             intent=case.intent, verdict=verdict, reason=reason, started=datetime.now(UTC), origin=case.origin.source,
-            requests=attempt.before if attempt is not None else 0,
+            requests=attempt.before if attempt is not None else 0, repeat=case.repeat,
         )  # fmt: skip
 
     def _result(self, attempt: _Attempt, verdict: VerdictName, reason: str, started: datetime) -> Result:
@@ -957,7 +987,7 @@ class Engine:
             run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
             intent=case.intent, verdict=verdict, reason=reason, failures=failures, steps=steps,
             requests=attempt.before + sum([sent.requests for sent in attempt.sent]), elapsed_ms=elapsed_ms,
-            started=started, origin=case.origin.source,
+            started=started, origin=case.origin.source, repeat=case.repeat,
         )  # fmt: skip
 
     def _observed(self, attempt: _Attempt, steps: tuple[StepOutcome, ...]) -> tuple[StepOutcome, ...]:
@@ -1132,6 +1162,7 @@ def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:
 def run(
     engine: Engine, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]],
     on_result: Callable[[Result], None], *, signals: Iterable[int] = (), grace_s: float = 5,
+    repeating: Repeating | None = None,
 ) -> None:  # fmt: skip
     """Runs the engine on a uvloop of its own until every case has its result; each goes to `on_result` at once.
 
@@ -1144,7 +1175,7 @@ def run(
         numbers = tuple(signals)
         for number in numbers:
             loop.add_signal_handler(number, engine.stop, grace_s)
-        results = engine.run(cases)
+        results = engine.run(cases, repeating)
         try:
             async for result in results:
                 on_result(result)

@@ -38,6 +38,14 @@ class Budget:
         self._limit -= held
         return held
 
+    def keep(self, wanted: int) -> int:
+        """How many more requests are now kept back, until `release`: those wanted, as far as nobody has them."""
+        if not self._limit:
+            return 0
+        kept = max(0, min(wanted, self._limit - self._spent - self._reserved))
+        self._limit -= kept
+        return kept
+
     def release(self, held: int) -> None:
         """What was kept back may be spent."""
         self._limit += held

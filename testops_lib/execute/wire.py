@@ -95,12 +95,14 @@ def allowed(where: Origin, base: Origin, hosts: Iterable[str]) -> bool:
     return False
 
 
-def unique_token(run: str, case: str, attempt: int, *, anew: bool = False) -> str:
-    """What `{unique}` stands for: 12 lower-case hex digits, the same for the same attempt, another for any other.
+def unique_token(run: str, case: str, attempt: int, repeat: int = 0, *, anew: bool = False) -> str:
+    """What `{unique}` stands for: 12 lower-case hex digits, the same for the same attempt and repetition, another for
+    any other.
 
     anew: the attempt was begun a second time.
     """
-    return hashlib.sha256(f"{run}\0{case}\0{attempt}{anew or ''}".encode()).hexdigest()[:12]
+    repetition = f"\0{repeat}" if repeat else ""
+    return hashlib.sha256(f"{run}\0{case}\0{attempt}{anew or ''}{repetition}".encode()).hexdigest()[:12]
 
 
 def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wire:

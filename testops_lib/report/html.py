@@ -23,7 +23,7 @@ from testops_lib.model import (
     Value,
     VerdictName,
 )
-from testops_lib.report.text import costs, duration, plural, quiet, seconds, shown_findings, title, verdict
+from testops_lib.report.text import costs, duration, plural, proof, quiet, seconds, shown_findings, title, verdict
 from testops_lib.text import one_line, visible
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _template() -> tuple[Template, str]:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(visible=visible, one_line=one_line, plural=plural, in_words=in_words)
+    environment.filters.update(visible=visible, one_line=one_line, plural=plural, proof=proof, in_words=in_words)
     source = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
     style = source.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

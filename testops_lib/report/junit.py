@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from testops_lib.export import curl
 from testops_lib.fingerprint import fingerprint_of
-from testops_lib.model import Failure, Report, Result, severity_of
+from testops_lib.model import CONCURRENCY, Failure, Report, Result, severity_of
 from testops_lib.text import one_line, xml_text
 
 _MOST_TEXT = 4_000
@@ -25,9 +25,12 @@ def render_junit(report: Report, results: Iterable[Result]) -> bytes:
     `system-out`, so that a tool that counts failures comes to the gate's view.
     """
     muted = {finding.fingerprint for finding in report.findings if finding.state == "muted"}
+    muted |= {key for finding in report.findings if finding.check == CONCURRENCY for key in finding.folded}
     aside = set(report.quarantined)
     by_operation: dict[str, list[tuple[str, str, int, ElementTree.Element]]] = {key: [] for key in report.operations}
     for result in results:
+        if result.repeat:
+            continue
         entry = (result.case_name, result.case, result.attempt, _testcase(result, muted, result.case in aside))
         by_operation.setdefault(result.operation, []).append(entry)
     root = ElementTree.Element("testsuites", {"name": xml_text(f"{report.target} {report.run}".strip())})

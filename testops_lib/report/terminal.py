@@ -12,6 +12,7 @@ from testops_lib.report.text import (
     duration,
     failed_sources,
     plural,
+    proof,
     quiet,
     seconds,
     shown_findings,
@@ -129,6 +130,7 @@ def _findings(console: Console, findings: list[Finding]) -> None:
         if not narrow:
             what.append("\n" + one_line(finding.message, 160), style="dim")
         marks = [finding.severity, finding.state] + (["advisory"] if finding.advisory else [])
+        marks += [words] if (words := proof(finding)) else []
         marks += [f"passed on attempt {finding.passed_again}"] if finding.passed_again else []
         table.add_row(
             str(number), what, Text(one_line(finding.sent or finding.operation)), f"{finding.count:,}",

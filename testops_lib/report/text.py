@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from testops_lib.cost import in_words
-from testops_lib.model import Finding, GateReport, Report
+from testops_lib.model import CONCURRENCY, Finding, GateReport, Report
 from testops_lib.text import one_line
 
 TITLES: dict[str, str] = {
@@ -33,6 +33,7 @@ TITLES: dict[str, str] = {
     "no_answer": "Connection broken without an answer",
     "content_encoding_conformance": "Body not encoded as announced",
     "endless_response": "Body without an end",
+    "concurrency": "Fails only while other cases run",
 }
 """Check name -> what its failure says to people."""
 
@@ -40,6 +41,14 @@ TITLES: dict[str, str] = {
 def title(check: str) -> str:
     """A check's title for people; the name itself when it has none."""
     return TITLES.get(check) or one_line(check)
+
+
+def proof(finding: Finding) -> str:
+    """`reproduced 3 of 3`, `intermittent: reproduced 1 of 3`, `not repeated: budget spent`, or "" without a word."""
+    if finding.executed and finding.check != CONCURRENCY:
+        words = f"reproduced {finding.reproduced} of {finding.executed}"
+        return words if finding.reproduced == finding.executed else f"intermittent: {words}"
+    return f"not repeated: {one_line(finding.not_repeated, 60)}" if finding.not_repeated else ""
 
 
 def plural(number: int, noun: str) -> str:

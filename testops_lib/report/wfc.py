@@ -33,6 +33,7 @@ OWN_CODES: dict[str, int] = {
     "response_time_history": 932,
     "content_encoding_conformance": 933,
     "endless_response": 934,
+    "concurrency": 935,
 }
 """Check name -> code from the range 900-999, which the format leaves to tools: checks without a code of its own, and
 those whose code (207, 210) its catalogue knows but its report schema refuses."""
@@ -51,6 +52,8 @@ def render_wfc(report: Report, results: Iterable[Result]) -> bytes:
     calls = 0
     for result in results:
         calls += result.requests
+        if result.repeat:
+            continue
         cases.setdefault(result.case, one_line(result.case_name or result.case))
         statuses: dict[str, set[int]] = {}
         for step in result.steps:
