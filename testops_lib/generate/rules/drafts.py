@@ -443,12 +443,13 @@ class Drafter:
             trial = binding.copy()
             supplied = self._produce(candidate, trial, stack, None, False)
             if supplied is not None:
-                sample = fill(supplied[name], {**trial.samples, "unique": "0123456789ab"})
+                value = supplied[candidate.supplies[0].need]  # the need may be written `externalId` elsewhere
+                sample = fill(value, {**trial.samples, "unique": "0123456789ab"})
                 if self.schemas.rejects(schema, sample):
                     continue
                 binding.take(trial)
-                binding.fields[name] = supplied[name]
-                return str(supplied[name])
+                binding.fields[name] = value
+                return str(value)
         return None
 
     def _produce(

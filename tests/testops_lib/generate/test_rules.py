@@ -735,3 +735,22 @@ def test_a_thing_is_asked_for_by_its_name_too_where_the_document_says_so() -> No
     make, read = named.steps
     assert isinstance(make.request.body, JsonBody)
     assert read.request.path == "/things/" + make.request.body.value["name"]
+
+
+# --------------------------------------------------------------------------- odd documents
+
+
+def test_a_reference_may_be_spelled_in_two_ways() -> None:
+    thing = {"type": "object", "properties": {"id": {"type": "integer"}}}
+    paths: dict[str, Any] = {
+        "/externals": {"post": {"requestBody": takes({"type": "object"}), "responses": says(thing, status="201")}}
+    }
+    for index, name in enumerate(("externalId", "external_id", "externalID")):
+        schema = {"type": "object", "required": [name], "properties": {name: {"type": "integer"}}}
+        paths[f"/uses{index}"] = {"post": {"requestBody": takes(schema), "responses": says(None)}}
+    made = generate(load(paths), policy=ALL)
+    assert not made.generation.notes
+    for index, name in enumerate(("externalId", "external_id", "externalID")):
+        case = next(case for case in made.cases if case.operation == f"POST /uses{index}" and case.intent == "positive")
+        assert [step.operation for step in case.steps] == ["POST /externals", f"POST /uses{index}"]
+        assert isinstance(case.steps[1].request.body, JsonBody) and name in case.steps[1].request.body.value
