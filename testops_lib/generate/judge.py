@@ -62,7 +62,7 @@ class RequestJudge:
         self._secrets = frozenset(
             (scheme.where, scheme.name.lower()) for scheme in spec.security_schemes.values() if scheme.kind == "apiKey"
         )
-        self._parameters: dict[str, list[Parameter]] = {}
+        self._parameters: dict[str, list[tuple[Parameter, str]]] = {}
         self._templates: dict[str, re.Pattern[str] | None] = {}
 
     def judge(self, key: str, request: Request, captured: Collection[str] = ()) -> Judgement:
@@ -86,16 +86,21 @@ class RequestJudge:
             "cookie": _grouped(request.cookies), "path": {name: [unquote(text)] for name, text in raw.items()},
         }  # fmt: skip
         if operation.key not in self._parameters:
-            self._parameters[operation.key] = wire.sent_parameters(operation, self._secrets)
-        for parameter in self._parameters[operation.key]:
+            self._parameters[operation.key] = [
+                (parameter, parameter.name.lower() if parameter.where == "header" else parameter.name)
+                for parameter in wire.sent_parameters(operation, self._secrets)
+            ]
+        for parameter, name in self._parameters[operation.key]:
             pairs = given[parameter.where]
-            name = parameter.name.lower() if parameter.where == "header" else parameter.name
-            place = f"{parameter.where}/{parameter.name}"
             texts = pairs.get(name)
             if texts is None:
-                yield from self._spread(operation, parameter, pairs, place, captured)
+                if parameter.required or (pairs and self._an_object(parameter)):
+                    yield from self._spread(operation, parameter, pairs, captured)
             elif not any(_holds(text, captured) for text in texts):
-                yield from self._of_texts(parameter, texts, place, raw.get(name, ""))
+                yield from self._of_texts(parameter, texts, f"{parameter.where}/{parameter.name}", raw.get(name, ""))
+
+    def _an_object(self, parameter: Parameter) -> bool:
+        return not parameter.content_type and "object" in self._schemas.all_kinds(parameter.schema)
 
     def _path_texts(self, template: str, path: str) -> dict[str, str]:
         """The percent-encoded text of each path parameter."""
@@ -110,17 +115,16 @@ class RequestJudge:
         return dict(zip(_TEMPLATE.findall(template), match.groups(), strict=True)) if match else {}
 
     def _spread(
-        self, operation: Operation, parameter: Parameter, pairs: Mapping[str, list[str]], place: str,
-        captured: Collection[str],
-    ) -> Iterator[Fault]:  # fmt: skip
+        self, operation: Operation, parameter: Parameter, pairs: Mapping[str, list[str]], captured: Collection[str]
+    ) -> Iterator[Fault]:
         """A parameter without a pair of its own name: missing, or an object whose members are pairs."""
         if parameter.where == "path":
             return
+        place = f"{parameter.where}/{parameter.name}"
         lead = f"{parameter.name}["
         members = {name[len(lead) :].rstrip("]"): texts for name, texts in pairs.items() if name.startswith(lead)}
-        an_object = "object" in self._schemas.all_kinds(parameter.schema) and not parameter.content_type
-        others = {other.name for other in operation.parameters if other.where == parameter.where}
-        if not members and an_object and parameter.style != "deepObject" and parameter.explode:
+        if not members and self._an_object(parameter) and parameter.style != "deepObject" and parameter.explode:
+            others = {other.name for other in operation.parameters if other.where == parameter.where}
             declared = self._schemas.members(parameter.schema)
             members = {name: texts for name, texts in pairs.items() if name in declared and name not in others}
             if not members and parameter.required and any(name not in others for name in pairs):

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 from typing import Any, Final
 
 import msgspec
@@ -820,9 +819,16 @@ def _place(root: str, place: negative.Place) -> str:
 
 
 def _mixed(*sources: Iterable[Case]) -> Iterator[Case]:
-    """One of each in turn, until all are used up."""
-    for row in zip_longest(*sources):
-        yield from (case for case in row if case is not None)
+    """One of each in turn, until all are used up; none is made before it is wanted."""
+    waiting = [iter(source) for source in sources]
+    while waiting:
+        left: list[Iterator[Case]] = []
+        for source in waiting:
+            case = next(source, None)
+            if case is not None:
+                left.append(source)
+                yield case
+        waiting = left
 
 
 def renamed(step: Step, names: Mapping[str, str]) -> Step:
