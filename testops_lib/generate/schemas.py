@@ -14,6 +14,7 @@ from typing import Any, Final
 import jsonschema_rs
 import msgspec
 
+from testops_lib.generate.planning import Planning
 from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Schema
 
@@ -78,9 +79,13 @@ def kind_of(value: Any) -> str:
 
 
 class Schemas:
-    """The definitions of one spec; answers are kept, so asking twice is cheap."""
+    """The definitions of one spec; answers are kept, so asking twice is cheap.
+
+    `planning` limits the time that is spent on them, where it was begun.
+    """
 
     def __init__(self, definitions: Mapping[str, Schema]) -> None:
+        self.planning = Planning()
         self._definitions = definitions
         # Keyed by identity; the key's object is kept beside the answer so that its id cannot be used again.
         self._flat: dict[int, tuple[Any, Flat]] = {}
@@ -219,6 +224,7 @@ class Schemas:
         return not validator.is_valid(value)
 
     def _validator(self, schema: Schema) -> jsonschema_rs.Draft202012Validator | None:
+        self.planning.check()
         known = self._by_id.get(id(schema))
         if known is not None:
             return known[1]

@@ -11,6 +11,7 @@ from typing import Any
 
 from testops_lib.feedback import Feedback
 from testops_lib.generate import Generated
+from testops_lib.generate.planning import PlanningLimit, within_size
 from testops_lib.generate.property.draws import Draws
 from testops_lib.generate.property.random_cases import ORIGIN, RandomCases
 from testops_lib.generate.rules import planner_for
@@ -56,8 +57,13 @@ def generate(
             if not planner.graph.allowed(operation):
                 dropped["method not allowed"] += 1
                 continue
+            planner.schemas.planning.begin()
             try:
                 found, lost = maker.make(operation)
+            except PlanningLimit as reason:
+                not_tested[operation.key] = str(reason)
+                dropped["took too long to plan"] += 1
+                continue
             except Impossible as reason:
                 not_tested[operation.key] = f"no valid request could be made: {reason}"
                 dropped["no valid request"] += 1
@@ -71,7 +77,9 @@ def generate(
             dropped.update(lost.dropped)
             fresh = [case for case in found if not (case.id in ids or ids.add(case.id))]  # type: ignore[func-returns-value]
             dropped["duplicate"] += len(found) - len(fresh)
-            cases.extend(fresh)
+            kept = within_size(fresh)
+            dropped["beyond the size of an operation's cases"] += len(fresh) - len(kept)
+            cases.extend(kept)
     return Generated(
         cases=tuple(cases),
         generation=Generation(

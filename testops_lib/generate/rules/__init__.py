@@ -8,6 +8,7 @@ from typing import Any
 
 from testops_lib.feedback import Feedback
 from testops_lib.generate import Generated, wire
+from testops_lib.generate.planning import OPERATION_BYTES, PlanningLimit, within_size
 from testops_lib.generate.rules import existing
 from testops_lib.generate.rules.cases import ORIGIN, Planner
 from testops_lib.generate.rules.chains import Chains
@@ -63,17 +64,26 @@ def generate(
             dropped["method not allowed"] += 1
             continue
         found: list[Case] = []
+        planner.schemas.planning.begin()
         try:
             if operation.body is not None and not wire.media_types(operation.body):
                 sort = ", ".join(operation.body.content) or "no media type"
                 if operation.body.required:
                     raise Impossible(f"its body is only documented as {sort}, which cannot be written")
                 notes.append(f"{operation.key}: sent without a body, which is only documented as {sort}")
-            found.extend(planner.plan(operation, chains.plan(operation), chained=chains.readable(operation)))
-            found.extend(oracles.plan(operation))
+            for case in planner.plan(operation, chains.plan(operation), chained=chains.readable(operation)):
+                found.append(case)  # one by one: what is made before a limit counts
+            for case in oracles.plan(operation):
+                found.append(case)
         except Impossible as reason:
             not_tested[operation.key] = f"no valid request could be made: {reason}"
             dropped["no valid request"] += 1
+        except PlanningLimit as reason:
+            if found:
+                notes.append(f"{operation.key}: has only {len(found)} cases: {reason}")
+            else:
+                not_tested[operation.key] = str(reason)
+            dropped["took too long to plan"] += 1
         except (TypeError, ValueError, KeyError, RecursionError, OverflowError) as error:
             # A schema that no loader could foresee costs its own operation its cases, not the others theirs.
             not_tested[operation.key] = f"could not be planned: {type(error).__name__}: {error}"[:300]
@@ -88,7 +98,15 @@ def generate(
         if max_cases_per_operation > 0:
             dropped["beyond the limit"] += max(0, len(fresh) - max_cases_per_operation)
             fresh = fresh[:max_cases_per_operation]
-        cases.extend(fresh)
+        kept = within_size(fresh)
+        if len(kept) < len(fresh):
+            size = f"{OPERATION_BYTES / 1_000_000:g} MB"
+            dropped["beyond the size of an operation's cases"] += len(fresh) - len(kept)
+            if kept:
+                notes.append(f"{operation.key}: has only {len(kept)} cases of {len(fresh)}: they fill {size}")
+            else:
+                not_tested[operation.key] = f"one request alone is larger than {size}"
+        cases.extend(kept)
     return Generated(
         cases=tuple(cases),
         generation=Generation(

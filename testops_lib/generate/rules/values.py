@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import rstr
 
+from testops_lib.generate.planning import MOST_VALUES
 from testops_lib.generate.rules.words import REFERRING, offered, plain, words
 from testops_lib.generate.schemas import UNIQUE, Flat, Schemas, kind_of, kinds
 from testops_lib.placeholder import fill
@@ -62,6 +63,8 @@ class Making:
     """It points at something (`owner_id`) that no earlier step made."""
     salted: bool = False
     """It should be unique but cannot hold a token: only another salt makes another value."""
+    count: int = 0
+    """Values made so far, nested ones included."""
 
 
 _FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -196,6 +199,10 @@ class Maker:
         Raises:
             Impossible: none could be made.
         """
+        self._schemas.planning.check()
+        making.count += 1
+        if making.count > MOST_VALUES:
+            raise Impossible(f"{name or 'value'}: it needs more than {MOST_VALUES:,} values")
         hinted = [value for value in self.hint(name) if value not in WILDCARDS]
         if hinted:
             return hinted[making.salt % len(hinted)]
@@ -212,6 +219,8 @@ class Maker:
         for value in self._candidates(schema, flat, name, making, depth):
             if self._schemas.accepts(schema, fill(value, making.samples)):
                 return value
+        if making.count > MOST_VALUES:
+            raise Impossible(f"{name or 'value'}: it needs more than {MOST_VALUES:,} values")
         raise Impossible(f"{name or 'value'}: no valid value found")
 
     def examples(self, schema: Schema) -> list[Any]:
@@ -516,12 +525,14 @@ class Maker:
         """Optional properties that can be made and that nothing outside the document could refuse, first 40."""
         for key in wanted[:40]:
             before = (making.sure, making.salted, making.example, making.dangling)
+            count = making.count
             making.dangling = False
             try:
                 value = self.make(properties[key], key, making, depth + 1)
             except Impossible:
                 value = None
                 making.dangling = True
+                making.count = count
             if making.dangling:  # left out rather than pointing at nothing
                 making.sure, making.salted, making.example, making.dangling = before
                 continue
