@@ -1,13 +1,13 @@
 # make run    test the bundled sample API (or TARGET=airflow, or SPEC=… BASE_URL=…), serve until Ctrl-C; ONCE=1: end
 # make test   checks and tests
 # make help   the rest
-# Needs Python 3.11 or newer and nothing else: everything is set up in .venv and .testops.
+# Needs Python 3.11 to 3.14 and nothing else: everything is set up in .venv and .testops.
 
 SHELL := /bin/bash
 export TESTOPS_MAKE_STARTED := $(shell date +%s.%N)
 
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
-  $$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$each; break; }; done)
+  $$each -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && { command -v $$each; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
@@ -37,7 +37,7 @@ $(READY): requirements.txt pyproject.toml | $(UV)
 	@touch $@
 
 $(UV):
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer on PATH; give one: make PYTHON=/path/to/python3"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 to 3.14 on PATH; give one: make PYTHON=/path/to/python3"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "make: $(PYTHON) cannot make a virtual environment with pip."; \
 	  echo "  -> on Debian and Ubuntu: apt-get install python3-venv; or give another Python: make PYTHON=/path/to/python3"; \
@@ -85,3 +85,4 @@ clean: stop  ## leave nothing behind
 lock: $(READY)  ## requirements.txt from requirements.in, for the library and the runner
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate runner/requirements.in -o runner/requirements.txt
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate requirements.in -o requirements.txt
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate examples/httpbin/requirements.in -o examples/httpbin/requirements.txt

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from testops_lib.errors import StackError
 from testops_lib.stack import HOST, PROJECT, ports
+from testops_lib.stack.environment import environment
 from testops_lib.stack.process import Child, Processes
 
 READY = {"shop": "/openapi.json", "httpbin": "/spec.json"}
@@ -61,7 +62,7 @@ class Sample:
         """The base URL, when it answers; starts it again if it has ended.
 
         Raises:
-            StackError: it ended or did not answer in time; with the end of its log.
+            StackError: it ended, did not answer in time, or could not be installed; with the end of what was said.
         """
         self.prepare()
         if self._child and self._child.returncode is None:
@@ -95,8 +96,11 @@ class Sample:
             ]
         # gunicorn: httpbin answers chunked requests with 501 under any other server. Threads rather than gevent: its
         # slow endpoints sleep, and nothing has to be patched.
+        python = str(
+            environment(PROJECT / ".testops" / "samples" / self.name, PROJECT / "examples/httpbin/requirements.txt")
+        )
         return [
-            *(sys.executable, "-m", "gunicorn", "httpbin:app", "--bind", f"{HOST}:{self._port}", "--workers", "1"),
+            *(python, "-m", "gunicorn", "httpbin:app", "--bind", f"{HOST}:{self._port}", "--workers", "1"),
             *("--worker-class", "gthread", "--threads", "32", "--timeout", "120", "--graceful-timeout", "1"),
             *("--log-level", "warning"),
         ]
