@@ -17,9 +17,8 @@ LIST = {"type": ["array", "null"], "items": {"type": "string"}}
 
 PARAMS = {
     "target": Param(
-        "",
         type="string",
-        enum=["", *sorted(path.stem for path in SETTINGS.targets_dir.glob("*.yaml"))],
+        enum=sorted(path.stem for path in SETTINGS.targets_dir.glob("*.yaml")) or ["no target file is there"],
         title="Target",
         description="Whose suite.",
     ),
@@ -44,6 +43,13 @@ PARAMS = {
     ),
 }
 
+GUIDE = """
+Generates cases of a target again, with an instruction for the models that write them.
+
+**To start it**: *Trigger*, choose the target, and name operations or cases. What people edited survives. Where the
+target asks for a review, what is new waits as drafts for its next run; elsewhere the next run executes it.
+"""
+
 
 @dag(
     dag_id="testops_regenerate",
@@ -53,7 +59,7 @@ PARAMS = {
     max_active_runs=1,
     tags=["testops"],
     default_args=DEFAULT_ARGS,
-    doc_md=__doc__,
+    doc_md=GUIDE,
 )
 def testops_regenerate() -> None:
     """One task."""

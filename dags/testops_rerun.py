@@ -12,11 +12,27 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from testops_launcher import launch
 from testops_lib import settings as configuration
+from testops_links import with_report
 from testops_outcome import read_causes, write_outcome
 from testops_retries import DEFAULT_ARGS
 
 SETTINGS = configuration.read()
-PARAMS = {"run": Param("", type="string", title="Run", description="The id of a finished run of `testops_run`.")}
+PARAMS = {
+    "run": Param(
+        type="string",
+        minLength=1,
+        title="Run",
+        description="The id of a finished run of `testops_run`, as its page shows it.",
+    )
+}
+
+GUIDE = """
+Executes the cases of a finished run that did not pass once more, as its next attempt, and renews the run's report.
+
+**To start it**: *Trigger*, and give the id of the run. What passes now after it failed before stays a finding of the
+run, marked as *passed on attempt 2*: what comes and goes is not fixed. The task `gate` judges all attempts together;
+`Report` on its page shows the renewed report.
+"""
 
 
 def _run() -> str:
@@ -39,7 +55,7 @@ def _again() -> Any:
     max_active_runs=1,
     tags=["testops"],
     default_args=DEFAULT_ARGS,
-    doc_md=__doc__,
+    doc_md=GUIDE,
 )
 def testops_rerun() -> None:
     """Wires the stages: begin, publish, execute, collect, analyze, gate."""
@@ -115,7 +131,7 @@ def testops_rerun() -> None:
     executed_last = launch("execute_last", SETTINGS, batches=last, trigger_rule="none_failed", **known)
     collected = collect()
     begun >> published
-    executed >> executed_last >> collected >> analyze() >> gate()
+    executed >> executed_last >> collected >> with_report(analyze()) >> with_report(gate())
     executed >> collected
 
 

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from testops_launcher import launch
 from testops_lib import settings as configuration
+from testops_links import with_report
 from testops_outcome import read_causes, read_ending, read_outcome, write_outcome
 from testops_retries import DEFAULT_ARGS
 from testops_review import ReviewOperator
@@ -24,26 +25,73 @@ VERDICT = Asset("testops_gate_passed")  # without a URI: one would load every pr
 """Updated by every run whose gate passed, so that other teams' DAGs can wait for it; extra: target, run."""
 
 TARGETS = sorted(path.stem for path in SETTINGS.targets_dir.glob("*.yaml"))
+OTHER = configuration.OTHER_DOCUMENT
+
+WHAT, SCOPE, CASES = "What is tested", "Which part of it", "Where its cases come from"
+"""Sections of the form."""
 
 PARAMS = {
+    # No default: nobody orders a run of nothing by mistake.
     "target": Param(
-        "",
-        type=["string", "null"],
-        enum=["", *TARGETS],
+        type="string",
+        enum=[*TARGETS, OTHER],
+        values_display={OTHER: "another document, named below"},
         title="Target",
-        description="An API under test, as described by a file in targets/. Leave it empty to test any other document.",
+        description="An API under test, as described by a file in targets/.",
+        section=WHAT,
     ),
     "spec": Param(
         None,
         type=["null", "string"],
         title="OpenAPI document",
         description="URL or file of an OpenAPI 2.0, 3.0 or 3.1 document. With a target it replaces the target's own.",
+        section=WHAT,
     ),
     "base_url": Param(
         None,
         type=["null", "string"],
         title="Base URL",
         description="Where the API answers. Empty: the target's, or the document's first server.",
+        section=WHAT,
+    ),
+    "allow_private": Param(
+        False,
+        type="boolean",
+        title="Allow private addresses",
+        description="With a document instead of a target: loopback and private addresses may be called.",
+        section=WHAT,
+    ),
+    "operations": Param(
+        None,
+        type=["array", "null"],
+        items={"type": "string"},
+        title="Operations",
+        description="Only operations that match a glob: GET /pets*, or an operationId. Empty: the target's.",
+        section=SCOPE,
+    ),
+    "tags": Param(
+        None,
+        type=["array", "null"],
+        items={"type": "string"},
+        title="Tags",
+        description="Only operations with one of these tags.",
+        section=SCOPE,
+    ),
+    "methods": Param(
+        "",
+        type=["string", "null"],
+        enum=["", "safe"],
+        title="Methods",
+        description="safe: only GET, HEAD and OPTIONS. Empty: what the target's policy allows.",
+        section=SCOPE,
+    ),
+    "max_cases": Param(
+        0,
+        type="integer",
+        minimum=0,
+        title="Most cases",
+        description="The best cases up to this number. 0: all.",
+        section=SCOPE,
     ),
     "sources": Param(
         None,
@@ -55,34 +103,7 @@ PARAMS = {
         "time. gemini, openai: a language model (needs GEMINI_API_KEY; OPENAI_API_KEY or OPENAI_BASE_URL). import: the "
         "files that the target names. "
         "Empty: the target's.",
-    ),
-    "operations": Param(
-        None,
-        type=["array", "null"],
-        items={"type": "string"},
-        title="Operations",
-        description="Only operations that match a glob: GET /pets*, or an operationId. Empty: the target's.",
-    ),
-    "tags": Param(
-        None,
-        type=["array", "null"],
-        items={"type": "string"},
-        title="Tags",
-        description="Only operations with one of these tags.",
-    ),
-    "methods": Param(
-        "",
-        type=["string", "null"],
-        enum=["", "safe"],
-        title="Methods",
-        description="safe: only GET, HEAD and OPTIONS. Empty: what the target's policy allows.",
-    ),
-    "max_cases": Param(
-        0,
-        type="integer",
-        minimum=0,
-        title="Most cases",
-        description="The best cases up to this number. 0: all.",
+        section=CASES,
     ),
     "rounds": Param(
         None,
@@ -92,6 +113,7 @@ PARAMS = {
         title="Further rounds",
         description="For operations that never answered a 2xx and documented statuses nobody saw, with what the API "
         "answered in the rounds before. Ends early when nothing is gained. Empty: as the target says.",
+        section=CASES,
     ),
     "max_tokens": Param(
         0,
@@ -99,6 +121,7 @@ PARAMS = {
         minimum=0,
         title="Most tokens",
         description="What language models may take for this run, input and output. 0: as the target says.",
+        section=CASES,
     ),
     "max_money": Param(
         0,
@@ -106,6 +129,7 @@ PARAMS = {
         minimum=0,
         title="Most money",
         description="For language models in this run, in the currency of the price table. 0: as the target says.",
+        section=CASES,
     ),
     "review": Param(
         "",
@@ -114,6 +138,7 @@ PARAMS = {
         title="Review",
         description="new: cases that are new or changed wait for a person. always: so does every run. "
         "Empty: as the target says; less than that cannot be asked for.",
+        section=CASES,
     ),
     "observe": Param(
         False,
@@ -121,14 +146,28 @@ PARAMS = {
         title="Keep the answers",
         description="Results keep what the answers held, redacted, so that `testops diff RUN RUN` can compare two "
         "runs. With further rounds they do anyway.",
-    ),
-    "allow_private": Param(
-        False,
-        type="boolean",
-        title="Allow private addresses",
-        description="With a document instead of a target: loopback and private addresses may be called.",
+        section=CASES,
     ),
 }
+
+GUIDE = """
+Tests one API from its OpenAPI document and ends **success** when the gate passed, **failed** otherwise.
+
+**To start a run**: *Trigger*, choose a target, and leave the rest empty to test it as its file says. To test another
+document, choose *another document* and name it and its base URL (if the operator allows that).
+
+**To read its outcome**: the task `gate` says in its log, and `Report` on its page shows, what did not pass. The report
+has each finding with an example and the commands that show it again.
+
+| the run | means |
+| --- | --- |
+| success | the gate ran and passed |
+| failed, `analyze` succeeded | the gate is closed: see `gate` |
+| failed, `analyze` did not | the run could not be done, or somebody ended it: `gate` says why |
+
+**To go on**: `testops_rerun` executes again what did not pass. Clear a failed task to repeat it and all that follows;
+cases that have a verdict are not sent again. A run that waits for a review stands under *Required Actions*.
+"""
 
 
 def _run() -> str:
@@ -153,7 +192,7 @@ def _label(text: str) -> None:
     max_active_runs=4,
     tags=["testops"],
     default_args=DEFAULT_ARGS,
-    doc_md=__doc__,
+    doc_md=GUIDE,
 )
 def testops_run() -> None:
     """Wires the stages: open, load, generate, review, publish, execute, collect, analyze, gate; notify tears down.
@@ -303,15 +342,15 @@ def testops_run() -> None:
     collected = collect()
     # A teardown: who ends a run by hand has all tasks skipped but these, and the run takes its state from the leaves.
     # No setups: a teardown whose setup did not succeed would be left out.
-    decided = gate().as_teardown(on_failure_fail_dagrun=True)
+    decided = with_report(gate()).as_teardown(on_failure_fail_dagrun=True)
     opened >> groups
     reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
     generated >> reviewed >> published
     generated >> published
     executed >> last
     executed >> collected
-    executed_last >> collected >> analyze() >> decided
-    decided >> notify().as_teardown()
+    executed_last >> collected >> with_report(analyze()) >> decided
+    decided >> with_report(notify()).as_teardown()
 
 
 made = testops_run()

@@ -55,7 +55,7 @@ from testops_lib.model import (
     Value,
 )
 from testops_lib.renew import renew
-from testops_lib.settings import SOURCES, Settings, may_be_named
+from testops_lib.settings import OTHER_DOCUMENT, SOURCES, Settings, may_be_named
 from testops_lib.sources import Ask, caps, less, told_of, without_repeated
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
@@ -113,6 +113,8 @@ def parse_order(conf: Mapping[str, Any]) -> Order:
         SettingsError: an unknown key or a value of the wrong type.
     """
     given = {key: value for key, value in conf.items() if value not in (None, "", [], {})}
+    if given.get("target") == OTHER_DOCUMENT:
+        del given["target"]
     try:
         order = msgspec.convert(given, Order, strict=False)
     except msgspec.ValidationError as error:

@@ -61,6 +61,9 @@ DOCUMENTATION: dict[str, str] = {
 }
 """Every variable that is read, with its meaning. A target's own secrets come on top, named by its file."""
 
+OTHER_DOCUMENT = "other-document"
+"""What stands in the form of a run in place of a target."""
+
 ADHOC = ("off", "public", "private")
 
 LAUNCHERS = ("process", "kubernetes", "fleet")

@@ -39,6 +39,9 @@ _DATABASE_AWAY = "Database error"
 MOST_CAUSES = 3
 """Of a run's failures that are looked into."""
 
+MOST_NOTE = 300
+"""Characters of a run's note; Airflow takes 1,000."""
+
 WAITS = "awaiting_input"
 """A task's state while a person is asked, as the review is."""
 
@@ -84,6 +87,16 @@ class Outcome(Value, frozen=True, kw_only=True):
     def code(self) -> int:
         """The exit code of whoever asked for the run."""
         return {"passed": 0, "failed": 1, "none": 2}[self.verdict]
+
+    @property
+    def words(self) -> str:
+        """The verdict for people."""
+        return {"passed": "the gate passed", "failed": "the gate is closed", "none": "no verdict"}[self.verdict]
+
+    @property
+    def text(self) -> str:
+        """The verdict with its reasons, in one line."""
+        return ": ".join([self.words, *filter(None, ["; ".join(self.reasons)])])
 
 
 class Airflow:
@@ -132,14 +145,14 @@ class Airflow:
             self._token = str(answer["access_token"])
         return self._token
 
-    def trigger(self, dag: str, conf: Mapping[str, Any], *, run_id: str = "", note: str = "") -> str:
-        """The id of the run: a new one, or the one of that id that exists already.
+    def trigger(self, dag: str, conf: Mapping[str, Any], *, run_id: str = "", name: str = "", note: str = "") -> str:
+        """The id of the run: a new one, which begins with `name`, or the one of that id that exists already.
 
         Raises:
             TriggerError: no such DAG, or its params refuse `conf`.
         """
         if not run_id:
-            run_id = f"testops__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}__{secrets.token_hex(3)}"
+            run_id = f"{name or 'testops'}__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}__{secrets.token_hex(3)}"
         elif not _RUN_ID.fullmatch(run_id):
             raise TriggerError(f"{run_id!r} is no run id", next_step="use letters, digits and _ . ~ : + -")
         body: dict[str, Any] = {"logical_date": None, "dag_run_id": run_id, "conf": dict(conf)}
@@ -147,6 +160,11 @@ class Airflow:
             body["note"] = note
         self._call("POST", f"/api/v2/dags/{_part(dag)}/dagRuns", body, accept=(409,))
         return run_id
+
+    def note(self, dag: str, run: str, text: str) -> None:
+        """Writes what Airflow's list of runs shows beside the run; nothing happens where this user may not."""
+        body = {"note": " ".join(text.split())[:MOST_NOTE]}
+        self._call("PATCH", f"{self._run(dag, run)}?update_mask=note", body, accept=(403, 404))
 
     def is_paused(self, dag: str) -> bool:
         """Whether the runs of `dag` stay queued until somebody unpauses it."""

@@ -284,6 +284,8 @@ def trigger(**options: Any) -> int:
     if not password:
         raise TriggerError("no password", where="TESTOPS_AIRFLOW_PASSWORD", next_step="set the variable")
     airflow = Airflow(options["url"], username=options["username"], password=password)
+    # The form has no default for it.
+    conf.setdefault("target", configuration.OTHER_DOCUMENT)
     dag, conf = ("testops_rerun", {"run": options["rerun"]}) if options["rerun"] else ("testops_run", conf)
     if options["unpause"]:
         airflow.unpause(dag)
@@ -292,7 +294,8 @@ def trigger(**options: Any) -> int:
             "is paused: a run of it would stay queued", where=f"DAG {dag}",
             next_step="unpause it in Airflow, by the switch beside its name, or give --unpause",
         )  # fmt: skip
-    run_id = airflow.trigger(dag, conf, run_id=options["run_id"])
+    name = f"rerun of {options['rerun']}" if options["rerun"] else options["target"] or options["spec"]
+    run_id = airflow.trigger(dag, conf, run_id=options["run_id"], name=options["target"], note=name)
     say(f"run {run_id}")
     if options["no_wait"]:
         return 0
@@ -315,7 +318,8 @@ def trigger(**options: Any) -> int:
                 raise TriggerError("the run has no report", where=tested, next_step="see its tasks in Airflow")
             Path(options["junit"]).write_bytes(reporting.render_junit(report, list(settle(store.attempts(tested)))))
     outcome = airflow.outcome(dag, run_id)
-    say({"passed": "the gate passed", "failed": "the gate is closed"}.get(outcome.verdict, "no verdict"))
+    airflow.note(dag, run_id, f"{name}: {outcome.text}")
+    say(outcome.words)
     for reason in outcome.reasons:
         say(f"  {one_line(reason, 500)}")
     return outcome.code

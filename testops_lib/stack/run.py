@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from testops_lib import target as targets
 from testops_lib.address import is_url
 from testops_lib.errors import StackError, StoreError, TestOpsError, TriggerError
-from testops_lib.settings import read_dotenv
+from testops_lib.settings import OTHER_DOCUMENT, read_dotenv
 from testops_lib.stack import PROJECT
 from testops_lib.stack.clean import clean
 from testops_lib.stack.local import Clock, Local, Span
@@ -103,7 +103,9 @@ def _test(local: Local, order: Mapping[str, Any], shown: Display, clock: Clock, 
     airflow.unpause(DAG)
     with contextlib.suppress(TriggerError):  # an older state directory has it paused; a new one has not parsed it yet
         airflow.unpause(RERUN)
-    run_id = airflow.trigger(DAG, order)
+    target = str(order.get("target") or "")
+    name = target or str(order.get("spec"))
+    run_id = airflow.trigger(DAG, {"target": OTHER_DOCUMENT, **order}, name=target, note=name)
     triggered, triggered_at = time.monotonic(), time.time()
     shown.say(f"run {run_id}: {airflow.page(DAG, run_id)}")
     last = Snapshot(run=run_id, state="queued")
@@ -127,11 +129,12 @@ def _test(local: Local, order: Mapping[str, Any], shown: Display, clock: Clock, 
         print(flush=True)
         render_terminal(report)
     outcome = airflow.outcome(DAG, run_id)
+    airflow.note(DAG, run_id, f"{name}: {outcome.text}")
     code = outcome.code
     if code == COULD_NOT_RUN:
         _explain(airflow, last, outcome.reasons)
     _print_times(clock, begun)
-    _print_places(local, run_id, airflow, target=order.get("target", ""), has_report=report is not None)
+    _print_places(local, run_id, airflow, target=target, has_report=report is not None)
     return code
 
 

@@ -138,6 +138,46 @@ def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> No
     assert "testops_nightly_shop" in scheduled
 
 
+FORM = """
+import json, os
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import ParamValidationError
+folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+
+def takes(name, conf):
+    try:
+        params = bag.dags[name].params.__class__(dict(bag.dags[name].params.items()))
+        for key, value in conf.items():
+            params[key] = value
+        params.validate()
+        return True
+    except ParamValidationError:
+        return False
+
+run = bag.dags["testops_run"]
+print("\\n" + json.dumps({
+    "empty": [takes("testops_run", {}), takes("testops_rerun", {}), takes("testops_rerun", {"run": ""})],
+    "full": [takes("testops_run", {"target": "shop"}), takes("testops_run", {"target": "other-document", "spec": "a"}),
+             takes("testops_rerun", {"run": "shop__1"})],
+    "sections": list(dict.fromkeys(run.params.get_param(name).schema.get("section") for name in run.params)),
+    "docs": {name: dag.doc_md for name, dag in bag.dags.items() if not name.startswith("testops_nightly_")},
+    "links": {
+        name: [link.name for link in run.get_task(name).operator_extra_links] for name in ("analyze", "gate", "notify")
+    },
+}))
+"""
+
+
+def test_the_dags_speak_to_their_users(airflow_environment: Mapping[str, str]) -> None:
+    found = json.loads(python(FORM, environment=airflow_environment))
+    assert found["empty"] == [False] * 3, "an empty order is refused by the form"
+    assert found["full"] == [True] * 3
+    assert found["sections"] == ["What is tested", "Which part of it", "Where its cases come from"]
+    assert all("**To start" in text and "XCom" not in text for text in found["docs"].values())
+    assert found["links"] == {name: ["Report"] for name in ("analyze", "gate", "notify")}
+
+
 NIGHTLY = """
 import json, os
 from airflow.dag_processing.dagbag import DagBag

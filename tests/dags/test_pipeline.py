@@ -190,7 +190,13 @@ def test_further_rounds_use_what_the_answers_told_and_end_when_nothing_is_gained
 ) -> None:
     """The members' handles and the clerks of the ledger stand in answers only."""
     with club_server.serving() as url:
-        order = {"spec": f"{url}/openapi.json", "base_url": url, "allow_private": True, "observe": True}
+        order = {
+            "target": "other-document",
+            "spec": f"{url}/openapi.json",
+            "base_url": url,
+            "allow_private": True,
+            "observe": True,
+        }
         plain, further = run_dag([order, {**order, "rounds": 3}], variables)
     failed = {name for name, states in further["tasks"].items() if "failed" in states}
     assert failed <= {"gate"}, further

@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -86,6 +88,16 @@ def test_a_run_through_airflow_finds_every_seeded_defect_once(local: Local, airf
     assert {task.task for task in end.tasks if task.state == "failed"} == {"gate"}
     written = json.loads((local.reports / "latest" / "report.json").read_bytes())
     assert written["run"] == run
+    outcome = airflow.outcome(DAG, run)
+    assert outcome.verdict == "failed" and outcome.reasons == report.gate.reasons
+    for task in ("analyze", "gate", "notify"):
+        links = airflow.get(f"/api/v2/dags/{DAG}/dagRuns/{run}/taskInstances/{task}/links")["extra_links"]
+        assert links == {"Report": f"{airflow.url}/testops/runs/{run}/report"}
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(links["Report"])
+    asked = urllib.request.Request(links["Report"], headers={"Authorization": f"Bearer {airflow.token()}"})
+    with urllib.request.urlopen(asked) as page:
+        assert page.headers["Content-Type"].startswith("text/html") and run in page.read().decode()
 
 
 def test_a_scheduled_task_shares_the_outcome_of_the_run_that_it_starts(airflow: Airflow) -> None:

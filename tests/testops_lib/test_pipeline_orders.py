@@ -8,7 +8,7 @@ import pytest
 from testops_lib import spec as specs
 from testops_lib.errors import SettingsError, TargetError, TestOpsError
 from testops_lib.model import Cost
-from testops_lib.pipeline import Order, permit, resolve
+from testops_lib.pipeline import Order, parse_order, permit, resolve
 from testops_lib.settings import Settings, read
 from testops_lib.sources import Caps, caps
 from testops_lib.target import Generate, Target, find
@@ -78,6 +78,13 @@ def test_without_a_base_url_in_its_file_a_target_keeps_its_credentials_from_anot
 @pytest.mark.parametrize("base_url", ["https://pets.example.com/next", "https://staging.example.com:8443/api"])
 def test_an_order_may_go_where_the_target_file_lets_it(base_url: str, settings: Settings) -> None:
     assert resolve(Order(target="pets", base_url=base_url), settings, ENVIRON).base_url == base_url
+
+
+def test_another_document_is_no_target() -> None:
+    order = parse_order({"target": "other-document", "spec": "openapi.yaml", "base_url": None})
+    assert order == Order(spec="openapi.yaml")
+    with pytest.raises(SettingsError, match="neither a target nor a spec"):
+        parse_order({"target": "other-document", "spec": ""})
 
 
 TARGET, DOCUMENT, ELSEWHERE, HOME = (

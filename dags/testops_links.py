@@ -1,0 +1,29 @@
+"""From a task's page in Airflow to the run's report."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from airflow.sdk import BaseOperatorLink
+
+
+class Report(BaseOperatorLink):
+    """The report of the run, as the plugin `testops_reports` serves it to whoever may see the DAG."""
+
+    name = "Report"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Its address; Airflow asks when the task has ended, and keeps the answer."""
+        from airflow.sdk.configuration import conf
+
+        # A rerun adds to the report of the run that it repeats.
+        params = ti_key.get_template_context()["params"] if ti_key.dag_id == "testops_rerun" else {}
+        run = str(params.get("run") or ti_key.run_id)
+        return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/testops/runs/{quote(run, safe='')}/report"
+
+
+def with_report(task: Any) -> Any:
+    """The task, which links to the report."""
+    task.operator.operator_extra_links = (Report(),)
+    return task
