@@ -46,6 +46,13 @@ class FleetOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         """Writes the orders and defers."""
+        self._order(context, 0)
+
+    def resume(self, context: Any, event: dict[str, Any]) -> None:
+        """Orders what is missing, after a pause for a target that was down."""
+        self._order(context, event["since"])
+
+    def _order(self, context: Any, down_since: float) -> None:
         from testops_lib import pipeline
 
         if not self.batches:
@@ -57,7 +64,8 @@ class FleetOperator(BaseOperator):
             wanted=list(self.batches),
             results=self.results,
             attempt=int(self.attempt),
-            try_number=context["ti"].try_number,
+            try_number=context["ti"].try_number + bool(down_since),
+            down_since=down_since,
         )
         if not handed.orders:
             self.log.info("every case has its verdict already")
@@ -66,7 +74,11 @@ class FleetOperator(BaseOperator):
         left = handed.expires - datetime.now(UTC)
         self.defer(
             trigger=FleetTrigger(
-                run=self.run, orders=handed.orders, outcomes=handed.outcomes, expires=handed.expires.isoformat()
+                run=self.run,
+                orders=handed.orders,
+                outcomes=handed.outcomes,
+                expires=handed.expires.isoformat(),
+                down_since=down_since,
             ),
             method_name="finish",
             timeout=left + timedelta(minutes=5),
@@ -78,10 +90,15 @@ class FleetOperator(BaseOperator):
 
         from testops_lib import fleet
 
+        down_since = event.pop("down_since", 0)
         told = msgspec.convert(event, fleet.Told)
         for batch, (_, text) in told.ended.items():
             self.log.info("%s: %s", batch, text)
         code, why = fleet.ending(told)
+        if code == fleet.AWAY:
+            from testops_away import defer
+
+            defer(self, down_since)
         if code == CONFIGURATION:
             fail(context, f"{self.task_id}: {why}")
         if code:
@@ -95,14 +112,16 @@ class FleetTrigger(BaseTrigger):
     is asked in a thread of its own: the triggerer's loop and its other triggers go on meanwhile.
     """
 
-    def __init__(self, *, run: str, orders: dict[str, str], outcomes: str, expires: str) -> None:
+    def __init__(self, *, run: str, orders: dict[str, str], outcomes: str, expires: str, down_since: float = 0) -> None:
         super().__init__()
+        self.down_since = down_since
         self.run_id_of_orders, self.orders, self.outcomes, self.expires = run, orders, outcomes, expires
         self._follower: OutcomesFollower | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """No secret is among these: they lie in Airflow's database in the clear."""
-        kept = {"orders": self.orders, "outcomes": self.outcomes, "expires": self.expires}
+        kept: dict[str, Any] = {"orders": self.orders, "outcomes": self.outcomes, "expires": self.expires}
+        kept["down_since"] = self.down_since
         return f"{__name__}.FleetTrigger", {"run": self.run_id_of_orders, **kept}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -126,7 +145,7 @@ class FleetTrigger(BaseTrigger):
         finally:
             pool.submit(self._close)
             pool.shutdown(wait=False)
-        yield TriggerEvent(msgspec.to_builtins(standing.told()))
+        yield TriggerEvent({**msgspec.to_builtins(standing.told()), "down_since": self.down_since})
 
     async def on_kill(self) -> None:
         """The task was marked or cleared by a person: what no member has begun is not executed any more."""

@@ -11,8 +11,8 @@ from airflow.sdk.exceptions import AirflowException
 from testops_lib.pod import CONTAINER, START_S
 from testops_outcome import fail
 
-CONFIGURATION = 2
-"""The runner's exit code that a retry would not change."""
+CONFIGURATION, AWAY = 2, 3
+"""The runner's exit codes that a retry would not change, and of a target that is down and waited for."""
 
 
 class Pod(KubernetesPodOperator):
@@ -40,6 +40,8 @@ class Pod(KubernetesPodOperator):
             **kwargs,
         )
         self.batch = batch
+        self.is_target_down = False
+        """The pod ended because of that: another one is to be made later."""
 
     # The operator looks whether there is a parameter `context`, and heeds no timeout without one.
     def invoke_defer_method(self, last_log_time: Any = None, context: Any = None) -> None:
@@ -57,6 +59,9 @@ class Pod(KubernetesPodOperator):
             super().cleanup(pod, remote_pod, xcom_result, context)
         except AirflowException:
             code, reason = ending(remote_pod)
+            if code == AWAY:
+                self.is_target_down = True
+                return
             if code == CONFIGURATION:
                 fail(context, f"batch {self.batch}: the runner refused its configuration, see the task's log")
             raise AirflowException(

@@ -18,7 +18,7 @@ from testops_lib.settings import Settings
 from testops_lib.stack.launch import tied
 from testops_outcome import fail
 
-RETRY, CONFIGURATION = 1, 2
+RETRY, CONFIGURATION, AWAY = 1, 2, 3
 """The runner's exit codes besides 0."""
 
 STOP_S = 10
@@ -60,6 +60,13 @@ class RunnerProcessOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         """Starts the runner and follows it to its end."""
+        self._run(context, 0)
+
+    def resume(self, context: Any, event: dict[str, Any]) -> None:
+        """Starts a further runner, after a pause for a target that was down."""
+        self._run(context, event["since"])
+
+    def _run(self, context: Any, down_since: float) -> None:
         from testops_lib.batch import runner_arguments
 
         told = runner_arguments(
@@ -68,7 +75,8 @@ class RunnerProcessOperator(BaseOperator):
             batch=self.batch,
             attempt=self.attempt,
             share=self.share,
-            again=self.results if context["ti"].try_number > 1 else "",
+            again=self.results if context["ti"].try_number > 1 or down_since else "",
+            down_since=down_since,
         )
         command = [sys.executable, "-m", "runner", *told]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
@@ -90,6 +98,10 @@ class RunnerProcessOperator(BaseOperator):
         code = self._process.wait()
         # An error of ours is one line, or two: what to do next begins with an arrow.
         said = " ".join(last) if last and last[-1].startswith("->") else "".join([*last][-1:])
+        if code == AWAY:
+            from testops_away import defer
+
+            defer(self, down_since)
         if code == CONFIGURATION:
             fail(context, f"{self.task_id}: the runner refused its configuration: {said}")
         if code:

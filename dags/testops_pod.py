@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from airflow.sdk import BaseOperator
 
 from testops_lib import settings as configuration
+
+DOWN_SINCE = "down_since"
+"""Key in Airflow's state of the task: when the target went down (seconds since the epoch)."""
 
 TEMPLATE = Path(__file__).with_name("pod.yaml")
 
@@ -48,11 +52,28 @@ class RunnerPodOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         """Makes the pod and defers."""
-        self._pod(pod_template_dict=self._manifest(context)).execute_async(context)
+        if context["ti"].try_number > 1:
+            context["task_state_store"].set(DOWN_SINCE, 0)  # an outage of the try before
+        self._start(context, 0)
+
+    def resume(self, context: Any, event: dict[str, Any]) -> None:
+        """Makes a further pod, after a pause for a target that was down."""
+        self._start(context, event["since"])
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
         """Goes on when the pod has ended, or its trigger has failed."""
-        self._pod().trigger_reentry(context, event)
+        pod = self._pod()
+        pod.trigger_reentry(context, event)
+        if pod.is_target_down:
+            from testops_away import HERE_S, defer
+
+            # What resumes us is the pod's trigger, which does not carry it.
+            since = float(context["task_state_store"].get(DOWN_SINCE) or 0) or time.time() - HERE_S
+            context["task_state_store"].set(DOWN_SINCE, since)
+            defer(self, since)
+
+    def _start(self, context: Any, down_since: float) -> None:
+        self._pod(pod_template_dict=self._manifest(context, down_since)).execute_async(context)
 
     def on_kill(self) -> None:
         """Deletes the pod."""
@@ -73,7 +94,7 @@ class RunnerPodOperator(BaseOperator):
         )
         return self._worker
 
-    def _manifest(self, context: Any) -> dict[str, Any]:
+    def _manifest(self, context: Any, down_since: float) -> dict[str, Any]:
         from testops_lib import pod as pods
         from testops_lib import target as targets
         from testops_lib.batch import deadline_s, parse, runner_arguments
@@ -96,7 +117,8 @@ class RunnerPodOperator(BaseOperator):
                 batch=self.batch,
                 attempt=self.attempt,
                 share=self.share,
-                again=self.results if context["ti"].try_number > 1 else "",
+                again=self.results if context["ti"].try_number > 1 or down_since else "",
+                down_since=down_since,
             ),
             # Kafka's options may hold a password: pods have them from their secret.
             environment={

@@ -1,7 +1,7 @@
 """`python -m runner`: one batch in, results out; or, with `--group`, one batch after the other as a fleet's member.
 
 Exit codes: 0 done (failing tests are a result, not an error); 1 infrastructure, worth a retry; 2 configuration,
-a retry would not help.
+a retry would not help; 3 the target is down, and its policy waits longer: start it again, with --down-since.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ EXAMPLES = f"""examples:
   python -m runner --group testops-fleet
 
 environment: TESTOPS_KAFKA_BOOTSTRAP, TESTOPS_KAFKA_OPTIONS, and the secrets that the target's file names.
-exit codes:  0 done, failing tests included; 1 infrastructure (retry); 2 configuration (do not retry)
+exit codes:  0 done, failing tests included; 1 infrastructure (retry); 2 configuration (do not retry);
+             3 the target is down, and its policy waits longer (start it again later, with --down-since and --again)
 a fleet's member ends on SIGTERM, with 0. It answers GET /live, /ready and /metrics at 127.0.0.1:{PORT}.
 """
 
@@ -67,6 +68,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="after this long the runner ends, whatever the target does; what is left must be executed again "
         f"(default {batches.DEADLINE_S}, and more where the target's rate asks for it)",
     )
+    one.add_argument(
+        "--down-since",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="when an earlier runner found the target down, in seconds since the epoch: the policy's `breaker_wait_s` "
+        "counts from then (0: it did not)",
+    )
     fleet = parser.add_argument_group("a fleet's member")
     fleet.add_argument("--group", metavar="NAME", help="stand, and execute the batches that this consumer group gets")
     fleet.add_argument("--port", type=int, default=PORT, help=f"of its health and metrics; 0: any (default {PORT})")
@@ -93,6 +102,7 @@ def work(args: argparse.Namespace) -> int:
         share=max(1, args.share),
         again=batches.parse_positions(args.again),
         deadline_s=args.deadline,
+        down_since=args.down_since,
     )
     return execute(given, settings).code
 

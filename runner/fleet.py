@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from runner.metrics import Metrics, serve
-from runner.work import DONE, RETRY, STOP_S, Work, execute, told
+from runner.work import AWAY, DONE, RETRY, STOP_S, Work, execute, told
 from testops_lib import batch as batches
 from testops_lib import fleet as shares
 from testops_lib.bus import Bus, Delivered
@@ -206,6 +206,7 @@ class Member:
             attempt=order.attempt,
             share=len(set(order.partitions)),
             again={} if first else batches.parse_positions(order.results),
+            down_since=order.down_since,
         )
         try:
             done = execute(work, self._settings, hold)
@@ -216,7 +217,7 @@ class Member:
             self._metrics.orders.labels("returned").inc()
             self._tell(bus)
             return False
-        kind = {DONE: "done", RETRY: "retry"}.get(done.code, "configuration")
+        kind = {DONE: "done", RETRY: "retry", AWAY: "away"}.get(done.code, "configuration")
         return self._end(bus, order, kind, done.code, done.text)
 
     def _end(self, bus: Bus, order: BatchOrder, kind: str, code: int, text: str) -> bool:

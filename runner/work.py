@@ -23,8 +23,12 @@ from testops_lib.model import Batch, Case, Plan, Result, Value
 from testops_lib.settings import Settings, reread_dotenv
 from testops_lib.text import printable
 
-DONE, RETRY, CONFIGURATION = 0, 1, 2
-"""A runner's exit codes: done (failing tests are a result); infrastructure, worth a retry; a retry would not help."""
+DONE, RETRY, CONFIGURATION, AWAY = 0, 1, 2, 3
+"""A runner's exit codes: done (failing tests are a result); infrastructure, worth a retry; a retry would not help; the
+target is down, and the policy waits for it longer than a runner does."""
+
+FIRST_WAIT_S, FURTHER_WAIT_S = 30.0, 5.0
+"""How long a runner itself waits for a target that is down: when it goes down, and when it was down before."""
 
 JUDGED_BEFORE = "judged before"
 
@@ -48,6 +52,8 @@ class Work(Value, frozen=True, kw_only=True):
     """Where the run's results begin, when the batch may have been executed before."""
     deadline_s: float = 0
     """0: what the batch needs at its rate."""
+    down_since: float = 0
+    """When an earlier runner found the target down (seconds since the epoch); 0: it was not."""
 
 
 class Hand(Protocol):
@@ -109,6 +115,9 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
     reread_dotenv()  # a fleet's member stands for long
     bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
     whole, contracts = bus.read_plan(work.plan, work.run, deadline_s=settings.kafka_timeout_s)
+    patience_s = whole.policy.breaker_wait_s
+    here_s = min(patience_s, FURTHER_WAIT_S if work.down_since else FIRST_WAIT_S)
+    whole = msgspec.structs.replace(whole, policy=msgspec.structs.replace(whole.policy, breaker_wait_s=here_s))
     plan = part(whole, max(1, work.share))
     engine = Engine(whole if hand else plan, contracts, run=work.run, attempt=work.attempt)
     limit_s = work.deadline_s or batches.deadline_s(work.batch, plan.policy.requests_per_second)
@@ -143,6 +152,12 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
     if engine.stopped:
         by = f"the deadline of {limit_s:g} s" if time.monotonic() - begun >= limit_s - STOP_S else "a signal"
         code, why = RETRY, f"stopped before the end by {by}: the batch must be executed again"
+    elif engine.target_gone:
+        silent_s = time.time() - work.down_since if work.down_since else here_s
+        if silent_s < patience_s:
+            code, why = AWAY, f"the target is down for {silent_s:.0f} s; it is waited for {patience_s:g} s in all"
+        else:
+            why = f"target down: it was waited for {patience_s:g} s; what it did not answer is skipped"
     elif engine.target_down:
         code, why = RETRY, "the target was down: what it did not answer must be executed again"
     if why:

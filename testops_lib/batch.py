@@ -119,7 +119,7 @@ def deadline_s(batch: Batch, requests_per_second: float) -> float:
 
 
 def runner_arguments(
-    *, run: str, plan: str, batch: str, attempt: int = 1, share: int = 1, again: str = ""
+    *, run: str, plan: str, batch: str, attempt: int = 1, share: int = 1, again: str = "", down_since: float = 0
 ) -> list[str]:  # fmt: skip
     """What a runner is told of its batch, wherever it runs: the words after `python -m runner`.
 
@@ -127,4 +127,6 @@ def runner_arguments(
     (a retry, a clearing, a restart of Airflow): cases that were judged are not sent again.
     """
     told = ["--run", run, "--plan", plan, "--batch", batch, "--share", str(share), "--attempt", str(attempt)]
-    return [*told, "--again", again] if again else told
+    if again:
+        told += ["--again", again]
+    return [*told, "--down-since", str(down_since)] if down_since else told

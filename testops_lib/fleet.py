@@ -62,6 +62,10 @@ class Told(Value, frozen=True, kw_only=True):
     """Not taken, or given back."""
 
 
+AWAY = 3
+"""The runner's exit code: the target is down, and the policy waits for it longer."""
+
+
 class Standing:
     """Follows the orders of a run by their outcomes, which may come twice.
 
@@ -100,20 +104,24 @@ class Standing:
 def ending(told: Told) -> tuple[int, str]:
     """What the orders of a run came to when nothing more is waited for, as a runner's exit code, and why in words.
 
-    2 where a retry would not help, 1 where batches must be executed again, 0 otherwise.
+    2 where a retry would not help, 3 where the target is down and waited for, 1 where batches must be executed again, 0
+    otherwise.
     """
-    refused = {batch: text for batch, (code, text) in told.ended.items() if code not in (0, 1)}
+    refused = {batch: text for batch, (code, text) in told.ended.items() if code not in (0, 1, AWAY)}
+    away = {batch: text for batch, (code, text) in told.ended.items() if code == AWAY}
     again = {batch: text for batch, (code, text) in told.ended.items() if code == 1}
     why = []
     if refused:
         why.append(f"{_batches(refused)} refused by the fleet, first {_first(refused)}")
+    if away:
+        why.append(f"{_batches(away)} wait for the target, first {_first(away)}")
     if again:
         why.append(f"{_batches(again)} not completed, first {_first(again)}")
     if told.waiting:
         why.append(f"{_batches(told.waiting)} never taken: is the fleet up, and large enough?")
     if told.begun:
         why.append(f"{_batches(told.begun)} taken but not ended: is their runner alive?")
-    return 2 if refused else int(bool(why)), "; ".join(why)
+    return 2 if refused else AWAY if away else int(bool(why)), "; ".join(why)
 
 
 def _batches(some: Collection[str]) -> str:

@@ -518,8 +518,8 @@ class Policy(Value, frozen=True, kw_only=True):
     verify_tls: bool = True
     breaker_after: Count = 10
     """Requests in a row without an answer, or answered 503, after which the target counts as down; 0: never."""
-    breaker_wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 30
-    """How long a target that is down is waited for before the rest of a batch is skipped."""
+    breaker_wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 120
+    """How long a target that is down is waited for (a runner itself waits 30 s) before the rest of a batch is skipped."""
     cases_per_batch: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
 
 
@@ -639,6 +639,8 @@ class BatchOrder(Value, tag="order", tag_field="kind", frozen=True, kw_only=True
     """Those of the orders' topic that the run's orders lie in: each stands for one part of the target's limits."""
     try_number: int = 1
     """Above 1: the batch may have been executed before."""
+    down_since: float = 0
+    """When the target was found down before (seconds since the epoch); 0: it was not."""
     expires: datetime
     """Later nobody waits for it any more, and it is not executed."""
 

@@ -890,9 +890,11 @@ class HandedOut(Value, frozen=True, kw_only=True):
 
 def hand_out(
     run: str, settings: Settings, *, plan: str, wanted: Sequence[str], results: str, attempt: int = 1,
-    try_number: int = 1,
+    try_number: int = 1, down_since: float = 0,
 ) -> HandedOut:  # fmt: skip
     """Orders the wanted batches from the fleet; from the second try on only those that hold a case without a verdict.
+
+    `down_since`: when the target was found down before (seconds since the epoch).
 
     Raises:
         ExpiredBatchError: the plan or a batch is no longer in Kafka.
@@ -921,6 +923,7 @@ def hand_out(
             outcomes=outcomes,
             partitions=partitions,
             try_number=try_number,
+            down_since=down_since,
             expires=expires,
         )
         for text in missing

@@ -260,6 +260,11 @@ class Engine:
         self.requests_sent = 0
         """Everything that went out: the sum of the results' `requests`."""
 
+    @property
+    def target_gone(self) -> bool:
+        """The target was waited for as long as the policy says, and has not come back."""
+        return self.target_down and self._breaker.given_up(time.monotonic())
+
     # -- the crowd
 
     async def run(

@@ -216,7 +216,7 @@ def test_a_wrong_target_file_spoils_only_its_own_dag_which_says_why(
     ]  # fmt: skip
     assert len([name for name in docs if name.startswith("My_API")]) == 2
     assert all("its file is wrong" in text for text in docs.values())
-    assert "did you mean `policy`" in docs["no-key"] and "columns" in docs["no-cron"]
+    assert "did you mean `policy`" in docs["no-key"] and "no-cron.yaml" in docs["no-cron"]
 
 
 def test_in_pods_the_run_dag_has_the_same_tasks(airflow_environment: Mapping[str, str]) -> None:
@@ -256,7 +256,8 @@ from types import SimpleNamespace
 from testops_launcher import RunnerProcessOperator
 operator = RunnerProcessOperator(task_id="t", run="r", plan="p:0:0-1", batch="b:0:0-1", results="wrong", attempt=1)
 try:
-    operator.execute({"ti": SimpleNamespace(try_number=int(sys.argv[1]))})
+    ti = SimpleNamespace(try_number=int(sys.argv[1]), xcom_push=lambda key, value: print(f"{key}: {value}"))
+    operator.execute({"ti": ti})
 except Exception as error:
     print(type(error).__name__)
 """
@@ -271,7 +272,7 @@ def test_only_a_repeated_task_looks_for_earlier_results(
         [sys.executable, "-c", LAUNCH, str(number)], env=environment, capture_output=True, text=True, cwd=ROOT
     )
     said = done.stdout + done.stderr
-    assert "AirflowFailException" in said, said
+    assert "AirflowFailException" in said and "cause: t: the runner refused its configuration: " in said, said
     assert ("'wrong' are no positions" in said, "TESTOPS_KAFKA_BOOTSTRAP" in said) == (looked, not looked), said
 
 
@@ -334,6 +335,7 @@ def test_credentials_may_come_from_airflows_connections(
 FLEET = """
 import json, sys
 from datetime import datetime, timezone
+from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 from testops_fleet import FleetOperator, FleetTrigger
 from airflow.triggers.base import BaseTrigger
@@ -347,18 +349,20 @@ def became(call):
     except Exception as error:
         return type(error).__name__, str(error)
 
+ti = SimpleNamespace(xcom_push=lambda key, value: None)
+
 def operator(batches):
     return FleetOperator(task_id="execute", run="r", plan="p:0:0-1", batches=batches, results="0:0")
 
 def ended(*codes, **more):
     told = Told(ended={f"b:{number}": (code, "text") for number, code in enumerate(codes)}, **more)
-    return became(lambda: operator(["b:0"]).finish({}, msgspec.to_builtins(told)))
+    return became(lambda: operator(["b:0"]).finish({"ti": ti}, msgspec.to_builtins(told)))
 
 trigger = FleetTrigger(run="r", orders={"id": "b:0"}, outcomes="0:7", expires=datetime.now(timezone.utc).isoformat())
 path, kwargs = trigger.serialize()
 print(json.dumps({
     "empty": [became(lambda: operator(none).execute({}))[0] for none in ([], None)],
-    "done": ended(0, 0), "again": ended(0, 1), "refused": ended(0, 1, 2),
+    "away": ended(0, 3, 1), "done": ended(0, 0), "again": ended(0, 1), "refused": ended(0, 1, 2),
     "never": ended(waiting=("b:1", "b:2")), "dead": ended(0, begun=("b:1",)),
     "path": path, "kwargs": sorted(kwargs), "same": FleetTrigger(**kwargs).serialize() == (path, kwargs),
 }))
@@ -369,12 +373,15 @@ def test_what_a_fleet_says_becomes_the_state_of_its_task(airflow_environment: Ma
     found = json.loads(python(FLEET, str(ROOT / "dags"), environment=airflow_environment))
     assert found["empty"] == ["AirflowSkipException"] * 2
     assert found["done"] == ["done", ""]
+    assert found["away"][0] == "TaskDeferred", "a target that is down is waited for without a worker"
     assert found["again"][0] == "AirflowException" and "1 batch not completed, first b:1: text" in found["again"][1]
     assert found["refused"][0] == "AirflowFailException" and "refused" in found["refused"][1]
     assert found["never"][0] == "AirflowException" and "2 batches never taken: is the fleet up" in found["never"][1]
     assert found["dead"][0] == "AirflowException" and "is their runner alive" in found["dead"][1]
     assert found["path"] == "testops_fleet.FleetTrigger" and found["same"]
-    assert found["kwargs"] == ["expires", "orders", "outcomes", "run"], "what lies in the database in the clear"
+    assert found["kwargs"] == ["down_since", "expires", "orders", "outcomes", "run"], (
+        "what lies in the database in the clear"
+    )
 
 
 @pytest.mark.parametrize("folder", ["dags", "plugins", "runner"])

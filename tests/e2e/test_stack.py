@@ -33,7 +33,7 @@ auth:
   - name: staff
     fixedHeaders: [{name: Authorization, value: "Bearer ${SOUND_TOKEN}"}]
 operations: {include: ["* /products*", "* /categories*"]}
-policy: {allow_private: true, requests_per_second: 30, cases_per_batch: 60}
+policy: {allow_private: true, requests_per_second: 30, cases_per_batch: 60, breaker_wait_s: 3600}
 """
 
 BRIEF = """
@@ -165,5 +165,22 @@ def test_after_a_kill_midway_each_published_case_has_exactly_one_final_result(
         if end.state != "success":
             airflow.clear_failed(DAG, run)
             end = last(airflow, run)
+        assert end.state == "success", end
+        all_passed_once(store, run, now.published)
+
+
+def test_a_target_that_stays_away_is_waited_for_without_a_worker(
+    local: Local, airflow: Airflow, sound_shop: Sample
+) -> None:
+    run = airflow.trigger(DAG, {"target": "slow"})
+    with Store(local.dsn) as store:
+        now = midway(store, run, done=20)
+        sound_shop.stop()
+        deadline = time.monotonic() + 150
+        while not any(task.state == "deferred" for task in airflow.task_states(DAG, run)):
+            assert time.monotonic() < deadline, "no batch gave its worker back"
+            time.sleep(0.5)
+        sound_shop.start()
+        end = last(airflow, run)
         assert end.state == "success", end
         all_passed_once(store, run, now.published)

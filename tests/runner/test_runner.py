@@ -246,21 +246,30 @@ def test_errored_cases_and_other_attempts_are_executed_again(line: Bus, kafka: s
         assert len(log.numbers) == sent
 
 
-def test_a_target_that_is_down_asks_for_a_retry_and_the_retry_completes_the_batch(
+def test_a_target_that_is_down_is_waited_for_as_long_as_its_policy_says_and_then_skipped(
     line: Bus, kafka: str, store: Store, log: Log
 ) -> None:
     run, gone = "runner-down", Log()
     gone.server_close()
     cases = [case(number) for number in range(60)]
-    away, batches = publish(line, store, run, plan(gone.url, breaker_wait_s=0.5), cases)
+    patient, batches = publish(line, store, run, plan(gone.url, breaker_wait_s=3600), cases)
+    short = line.publish_plan(run, plan(gone.url, breaker_wait_s=0.5), [CONTRACT])
     at = line.publish_plan(run, plan(log.url), [CONTRACT])
+
+    def ended(plan_at: Batch, batch: Batch, down_s: float = 0) -> tuple[int, str, str]:
+        again = ["--again", positions_text(store.positions(run))]
+        since = ["--down-since", str(time.time() - down_s)] if down_s else []
+        arguments = ["--run", run, "--plan", str(plan_at), "--batch", str(batch)]
+        return outcome(runner(kafka, *arguments, *again, *since))
+
+    code, out, err = ended(patient, batches[0], 60)
+    assert code == 3 and "down for 6" in err and "waited for 3600 s in all" in err and "skipped" in out
+    code, out, err = ended(patient, batches[0], 3700)
+    assert code == 0 and "target down: it was waited for 3600 s" in err, "no failed task: the gate says it"
+    code, out, err = ended(short, batches[0])
+    assert code == 0 and "target down" in err and "skipped" in out
     for batch in batches:
-        code, out, err = outcome(runner(kafka, "--run", run, "--plan", str(away), "--batch", str(batch)))
-        assert code == 1 and "target was down" in err and "skipped" in out
-    again = positions_text(store.positions(run))
-    for batch in batches:
-        arguments = ["--plan", str(at), "--batch", str(batch), "--again", again]
-        assert outcome(runner(kafka, "--run", run, *arguments))[0] == 0
+        assert ended(at, batch, 60)[0] == 0
     assert collect(line, store, run).no_result == 0
     assert store.progress(run).by_verdict == {"passed": 60}
 
@@ -277,9 +286,10 @@ def test_a_hung_target_cannot_hold_a_batch_beyond_its_deadline(line: Bus, kafka:
     assert "8 errored" in out
 
 
-@pytest.mark.parametrize("again", ["", "0:120,1:98"])
-def test_a_runner_understands_what_it_is_told_of_its_batch(again: str) -> None:
+@pytest.mark.parametrize(("again", "since"), [("", 0), ("0:120,1:98", 1700000000.5)])
+def test_a_runner_understands_what_it_is_told_of_its_batch(again: str, since: float) -> None:
     told = {"run": "r 1", "plan": "p:0:0-2", "batch": "c:3:5-9", "attempt": 2, "share": 4, "again": again}
+    told |= {"down_since": since}
     assert vars(parsed(runner_arguments(**told))).items() >= (told | {"deadline": 0, "group": None}).items()
 
 
