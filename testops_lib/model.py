@@ -519,7 +519,7 @@ class Policy(Value, frozen=True, kw_only=True):
     breaker_after: Count = 10
     """Requests in a row without an answer, or answered 503, after which the target counts as down; 0: never."""
     breaker_wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 120
-    """How long a target that is down is waited for (a runner itself waits 30 s) before the rest of a batch is skipped."""
+    """How long a target that is down is waited for before the rest of a batch is skipped; a runner waits 30 s of it."""
     cases_per_batch: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
 
 

@@ -346,7 +346,7 @@ def became(call):
     try:
         call()
         return "done", ""
-    except Exception as error:
+    except BaseException as error:
         return type(error).__name__, str(error)
 
 ti = SimpleNamespace(xcom_push=lambda key, value: None)
