@@ -148,6 +148,8 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
         writer.flush()
     told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no case of this run"
     print(f"{work.batch}: {told}; {engine.requests_sent} requests", flush=True)
+    if slowed := str(engine.concurrency):
+        print(f"{work.batch}: {slowed}", flush=True)
     code, why = DONE, ""
     if engine.stopped:
         by = f"the deadline of {limit_s:g} s" if time.monotonic() - begun >= limit_s - STOP_S else "a signal"

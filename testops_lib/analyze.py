@@ -48,6 +48,7 @@ from testops_lib.model import (
     severity_of,
 )
 from testops_lib.repetition import comes_back
+from testops_lib.transfers import Silence, Transfers
 
 __all__ = ["analyze", "fingerprint", "normalise", "settle"]
 
@@ -142,6 +143,7 @@ def analyze(
     findings = [seen.finding(run, known or {}, muted) for seen in shown if seen not in together]
     if together:
         findings.append(_only_together(together, run, known or {}, muted))
+    findings += [tally.silent_finding(each, run, known or {}, muted) for each in tally.transfers.silences()]
     findings += [
         tally.slow_finding(each, run, known or {}, muted) for each in slower(medians(operation_reports), history)
     ]
@@ -164,7 +166,7 @@ def analyze(
         operations=operation_reports, findings=tuple(findings), errors=tally.errors(),
         previous_run=previous_run, generation=generation, costs=_source_costs(generation, findings),
         currency=next((each.currency for each in generation if each.currency), ""),
-        quarantined=tuple(sorted(tally.cases & tally.quarantined)),
+        quarantined=tuple(sorted(tally.cases & tally.quarantined)), load=tally.transfers.load(),
     )  # fmt: skip
 
 
@@ -405,7 +407,9 @@ class _Tally:
         self._timed_operation, self._elapsed_ms = array("l"), array("d")
         self._slowest: dict[str, tuple[float, Result, int]] = {}
         self._repetitions: dict[str, dict[int, Result]] = {}
+        self.transfers = Transfers()
         for repetition in repetitions:
+            self.transfers.add(repetition)
             self._repetitions.setdefault(repetition.case, {})[repetition.repeat] = repetition
             self.requests += repetition.requests
             if repetition.requests:
@@ -425,6 +429,7 @@ class _Tally:
         about = self._operation(result.operation)
         about.cases += 1
         about.verdicts[result.verdict] += 1
+        self.transfers.add(result)
         for index, step in enumerate(result.steps):
             self._add_step(step)
             slow = self._slowest.get(step.operation)
@@ -493,6 +498,13 @@ class _Tally:
         return self.findings[key]
 
     # ------------------------------------------------------------------- when all results are in
+
+    def silent_finding(self, silence: Silence, run: str, known: Mapping[str, str], muted: Collection[str]) -> Finding:
+        """An operation that never answers in time, with one of the cases that waited for it as the example."""
+        failure = silence.failure
+        seen = _Seen(fingerprint(failure.operation, failure.check, failure.cause), failure)
+        seen.add(silence.result, failure, "", aside=silence.result.case in self.quarantined)
+        return msgspec.structs.replace(seen.finding(run, known, muted), count=silence.requests)
 
     def slow_finding(self, slow: Slower, run: str, known: Mapping[str, str], muted: Collection[str]) -> Finding:
         """An operation that is slower than it was, with its slowest answer as the example."""
@@ -576,7 +588,8 @@ class _Tally:
                 cases=seen.cases, requests=seen.requests, statuses=dict(sorted(seen.statuses.items())),
                 success_seen=seen.reached,
                 results={name: seen.verdicts[name] for name in _VERDICTS if seen.verdicts[name]},
-                latency_ms=latencies.get(seen.index, {}), documented=seen.documented,
+                latency_ms=latencies.get(seen.index, {}), streams=self.transfers.streams(key),
+                unjudged=self.transfers.unjudged(key), documented=seen.documented,
             )
             for key, seen in self._operations.items()
         }  # fmt: skip

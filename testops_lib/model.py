@@ -220,6 +220,9 @@ CONTENT_ENCODING = "content_encoding_conformance"
 ENDLESS = "endless_response"
 """Not asked for by a case: the body went on far beyond the policy's limit, and nothing announced its end."""
 
+RESPONSE_TIMEOUT = "response_timeout"
+"""Not asked for by a case: no request of an operation was answered within the deadline, while others were."""
+
 SLOWER = "response_time_history"
 """Not asked for by a case: an operation is slower than in any of the last runs."""
 
@@ -233,6 +236,7 @@ CHECKS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyCheck
     NO_ANSWER,
     CONTENT_ENCODING,
     ENDLESS,
+    RESPONSE_TIMEOUT,
     SLOWER,
     DIFFERENTIAL,
     CONCURRENCY,
@@ -262,6 +266,7 @@ SEVERITIES: dict[str, Severity] = {
     "no_answer": "critical",
     "object_level_authorization": "critical",
     "not_a_server_error": "high",
+    "response_timeout": "high",
     "ignored_auth": "high",
     "no_reflection": "high",
     "use_after_free": "high",
@@ -727,6 +732,12 @@ class StepOutcome(Value, frozen=True, kw_only=True):
     """Why there was no response: `timeout`, `connection refused`, `closed without a response`, …"""
     streaming: bool = False
     """The body went on without an end in sight: read for a moment, and judged by status and headers."""
+    overload: str = ""
+    """The sign of overload in the last answer: `answered 503`, `database is locked`, `timeout`, …"""
+    asked_to_wait: int = 0
+    """Answers 429 or 503 with Retry-After."""
+    waited_s: float = 0
+    """What was waited because of these, before the request was sent again."""
     unjudged: tuple[str, ...] = ()
     """Checks of the body that could not be made, each with the reason: `response_schema_conformance: …`."""
     repeated: str = ""
@@ -759,6 +770,9 @@ class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):
     requests: int = 0
     """All that were sent for it: steps, cleanup, repeats, redirects, and the logins and probes that fell due."""
     elapsed_ms: float = 0
+    concurrency: int = 0
+    """How many cases could run at once when it ended, where overload had made that fewer than the policy's; 0: it had
+    not."""
     started: datetime | None = None
     origin: str = ""
     """The source that made the case."""
@@ -830,6 +844,10 @@ class OperationReport(Value, frozen=True, kw_only=True):
     """Cases about this operation by verdict."""
     latency_ms: dict[str, float] = field(default_factory=dict)
     """p50, p95, p99, max."""
+    streams: int = 0
+    """Answers whose bodies went on without an end in sight: judged by status and headers."""
+    unjudged: dict[str, int] = field(default_factory=dict)
+    """Checks of bodies that could not be made, with the reason -> how often."""
     documented: tuple[str, ...] = ()
     """Documented statuses."""
     cost: Cost | None = None
@@ -878,6 +896,19 @@ class GateRules(Value, frozen=True, kw_only=True):
     max_errored_rate: Share = 0.05
     """Most errored among passed and errored cases (failed ones are left out, so that they cannot thin errors out).
     Cases that were skipped because the target was down count as errored."""
+
+
+class Load(Value, frozen=True, kw_only=True):
+    """What a run saw of the target's limits."""
+
+    overloaded: dict[str, int] = field(default_factory=dict)
+    """Sign of overload (`answered 503`, `database is locked`, …) -> requests that ended with it."""
+    concurrency: int = 0
+    """The fewest cases that could run at once because of it; 0: it was never lowered."""
+    asked_to_wait: int = 0
+    """Answers 429 or 503 with Retry-After."""
+    waited_s: float = 0
+    """What was waited because of these, in all cases together."""
 
 
 class GateReport(Value, frozen=True, kw_only=True):
@@ -973,4 +1004,6 @@ class Report(Value, frozen=True, kw_only=True):
     """By source; only those that asked a language model."""
     currency: str = ""
     """Of the money in `costs` and `operations`."""
+    load: Load | None = None
+    """Signs of overload, and what was done about them; None: there were none."""
     gate: GateReport | None = None

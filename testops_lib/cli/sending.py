@@ -217,6 +217,8 @@ def execute_all(
         run(engine, cases, on_result, signals=stop_at, grace_s=_STOP_S, repeating=repeating)
     if repeating is not None:
         results += repeating.left_out
+    if slowed := str(engine.concurrency):
+        say(slowed, err=True)
     if engine.stopped:
         done = sum(not result.repeat for result in results)
         say(f"stopped: {done} of {total} cases were executed", err=True)

@@ -26,7 +26,8 @@ from msgspec import structs
 
 from testops_lib.check import Answer, Judge, select, unjudged
 from testops_lib.errors import CaseError, TargetError, TestOpsError
-from testops_lib.execute import evidence, transfer
+from testops_lib.execute import evidence, patience, transfer
+from testops_lib.execute.adapt import Concurrency, overload
 from testops_lib.execute.breaker import PROBE_EVERY_S, Breaker
 from testops_lib.execute.client import Client, Fault, ca_file
 from testops_lib.execute.identity import NOTHING, Credentials, Identities, LoginError, apply, overridden
@@ -139,8 +140,8 @@ class _Sent:
     """One step that was tried: kept until the verdict is known, because only then evidence is due."""
 
     __slots__ = (
-        "answer", "elapsed_ms", "error", "fresh", "instead", "operation", "repeated", "requests", "status",
-        "unjudged", "wanted", "wire",
+        "answer", "asked_to_wait", "elapsed_ms", "error", "fresh", "instead", "operation", "overload", "repeated",
+        "requests", "status", "step", "unjudged", "waited_s", "wanted", "wire",
     )  # fmt: skip
 
     def __init__(self, operation: str, wire: Wire, instead: str) -> None:
@@ -151,6 +152,10 @@ class _Sent:
         self.error = self.repeated = ""
         self.unjudged: tuple[str, ...] = ()
         self.fresh = self.wanted = False
+        self.overload = ""
+        self.asked_to_wait = 0
+        self.waited_s = 0.0
+        self.step: Step | None = None
 
 
 class _Attempt:
@@ -227,9 +232,18 @@ class Engine:
         self._budget = Budget(max_requests)
         self._pace = Pace(plan.policy.requests_per_second)
         self._width = max(1, plan.policy.concurrency)
+        self.concurrency = Concurrency(plan.policy.concurrency)
+        """What the target bears of the policy's."""
+        self._in_flight = 0
+        self._crowded_at = float("-inf")
+        """When two requests were last under way together."""
+        self._have_answered: set[str] = set()
+        """Operations."""
+        self._waited_s = 0.0
+        """Because of Retry-After."""
         self._widened: asyncio.Event | None = None
         self._breaker = Breaker(plan.policy.breaker_after, plan.policy.breaker_wait_s)
-        self._accepts_503 = {key for key, contract in contracts.items() if _UNAVAILABLE in contract.accepted_statuses}
+        self._accepted = {key: contract.accepted_statuses for key, contract in contracts.items()}
         self._max_time_s = max_time_s
         self._time_up = float("inf")
         self._client: Client | None = None
@@ -312,7 +326,7 @@ class Engine:
                 deliver(self._not_run(case, "errored", STOPPED) if self.stopped else await self._execute(case))
 
         async def work(number: int) -> None:
-            while (number < self._width or await self._turn(number, source)) and (
+            while (number < self._allowed() or await self._turn(number, source)) and (
                 case := await source.take()
             ) is not None:
                 if case.repeat or case.last:
@@ -377,10 +391,14 @@ class Engine:
 
     async def _turn(self, number: int, source: _Source) -> bool:
         """True, when so many may work that worker `number` does, too, or there is nothing left to do."""
-        while number >= self._width and not source.ended():
+        while number >= self._allowed() and not source.ended():
             assert self._widened is not None
             await self._widened.wait()
         return True
+
+    def _allowed(self) -> int:
+        """How many cases may run at once now."""
+        return min(self._width, self.concurrency.now)
 
     def _wake(self) -> None:
         """Those who wait to work look again."""
@@ -579,6 +597,7 @@ class Engine:
         except LoginError as error:
             raise _Ended("errored", STOPPED if self._killed else str(error)) from error
         sent = _Sent(step.operation, wire, sent_instead(step.operation, plain.method, plain.url, self._base_url))
+        sent.step = step
         sent.wanted = any(capture.source == "body" and not capture.optional for capture in step.captures)
         attempt.sent.append(sent)
         outcome = await self._send(attempt, sent, wire, cleanup=cleanup, step=step)
@@ -643,6 +662,8 @@ class Engine:
             outcome = await self._send_once(attempt, sent, wire, cleanup=cleanup)
             if isinstance(outcome, Fault) and outcome.kept and outcome.kind == "broken":
                 outcome = await self._on_a_fresh_connection(attempt, sent, wire, outcome, cleanup=cleanup)
+            if isinstance(outcome, Answer) and not cleanup and await self._waited(attempt, sent, wire, outcome):
+                continue
             plain = isinstance(outcome, Answer) and outcome.status != _UNAVAILABLE
             if plain or not self._looks_down(outcome, wire, step):
                 if isinstance(outcome, Answer):
@@ -682,9 +703,41 @@ class Engine:
             return False
         if isinstance(outcome, Fault):
             return outcome.silent or outcome.kind == "broken"
-        if outcome.status != _UNAVAILABLE or step is None or step.operation in self._accepts_503:
+        return outcome.status == _UNAVAILABLE and not self._expects(step, outcome.status)
+
+    def _expects(self, step: Step | None, status: int) -> bool:
+        """The status says nothing of the target's state: the step or the target file asks for it."""
+        if step is None or status in self._accepted.get(step.operation, ()):
+            return True
+        return any(isinstance(check, StatusIs) and status in check.any_of for check in step.checks)
+
+    async def _waited(self, attempt: _Attempt, sent: _Sent, wire: Wire, answer: Answer) -> bool:
+        """Whether the answer asked to come back later, that was waited for, and the request may be sent again."""
+        if patience.retry_after_s(answer, datetime.now(UTC)) is None or self._expects(sent.step, answer.status):
             return False
-        return not any(isinstance(check, StatusIs) and _UNAVAILABLE in check.any_of for check in step.checks)
+        sent.asked_to_wait += 1
+        seconds = self._patience(answer, repeatable=wire.method in _IDEMPOTENT)
+        if seconds is None or sent.asked_to_wait > patience.TIMES or self.stopped or not self._may_send_extra(attempt):
+            return False
+        sent.waited_s += seconds
+        sent.repeated = f"answered {answer.status}"
+        await self._wait(attempt, seconds)
+        return True
+
+    def _patience(self, answer: Answer, *, repeatable: bool) -> float | None:
+        """How long to wait before the request is sent again; None: not at all."""
+        return patience.wait_s(
+            answer, datetime.now(UTC), repeatable=repeatable, left_s=self._time_up - time.monotonic(),
+            waited_s=self._waited_s, down_s=self._policy.breaker_wait_s,
+        )  # fmt: skip
+
+    async def _wait(self, attempt: _Attempt, seconds: float) -> None:
+        """Because the target asked for it: not the case's own time."""
+        self._waited_s += seconds
+        attempt.deadline += seconds
+        await self._pause(seconds, even_killed=False)
+        if self._killed:
+            raise _Ended("errored", STOPPED)
 
     def _down(self, attempt: _Attempt, sent: _Sent, reason: str) -> _Ended:
         if self.stopped or self._killed:
@@ -765,10 +818,16 @@ class Engine:
         fresh = sent.fresh or (not repeat and sent.operation in self._on_fresh_connections)
         assert self._client is not None
         begun = time.monotonic()
-        exchange = await self._client.send(
-            wire, timeout_s=timeout_s, repeat=repeat, keep=cleanup, fresh=fresh,
-            streams=sent.operation in self._streaming, wanted=sent.wanted,
-        )  # fmt: skip
+        self._in_flight += 1
+        if self._in_flight > 1:
+            self._crowded_at = begun
+        try:
+            exchange = await self._client.send(
+                wire, timeout_s=timeout_s, repeat=repeat, keep=cleanup, fresh=fresh,
+                streams=sent.operation in self._streaming, wanted=sent.wanted,
+            )  # fmt: skip
+        finally:
+            self._in_flight -= 1
         count = exchange.sent
         if count > 1:
             sent.repeated = "closed without a response"
@@ -778,6 +837,7 @@ class Engine:
             self._budget.give_back(1)
             attempt.reserved -= 1
         outcome = exchange.outcome
+        self._note_load(sent, outcome, begun)
         if isinstance(outcome, Answer):
             self._answered = True
             if outcome.streaming:
@@ -790,6 +850,24 @@ class Engine:
             sent.error, sent.elapsed_ms = ended.reason, round(outcome.elapsed_ms, 3)
             raise ended
         return outcome
+
+    def _note_load(self, sent: _Sent, outcome: Answer | Fault, begun: float) -> None:
+        """Fewer or more cases may run from now on, as the target bears it."""
+        answer = outcome if isinstance(outcome, Answer) else None
+        if isinstance(outcome, Answer):
+            self._have_answered.add(sent.operation)
+        elif outcome.kind != "timeout" or sent.operation not in self._have_answered:  # it may hang by itself
+            return
+        sent.overload = overload(answer)
+        if sent.overload and answer is not None and self._expects(sent.step, answer.status):
+            sent.overload = ""
+        if not sent.overload:
+            changed = self.concurrency.answered(begun=begun)
+        else:
+            now, alone = time.monotonic(), self._crowded_at < begun and not self._in_flight
+            changed = self.concurrency.overloaded(sent.overload, sent.operation, begun=begun, at=now, alone=alone)
+        if changed:
+            self._wake()
 
     def _time_left(self, attempt: _Attempt, cleanup: bool) -> float:
         now = time.monotonic()
@@ -844,6 +922,12 @@ class Engine:
 
         async def send(wire: Wire) -> Answer | Fault:
             outcome = await send_once(wire)
+            for _ in range(patience.TIMES):
+                seconds = self._patience(outcome, repeatable=True) if isinstance(outcome, Answer) else None
+                if seconds is None:
+                    break
+                await self._wait(attempt, seconds)
+                outcome = await send_once(wire)
             for _ in range(_MOST_REPEATS):
                 if not self._looks_down(outcome, wire, None):
                     break
@@ -991,8 +1075,9 @@ class Engine:
         return Result(
             run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
             intent=case.intent, verdict=verdict, reason=reason, failures=failures, steps=steps,
-            requests=attempt.before + sum([sent.requests for sent in attempt.sent]), elapsed_ms=elapsed_ms,
-            started=started, origin=case.origin.source, repeat=case.repeat,
+            requests=attempt.before + sum([sent.requests for sent in attempt.sent]),
+            concurrency=self.concurrency.lowered_to, elapsed_ms=elapsed_ms, started=started,
+            origin=case.origin.source, repeat=case.repeat,
         )  # fmt: skip
 
     def _observed(self, attempt: _Attempt, steps: tuple[StepOutcome, ...]) -> tuple[StepOutcome, ...]:
@@ -1154,11 +1239,13 @@ def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:
         return StepOutcome(
             operation=sent.operation, sent=sent.instead, status=sent.status, elapsed_ms=sent.elapsed_ms,
             requests=sent.requests, error=sent.error, repeated=sent.repeated, streaming=_streams(sent),
+            overload=sent.overload, asked_to_wait=sent.asked_to_wait, waited_s=round(sent.waited_s, 3),
             unjudged=sent.unjudged,
         )  # fmt: skip
     return StepOutcome(
         operation=sent.operation, sent=redactor.text(sent.instead), status=sent.status, elapsed_ms=sent.elapsed_ms,
         requests=sent.requests, error=redactor.text(sent.error), repeated=sent.repeated, streaming=_streams(sent),
+        overload=sent.overload, asked_to_wait=sent.asked_to_wait, waited_s=round(sent.waited_s, 3),
         unjudged=sent.unjudged, request=evidence.of_request(sent.wire, redactor),
         response=evidence.of_response(sent.answer, redactor) if sent.answer is not None else None,
     )  # fmt: skip

@@ -23,7 +23,18 @@ from testops_lib.model import (
     Value,
     VerdictName,
 )
-from testops_lib.report.text import costs, duration, plural, proof, quiet, seconds, shown_findings, title, verdict
+from testops_lib.report.text import (
+    costs,
+    duration,
+    plural,
+    proof,
+    quiet,
+    seconds,
+    shown_findings,
+    title,
+    transfers,
+    verdict,
+)
 from testops_lib.text import one_line, visible
 
 if TYPE_CHECKING:
@@ -90,7 +101,7 @@ def render_html(report: Report) -> str:
         quiet=[card for card in cards if card.finding.state not in ("new", "known")], quiet_words=quiet(report),
         left_out=max(0, len(report.findings) - _MOST_FINDINGS), operations=_operations(report),
         operations_left_out=max(0, len(report.operations) - _MOST_OPERATIONS),
-        errors=list(report.errors.items())[:_MOST_REASONS], costs=costs(report),
+        errors=list(report.errors.items())[:_MOST_REASONS], costs=costs(report), transfers=transfers(report),
         with_cost=any(one.cost for one in report.operations.values()),
     )  # fmt: skip
 

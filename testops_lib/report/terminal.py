@@ -17,6 +17,7 @@ from testops_lib.report.text import (
     seconds,
     shown_findings,
     title,
+    transfers,
     verdict,
 )
 from testops_lib.text import one_line, printable
@@ -73,6 +74,8 @@ def _print(console: Console, report: Report) -> None:
     _reasons(console, report)
     _failed_sources(console, report)
     _costs(console, report)
+    for line in transfers(report):
+        console.print(Text(line[:1].upper() + line[1:], style="dim"))
 
 
 def _headline(console: Console, report: Report) -> None:

@@ -33,9 +33,13 @@ TITLES: dict[str, str] = {
     "no_answer": "Connection broken without an answer",
     "content_encoding_conformance": "Body not encoded as announced",
     "endless_response": "Body without an end",
+    "response_timeout": "Never answers in time",
     "concurrency": "Fails only while other cases run",
 }
 """Check name -> what its failure says to people."""
+
+
+_MOST_STREAMS = 5
 
 
 def title(check: str) -> str:
@@ -83,6 +87,28 @@ def costs(report: Report) -> list[str]:
             price = f" and {in_words(one.money_per_finding, report.currency)}" if one.money is not None else ""
             each = f"{plural(one.findings, 'confirmed finding')}: {one.tokens_per_finding:,.0f} tokens{price} each"
         lines.append(f"{one_line(source, 40)}: {taken}; {each}")
+    return lines
+
+
+def transfers(report: Report) -> list[str]:
+    """A line each for overload, waits that the target asked for, streams, and bodies that could not be judged."""
+    lines, load = [], report.load
+    if load is not None and load.overloaded:
+        signs = ", ".join(f"{one_line(sign, 60)} ({count:,})" for sign, count in list(load.overloaded.items())[:5])
+        lowered = f"; cases at once went down to {load.concurrency}" if load.concurrency else ""
+        lines.append(f"overload: {signs}{lowered}")
+    if load is not None and load.asked_to_wait:
+        waited = f"{duration(load.waited_s)} were waited" if load.waited_s else "none was waited for"
+        lines.append(f"the target asked to come back later {plural(load.asked_to_wait, 'time')}: {waited}")
+    streams = [key for key, one in report.operations.items() if one.streams]
+    if streams:
+        more = f" and {len(streams) - _MOST_STREAMS} more" if len(streams) > _MOST_STREAMS else ""
+        shown = ", ".join(one_line(key, 80) for key in streams[:_MOST_STREAMS])
+        lines.append(f"streams, judged by status and headers: {shown}{more}")
+    unjudged = sum(sum(one.unjudged.values()) for one in report.operations.values())
+    if unjudged:
+        where = sum(bool(one.unjudged) for one in report.operations.values())
+        lines.append(f"{plural(unjudged, 'check')} of bodies not made, of {plural(where, 'operation')}")
     return lines
 
 

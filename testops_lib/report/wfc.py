@@ -33,6 +33,7 @@ OWN_CODES: dict[str, int] = {
     "response_time_history": 932,
     "content_encoding_conformance": 933,
     "endless_response": 934,
+    "response_timeout": 935,
     "concurrency": 935,
 }
 """Check name -> code from the range 900-999, which the format leaves to tools: checks without a code of its own, and

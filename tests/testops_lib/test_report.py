@@ -486,6 +486,7 @@ def check_names() -> set[str]:
         "no_answer",
         "content_encoding_conformance",
         "endless_response",
+        "response_timeout",
         "concurrency",
         "differential",
         "response_time_history",
