@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from testops_lib.errors import CaseError, TargetError
-from testops_lib.model import METHODS, BytesBody, FormBody, JsonBody, MultipartBody, Pairs, Part, Request, TextBody
+from testops_lib.model import METHODS, BytesBody, FormBody, JsonBody, MultipartBody, Pairs, Request, TextBody
+from testops_lib.multipart import encode_multipart
 from testops_lib.placeholder import encode, fill, fill_text, names
 
 USER_AGENT = "ai-testops/0.1.0"
@@ -244,31 +245,4 @@ def _encode(
     if isinstance(body, FormBody):
         fields = [(fill_text(n, captured), fill_text(v, captured)) for n, v in body.fields]
         return urlencode(fields, encoding="utf-8", errors="surrogatepass").encode(), "application/x-www-form-urlencoded"
-    return _multipart(body.parts)
-
-
-def _multipart(parts: tuple[Part, ...]) -> tuple[bytes, str]:
-    digest = hashlib.sha256(b"\0".join(part.data for part in parts)).hexdigest()
-    boundary = next(b for i in range(1_000) if not _holds(parts, b := f"testops-{digest[:24]}-{i}"))
-    out = bytearray()
-    for part in parts:
-        out += f'--{boundary}\r\nContent-Disposition: form-data; name="{_in_quotes(part.name)}"'.encode()
-        if part.filename:
-            out += f'; filename="{_in_quotes(part.filename)}"'.encode()
-        if part.media_type:
-            if _BREAKS_LINE.search(part.media_type):
-                raise CaseError(f"part {part.name!r}: the media type holds CR, LF or NUL")
-            out += f"\r\nContent-Type: {part.media_type}".encode()
-        out += b"\r\n\r\n" + part.data + b"\r\n"
-    out += f"--{boundary}--\r\n".encode()
-    return bytes(out), f"multipart/form-data; boundary={boundary}"
-
-
-def _holds(parts: tuple[Part, ...], boundary: str) -> bool:
-    return any(boundary.encode() in part.data for part in parts)
-
-
-def _in_quotes(text: str) -> str:
-    """Source: the HTML standard, "multipart/form-data encoding algorithm"."""
-    escaped = text.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
-    return escaped.encode("utf-8", "replace").decode()
+    return encode_multipart(body.parts)

@@ -25,6 +25,7 @@ from testops_lib.model import (
     MultipartBody,
     NegativeDataRejection,
     NotAServerError,
+    Part,
     PositiveDataAcceptance,
     StatusIs,
     Step,
@@ -32,6 +33,7 @@ from testops_lib.model import (
     UnsupportedMethod,
     UseAfterFree,
 )
+from testops_lib.multipart import encode_multipart
 
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
@@ -128,6 +130,9 @@ def _body(body: AnyBody | None, names: set[str]) -> tuple[list[str], str]:
             return ["[Form]", *(f"{name}: {_value(value, names)}" for name, value in body.fields)], ""
         case FormBody():  # Hurl has no words for such names
             return [_exact(body_text(body)[0].encode())], "application/x-www-form-urlencoded"
+        case MultipartBody() if any(part.filename or part.media_type or _is_binary(part) for part in body.parts):
+            data, media_type = encode_multipart(body.parts)  # Hurl takes files from the disk alone
+            return [_exact(data)], media_type
         case MultipartBody():
             lines = [
                 f"{_key(part.name, names)}: {_value(part.data.decode('utf-8', 'replace'), names)}"
@@ -137,6 +142,14 @@ def _body(body: AnyBody | None, names: set[str]) -> tuple[list[str], str]:
     text, media_type = body_text(body)
     data = text.encode("utf-8", "replace") if isinstance(body, TextBody) else body.data
     return [_exact(data)], media_type
+
+
+def _is_binary(part: Part) -> bool:
+    try:
+        part.data.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _key(name: str, names: set[str]) -> str:

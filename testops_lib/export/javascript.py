@@ -31,12 +31,14 @@ from testops_lib.model import (
     MultipartBody,
     NegativeDataRejection,
     NotAServerError,
+    Part,
     PositiveDataAcceptance,
     StatusIs,
     Step,
     UnsupportedMethod,
     UseAfterFree,
 )
+from testops_lib.multipart import encode_multipart
 
 _SHARED = """
 function fill(value, values) {
@@ -211,9 +213,7 @@ def _item(step: Step, case: Case, *, cleanup: bool = False) -> dict[str, Any]:
             {"key": key, "value": template(value)} for key, value in body.fields
         ]}  # fmt: skip
     elif isinstance(body, MultipartBody):
-        made["body"] = {"mode": "formdata", "formdata": [
-            {"key": part.name, "type": "text", "value": part.data.decode("utf-8", "replace")} for part in body.parts
-        ]}  # fmt: skip
+        made["body"] = {"mode": "formdata", "formdata": [_form_part(part) for part in body.parts]}
     elif body is not None:
         text, media_type = body_text(body)
         made["body"] = {"mode": "raw", "raw": template(text)}
@@ -227,6 +227,15 @@ def _item(step: Step, case: Case, *, cleanup: bool = False) -> dict[str, Any]:
     event = {"listen": "test", "script": {"type": "text/javascript", "exec": script.split("\n")}}
     label = f"{step.operation} (cleanup)" if cleanup else step.operation
     return {"name": label, "request": made, "event": [event]}
+
+
+def _form_part(part: Part) -> dict[str, str]:
+    made = {"key": part.name, "type": "text", "value": part.data.decode("utf-8", "replace")}
+    if part.filename:
+        made["fileName"] = part.filename
+    if part.media_type:
+        made["contentType"] = part.media_type
+    return made
 
 
 def _json(value: Any) -> str:
@@ -261,13 +270,8 @@ def _body(body: AnyBody | None) -> tuple[dict[str, Any] | None, str]:
         case BytesBody():
             return {"base64": base64.b64encode(body.data).decode()}, body.media_type
         case MultipartBody():
-            mark = "testops-export"
-            parts = [
-                f'--{mark}\r\nContent-Disposition: form-data; name="{quote(part.name)}"\r\n\r\n'.encode() + part.data
-                for part in body.parts
-            ]
-            whole = b"\r\n".join([*parts, f"--{mark}--\r\n".encode()])
-            return {"base64": base64.b64encode(whole).decode()}, f"multipart/form-data; boundary={mark}"
+            whole, media_type = encode_multipart(body.parts)
+            return {"base64": base64.b64encode(whole).decode()}, media_type
     return {"text": body.text}, body.media_type
 
 

@@ -10,7 +10,18 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from testops_lib.export.text import HIDDEN, TOKEN, comment
-from testops_lib.model import AnyBody, BytesBody, Case, JsonBody, MultipartBody, Pairs, RequestEvidence, Step, TextBody
+from testops_lib.model import (
+    AnyBody,
+    BytesBody,
+    Case,
+    JsonBody,
+    MultipartBody,
+    Pairs,
+    Part,
+    RequestEvidence,
+    Step,
+    TextBody,
+)
 
 _CURL_MAKES = {"content-length", "accept-encoding", "transfer-encoding"}
 # A header that starts with `@` would make curl read a file: names that are no tokens are left out.
@@ -49,13 +60,30 @@ def _curl_step(step: Step, base_url: str) -> str:
     if isinstance(request.body, MultipartBody):
         extra = []
         for part in request.body.parts:
-            value = _quoted(f"{part.name}={part.data.decode('utf-8', 'replace')}")
-            extra.append(f"--form-string {value}")
+            extra.append(_form(part))
         return _curl(request.method, url, tuple(headers), "", extra)
     text, media_type = body_text(request.body)
     if media_type and not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("Content-Type", media_type))
     return _curl(request.method, url, tuple(headers), text)
+
+
+def _form(part: Part) -> str:
+    """Curl's option for one part. Bytes that are no UTF-8 are written as bash's `$'\\xHH'`; NUL is left out."""
+    data = part.data.decode("utf-8", "surrogateescape")
+    if not part.filename and not part.media_type:
+        return f"--form-string {_quoted(f'{part.name}={data}')}"
+    words = [f"{part.name}={_in_quotes(data)}"]
+    if part.filename:
+        words.append(f"filename={_in_quotes(part.filename)}")
+    if part.media_type:
+        words.append(f"type={part.media_type}")
+    return f"-F {_quoted(';'.join(words))}"
+
+
+def _in_quotes(text: str) -> str:
+    """In double quotes, which keep curl from reading a file (`@`, `<`) and from ending the value at `;`."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def body_text(body: AnyBody | None) -> tuple[str, str]:
@@ -103,7 +131,8 @@ def _quoted(text: str) -> str:
         elif char == "\n":
             out.append("\\n")
         elif HIDDEN.match(char):
-            out.extend(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
+            errors = "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"
+            out.extend(f"\\x{byte:02x}" for byte in char.encode("utf-8", errors))
         else:
             out.append(char)
     return "$'" + "".join(out) + "'"

@@ -58,7 +58,14 @@ def arguments(line: str) -> list[str]:
     bash = shutil.which("bash") or "bash"
     done = subprocess.run([bash, "-c", script], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8", "PATH": ""})
     assert done.stderr == b""
-    return [word.decode("utf-8", "surrogatepass") for word in done.stdout.split(b"\0")[:-1]]
+    return [_text(word) for word in done.stdout.split(b"\0")[:-1]]
+
+
+def _text(word: bytes) -> str:
+    try:
+        return word.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return word.decode("utf-8", "surrogateescape")
 
 
 def evidence(**more: Any) -> RequestEvidence:

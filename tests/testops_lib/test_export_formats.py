@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import email
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 from test_export import HOSTILE, STATEFUL, _Pets, case, hostile_case, pets, step
 
-from testops_lib.export import arazzo, har, hurl, k6, postman
+from bench.tools import NEEDS, find
+from testops_lib.export import arazzo, curl_case, har, hurl, k6, postman, pytest_source
 from testops_lib.export.text import places
 from testops_lib.model import (
     BytesBody,
@@ -38,15 +41,17 @@ from testops_lib.model import (
 
 DATA = Path(__file__).parents[1] / "data"
 
+NEWMAN, K6, HURL = (f"python -m bench.tools {name} ({NEEDS[name]})" for name in ("newman", "k6", "hurl"))
+
 __all__ = ["pets"]
 
 
 def tool(name: str, how: str) -> str:
     """A program of others, or a skip that says how to get it."""
-    found = os.environ.get(f"TESTOPS_{name.upper()}") or shutil.which(name)
+    found = os.environ.get(f"TESTOPS_{name.upper()}") or (find(name) if name in NEEDS else shutil.which(name))
     if not found:
         pytest.skip(f"needs {name}: {how}")
-    return found
+    return str(Path(found).absolute())
 
 
 # ------------------------------------------------------------------------ paths
@@ -134,11 +139,10 @@ def test_hostile_strings_stay_data_in_k6(tmp_path: Path) -> None:
     assert json.loads(sent[0]["body"]) == {"a": [1, None, True, HOSTILE]}
 
 
-@pytest.mark.skipif(not (os.environ.get("TESTOPS_K6") or shutil.which("k6")), reason="needs k6: go install go.k6.io/k6")
 def test_k6_itself_runs_the_script(tmp_path: Path, pets: str) -> None:
     (tmp_path / "case.js").write_text(k6(STATEFUL, pets), "utf-8")
     done = subprocess.run(
-        [tool("k6", ""), "run", "--quiet", "case.js"], cwd=tmp_path, capture_output=True, text=True, timeout=100
+        [tool("k6", K6), "run", "--quiet", "case.js"], cwd=tmp_path, capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [seen[:2] for seen in _Pets.seen] == [
@@ -166,13 +170,63 @@ def test_a_postman_collection_has_a_folder_a_case_and_a_request_a_step() -> None
 
 
 def test_newman_runs_the_collection(tmp_path: Path, pets: str) -> None:
-    newman = tool("newman", "npm install --global newman")
+    newman = tool("newman", NEWMAN)
     (tmp_path / "pets.json").write_bytes(postman([STATEFUL], pets, name="Pets"))
     done = subprocess.run(
         [newman, "run", "pets.json", "--disable-unicode"], cwd=tmp_path, capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, done.stdout
     assert [seen[1] for seen in _Pets.seen] == ["/pets", "/pets/7?full=true&full=7", "/pets/7"]
+
+
+# ------------------------------------------------------------------------ uploads
+
+UPLOAD = MultipartBody(
+    parts=(
+        Part(name="note", data=b"a; type=b, @c"),
+        Part(name="picture", data=b'@not "a" file; \\', filename="cat one.png", media_type="image/png"),
+        Part(name="table", data=b"a,b\n1,2", filename='a;"b.csv', media_type="text/csv"),
+    )
+)
+
+
+def run_upload(form: str, upload: Case, base_url: str, folder: Path) -> list[str]:
+    """Writes the case in the form; gives the command that runs it."""
+    match form:
+        case "curl":
+            (folder / "case.sh").write_text(curl_case(upload, base_url), "utf-8")
+            return [tool("bash", "apt-get install bash"), "case.sh"]
+        case "pytest":
+            (folder / "test_case.py").write_text(pytest_source(upload, base_url), "utf-8")
+            return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_case.py"]
+        case "newman":
+            (folder / "case.json").write_bytes(postman([upload], base_url, name="uploads"))
+            return [tool("newman", NEWMAN), "run", "case.json", "--disable-unicode"]
+        case "k6":
+            (folder / "case.js").write_text(k6(upload, base_url), "utf-8")
+            return [tool("k6", K6), "run", "--quiet", "case.js"]
+    (folder / "case.hurl").write_text(hurl(upload), "utf-8")
+    variables = [f"--variable={each}" for each in (f"base_url={base_url}", "unique=0123456789ab", "authorization=x")]
+    return [tool("hurl", HURL), *variables, "case.hurl"]
+
+
+@pytest.mark.parametrize("form", ["curl", "pytest", "newman", "k6", "hurl"])
+def test_an_upload_keeps_names_of_files_and_media_types(form: str, tmp_path: Path, pets: str) -> None:
+    upload = case(step("POST", "/pets", UPLOAD, checks=(StatusIs(any_of=(201,)),)))
+    command = run_upload(form, upload, pets, tmp_path)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (seen,) = _Pets.seen
+    content_type = next(value for name, value in seen[2].items() if name.lower() == "content-type")
+    message = email.message_from_bytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + seen[3])
+    received = [
+        (part.get_param("name", header="content-disposition"), part.get_payload(decode=True)) for part in message.walk()
+    ][1:]
+    assert received == [(part.name, part.data) for part in UPLOAD.parts]
+    for part, expected in zip(list(message.walk())[1:], UPLOAD.parts, strict=True):
+        assert bool(part.get_filename()) == bool(expected.filename)
+        assert part.get_content_type() == (expected.media_type or "text/plain")
+    assert [part.get_filename() for part in message.walk()][2] == "cat one.png"
 
 
 # ------------------------------------------------------------------------ Hurl
@@ -222,7 +276,7 @@ BODIES = [
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: type(body).__name__)
 def test_hurl_takes_every_body(body: Any, tmp_path: Path, pets: str) -> None:
-    program = tool("hurl", "cargo install hurl")
+    program = tool("hurl", HURL)
     pairs = (("x", HOSTILE.replace("\n", "")),)
     (tmp_path / "case.hurl").write_text(hurl(case(step("POST", "/pets", body, query=pairs, headers=pairs))), "utf-8")
     variables = [f"--variable={each}" for each in (f"base_url={pets}", "unique=0123456789ab", "authorization=Bearer t")]
