@@ -14,7 +14,7 @@ import msgspec
 from testops_lib.check import media_type
 from testops_lib.cost import total
 from testops_lib.export import curl
-from testops_lib.fingerprint import cause_of, fingerprint, normalise
+from testops_lib.fingerprint import fingerprint, normalise, parts_of
 from testops_lib.gate import (
     NO_ANSWER_AT_ALL,
     NOT_FOUND_ANYWHERE,
@@ -230,13 +230,23 @@ def _rank(finding: Finding) -> tuple[int, bool, int, int, int, str, str]:
 
 
 def _fixed(previous: Collection[Finding], seen: set[str], operations: Mapping[str, OperationReport]) -> list[Finding]:
-    """Open findings of the run before that this run had every chance to show again, and did not."""
+    """Open findings of the run before that this run had every chance to show again, and did not.
+
+    One of many operations is fixed when all of them that are still in scope have answered and were judged.
+    """
+
+    def had_its_chance(key: str) -> bool:
+        report = operations[key]
+        answered = any(status != "none" for status in report.statuses)
+        judged = report.results.get("passed", 0) + report.results.get("failed", 0) > 0
+        return answered and judged
+
     gone = []
     for finding in previous:
-        report = operations.get(finding.operation)
-        answered = report is not None and any(status != "none" for status in report.statuses)
-        judged = report is not None and (report.results.get("passed", 0) + report.results.get("failed", 0)) > 0
-        if finding.state in ("new", "known") and finding.fingerprint not in seen and answered and judged:
+        still_there = [key for key in finding.operations or (finding.operation,) if key in operations]
+        if finding.state not in ("new", "known") or finding.fingerprint in seen or not still_there:
+            continue
+        if all(map(had_its_chance, still_there)):
             gone.append(msgspec.structs.replace(finding, state="fixed", count=0))
     return gone
 
@@ -245,7 +255,10 @@ def _only_together(seen: Sequence[_Seen], run: str, known: Mapping[str, str], mu
     """The one finding for all failures that appear only while other cases run."""
     ordered = sorted(seen, key=lambda one: (-one.count, one.operation, one.fingerprint))
     example = ordered[0].finding(run, known, muted)
-    others = len({one.operation for one in seen}) - 1
+    operations: Counter[str] = Counter()
+    for one in seen:
+        operations.update(one.operations)
+    others = len(operations.keys() - {example.operation})
     more = f" and {others} more operation{'s' if others > 1 else ''}" if others else ""
     key = fingerprint("", CONCURRENCY, "")
     said = f"{example.operation}{more} failed while other cases ran, and not when repeated alone"
@@ -253,7 +266,8 @@ def _only_together(seen: Sequence[_Seen], run: str, known: Mapping[str, str], mu
     state: FindingState = "known" if first_seen != run else "new"
     return msgspec.structs.replace(
         example, fingerprint=key, check=CONCURRENCY, severity=severity_of(CONCURRENCY), wfc_code=None,
-        count=sum(one.count for one in seen), advisory=True, state="muted" if key in muted else state,
+        count=sum(one.count for one in seen), operations=dict(sorted(operations.items(), key=_most_first)),
+        advisory=True, state="muted" if key in muted else state,
         first_seen_run=first_seen, folded=tuple(sorted(one.fingerprint for one in seen)),
         message=f"{said}: {example.message}",
         together=tuple(f"{one.operation}: {one.check}: {one.firmest.message}" for one in ordered[:MOST_TOGETHER]),
@@ -304,8 +318,11 @@ class _Seen:
 
     def __init__(self, key: str, failure: Failure) -> None:
         self.fingerprint = key
-        self.operation, self.check = failure.operation, failure.check
+        self.check = failure.check
         self.count = 0
+        self.operations: Counter[str] = Counter()
+        """Results by operation."""
+        self.operations_by_global: Counter[tuple[str, str]] = Counter()
         self.by_global: Counter[str] = Counter()
         self.firmest = failure
         self.counts = False
@@ -314,6 +331,11 @@ class _Seen:
         self.proof = _Proof()
         self._rank: tuple[bool, bool, int, int, str] | None = None
         self._example: tuple[Result, Failure] | None = None
+
+    @property
+    def operation(self) -> str:
+        """The one with the most results."""
+        return min(self.operations.items(), key=_most_first)[0]
 
     def add(self, result: Result, failure: Failure, explained: str, *, aside: bool) -> None:
         self.count += 1
@@ -338,10 +360,11 @@ class _Seen:
         first_seen = known.get(self.fingerprint, run)
         state: FindingState = "known" if first_seen != run else "new"
         step = result.steps[failure.step] if failure.step < len(result.steps) else None
+        operations = sorted(((key, number) for key, number in self.operations.items() if number > 0), key=_most_first)
         return Finding(
-            fingerprint=self.fingerprint, operation=self.operation, sent=failure.sent, check=self.check,
-            severity=severity_of(self.check), wfc_code=WFC_CODES.get(self.check), count=self.count,
-            advisory=not self.counts, basis=self.firmest.basis, message=failure.message,
+            fingerprint=self.fingerprint, operation=failure.operation, operations=dict(operations),
+            sent=failure.sent, check=self.check, severity=severity_of(self.check), wfc_code=WFC_CODES.get(self.check),
+            count=self.count, advisory=not self.counts, basis=self.firmest.basis, message=failure.message,
             state="muted" if self.fingerprint in muted else state, first_seen_run=first_seen,
             quote=self.firmest.quote, passed_again=0 if self.lasting else self.passed_again,
             reproduced=reproduced, executed=executed, not_repeated="" if executed else self.proof.unclear,
@@ -351,6 +374,10 @@ class _Seen:
                 steps=result.steps, failing_step=failure.step, source=result.origin,
             ),
         )  # fmt: skip
+
+
+def _most_first(entry: tuple[str, int]) -> tuple[int, str]:
+    return -entry[1], entry[0]
 
 
 def _firmness(failure: Failure) -> tuple[int, str]:
@@ -444,14 +471,17 @@ class _Tally:
         if result.intent in ("positive", "stateful") and result.verdict in ("passed", "failed"):
             self._wanted_success += 1
             about.unjudged += result.verdict == "passed" and _last_status(result) == 401
-        shown: set[str] = set()
+        shown: set[tuple[str, str]] = set()
         for failure in result.failures:
-            found = self._finding(failure)
-            if found.fingerprint not in shown:
-                shown.add(found.fingerprint)
-                found.add(result, failure, explained, aside=aside)
+            finding = self._finding(failure)
+            if not any(key == finding.fingerprint for key, _ in shown):
+                finding.add(result, failure, explained, aside=aside)
                 if (again := self._repetitions.get(result.case)) is not None:
-                    found.proof.add(result, failure, again.values())
+                    finding.proof.add(result, failure, again.values())
+            if (finding.fingerprint, failure.operation) not in shown:
+                shown.add((finding.fingerprint, failure.operation))
+                finding.operations[failure.operation] += 1
+                finding.operations_by_global[explained, failure.operation] += 1
 
     def _operation(self, key: str) -> _Operation:
         if key not in self._operations:
@@ -484,10 +514,10 @@ class _Tally:
         self._reasons[reason] += 1
 
     def _finding(self, failure: Failure) -> _Seen:
-        parts = (failure.operation, failure.check, cause_of(failure))
+        parts = parts_of(failure)
         key = self._keys.get(parts)
         if key is None:
-            place = parts[:2]
+            place = failure.operation, failure.check
             if self._causes[place] >= MOST_CAUSES:
                 parts = (*place, _OTHER_CAUSES)
             key = self._keys.get(parts)
@@ -517,6 +547,7 @@ class _Tally:
         )  # fmt: skip
         seen = _Seen(fingerprint(failure.operation, failure.check, failure.cause), failure)
         seen.add(result, failure, "", aside=False)
+        seen.operations[failure.operation] = 1
         return seen.finding(run, known, muted)
 
     def fold_global_causes(self, credentials_hint: str) -> None:
@@ -569,6 +600,8 @@ class _Tally:
                 self._reasons[reason] += moved
         for seen in self.findings.values():
             seen.count -= seen.by_global[cause]
+            for operation_key in seen.operations:
+                seen.operations[operation_key] -= seen.operations_by_global[cause, operation_key]
 
     def _touched(self, cause: str, *, by_fixed_path: bool = False) -> list[_Operation]:
         """The operations with results that this cause would explain; by_fixed_path: those without path parameters."""

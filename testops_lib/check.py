@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,7 @@ from jsonpath_rfc9535.selectors import IndexSelector, NameSelector
 from testops_lib.body import NOTHING as _NOTHING
 from testops_lib.body import Unreadable, decode, why_unreadable
 from testops_lib.errors import CaseError
+from testops_lib.fingerprint import normalise
 from testops_lib.model import (
     Check,
     ContentTypeConformance,
@@ -22,10 +24,12 @@ from testops_lib.model import (
     EnsureResourceAvailability,
     Failure,
     FilterHonoured,
+    FormBody,
     HeaderContract,
     HeaderIs,
     Idempotency,
     IgnoredAuth,
+    JsonBody,
     JsonPathIs,
     MaxResponseTime,
     MethodAgreement,
@@ -36,12 +40,14 @@ from testops_lib.model import (
     PaginationConsistency,
     Pairs,
     PositiveDataAcceptance,
+    Request,
     ResponseContract,
     ResponseHeadersConformance,
     ResponseSchemaConformance,
     StatusCodeConformance,
     StatusIs,
     Step,
+    TextBody,
     UnsupportedMethod,
     UseAfterFree,
     Value,
@@ -69,6 +75,30 @@ _OF_THE_BODY = (
 )
 
 _CONFORMANCE = (ContentTypeConformance, ResponseSchemaConformance, ResponseHeadersConformance)
+
+_SHARED = (
+    StatusCodeConformance, ContentTypeConformance, ResponseHeadersConformance, NegativeDataRejection, MethodAgreement
+)  # fmt: skip
+"""Checks whose cause says all there is: two operations that fail them with one cause have one defect (a framework's
+habit, a shared parameter, a missing sentence of the document)."""
+
+_COMPONENT = "component "
+"""How the cause begins when a body breaks a schema that operations share."""
+
+_MOST_READ, _LONGEST_REASON = 65_536, 160
+_LEAST_ECHO = 3
+_LEAST_WORDS = 2
+"""Words beyond the usual ones that a reason must have to tell causes apart."""
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_SHORT_QUOTED = re.compile(r"""(?<!\w)(["'`]).{0,2}\1(?!\w)""")
+_ERROR_MEMBERS = ("detail", "message", "error_description", "error", "errors", "msg", "title", "reason")
+_REASON_WORDS = frozenset(
+    "internal server error errors exception failure failed unexpected unknown unhandled occurred something went wrong "
+    "bad gateway service unavailable temporarily timeout the was has have been your our this that please try again "
+    "later contact support administrator request response could not cannot processed process processing while with for "
+    "and oops sorry http status code null none problem encountered condition prevented from fulfilling about "
+    "blank".split()
+)
 
 _Validator = jsonschema_rs.Draft202012Validator
 
@@ -274,7 +304,8 @@ class Judge:
             }
             if wrong:
                 ordered = [_failure(checks[kind], step, index, wrong[kind]) for kind in _STATUS_FAULTS if kind in wrong]
-                return (next((failure for failure in ordered if failure.basis != "guess"), ordered[0]),)
+                failure = next((failure for failure in ordered if failure.basis != "guess"), ordered[0])
+                return (_with_reason(failure, step, answer, captured) if status >= 500 else failure,)
         body = _Body(answer.body)
         readable = not why_unjudged(answer)
         found = _conformance(step, checks, answer, documented, body, index) if documented.response is not None else []
@@ -302,11 +333,79 @@ class Judge:
 
 def _failure(check: Check, step: Step, index: int, said: tuple[str, str], *, disputed: bool = False) -> Failure:
     """disputed: others may well read what we cannot, so it is a guess that something is wrong."""
+    shared = isinstance(check, _SHARED) or said[1].startswith(_COMPONENT)
     return Failure(
         check=type(check).__struct_config__.tag,  # type: ignore[arg-type]
-        operation=step.operation, message=said[0], cause=said[1], basis="guess" if disputed else check.basis,
-        quote=check.quote, step=index,
+        operation=step.operation, message=said[0], cause=said[1], shared=shared,
+        basis="guess" if disputed else check.basis, quote=check.quote, step=index,
     )  # fmt: skip
+
+
+def _with_reason(failure: Failure, step: Step, answer: Answer, captured: Mapping[str, Any]) -> Failure:
+    """A server error with what its body says of the reason, if it says anything: alike reasons are one finding."""
+    if failure.check != NotAServerError.__struct_config__.tag:
+        return failure
+    reason = _reason(answer, [*_sent_values(step.request), *map(_as_text, captured.values())])
+    if not reason:
+        return failure
+    message, cause = f"{failure.message}: {reason}", f"{failure.cause}: {normalise(reason, quoted=False)}"
+    return msgspec.structs.replace(failure, message=message, cause=cause, shared=True)
+
+
+def _reason(answer: Answer, sent: Iterable[str]) -> str:
+    """The first line of an error's text without what the request sent, or "" when it says nothing particular."""
+    body = answer.body[:_MOST_READ]
+    media = media_type(answer.headers)
+    if is_json(media):
+        texts = list(_error_texts(decode(body), 0))
+    elif media in ("text/plain", ""):
+        texts = [body.decode("utf-8", "replace")]
+    else:
+        return ""
+    for text in texts:
+        line = next((line.strip() for line in text.splitlines() if line.strip()), "")[:_LONGEST_REASON]
+        for value in sorted(sent, key=len, reverse=True):
+            if len(value) >= _LEAST_ECHO and value.casefold() not in _REASON_WORDS:
+                line = line.replace(value, "*")
+        line = _SHORT_QUOTED.sub("'*'", line)
+        if len(set(_WORD.findall(line.casefold())) - _REASON_WORDS) >= _LEAST_WORDS:
+            return line
+    return ""
+
+
+def _error_texts(document: Any, depth: int) -> Iterable[str]:
+    """The texts of an error document that usually say what is wrong, the most telling first (RFC 9457, section 3.1)."""
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, list) and depth < 3:
+        for item in document[:1]:
+            yield from _error_texts(item, depth + 1)
+    elif isinstance(document, dict) and depth < 3:
+        for name in _ERROR_MEMBERS:
+            if name in document:
+                yield from _error_texts(document[name], depth + 1)
+
+
+def _sent_values(request: Request) -> Iterable[str]:
+    """The texts that a request sends as values, anywhere."""
+    yield from request.path.split("/")
+    for _, value in (*request.query, *request.headers, *request.cookies):
+        yield value
+    match request.body:
+        case JsonBody(value=document):
+            yield from _leaf_texts(document)
+        case FormBody(fields=fields):
+            yield from (value for _, value in fields)
+        case TextBody(text=text):
+            yield text
+
+
+def _leaf_texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaf_texts(item)
 
 
 def _conformance(
@@ -323,7 +422,7 @@ def _conformance(
     if typed and response.content and not any(fits(known, media) for known in response.content):
         bodied = None
         wanted = ", ".join(response.content)
-        said = f"content type {media or 'missing'}, documented: {wanted}", media
+        said = f"content type {media or 'missing'}, documented: {wanted}", f"{media or 'missing'} for {wanted}"
         found.append(_failure(typed, step, index, said))
     if headed and response.headers:
         found += [_failure(headed, step, index, said) for said in _header_faults(documented, response, answer)]
@@ -373,8 +472,11 @@ def _schema_faults(validator: _Validator, document: Any, status: int) -> Iterabl
     for error in validator.iter_errors(document):
         place = "/" + "/".join("*" if isinstance(part, int) else part for part in error.instance_path)
         rule = str(error.schema_path[-1]) if error.schema_path else "false"
+        component = (
+            "/".join(str(part) for part in error.schema_path[1:-1]) if error.schema_path[:1] == ["$defs"] else ""
+        )
         message = error.message[:_LONGEST]
-        cause = f"{status} {place} {rule}"
+        cause = f"{_COMPONENT}{component} {rule}" if component else f"{status} {place} {rule}"
         if rule in ("required", "additionalProperties", "unevaluatedProperties"):
             cause += " " + message
         if cause not in seen:
@@ -464,7 +566,9 @@ def _undocumented(check: Any, status: int, documented: _Documented) -> tuple[str
     contract = documented.contract
     if documented.response is not None or contract is None or not contract.responses or status in check.also:
         return None
-    return f"answered {status}, documented: {', '.join(contract.responses)}", f"status {status}"
+    instead = [known for known in contract.responses if known.startswith("2")] if 200 <= status < 300 else []
+    cause = f"status {status} in place of {', '.join(instead)}" if instead else f"status {status}"
+    return f"answered {status}, documented: {', '.join(contract.responses)}", cause
 
 
 _StatusFault = Callable[[Any, int, _Documented], tuple[str, str] | None]

@@ -711,6 +711,9 @@ class Failure(Value, frozen=True, kw_only=True):
     """For people; may hold observed values."""
     cause: str = ""
     """The message without anything that varies (ids, numbers, indexes): the part that goes into a fingerprint."""
+    shared: bool = False
+    """The cause is the same thing wherever it shows (a component of the document, a header, an undocumented status):
+    failures with it are one finding, whatever their operations."""
     basis: Basis = "spec"
     quote: str = ""
     sent: str = ""
@@ -801,10 +804,13 @@ FindingState = Literal["new", "known", "fixed", "muted"]
 
 
 class Finding(Value, frozen=True, kw_only=True):
-    """What a team must look at: failures with one fingerprint."""
+    """What a team must look at: failures with one fingerprint, of one operation or of many (`Failure.shared`)."""
 
     fingerprint: str
     operation: str
+    """The example's."""
+    operations: dict[str, int] = field(default_factory=dict)
+    """Every operation that shows it -> results; the most frequent first."""
     sent: str = ""
     """Method and path of the example's failing request, where they are not those of `operation`."""
     check: str

@@ -37,7 +37,8 @@ class Message(Value, frozen=True, kw_only=True):
     totals: dict[str, Any]
     reasons: tuple[str, ...] = ()
     new_findings: tuple[dict[str, Any], ...] = ()
-    """fingerprint, operation, check, severity, count, advisory, message; the most severe first, at most 50."""
+    """fingerprint, operation, operations (how many show it), check, severity, count, advisory, message; the most severe
+    first, at most 50."""
     url: str = ""
 
 
@@ -86,7 +87,8 @@ def message(report: Report, ui_url: str = "") -> Message:
         reasons=report.gate.reasons if report.gate else (),
         new_findings=tuple(
             {
-                "fingerprint": one.fingerprint, "operation": one.operation, "check": one.check,
+                "fingerprint": one.fingerprint, "operation": one.operation,
+                "operations": len(one.operations) or 1, "check": one.check,
                 "severity": one.severity, "count": one.count,
                 "advisory": one.advisory, "message": _plain(one.message),
             }
@@ -198,7 +200,9 @@ def _verdict(report: Report) -> str:
 def _finding(finding: Finding) -> str:
     cases = f"{finding.count} case{'' if finding.count == 1 else 's'}"
     notes = f"{finding.severity}, {cases}" + (", advisory" if finding.advisory else "")
-    return f"{_plain(finding.sent or finding.operation)}: {_plain(finding.check)} ({notes})"
+    others = len(finding.operations.keys() - {finding.operation})
+    place = _plain(finding.sent or finding.operation) + (f" and {others} more" if others else "")
+    return f"{place}: {_plain(finding.check)} ({notes})"
 
 
 def _plain(text: str) -> str:

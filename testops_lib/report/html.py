@@ -26,6 +26,7 @@ from testops_lib.model import (
 from testops_lib.report.text import (
     costs,
     duration,
+    operations_of,
     plural,
     proof,
     quiet,
@@ -34,6 +35,7 @@ from testops_lib.report.text import (
     title,
     transfers,
     verdict,
+    where,
 )
 from testops_lib.text import one_line, visible
 
@@ -48,6 +50,7 @@ _MOST_VALUE = 1_000
 _MOST_FINDINGS = 300
 _MOST_OPERATIONS = 1_000
 _MOST_REASONS = 100
+_MOST_SHOWN = 50
 _VERDICT_ORDER: tuple[VerdictName, ...] = ("passed", "failed", "errored", "skipped")
 
 
@@ -72,6 +75,8 @@ class _Card(Value, frozen=True, kw_only=True):
     curl: str
     exchanges: tuple[_Exchange, ...]
     left_out: bool
+    operations: tuple[tuple[str, int], ...]
+    """All that show it, when they are several; at most `_MOST_SHOWN`."""
 
 
 class _Bar(Value, frozen=True, kw_only=True):
@@ -112,7 +117,9 @@ def _template() -> tuple[Template, str]:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(visible=visible, one_line=one_line, plural=plural, proof=proof, in_words=in_words)
+    environment.filters.update(
+        visible=visible, one_line=one_line, where=where, plural=plural, proof=proof, in_words=in_words
+    )
     source = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
     style = source.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -135,7 +142,8 @@ def _operations(report: Report) -> list[tuple[str, str, OperationReport, list[tu
     """Method, path, report, statuses as (status, times, documented), fingerprints; in the report's order."""
     findings: dict[str, list[str]] = {}
     for finding in shown_findings(report):
-        findings.setdefault(finding.operation, []).append(finding.fingerprint)
+        for key in operations_of(finding):
+            findings.setdefault(key, []).append(finding.fingerprint)
     rows = []
     for key, one in list(report.operations.items())[:_MOST_OPERATIONS]:
         method, _, path = key.partition(" ")
@@ -170,6 +178,7 @@ def _cards(report: Report) -> list[_Card]:
             for index, step in enumerate(example.steps)
             if step.request or step.response or step.error
         )
+        operations = operations_of(finding)
         curl = visible(example.curl)
         message = visible(finding.message[:2_000])
         size = _size(message) + _size(curl) + sum(_size(one.request) + _size(one.response) for one in exchanges)
@@ -180,6 +189,7 @@ def _cards(report: Report) -> list[_Card]:
                 number=number, finding=finding, title=title(finding.check),
                 message=message if fits else one_line(finding.message), curl=curl if fits else "",
                 exchanges=exchanges if fits else (), left_out=not fits,
+                operations=tuple(operations.items())[:_MOST_SHOWN] if len(operations) > 1 else (),
             )
         )  # fmt: skip
     return cards

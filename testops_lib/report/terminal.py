@@ -19,6 +19,7 @@ from testops_lib.report.text import (
     title,
     transfers,
     verdict,
+    where,
 )
 from testops_lib.text import one_line, printable
 
@@ -136,7 +137,7 @@ def _findings(console: Console, findings: list[Finding]) -> None:
         marks += [words] if (words := proof(finding)) else []
         marks += [f"passed on attempt {finding.passed_again}"] if finding.passed_again else []
         table.add_row(
-            str(number), what, Text(one_line(finding.sent or finding.operation)), f"{finding.count:,}",
+            str(number), what, Text(where(finding)), f"{finding.count:,}",
             Text("\n".join(marks), style="dim"),
         )  # fmt: skip
     console.print(table)

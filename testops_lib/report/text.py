@@ -64,6 +64,18 @@ def shown_findings(report: Report) -> list[Finding]:
     return [finding for finding in report.findings if finding.state in ("new", "known")]
 
 
+def operations_of(finding: Finding) -> dict[str, int]:
+    """The operations that show a finding -> results, the most frequent first."""
+    return finding.operations or {finding.operation: finding.count}
+
+
+def where(finding: Finding) -> str:
+    """The place of a finding on one line: what its example sent, and how many other operations show it."""
+    others = len(operations_of(finding).keys() - {finding.operation})
+    place = one_line(finding.sent or finding.operation)
+    return f"{place} and {others:,} more" if others else place
+
+
 def quiet(report: Report) -> str:
     """`2 muted and 1 fixed finding`, or "" when there is none."""
     counts = [(sum(one.state == state for one in report.findings), state) for state in ("muted", "fixed")]

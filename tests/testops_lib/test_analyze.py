@@ -138,6 +138,62 @@ def test_one_finding_per_operation_check_and_cause() -> None:
     assert found.totals.findings == 3 and found.totals.results == {"passed": 1, "failed": 4, "errored": 0, "skipped": 0}
 
 
+def undocumented(operation: str, **more: Any) -> Failure:
+    return failure("status_code_conformance", "status 400", shared=True, operation=operation, **more)
+
+
+def test_one_cause_is_one_finding_with_its_operations_listed_and_counted() -> None:
+    gone, kept = "DELETE /pets/{id}", "PUT /pets/{id}"
+    found = report(
+        result("1", undocumented(gone)), result("2", undocumented(gone)), result("3", undocumented(kept)),
+        result("4", undocumented(OPERATION), undocumented(gone)), result("5", failure()),
+        result("6", failure(operation="POST /pets")),
+    )  # fmt: skip
+    folded = [one for one in found.findings if one.check == "status_code_conformance"]
+    assert [(one.count, one.operations) for one in folded] == [(4, {gone: 3, OPERATION: 1, kept: 1})]
+    assert list(folded[0].operations) == [gone, OPERATION, kept] and folded[0].operation == gone
+    apart = [one.operations for one in found.findings if one.check == "not_a_server_error"]
+    assert apart == [{OPERATION: 1}, {"POST /pets": 1}], "server errors that say nothing of their cause"
+
+
+def test_a_finding_of_many_operations_lives_on_while_they_come_and_go() -> None:
+    first, second = undocumented(OPERATION), undocumented("POST /pets")
+    (before,) = report(result("1", first), result("2", second)).findings
+    known = {before.fingerprint: "r1"}
+    for shown in ([result("1", first)], [result("2", second)], [result("3", undocumented("GET /new"))]):
+        (now,) = report(*shown, known=known, previous=[before]).findings
+        assert (now.fingerprint, now.state) == (before.fingerprint, "known")
+    muted = report(result("2", second), muted={before.fingerprint})
+    assert [one.state for one in muted.findings] == ["muted"]
+
+
+def test_a_finding_of_many_operations_is_fixed_when_all_had_their_chance() -> None:
+    before = report(result("1", undocumented(OPERATION)), result("2", undocumented("POST /pets"))).findings
+    one, other = result("1"), result("2", operation="POST /pets")
+    assert report(one, previous=before).findings == (), "the other operation was not executed"
+    assert [finding.state for finding in report(one, other, previous=before).findings] == ["fixed"]
+    without = {OPERATION: ("200",)}
+    assert [finding.state for finding in report(one, previous=before, operations=without).findings] == ["fixed"]
+
+
+def test_server_errors_to_methods_that_nobody_offers_are_one_finding() -> None:
+    probes = [
+        sent(result(f"{n}", failure(cause="status 500", operation=key), operation=key, status=500), f"{method} {key}")
+        for n, (key, method) in enumerate((key, method) for key in OPERATIONS for method in ("TRACE", "PATCH"))
+    ]
+    (finding,) = report(*probes).findings
+    assert finding.operations == dict.fromkeys(OPERATIONS, 2)
+
+
+def test_operations_whose_failures_a_global_cause_explains_are_not_listed() -> None:
+    def refused(case: str, operation: str) -> Result:
+        return result(case, undocumented(operation), status=401, operation=operation)
+
+    odd = result("odd", undocumented("GET /odd"), intent="negative", status=400, operation="GET /odd")
+    found = report(*(refused(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), odd)
+    assert [(one.count, one.operations) for one in found.findings] == [(1, {"GET /odd": 1})]
+
+
 def test_a_result_that_shows_a_finding_twice_counts_once() -> None:
     assert report(result("1", failure(), failure())).findings[0].count == 1
 

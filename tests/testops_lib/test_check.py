@@ -17,6 +17,7 @@ from testops_lib.model import (
     HeaderContract,
     HeaderIs,
     IgnoredAuth,
+    JsonBody,
     JsonPathIs,
     MaxResponseTime,
     MediaContract,
@@ -103,6 +104,93 @@ def test_a_server_error_speaks_for_everything_else() -> None:
     assert judge(answer, *checks)[1:] == []
 
 
+def cause_of_500(body: str, request: Request, media: str = "application/json", **captured: Any) -> tuple[str, bool]:
+    step = Step(operation="GET /pets/{id}", request=request, checks=(NotAServerError(),))
+    answer = Answer(status=500, headers=(("Content-Type", media),), body=body.encode())
+    (failure,) = Judge({}).judge(step, answer, captured)
+    return failure.cause, failure.shared
+
+
+PLAIN = Request(method="GET", path="/pets/1")
+
+
+@pytest.mark.parametrize(
+    ("body", "media", "reason"),
+    [
+        ('{"path":"/pets/1","message":"cannot parse multipart body"}', "text/json", "cannot parse multipart body"),
+        ('{"error":{"code":7,"message":"database is locked"}}', "application/json", "database is locked"),
+        ('{"title":"Server Error","detail":"division by zero"}', "application/problem+json", "division by zero"),
+        ("KeyError: 'first_name' is missing\n  at line 3", "text/plain", "KeyError: 'first_name' is missing"),
+        ("duplicate key 4711 of pet 17", "text/plain", "duplicate key # of pet #"),
+    ],
+)  # fmt: skip
+def test_a_server_error_that_says_why_is_the_same_finding_wherever_it_shows(body: str, media: str, reason: str) -> None:
+    assert cause_of_500(body, PLAIN, media) == (f"status 500: {reason}", True)
+
+
+@pytest.mark.parametrize(
+    ("body", "media"),
+    [
+        ("Internal Server Error", "text/plain"),
+        ('{"message":"An unexpected error occurred. Please try again later."}', "application/json"),
+        ('{"error":"oops","id":"7f1c2d3e"}', "application/json"),
+        ("<h1>division by zero</h1>", "text/html"),
+        ('["x"', "application/json"),
+        ("[" * 5000, "application/json"),
+        ("", "application/json"),
+    ],
+)
+def test_a_server_error_that_says_nothing_is_the_operation_s_own(body: str, media: str) -> None:
+    assert cause_of_500(body, PLAIN, media) == ("status 500", False)
+
+
+def test_what_a_request_sent_does_not_tell_server_errors_apart() -> None:
+    def failed(value: str) -> tuple[str, bool]:
+        request = Request(
+            method="POST", path=f"/pets/{value}", query=(("q", value),), body=JsonBody(value={"name": [value]})
+        )
+        return cause_of_500(f"cannot convert {value} to a number, nor {value}", request, "text/plain", made="tok-99")
+
+    assert failed("Fluffy") == failed("Rex-von-Thule") == ("status 500: cannot convert * to a number, nor *", True)
+    assert cause_of_500("no column 'a' found", PLAIN, "text/plain") == cause_of_500(
+        "no column 'b' found", PLAIN, "text/plain"
+    )
+
+
+def test_a_component_that_operations_share_breaks_once() -> None:
+    money = {"type": "object", "properties": {"amount": {"type": "number"}}, "required": ["currency"]}
+    shapes: dict[str, Any] = {
+        "GET /prices": {"type": "array", "items": {"$ref": "#/$defs/Money"}, "$defs": {"Money": money}},
+        "GET /price": {"$ref": "#/$defs/Money", "$defs": {"Money": money}},
+    }
+    shown: dict[str, set[tuple[str, bool]]] = {}
+    for (operation, schema), body in zip(shapes.items(), (b'[{"amount":"1"}]', b'{"amount":"2"}'), strict=True):
+        response = ResponseContract(content={"application/json": MediaContract(schema=schema)})
+        judge = Judge({operation: Contract(operation=operation, responses={"200": response})})
+        step = Step(operation=operation, request=Request(method="GET", path="/"), checks=(ResponseSchemaConformance(),))
+        failures = judge.judge(step, Answer(status=200, headers=JSON, body=body), {})
+        shown[operation] = {(failure.cause, failure.shared) for failure in failures}
+    assert shown["GET /prices"] == shown["GET /price"] == {
+        ("component Money/properties/amount type", True),
+        ('component Money required "currency" is a required property', True),
+    }  # fmt: skip
+
+
+def test_a_schema_of_the_operation_s_own_breaks_for_it_alone() -> None:
+    step = Step(
+        operation="GET /pets/{id}", request=Request(method="GET", path="/"), checks=(ResponseSchemaConformance(),)
+    )
+    (failure,) = Judge({CONTRACT.operation: CONTRACT}).judge(
+        step, Answer(status=200, headers=RATE, body=b'{"id":"x","name":"n"}'), {}
+    )
+    assert (failure.cause, failure.shared) == ("200 /id type", False)
+
+
+def test_an_undocumented_success_names_the_one_it_stands_for() -> None:
+    answer = Answer(status=203, headers=RATE, body=b'{"id":1,"name":"n"}')
+    assert judge(answer, *CONFORMANCE) == [("status_code_conformance", "status 203 in place of 200, 204")]
+
+
 def test_a_guess_never_hides_what_the_document_says() -> None:
     checks = (StatusIs(any_of=(200,), basis="guess"), StatusCodeConformance())
     assert judge(Answer(status=302), *checks) == [("status_code_conformance", "status 302")]
@@ -155,7 +243,7 @@ def test_headers_are_judged_by_their_documented_schema() -> None:
 
 def test_another_media_type_is_one_failure_and_its_body_is_not_judged() -> None:
     answer = Answer(status=200, headers=(("Content-Type", "text/html"), ("X-Rate", "1")), body=b"<p>")
-    assert judge(answer, *CONFORMANCE) == [("content_type_conformance", "text/html")]
+    assert judge(answer, *CONFORMANCE) == [("content_type_conformance", "text/html for application/json")]
 
 
 def test_an_answer_without_a_body_by_definition_is_not_judged_for_one() -> None:

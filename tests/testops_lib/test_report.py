@@ -416,6 +416,18 @@ def test_operations_that_were_not_tested_are_counted_at_the_top_and_named() -> N
     assert all(f"not tested: {reason}" in html for reason in reasons.values())
 
 
+def test_a_finding_of_many_operations_lists_and_counts_them() -> None:
+    report = shop_report()
+    operations = {f"GET /{number}": 99 - number for number in range(60)}
+    folded = msgspec.structs.replace(report.findings[0], operation="GET /0", operations=operations)
+    report = msgspec.structs.replace(report, findings=(folded,))
+    html = render_html(report)
+    assert "GET /0 and 59 more" in " ".join(terminal_text(report, 160).split())
+    assert "GET /0 and 59 more" in html and "60 operations" in html and "10 more operations" in html
+    assert 'GET /7 <span class="dim">× 92</span>' in html
+    assert "GET /0 and 59 more: " in summary(report)
+
+
 def test_every_form_names_the_method_that_was_sent() -> None:
     report = shop_report()
     probed = msgspec.structs.replace(report.findings[0], sent="PATCH /owners/{id}")
