@@ -17,6 +17,8 @@ ONCE ?=
 TARGET ?=
 SPEC ?=
 BASE_URL ?=
+AUTH ?=
+HEADER ?=
 DEFECTS ?= all
 TESTS ?=
 
@@ -25,7 +27,7 @@ TESTS ?=
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
-	@echo "make run takes TARGET=name, SPEC=url-or-file BASE_URL=url, ONCE=1, DEFECTS=all|none|id,id (of the sample shop)"
+	@echo "make run takes TARGET=name, SPEC=url-or-file BASE_URL=url AUTH=file HEADER='Name: value', ONCE=1, DEFECTS=all|none|id,id (of the sample shop)"
 
 setup: $(READY)  ## the environment in .venv, from requirements.txt
 
@@ -47,7 +49,8 @@ $(UV):
 
 run: $(READY)  ## start everything, test, report, serve
 	@SHOP_DEFECTS='$(DEFECTS)' exec $(BIN)/python -m testops_lib.cli stack run $(if $(ONCE),--once) \
-	  $(if $(TARGET),--target '$(TARGET)') $(if $(SPEC),--spec '$(SPEC)') $(if $(BASE_URL),--base-url '$(BASE_URL)')
+	  $(if $(TARGET),--target '$(TARGET)') $(if $(SPEC),--spec '$(SPEC)') $(if $(BASE_URL),--base-url '$(BASE_URL)') \
+	  $(if $(AUTH),--auth '$(AUTH)') $(if $(HEADER),--header '$(HEADER)')
 
 test: lint  ## checks and all tests; TESTS='tests/… -k …' for some
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)

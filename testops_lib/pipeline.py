@@ -157,7 +157,12 @@ def _described(order: Order, settings: Settings) -> Target:
                 )  # fmt: skip
         return target
     name = re.sub(r"[^a-z0-9]+", "-", order.spec.lower().rsplit("/", 1)[-1]).strip("-") or "spec"
-    return Target(name=f"adhoc-{name}"[:63], spec=order.spec, policy=Policy(allow_private=order.allow_private))
+    target = Target(name=f"adhoc-{name}"[:63], spec=order.spec, policy=Policy(allow_private=order.allow_private))
+    if settings.adhoc_auth:
+        given = msgspec.json.decode(settings.adhoc_auth, type=targets.Credentials)
+        if order.base_url and _named(order.base_url, given.base_url, ()):
+            return msgspec.structs.replace(target, base_url=given.base_url, identities=given.identities)
+    return target
 
 
 def permit(order: Order, described: Target, settings: Settings) -> None:

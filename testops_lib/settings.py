@@ -25,6 +25,8 @@ DOCUMENTATION: dict[str, str] = {
     "(default: the targets directory)",
     "TESTOPS_ADHOC": "what a run may be ordered for besides targets as their files describe them: off (default): "
     "nothing; public: any document and base URL, no private addresses; private: these as well",
+    "TESTOPS_ADHOC_AUTH": "users of the API that `make run SPEC=… BASE_URL=…` tests, as it writes them from AUTH= and "
+    "HEADER=; they are used at that base URL alone",
     "TESTOPS_TARGET_VARIABLES": "names that target files may refer to as ${NAME}, with * for any characters, e.g. "
     "PETS_*,CONN_PETS_* (default: every name but those of this list and AIRFLOW*)",
     "TESTOPS_REPORTS_DIR": "where runs write their reports (default .testops/reports)",
@@ -84,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     targets_dir: Path = Path("targets")
     specs_dir: Path = Path("targets")
     adhoc: str = "off"
+    adhoc_auth: str = ""
     target_variables: tuple[str, ...] = ()
     """Globs; empty: every name but those that are ours."""
     reports_dir: Path = Path(".testops/reports")
@@ -241,6 +244,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         targets_dir=Path(given.get("TESTOPS_TARGETS_DIR", "targets")),
         specs_dir=Path(given.get("TESTOPS_SPECS_DIR") or given.get("TESTOPS_TARGETS_DIR", "targets")),
         adhoc=adhoc,
+        adhoc_auth=given.get("TESTOPS_ADHOC_AUTH", ""),
         target_variables=tuple(filter(None, re.split(r"[,\s]+", given.get("TESTOPS_TARGET_VARIABLES", "")))),
         reports_dir=Path(given.get("TESTOPS_REPORTS_DIR", ".testops/reports")),
         launcher=launcher,

@@ -206,6 +206,48 @@ def references(target: Target) -> set[str]:
     return set(_REFERENCE.findall(msgspec.json.encode(target.identities).decode()))
 
 
+class Credentials(Value, frozen=True, kw_only=True):
+    """Users of an API that no target file describes, and the only place where their credentials may go."""
+
+    base_url: str
+    identities: tuple[Identity, ...]
+
+
+def with_references(users: Iterable[Identity], prefix: str) -> tuple[tuple[Identity, ...], dict[str, str]]:
+    """The users with `${PREFIX_1}`, … in place of what may be secret, and these names with their values."""
+    secrets: dict[str, str] = {}
+
+    def reference(text: str) -> str:
+        if not text or _REFERENCE.search(text):
+            return text
+        secrets[name := f"{prefix}_{len(secrets) + 1}"] = text
+        return f"${{{name}}}"
+
+    def pairs(given: Pairs) -> Pairs:
+        return tuple((name, reference(value)) for name, value in given)
+
+    def basic(given: BasicAuth | None) -> BasicAuth | None:
+        return given and BasicAuth(username=given.username, password=reference(given.password))
+
+    def login(user: Identity) -> Login | None:
+        if user.login is None:
+            return None
+        # A payload with placeholders of a user who is made first is nobody's secret.
+        payload = user.login.payload if user.create else reference(user.login.payload)
+        return msgspec.structs.replace(
+            user.login, payload=payload, headers=pairs(user.login.headers), basic=basic(user.login.basic)
+        )
+
+    replaced = tuple(
+        msgspec.structs.replace(
+            user, headers=pairs(user.headers), query=pairs(user.query), cookies=pairs(user.cookies),
+            basic=basic(user.basic), login=login(user),
+        )
+        for user in users
+    )  # fmt: skip
+    return replaced, secrets
+
+
 def all_references(target: Target) -> set[str]:
     """Names of all variables that are replaced in what its file says."""
     replaced = (target.spec, target.base_url, target.values, target.notify.webhook, target.identities)

@@ -209,16 +209,27 @@ def stack() -> None:
 @click.option("--target", default="", help="A target file's name. Default: shop.")
 @click.option("--spec", default="", metavar="SPEC", help="Any OpenAPI document instead: URL or file.")
 @click.option("--base-url", type=BaseUrl(), default="", help="Where that API answers.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="HEADER", help="With --spec: sent with each request.")
+@click.option(
+    "-Q", "--query", "queries", multiple=True, metavar="NAME=VALUE", help="With --spec: the same in the query."
+)
+@click.option(
+    "--auth",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --spec: Web Fuzzing Commons authentication file: users, logins.",
+)
 @click.option("--once", is_flag=True, help="End after the report with the gate's verdict as exit code.")
 def run(**options: Any) -> int:
     """Start everything, test one target, show the report, serve until Ctrl-C. This is `make run`.
 
     TESTOPS_LAUNCHER=fleet has the batches executed by runners that stand.
     """
+    from testops_lib.cli.sending import identities
     from testops_lib.stack.run import run as run_stack
 
     target = options.pop("target") or ("" if options["spec"] else "shop")
-    return run_stack(target=target, **options)
+    users = identities({name: options.pop(name) for name in ("auth", "headers", "queries")})
+    return run_stack(target=target, identities=users, **options)
 
 
 @stack.command()

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from testops_lib import target as targets
 from testops_lib.address import is_url
 from testops_lib.errors import StackError, StoreError, TestOpsError, TriggerError
@@ -28,6 +30,7 @@ from testops_lib.text import printable
 from testops_lib.trigger import GATE, Airflow, Snapshot
 
 if TYPE_CHECKING:
+    from testops_lib.model import Identity
     from testops_lib.store import Store
 
 __all__ = ["clean", "run"]
@@ -45,11 +48,12 @@ def run(
     once: bool = False,
     conf: Mapping[str, Any] | None = None,
     state: Path = STATE,
+    identities: Sequence[Identity] = (),
 ) -> int:
     """The exit code: 0 the gate passed, 1 it failed, 2 the run could not be done, 130 after Ctrl-C before the verdict.
 
-    Tests `target`, or the document `spec` instead; `conf` adds further params of the DAG. With `once` everything is
-    stopped after the report; otherwise this serves until Ctrl-C.
+    Tests `target`, or the document `spec` instead, as `identities`; `conf` adds further params of the DAG. With `once`
+    everything is stopped after the report; otherwise this serves until Ctrl-C.
     """
     begun = time.monotonic() - _seconds_of_make()
     from_dotenv = read_dotenv(PROJECT / ".env")
@@ -62,6 +66,7 @@ def run(
     with _stop_signals():
         try:
             order, variables, samples = _order(target, spec, base_url, conf or {})
+            variables |= _credentials(order, identities)
             variables |= {"TESTOPS_DOTENV": str(PROJECT / ".env"), "TESTOPS_DOTENV_NAMES": ",".join(from_dotenv)}
             defects = os.environ.get("SHOP_DEFECTS", "") or "all"
             local = Local(state, samples=samples, defects=defects, variables=variables, clock=clock)
@@ -262,6 +267,25 @@ def _order(
         order["base_url"] = base_url
     named = {name: f"${{TESTOPS_{name.upper()}_URL}}" for name in (*READY, AIRFLOW)}
     return order, variables, [name for name, reference in named.items() if any(reference in text for text in texts)]
+
+
+def _credentials(order: Mapping[str, Any], identities: Sequence[Identity]) -> dict[str, str]:
+    """Variables that give a document's users to the tasks; the secrets in variables of their own.
+
+    Raises:
+        StackError: the order has a target, which has its own, or no base URL.
+    """
+    if not identities:
+        return {}
+    if "target" in order:
+        raise StackError(
+            "has its own credentials", where=f"target {order['target']}", next_step="leave out AUTH, HEADER"
+        )
+    if not order.get("base_url"):
+        raise StackError("is missing", where="BASE_URL", next_step="say where the credentials may be sent")
+    users, secrets = targets.with_references(identities, "TESTOPS_ADHOC_SECRET")
+    given = targets.Credentials(base_url=order["base_url"], identities=users)
+    return {"TESTOPS_ADHOC_AUTH": msgspec.json.encode(given).decode(), **secrets}
 
 
 def _is_private(address: str) -> bool:

@@ -7,11 +7,11 @@ import pytest
 
 from testops_lib import spec as specs
 from testops_lib.errors import SettingsError, TargetError, TestOpsError
-from testops_lib.model import Cost
+from testops_lib.model import BasicAuth, Cost, Identity, Login
 from testops_lib.pipeline import Order, parse_order, permit, resolve
 from testops_lib.settings import Settings, read
 from testops_lib.sources import Caps, caps
-from testops_lib.target import Generate, Target, find
+from testops_lib.target import Credentials, Generate, Target, expand, find, with_references
 
 ENVIRON = {"TESTOPS_DSN": "postgresql://u:hunter2@h/d", "PETS_URL": "https://pets.example.com/api"}
 PETS = """
@@ -183,3 +183,23 @@ def test_a_part_of_a_run_has_its_part_of_what_the_run_may_take() -> None:
     assert caps(monthly, spent=before) == Caps(tokens=100, money=0.5)
     assert caps(monthly, spent=Cost(input_tokens=5000, money=9.0)) == Caps(tokens=0, money=0)
     assert caps(monthly, spent=Cost(input_tokens=5, money=None)) == Caps(tokens=995, money=2.0)
+
+
+def test_credentials_of_an_ad_hoc_order_stay_at_their_base_url_and_are_references(tmp_path: Path) -> None:
+    users = (
+        Identity(name="ann", headers=(("X-Key", "s3cret-1"),), basic=BasicAuth(username="ann", password="s3cret-2")),
+        Identity(name="bob", query=(("key", "${KNOWN}"),), login=Login(url="/login", payload="pw=s3cret-3")),
+    )
+    replaced, secrets = with_references(users, "ADHOC")
+    assert sorted(secrets.values()) == ["pw=s3cret-3", "s3cret-1", "s3cret-2"]
+    given = msgspec.json.encode(Credentials(base_url="http://127.0.0.1:8000/api", identities=replaced)).decode()
+    assert "s3cret" not in given
+    settings = Settings(targets_dir=tmp_path, specs_dir=tmp_path, adhoc="private", adhoc_auth=given)
+    (tmp_path / "a.yaml").touch()
+    spec = str(tmp_path / "a.yaml")
+    own = resolve(Order(spec=spec, base_url="http://127.0.0.1:8000/api"), settings, {})
+    assert [user.name for user in own.identities] == ["ann", "bob"]
+    assert expand(own.identities[0].headers[0][1], secrets) == "s3cret-1"
+    assert own.identities[1].query == (("key", "${KNOWN}"),)
+    for elsewhere in ("http://127.0.0.1:9000/api", "http://evil.example", ""):
+        assert resolve(Order(spec=spec, base_url=elsewhere), settings, {}).identities == ()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from testops_lib.errors import StackError, TargetError
+from testops_lib.model import Identity
 from testops_lib.settings import read, read_dotenv
 from testops_lib.stack import run as runs
 from testops_lib.stack.local import Local
@@ -34,6 +35,18 @@ def test_a_target_starts_the_samples_that_its_file_names(targets):
         {},
         [],
     )
+
+
+def test_credentials_go_with_a_document_and_the_base_url_that_takes_them():
+    users = (Identity(name="default", headers=(("Authorization", "Bearer s3cret"),)),)
+    variables = runs._credentials({"spec": "a.yaml", "base_url": "http://127.0.0.1:8000"}, users)
+    assert variables.pop("TESTOPS_ADHOC_SECRET_1") == "Bearer s3cret"
+    assert "s3cret" not in str(variables) and "127.0.0.1:8000" in variables["TESTOPS_ADHOC_AUTH"]
+    with pytest.raises(StackError, match="BASE_URL: is missing"):
+        runs._credentials({"spec": "a.yaml"}, users)
+    with pytest.raises(StackError, match="target shop: has its own"):
+        runs._credentials({"target": "shop"}, users)
+    assert runs._credentials({"target": "shop"}, ()) == {}
 
 
 def test_an_unknown_target_is_refused_with_the_nearest_name(targets):
