@@ -51,7 +51,7 @@ class Idle(RunnerProcessOperator):
 
 def launch(task_id, batches, known, **kwargs):
     return Idle.partial(
-        task_id=task_id, run="{{{{ run_id }}}}", attempt=1, share=SETTINGS.max_batches_at_once,
+        task_id=task_id, run="{{{{ run_id }}}}", attempt=1,
         max_active_tis_per_dagrun=SETTINGS.max_batches_at_once, pool=SETTINGS.pool,
         map_index_template=LABEL, **known, **kwargs,
     ).expand(batch=batches)
@@ -315,7 +315,7 @@ def _execute(run: str, published: Any, at_once: int) -> None:
         while waiting and len(working) < at_once:
             batch = waiting.pop(0)
             command = [sys.executable, "-m", "runner", "--run", run, "--plan", published.plan, "--batch", batch]
-            working.append(subprocess.Popen([*command, "--share", str(at_once)], stdout=subprocess.DEVNULL))
+            working.append(subprocess.Popen([*command], stdout=subprocess.DEVNULL))
         time.sleep(0.01)
         for child in [child for child in working if child.poll() is not None]:
             working.remove(child)

@@ -50,11 +50,10 @@ class RunnerProcessOperator(BaseOperator):
         results: str,
         target: str = "",
         attempt: int = 1,
-        share: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.run, self.plan, self.batch, self.target, self.share = run, plan, batch, target, share
+        self.run, self.plan, self.batch, self.target = run, plan, batch, target
         self.results, self.attempt = results, attempt
         self._process: subprocess.Popen[str] | None = None
 
@@ -74,7 +73,6 @@ class RunnerProcessOperator(BaseOperator):
             plan=self.plan,
             batch=self.batch,
             attempt=self.attempt,
-            share=self.share,
             again=self.results if context["ti"].try_number > 1 or down_since else "",
             down_since=down_since,
         )
@@ -155,8 +153,6 @@ def launch(
         "plan": plan,
         "results": results,
         "attempt": attempt,
-        # Each runner takes its part of the target's rate, so no more than these may work at once.
-        "share": settings.max_batches_at_once,
         "max_active_tis_per_dagrun": settings.max_batches_at_once,
         "pool": settings.pool,
         "map_index_template": LABEL,

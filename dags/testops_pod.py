@@ -42,11 +42,10 @@ class RunnerPodOperator(BaseOperator):
         results: str,
         target: str,
         attempt: int = 1,
-        share: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.run, self.plan, self.batch, self.target, self.share = run, plan, batch, target, share
+        self.run, self.plan, self.batch, self.target = run, plan, batch, target
         self.results, self.attempt = results, attempt
         self._worker: Any = None
 
@@ -98,6 +97,7 @@ class RunnerPodOperator(BaseOperator):
         from testops_lib import pod as pods
         from testops_lib import target as targets
         from testops_lib.batch import deadline_s, parse, runner_arguments
+        from testops_lib.fleet import least_rate
         from testops_lib.store import Store
         from testops_lib.target import Target
 
@@ -116,7 +116,6 @@ class RunnerPodOperator(BaseOperator):
                 plan=self.plan,
                 batch=self.batch,
                 attempt=self.attempt,
-                share=self.share,
                 again=self.results if context["ti"].try_number > 1 or down_since else "",
                 down_since=down_since,
             ),
@@ -128,5 +127,5 @@ class RunnerPodOperator(BaseOperator):
             target=self.target or "adhoc",
             run=self.run,
             batch=self.batch,
-            deadline_s=deadline_s(parse(self.batch), target.policy.requests_per_second / self.share),
+            deadline_s=deadline_s(parse(self.batch), least_rate(target.policy, settings.fleet_partitions)),
         )

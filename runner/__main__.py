@@ -48,12 +48,6 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     one.add_argument("--batch", help="slice of cases: TOPIC:PARTITION:FIRST-END, END exclusive")
     one.add_argument("--attempt", type=int, default=1, help="which execution within the run this is (default 1)")
     one.add_argument(
-        "--share",
-        type=int,
-        default=1,
-        help="how many runners share the target's rate and concurrency; each takes its part (default 1)",
-    )
-    one.add_argument(
         "--again",
         default="",
         metavar="POSITIONS",
@@ -99,7 +93,6 @@ def work(args: argparse.Namespace) -> int:
         plan=batches.parse(args.plan),
         batch=batches.parse(args.batch),
         attempt=args.attempt,
-        share=max(1, args.share),
         again=batches.parse_positions(args.again),
         deadline_s=args.deadline,
         down_since=args.down_since,

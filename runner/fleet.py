@@ -22,7 +22,7 @@ from testops_lib import fleet as shares
 from testops_lib.bus import Bus, Delivered
 from testops_lib.errors import BusError
 from testops_lib.execute import Engine
-from testops_lib.model import BatchOrder, Ended, Outcome, Plan, Result, Returned, Taken
+from testops_lib.model import BatchOrder, Ended, Outcome, Result, Returned, Taken
 from testops_lib.settings import Settings
 
 POLL_S = 0.2
@@ -35,21 +35,19 @@ KAFKA_TURN_S = 10
 
 
 class Hold:
-    """The hand on the order in work, for the main thread: ends it, or changes its part of the target's limits."""
+    """The hand on the order in work, for the main thread: ends it."""
 
-    def __init__(self, order: BatchOrder, assigned: frozenset[int], metrics: Metrics) -> None:
-        self._order, self._assigned, self._metrics = order, assigned, metrics
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._lock = threading.Lock()
         self._engine: Engine | None = None
-        self._plan: Plan | None = None
         self.given_back = False
         """It is to be executed by somebody else, or later."""
 
-    def begin(self, engine: Engine, plan: Plan) -> None:
-        """The engine starts with our part of the limits; not at all when the order has been taken away meanwhile."""
+    def begin(self, engine: Engine) -> None:
+        """The engine starts; not at all when the order has been taken away meanwhile."""
         with self._lock:
-            self._engine, self._plan = engine, plan
-            self._narrow()
+            self._engine = engine
             if self.given_back:
                 engine.stop()
 
@@ -57,25 +55,12 @@ class Hold:
         """Counts it."""
         self._metrics.cases.labels(result.verdict).inc()
 
-    def share(self, assigned: frozenset[int]) -> None:
-        """From now on our part is that of these partitions."""
-        with self._lock:
-            self._assigned = assigned
-            self._narrow()
-
     def give_back(self) -> None:
         """Nothing new is sent; what is in flight ends, and its results are written."""
         with self._lock:
             if self._engine is not None and not self.given_back:  # a second stop would begin its grace anew
                 self._engine.stop()
             self.given_back = True
-
-    def _narrow(self) -> None:
-        if self._engine is None or self._plan is None:
-            return
-        own = shares.part(self._plan.policy, self._order.partitions, self._assigned)
-        if own is not None:  # else the order itself was taken away, and is ending
-            self._engine.limit(concurrency=own.concurrency, requests_per_second=own.requests_per_second)
 
 
 class Member:
@@ -131,7 +116,7 @@ class Member:
         self._metrics.beat = time.monotonic()
 
     def _begin(self, found: Delivered) -> None:
-        self._current, self._hold = found, Hold(found.order, self._orders.assigned, self._metrics)
+        self._current, self._hold = found, Hold(self._metrics)
         self._working = self._pool.submit(self._work, found.order, self._hold)
         self._metrics.in_work.set(1)
 
@@ -147,8 +132,6 @@ class Member:
 
     def _assigned(self, assigned: frozenset[int]) -> None:
         self._metrics.assigned.set(len(assigned))
-        if self._hold is not None:
-            self._hold.share(assigned)
 
     def _revoked(self, revoked: frozenset[int], left: frozenset[int]) -> None:
         """Ends the order in work if it is taken away: its next owner must find all that was judged."""
@@ -156,7 +139,6 @@ class Member:
         if self._current is None or self._hold is None or self._working is None:
             return
         if self._current.partition not in revoked:
-            self._hold.share(left)
             return
         self._hold.give_back()
         deadline = (self._ending_since or time.monotonic()) + PATIENCE_S
@@ -204,7 +186,6 @@ class Member:
             plan=batches.parse(order.plan),
             batch=batches.parse(order.batch),
             attempt=order.attempt,
-            share=len(set(order.partitions)),
             again={} if first else batches.parse_positions(order.results),
             down_since=order.down_since,
         )

@@ -10,15 +10,18 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
 
 from testops_lib import batch as batches
-from testops_lib.bus import Bus
+from testops_lib import fleet as shares
+from testops_lib.bus import Bus, ShareHolder
 from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
+from testops_lib.execute.wire import origin
 from testops_lib.model import Batch, Case, Plan, Result, Value
 from testops_lib.settings import Settings, reread_dotenv
 from testops_lib.text import printable
@@ -35,6 +38,9 @@ JUDGED_BEFORE = "judged before"
 STOP_S = 8
 """What the engine needs to end: what is in flight, and its cleanup."""
 
+WAKE_S = 0.5
+"""While a part of the target's limits is waited for, whoever wants the work back is heard so often."""
+
 CHUNK = 100
 """Cases read ahead of the engine at a time."""
 
@@ -46,8 +52,6 @@ class Work(Value, frozen=True, kw_only=True):
     plan: Batch
     batch: Batch
     attempt: int = 1
-    share: int = 1
-    """How many runners at most share the target's limits."""
     again: dict[int, int] = msgspec.field(default_factory=dict)
     """Where the run's results begin, when the batch may have been executed before."""
     deadline_s: float = 0
@@ -59,8 +63,12 @@ class Work(Value, frozen=True, kw_only=True):
 class Hand(Protocol):
     """Somebody who follows the work and has a hand on its engine."""
 
-    def begin(self, engine: Engine, plan: Plan) -> None:
-        """The engine is about to start, with all of the plan's limits."""
+    @property
+    def given_back(self) -> bool:
+        """It is not to be begun any more."""
+
+    def begin(self, engine: Engine) -> None:
+        """The engine is about to start."""
 
     def result(self, result: Result) -> None:
         """A result is on its way."""
@@ -75,15 +83,35 @@ class Done(Value, frozen=True, kw_only=True):
     requests: int = 0
 
 
-def part(plan: Plan, share: int) -> Plan:
-    """The plan with one runner's part of the target's rate and concurrency."""
-    policy = plan.policy
-    reduced = msgspec.structs.replace(
-        policy,
-        concurrency=max(1, policy.concurrency // share),
-        requests_per_second=policy.requests_per_second / share,
-    )
-    return msgspec.structs.replace(plan, policy=reduced)
+@contextmanager
+def shared(bus: Bus, plan: Plan, engine: Engine, limit_s: float, ends: Callable[[], bool]) -> Iterator[None]:
+    """The engine has this runner's part of the target's limits, as large as the others leave it at each moment.
+
+    Entered when there is such a part, or `ends`.
+
+    Raises:
+        BusError: Kafka does not say which part is ours, or there was none for `limit_s`; on leaving, too.
+    """
+
+    def narrow(holder: ShareHolder) -> None:
+        own = shares.part(plan.policy, holder.partitions, holder.assigned)
+        engine.limit(concurrency=own.concurrency, requests_per_second=own.requests_per_second)
+        if holder.trouble is not None:
+            engine.stop()
+
+    def has_part() -> bool:
+        return shares.part(plan.policy, holder.partitions, holder.assigned).concurrency > 0
+
+    begun = time.monotonic()
+    with bus.share(str(origin(plan.base_url)), narrow) as holder:
+        while not holder.wait(has_part, WAKE_S) and not ends():
+            if time.monotonic() - begun > limit_s:
+                raise BusError(
+                    "other runners have all of the target's limits", where=plan.base_url, next_step="repeat it later"
+                )
+        yield
+        if holder.trouble is not None:
+            raise holder.trouble
 
 
 async def _ahead(cases: Iterator[Case]) -> AsyncIterator[list[Case]]:
@@ -106,25 +134,21 @@ async def _execute(engine: Engine, cases: Iterator[Case], ends_at: float) -> Asy
 def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
     """Executes the batch; its results are acknowledged when this returns.
 
-    With a hand the engine has the whole of the plan's limits, and the hand narrows them; without, its share.
-
     Raises:
         TestOpsError: it could not be executed; `told` says what that means.
     """
-    begun = time.monotonic()
     reread_dotenv()  # a fleet's member stands for long
     bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
-    whole, contracts = bus.read_plan(work.plan, work.run, deadline_s=settings.kafka_timeout_s)
-    patience_s = whole.policy.breaker_wait_s
+    plan, contracts = bus.read_plan(work.plan, work.run, deadline_s=settings.kafka_timeout_s)
+    patience_s = plan.policy.breaker_wait_s
     here_s = min(patience_s, FURTHER_WAIT_S if work.down_since else FIRST_WAIT_S)
-    whole = msgspec.structs.replace(whole, policy=msgspec.structs.replace(whole.policy, breaker_wait_s=here_s))
-    plan = part(whole, max(1, work.share))
-    engine = Engine(whole if hand else plan, contracts, run=work.run, attempt=work.attempt)
-    limit_s = work.deadline_s or batches.deadline_s(work.batch, plan.policy.requests_per_second)
-    judged = bus.judged_cases(work.again, work.run, attempt=work.attempt) if work.again else set()
+    plan = msgspec.structs.replace(plan, policy=msgspec.structs.replace(plan.policy, breaker_wait_s=here_s))
+    engine = Engine(plan, contracts, run=work.run, attempt=work.attempt)
+    engine.limit(concurrency=0, requests_per_second=0)
+    rate = shares.least_rate(plan.policy, settings.fleet_partitions)
+    limit_s = work.deadline_s or batches.deadline_s(work.batch, rate)
+    judged: set[str] = set()
     verdicts: Counter[str] = Counter()
-    if hand:
-        hand.begin(engine, whole)
 
     def missing() -> Iterator[Case]:
         for case in bus.read_cases(work.batch, work.run, deadline_s=settings.kafka_timeout_s):
@@ -134,7 +158,7 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
                 yield case
 
     async def drive() -> None:
-        async for result in _execute(engine, missing(), begun + limit_s):
+        async for result in _execute(engine, missing(), ends_at):
             writer.write(result)
             verdicts[result.verdict] += 1
             if hand:
@@ -143,7 +167,16 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
                 failure = result.failures[0]
                 print(f"failed: {printable(failure.operation)} {failure.check} (case {result.case})", flush=True)
 
-    with bus.results_writer() as writer, asyncio.Runner(loop_factory=new_loop) as loop:
+    with (
+        bus.results_writer() as writer,
+        shared(bus, plan, engine, limit_s, lambda: hand is not None and hand.given_back),
+        asyncio.Runner(loop_factory=new_loop) as loop,
+    ):
+        ends_at = time.monotonic() + limit_s
+        if work.again:  # not before we have a part: then whoever died with the batch has none
+            judged |= bus.judged_cases(work.again, work.run, attempt=work.attempt)
+        if hand:
+            hand.begin(engine)
         loop.run(drive())
         writer.flush()
     told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no case of this run"
@@ -152,7 +185,7 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
         print(f"{work.batch}: {slowed}", flush=True)
     code, why = DONE, ""
     if engine.stopped:
-        by = f"the deadline of {limit_s:g} s" if time.monotonic() - begun >= limit_s - STOP_S else "a signal"
+        by = f"the deadline of {limit_s:g} s" if time.monotonic() >= ends_at - STOP_S else "a signal"
         code, why = RETRY, f"stopped before the end by {by}: the batch must be executed again"
     elif engine.target_gone:
         silent_s = time.time() - work.down_since if work.down_since else here_s

@@ -119,14 +119,14 @@ def deadline_s(batch: Batch, requests_per_second: float) -> float:
 
 
 def runner_arguments(
-    *, run: str, plan: str, batch: str, attempt: int = 1, share: int = 1, again: str = "", down_since: float = 0
+    *, run: str, plan: str, batch: str, attempt: int = 1, again: str = "", down_since: float = 0
 ) -> list[str]:  # fmt: skip
     """What a runner is told of its batch, wherever it runs: the words after `python -m runner`.
 
     `again` says where the run's results begin when the batch may have been executed before, whatever made it run again
     (a retry, a clearing, a restart of Airflow): cases that were judged are not sent again.
     """
-    told = ["--run", run, "--plan", plan, "--batch", batch, "--share", str(share), "--attempt", str(attempt)]
+    told = ["--run", run, "--plan", plan, "--batch", batch, "--attempt", str(attempt)]
     if again:
         told += ["--again", again]
     return [*told, "--down-since", str(down_since)] if down_since else told

@@ -8,7 +8,9 @@ are keyed by (run, case, attempt).
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -108,6 +110,8 @@ _LONGEST_TEXT = 2000
 
 _SESSION_MS = 10_000
 """A member of the fleet that was not heard of for so long is dead, and others get its orders."""
+_SHARE_SESSION_MS = 6_000
+"""The same for a part of a target's limits; Kafka allows no shorter one (`group.min.session.timeout.ms`)."""
 
 
 class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +136,7 @@ class Topics(Value, frozen=True, kw_only=True):
     dead_letters: str = "testops.dead-letters"
     batches: str = "testops.batches"
     outcomes: str = "testops.outcomes"
+    shares: str = "testops.shares"
 
 
 class DeadLetter(Value, frozen=True, kw_only=True):
@@ -209,7 +214,7 @@ class Bus:
         """Creates the topics that do not exist yet and returns when each partition has a leader.
 
         Existing topics are left as they are. `partitions` holds for cases and results, `fleet_partitions` for orders of
-        batches; the others have one.
+        batches and for the shares of targets' limits; the others have one.
 
         Raises:
             BusError: the cluster is away or refuses.
@@ -224,6 +229,7 @@ class Bus:
             self.topics.dead_letters: (1, large),
             self.topics.batches: (fleet_partitions, common),
             self.topics.outcomes: (1, common),
+            self.topics.shares: (fleet_partitions, common),
         }
         with self._translated("topics"):
             admin = AdminClient(self._config())
@@ -508,6 +514,21 @@ class Bus:
         Connects when first polled. A partition left out is followed from its beginning.
         """
         return OutcomesFollower(self, start, run)
+
+    # ------------------------------------------------------------------ shares of a target's limits
+
+    def share(self, target: str, on_change: Callable[[ShareHolder], None] = lambda holder: None) -> ShareHolder:
+        """A part of the target's limits, to be used as a context manager; leaving it gives the part to the others.
+
+        Args:
+            target: whatever names it, the same for all who share.
+            on_change: called with the holder when its part becomes another one, or none because of `trouble`, from a
+                thread of the holder. Only when it returns, others get what is taken away.
+
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        return ShareHolder(self, target, on_change)
 
     # ------------------------------------------------------------------ dead letters
 
@@ -1128,6 +1149,112 @@ class OrderConsumer:
         if self._said[0] != str(said) or time.monotonic() - self._said[1] > 30:
             self._said = (str(said), time.monotonic())
             log.warning("%s", said)
+
+
+class ShareHolder:
+    """A member of the group of all who work on one target: some partitions of the topic of shares are its own.
+
+    Nothing is ever written there. What matters is that Kafka gives each partition to one living member at most: a
+    member that leaves, or was not heard of for `_SHARE_SESSION_MS`, loses its partitions to the others, and one that
+    cannot reach Kafka for so long takes itself for dead.
+    """
+
+    def __init__(self, bus: Bus, target: str, on_change: Callable[[ShareHolder], None]) -> None:
+        self._bus, self._topic, self._on_change = bus, bus.topics.shares, on_change
+        self._coordinator = _Coordinator()
+        self._leaving = threading.Event()
+        self._changed = threading.Condition()
+        self.trouble: BusError | None = None
+        """Why we are no member, and shall not become one: the group refuses us, or does not answer."""
+        self.assigned: frozenset[int] = frozenset()
+        """Partitions that are ours."""
+        self._consumer = Consumer(
+            bus._config(
+                **{
+                    "group.id": f"testops-target-{hashlib.sha256(target.encode()).hexdigest()[:16]}",
+                    "partition.assignment.strategy": "cooperative-sticky",
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "session.timeout.ms": _SHARE_SESSION_MS,
+                    "heartbeat.interval.ms": 1500,
+                    "statistics.interval.ms": 1000,
+                    "stats_cb": self._heard_statistics,
+                }
+            )
+        )
+        try:
+            with bus._translated(f"topic {self._topic}"):
+                self.partitions = len(bus._partitions(self._consumer, self._topic, bus.timeout_s))
+                """How many there are."""
+        except BaseException:
+            self._consumer.close()
+            raise
+        self._thread = threading.Thread(target=self._hold, name="share", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leaving.set()
+        self._thread.join(_SHARE_SESSION_MS / 1000)
+
+    def wait(self, enough: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether `enough` holds within this time; it is asked whenever the part changed.
+
+        Raises:
+            BusError: the group refuses us, or its coordinator does not answer for the bus's `timeout_s`.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: enough() or self.trouble is not None, timeout_s)
+            if self.trouble is not None:
+                raise self.trouble
+        return enough()
+
+    def _hold(self) -> None:
+        self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        heard = time.monotonic()
+        while not self._leaving.is_set():
+            message = self._consumer.poll(0.1)
+            if self.assigned or (self._coordinator.state, self._coordinator.join_state) == ("up", "steady"):
+                heard = time.monotonic()
+            error = message.error() if message is not None else None
+            if error is not None and (error.fatal() or error.code() in _MISSING | _REFUSED):
+                self._give_up(self._bus._error(error, self._topic))
+            elif time.monotonic() - heard > self._bus.timeout_s:
+                self._give_up(self._bus._error(KafkaError(KafkaError._TIMED_OUT), self._topic))
+        self._consumer.close()
+
+    def _give_up(self, trouble: BusError) -> None:
+        if self.trouble is None:
+            self.trouble = trouble
+            self._set(frozenset())
+
+    def _set(self, assigned: frozenset[int]) -> None:
+        self.assigned = assigned
+        self._on_change(self)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_assign(partitions)
+        if partitions:
+            consumer.pause(partitions)  # there is nothing to fetch
+        self._set(self.assigned | {one.partition for one in partitions})
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._set(self.assigned - {one.partition for one in partitions})
+        consumer.incremental_unassign(partitions)
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """We were taken for dead: others may have the partitions already."""
+        self._revoked(consumer, partitions)
+
+    def _heard_statistics(self, text: str) -> None:
+        with suppress(msgspec.MsgspecError):
+            self._coordinator = _STATISTICS.decode(text).cgrp
 
 
 class OutcomesFollower:

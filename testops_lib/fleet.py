@@ -1,12 +1,10 @@
-"""What a fleet of runners shares, as arithmetic: who gets which batch, and which part of a target's limits."""
+"""What runners share, as arithmetic: which part of a target's limits each has, and who of a fleet gets which batch."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-
-import msgspec
+from collections.abc import Collection, Iterable, Mapping
 
 from testops_lib.model import BatchOrder, Ended, Outcome, Policy, Returned, Taken, Value
 
@@ -20,29 +18,37 @@ MOST_TAKES = 4
 def spread(run: str, batches: int, *, partitions: int, concurrency: int) -> tuple[int, ...]:
     """The partitions that the orders of a run lie in, ascending; none for no batch.
 
-    No more than there are batches, so that no part of the target's rate is left to nobody; and no more than the
-    target's concurrency, so that each part is one case at least. Drawn by lot, as nobody knows how they are assigned;
-    the same for the same run, so that a batch that is ordered again waits behind its earlier order.
+    No more than there are batches, and no more than the target's concurrency, since so many members may work on it.
+    Drawn by lot, as nobody knows how they are assigned; the same for the same run, so that a batch that is ordered
+    again waits behind its earlier order.
     """
     count = min(partitions, batches, max(1, concurrency))
     return tuple(sorted(random.Random(run).sample(range(partitions), count)))
 
 
-def part(policy: Policy, partitions: Sequence[int], assigned: Collection[int]) -> Policy | None:
-    """The policy with the part of rate and concurrency that belongs to the assigned ones of a run's partitions.
+class Part(Value, frozen=True, kw_only=True):
+    """A runner's part of a target's limits."""
 
-    The parts of any division of the partitions add up to the policy's limits exactly. None: no part at all.
+    concurrency: int
+    """0: no part at all."""
+    requests_per_second: float
+    """0 where the target has no limit, or there is no part."""
+
+
+def part(policy: Policy, partitions: int, assigned: Collection[int]) -> Part:
+    """The part of the policy's limits that belongs to the assigned ones of so many partitions of the shares.
+
+    The parts of any division of the partitions add up to the policy's limits exactly. Where there are more partitions
+    than cases may run at once, some bear nothing; the rate goes with the cases, so that none of it is lost.
     """
-    used = sorted(set(partitions))
-    own = [number for number, partition in enumerate(used) if partition in assigned]
-    if not own:
-        return None
-    whole = max(len(used), policy.concurrency)
-    return msgspec.structs.replace(
-        policy,
-        concurrency=sum((number + 1) * whole // len(used) - number * whole // len(used) for number in own),
-        requests_per_second=policy.requests_per_second * len(own) / len(used),
-    )
+    whole = max(1, policy.concurrency)
+    own = sum((number + 1) * whole // partitions - number * whole // partitions for number in set(assigned))
+    return Part(concurrency=own, requests_per_second=policy.requests_per_second * own / whole)
+
+
+def least_rate(policy: Policy, partitions: int) -> float:
+    """Requests a second of the smallest part that is one, for the time that a batch may need; 0: no limit."""
+    return policy.requests_per_second / min(max(1, policy.concurrency), partitions)
 
 
 def lost_takes(order: BatchOrder, outcomes: Iterable[Outcome]) -> int:

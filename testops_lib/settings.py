@@ -33,8 +33,8 @@ DOCUMENTATION: dict[str, str] = {
     "TESTOPS_LAUNCHER": "how batches are executed: process (default), kubernetes: each in a pod of its own, or fleet: "
     "by runners that stand",
     "TESTOPS_MAX_BATCHES_AT_ONCE": "runners (processes or pods) of one run at the same time (default 2)",
-    "TESTOPS_FLEET_PARTITIONS": "partitions of the orders' topic when it is created: no more runners than these work "
-    "as a fleet at the same time (default 12)",
+    "TESTOPS_FLEET_PARTITIONS": "partitions of the topics of orders and of shares when they are created: no more "
+    "runners than these work as a fleet, or on one target, at the same time (default 12)",
     "TESTOPS_FLEET_WAIT_S": "seconds that a fleet may take for the batches of a run, beside what the target's rate "
     "needs by itself, before the task is retried (default 3600)",
     "TESTOPS_POOL": "Airflow pool in which the batches of all runs take slots (default default_pool); "

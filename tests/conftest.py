@@ -85,7 +85,7 @@ def store(postgres: str) -> Iterator[Store]:
 def own_topics() -> Topics:
     """Topics that no other test uses."""
     prefix = uuid.uuid4().hex[:8]
-    names = ("cases", "plans", "results", "notifications", "dead_letters", "batches", "outcomes")
+    names = ("cases", "plans", "results", "notifications", "dead_letters", "batches", "outcomes", "shares")
     return Topics(**{name: f"{prefix}.{name}" for name in names})
 
 

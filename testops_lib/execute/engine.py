@@ -378,13 +378,13 @@ class Engine:
             self._client = self._loop = None
 
     def limit(self, *, concurrency: int, requests_per_second: float) -> None:
-        """From now on at most so many cases at once, and so many requests a second (0: no limit).
+        """From now on at most so many cases at once (0: none begins), and so many requests a second (0: no limit).
 
         For whoever has a part of the policy's limits, which are the most. Safe to call from any thread, and before
         `run`.
         """
         self._pace.limit(requests_per_second)
-        self._width = max(1, concurrency)
+        self._width = max(0, concurrency)
         if (loop := self._loop) is not None:
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(self._wake)

@@ -164,6 +164,9 @@ class Log(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
+        self.times: list[float] = []
+        self.most = self.now = 0
+        """Requests at once."""
         self.fail: set[int] = set()
         server = self
 
@@ -173,9 +176,13 @@ class Log(ThreadingHTTPServer):
             def do_GET(self) -> None:
                 number = int(parse_qs(urlsplit(self.path).query).get("n", ["-1"])[0])
                 server.numbers.append(number)
+                server.times.append(time.monotonic())
+                server.now += 1
+                server.most = max(server.most, server.now)
                 self.send_response(500 if number in server.fail else 200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+                server.now -= 1
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -286,9 +293,28 @@ def test_a_hung_target_cannot_hold_a_batch_beyond_its_deadline(line: Bus, kafka:
     assert "8 errored" in out
 
 
+def test_two_runs_of_one_target_together_keep_its_limits(line: Bus, kafka: str, store: Store, log: Log) -> None:
+    rate, count = 20, 100
+    slow = plan(log.url, requests_per_second=rate, concurrency=3)
+    processes = []
+    for run in ("together-1", "together-2"):
+        at, [batch, *more] = publish(line, store, run, slow, [case(number) for number in range(count)])
+        processes += [
+            runner(kafka, "--run", run, "--plan", str(at), "--batch", str(part)) for part in (batch, *more)
+        ]  # fmt: skip
+    for process in processes:
+        code, _, err = outcome(process, timeout=120)
+        assert code == 0, err
+    assert len(log.numbers) == 2 * count
+    span = log.times[-1] - log.times[0]
+    # What was booked before a part changed may still come at the old pace: a request for each case at once.
+    assert 2 * count <= rate * span + 1 + len(processes) * 3
+    assert log.most <= 2 * 3, "a case that had begun may end beside the first one of its part's new owner"
+
+
 @pytest.mark.parametrize(("again", "since"), [("", 0), ("0:120,1:98", 1700000000.5)])
 def test_a_runner_understands_what_it_is_told_of_its_batch(again: str, since: float) -> None:
-    told = {"run": "r 1", "plan": "p:0:0-2", "batch": "c:3:5-9", "attempt": 2, "share": 4, "again": again}
+    told = {"run": "r 1", "plan": "p:0:0-2", "batch": "c:3:5-9", "attempt": 2, "again": again}
     told |= {"down_since": since}
     assert vars(parsed(runner_arguments(**told))).items() >= (told | {"deadline": 0, "group": None}).items()
 

@@ -40,26 +40,33 @@ def test_a_run_lies_in_as_many_partitions_as_it_can_use(
 
 
 @given(st.data())
-def test_the_parts_of_a_fleet_of_any_size_add_up_to_the_limits(data: st.DataObject) -> None:
+def test_the_parts_of_any_number_of_runners_add_up_to_the_limits(data: st.DataObject) -> None:
     concurrency, rate = data.draw(st.integers(1, 64)), data.draw(st.floats(0.1, 1000))
     partitions = data.draw(st.integers(1, 24))
-    used = fleet.spread("run", data.draw(st.integers(1, 50)), partitions=partitions, concurrency=concurrency)
     owner = data.draw(st.lists(st.integers(0, 5), min_size=partitions, max_size=partitions))
-    members = [{at for at, who in enumerate(owner) if who == member} for member in range(6)]
     policy = Policy(concurrency=concurrency, requests_per_second=rate)
-    parts = [part for own in members if (part := fleet.part(policy, used, own)) is not None]
+    parts = [
+        fleet.part(policy, partitions, {at for at, who in enumerate(owner) if who == member}) for member in range(6)
+    ]
     assert sum(part.concurrency for part in parts) == concurrency
-    assert all(part.concurrency >= 1 and part.requests_per_second > 0 for part in parts)
     assert math.isclose(sum(part.requests_per_second for part in parts), rate)
+    assert all((part.concurrency > 0) == (part.requests_per_second > 0) for part in parts)
+    least = min(part.requests_per_second for part in parts if part.concurrency)
+    assert fleet.least_rate(policy, partitions) <= least * 2, "what a batch is given time for"
 
 
-def test_who_has_none_of_the_runs_partitions_has_no_part() -> None:
-    assert fleet.part(Policy(requests_per_second=5), (3, 4), {0, 1}) is None
+def test_who_is_alone_has_everything() -> None:
+    policy = Policy(concurrency=8, requests_per_second=5)
+    assert fleet.part(policy, 3, {0, 1, 2}) == fleet.Part(concurrency=8, requests_per_second=5)
+    assert fleet.part(policy, 12, set(range(12))) == fleet.Part(concurrency=8, requests_per_second=5)
+
+
+def test_who_has_no_partition_has_no_part() -> None:
+    assert fleet.part(Policy(requests_per_second=5), 12, set()) == fleet.Part(concurrency=0, requests_per_second=0)
 
 
 def test_without_a_rate_limit_no_part_has_one() -> None:
-    part = fleet.part(Policy(), (3, 4), {3})
-    assert part is not None and part.requests_per_second == 0
+    assert fleet.part(Policy(), 2, {1}).requests_per_second == fleet.least_rate(Policy(), 12) == 0
 
 
 @pytest.mark.parametrize(
