@@ -72,7 +72,8 @@ no findings."""
 _OTHER_CAUSES = "other causes"
 _OTHER_REASONS = "other reasons"
 _VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
-_FIRMNESS: dict[Basis, int] = {"human": 0, "spec": 1, "example": 2, "description": 3, "stable": 4, "guess": 5}
+_FIRMEST_FIRST: tuple[Basis, ...] = ("human", "spec", "example", "standard", "description", "stable", "guess")
+_FIRMNESS: dict[Basis, int] = {basis: place for place, basis in enumerate(_FIRMEST_FIRST)}
 _SEVERITY_ORDER: tuple[Severity, ...] = get_args(Severity)
 _CHECK_ORDER = {check: place for place, check in enumerate(SEVERITIES)}
 _STATE_ORDER: dict[FindingState, int] = {"new": 0, "known": 1, "muted": 2, "fixed": 3}

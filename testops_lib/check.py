@@ -18,6 +18,7 @@ from testops_lib.body import Unreadable, decode, why_unreadable
 from testops_lib.errors import CaseError
 from testops_lib.fingerprint import normalise
 from testops_lib.model import (
+    Basis,
     Check,
     ContentTypeConformance,
     Contract,
@@ -64,6 +65,9 @@ secret that was cut is not found any more."""
 
 _UNDECIDED = frozenset({401, 403, 407, 429})
 """Answers to valid data that say something of the credentials or the pace, nothing of the data."""
+
+_REFUSALS = frozenset({400, 409, 422})
+"""Answers to data that is valid by its schema and breaks another rule, if the document lists them."""
 
 _OF_THE_BODY = (
     ResponseSchemaConformance,
@@ -224,8 +228,12 @@ def is_json(media: str) -> bool:
     return media in ("application/json", "text/json") or media.endswith("+json")
 
 
-def fits(documented: str, actual: str) -> bool:
-    """Whether a media type is one that a documented type or range (`*/*`, `text/*`) means."""
+def fits(documented: str, actual: str, *, strict: bool = False) -> bool:
+    """Whether a media type is one that a documented type or range (`*/*`, `text/*`) means.
+
+    A JSON type of its own (`application/problem+json`) can be read as the documented `application/json`; `strict`: it
+    is another type all the same.
+    """
     if documented == actual:
         return True
     documented = documented.split(";", 1)[0].strip().lower()
@@ -234,7 +242,7 @@ def fits(documented: str, actual: str) -> bool:
     head, _, tail = documented.partition("/")
     if tail == "*":
         return actual.partition("/")[0] == head
-    return is_json(documented) and is_json(actual) and actual.endswith("+json") and documented == "application/json"
+    return not strict and documented == "application/json" and actual.endswith("+json")
 
 
 def _refuse(uri: str) -> Any:
@@ -253,11 +261,13 @@ def compile_schema(schema: Any) -> _Validator:
 class _Documented:
     """What a contract says of one status of an operation."""
 
-    __slots__ = ("accepted", "contract", "response", "validators")
+    __slots__ = ("accepted", "contract", "listed", "response", "validators")
 
     def __init__(self, contract: Contract | None, status: int) -> None:
         self.contract = contract
         self.response = response_for(contract, status) if contract else None
+        self.listed = contract is not None and bool({str(status), f"{status // 100}XX"} & contract.responses.keys())
+        """The document lists the status itself, or its range; `default` says nothing of it."""
         self.accepted = contract is not None and status in contract.accepted_statuses
         self.validators: dict[tuple[str, str], _Validator | None] = {}
         """By `body` and documented media type, or `header` and name."""
@@ -303,7 +313,11 @@ class Judge:
                 if (fault := _STATUS_FAULTS.get(kind)) and (said := fault(check, status, documented))
             }
             if wrong:
-                ordered = [_failure(checks[kind], step, index, wrong[kind]) for kind in _STATUS_FAULTS if kind in wrong]
+                ordered = [
+                    _failure(checks[kind], step, index, wrong[kind], basis=_weaker(checks[kind], status, documented))
+                    for kind in _STATUS_FAULTS
+                    if kind in wrong
+                ]
                 failure = next((failure for failure in ordered if failure.basis != "guess"), ordered[0])
                 return (_with_reason(failure, step, answer, captured) if status >= 500 else failure,)
         body = _Body(answer.body)
@@ -331,14 +345,33 @@ class Judge:
         return tuple(found)
 
 
-def _failure(check: Check, step: Step, index: int, said: tuple[str, str], *, disputed: bool = False) -> Failure:
-    """disputed: others may well read what we cannot, so it is a guess that something is wrong."""
+def _failure(
+    check: Check, step: Step, index: int, said: tuple[str, str], *, basis: Basis | None = None, disputed: bool = False
+) -> Failure:
+    """basis: the check's own by default. disputed: others may well read what we cannot, so it is a guess that something
+    is wrong.
+    """
     shared = isinstance(check, _SHARED) or said[1].startswith(_COMPONENT)
     return Failure(
         check=type(check).__struct_config__.tag,  # type: ignore[arg-type]
         operation=step.operation, message=said[0], cause=said[1], shared=shared,
-        basis="guess" if disputed else check.basis, quote=check.quote, step=index,
+        basis="guess" if disputed else basis or check.basis, quote=check.quote, step=index,
     )  # fmt: skip
+
+
+def _weaker(check: Check, status: int, documented: _Documented) -> Basis | None:
+    """The basis of a wrong status that the document itself lists, where it is not the check's own.
+
+    A declared 501 or 503 may be by design. A declared 500 contradicts no document, but HTTP calls it an unexpected
+    condition (RFC 9110, 15.6.1).
+    """
+    if check.basis != "spec" or not documented.listed:
+        return None
+    if status >= 500 and isinstance(check, NotAServerError | PositiveDataAcceptance):
+        return "standard" if status == 500 else "guess"
+    if isinstance(check, PositiveDataAcceptance) and status in _REFUSALS:
+        return None if check.at_limit and status != 409 else "guess"
+    return None
 
 
 def _with_reason(failure: Failure, step: Step, answer: Answer, captured: Mapping[str, Any]) -> Failure:
@@ -419,11 +452,12 @@ def _conformance(
     if step.request.method == "HEAD" or answer.status in (204, 205, 304) or not answer.body:
         typed = bodied = None
     media = media_type(answer.headers) if typed or bodied else ""
-    if typed and response.content and not any(fits(known, media) for known in response.content):
-        bodied = None
+    if typed and response.content and not any(fits(known, media, strict=True) for known in response.content):
+        alike = any(fits(known, media) for known in response.content)
+        bodied = bodied if alike else None
         wanted = ", ".join(response.content)
         said = f"content type {media or 'missing'}, documented: {wanted}", f"{media or 'missing'} for {wanted}"
-        found.append(_failure(typed, step, index, said))
+        found.append(_failure(typed, step, index, said, basis="guess" if alike else None))
     if headed and response.headers:
         found += [_failure(headed, step, index, said) for said in _header_faults(documented, response, answer)]
     if bodied and not why_unjudged(answer):

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct, field
 
-Basis = Literal["spec", "example", "description", "guess", "human", "stable"]
-"""Why a check may be believed. `guess` makes it advisory: reported, never failing a gate alone. `stable`: a guess that
-held in many runs in a row."""
+Basis = Literal["spec", "example", "description", "guess", "human", "stable", "standard"]
+"""Why a check may be believed. `standard`: HTTP itself says so, though the document does not. `guess` makes it
+advisory: reported, never failing a gate alone. `stable`: a guess that held in many runs in a row."""
 
 Intent = Literal["positive", "negative", "boundary", "stateful", "security"]
 
@@ -91,9 +91,15 @@ class NegativeDataRejection(Check, tag="negative_data_rejection", frozen=True, k
 
 
 class PositiveDataAcceptance(Check, tag="positive_data_acceptance", frozen=True, kw_only=True):
-    """Valid data is accepted: a 2xx (or 3xx), or one of `also`."""
+    """Valid data is accepted: a 2xx (or 3xx), or one of `also`.
+
+    A refusal that the document lists (400, 409, 422) may rest on a rule that no schema says: it is a guess that it is
+    wrong, where only the schema speaks for the data (basis `spec`).
+    """
 
     also: tuple[int, ...] = ()
+    at_limit: bool = False
+    """The data is the usual but for one value at a limit that the schema states: a 400 or 422 contradicts it."""
 
 
 class UseAfterFree(Check, tag="use_after_free", frozen=True, kw_only=True):

@@ -191,6 +191,66 @@ def test_an_undocumented_success_names_the_one_it_stands_for() -> None:
     assert judge(answer, *CONFORMANCE) == [("status_code_conformance", "status 203 in place of 200, 204")]
 
 
+LISTED = Contract(
+    operation="POST /pets",
+    responses={key: ResponseContract() for key in ("201", "400", "409", "422", "500", "501", "503")},
+)
+
+
+def basis_of(status: int, check: AnyCheck, contract: Contract = LISTED) -> str:
+    step = Step(operation="POST /pets", request=Request(method="POST", path="/pets"), checks=(check,))
+    return "".join(one.basis for one in Judge({"POST /pets": contract}).judge(step, Answer(status=status), {}))
+
+
+@pytest.mark.parametrize(
+    ("status", "basis"), [(500, "standard"), (501, "guess"), (503, "guess"), (502, "spec"), (507, "spec")]
+)
+def test_a_server_error_that_the_document_declares_does_not_break_the_document(status: int, basis: str) -> None:
+    assert basis_of(status, NotAServerError()) == basis
+    assert basis_of(status, NotAServerError(basis="human")) == "human"
+    ranged = Contract(operation="POST /pets", responses={"201": ResponseContract(), "5XX": ResponseContract()})
+    assert basis_of(status, NotAServerError(), ranged) == ("standard" if status == 500 else "guess")
+    default = Contract(operation="POST /pets", responses={"201": ResponseContract(), "default": ResponseContract()})
+    assert basis_of(status, NotAServerError(), default) == "spec", "`default` declares nothing of it"
+
+
+@pytest.mark.parametrize("status", [400, 409, 422])
+def test_a_listed_refusal_of_data_that_only_the_schema_calls_valid_is_a_guess(status: int) -> None:
+    assert basis_of(status, PositiveDataAcceptance()) == "guess"
+    assert basis_of(status, PositiveDataAcceptance(basis="example")) == "example", "the document's own example"
+    assert basis_of(status, PositiveDataAcceptance(basis="human")) == "human"
+    unlisted = Contract(operation="POST /pets", responses={"201": ResponseContract()})
+    assert basis_of(status, PositiveDataAcceptance(), unlisted) == "spec"
+    assert basis_of(404, PositiveDataAcceptance()) == "spec"
+
+
+def test_a_listed_refusal_of_a_limit_that_the_schema_states_contradicts_it() -> None:
+    assert [basis_of(status, PositiveDataAcceptance(at_limit=True)) for status in (400, 409, 422)] == [
+        "spec",
+        "guess",
+        "spec",
+    ]
+
+
+def test_a_json_type_of_its_own_in_place_of_plain_json_is_advisory_and_its_body_is_judged() -> None:
+    schema = {"required": ["code"]}
+    contract = Contract(
+        operation="GET /a",
+        responses={"404": ResponseContract(content={"application/json": MediaContract(schema=schema)})},
+    )
+    checks = (ContentTypeConformance(), ResponseSchemaConformance())
+    step = Step(operation="GET /a", request=Request(method="GET", path="/a"), checks=checks)
+
+    def told(media: str) -> list[tuple[str, str]]:
+        answer = Answer(status=404, headers=(("Content-Type", media),), body=b'{"title":"x"}')
+        return [(one.check, one.basis) for one in Judge({"GET /a": contract}).judge(step, answer, {})]
+
+    body = ("response_schema_conformance", "spec")
+    assert told("application/json; charset=utf-8") == [body]
+    assert told("application/problem+json") == [("content_type_conformance", "guess"), body]
+    assert told("text/html") == [("content_type_conformance", "spec")]
+
+
 def test_a_guess_never_hides_what_the_document_says() -> None:
     checks = (StatusIs(any_of=(200,), basis="guess"), StatusCodeConformance())
     assert judge(Answer(status=302), *checks) == [("status_code_conformance", "status 302")]

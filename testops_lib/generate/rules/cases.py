@@ -316,7 +316,12 @@ class Planner:
             )
 
     def _edge(self, operation: Operation, place: str, label: str, draft: Draft, explicit: bool, chained: bool) -> Case:
-        accepted = self._accepted(operation, draft, None if explicit else "guess", chained) if explicit else ()
+        accepted: tuple[AnyCheck, ...] = ()
+        if explicit:
+            accepted = tuple(
+                msgspec.structs.replace(check, at_limit=True) if isinstance(check, PositiveDataAcceptance) else check
+                for check in self._accepted(operation, draft, None, chained)
+            )
         checks = (*CONFORMANCE, *accepted, *self._fast())
         return self._case(f"{operation.key}: {place} at {label}", "boundary", draft, checks, tags=("boundary",))
 
