@@ -31,6 +31,9 @@ _MOST_CURLS = 3
 _MOST_OPERATIONS = 10
 _MOST_REASONS = 5
 _LONGEST_CURL = 1_500
+_LONGEST_MESSAGE = 160
+_WIDE = 90
+"""Columns from which a finding is a row of a table; below, it is a block of lines."""
 
 
 def render_terminal(report: Report, *, width: int | None = None, file: TextIO | None = None) -> None:
@@ -125,21 +128,28 @@ def _findings(console: Console, findings: list[Finding]) -> None:
     table = Table(box=None, pad_edge=False, expand=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("what", ratio=None, overflow="fold")
-    table.add_column("where", overflow="fold")
-    table.add_column("times", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    narrow = console.width < 90
+    narrow = console.width < _WIDE
+    if narrow:
+        table.show_header = False
+    else:
+        table.add_column("where", overflow="fold")
+        table.add_column("times", justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
     for number, finding in enumerate(findings[:_MOST_FINDINGS], 1):
         what = Text(title(finding.check), style="yellow" if finding.advisory else "red")
-        if not narrow:
-            what.append("\n" + one_line(finding.message, 160), style="dim")
+        message = "\n" + one_line(finding.message, _LONGEST_MESSAGE)
         marks = [finding.severity, finding.state] + (["advisory"] if finding.advisory else [])
         marks += [words] if (words := proof(finding)) else []
         marks += [f"passed on attempt {finding.passed_again}"] if finding.passed_again else []
-        table.add_row(
-            str(number), what, Text(where(finding)), f"{finding.count:,}",
-            Text("\n".join(marks), style="dim"),
-        )  # fmt: skip
+        if narrow:
+            what.append(f"  {', '.join([plural(finding.count, 'case'), *marks])}", style="dim")
+            what.append("\n" + where(finding), style="none")
+            table.add_row(str(number), what.append(message, style="dim"))
+        else:
+            table.add_row(
+                str(number), what.append(message, style="dim"), Text(where(finding)), f"{finding.count:,}",
+                Text("\n".join(marks), style="dim"),
+            )  # fmt: skip
     console.print(table)
     if len(findings) > _MOST_FINDINGS:
         console.print(Text(f"and {len(findings) - _MOST_FINDINGS} more in the report", style="dim"))

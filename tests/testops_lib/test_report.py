@@ -53,7 +53,7 @@ from testops_lib.report import (
     terminal_text,
 )
 from testops_lib.report.json import schemas
-from testops_lib.report.text import TITLES
+from testops_lib.report.text import TITLES, shown_findings
 from testops_lib.report.wfc import code
 from testops_lib.text import visible
 
@@ -380,6 +380,16 @@ def test_terminal_text_fits_its_width(width: int) -> None:
     report = msgspec.structs.replace(shop_report(), findings=findings)
     text = terminal_text(report, width).partition("\nSee it again")[0]
     assert max(cell_len(line) for line in text.splitlines()) <= width
+
+
+@pytest.mark.parametrize("width", [40, 80, 89, 90, 200])
+def test_the_terminal_says_what_is_wrong_at_any_width(width: int) -> None:
+    for finding in shown_findings(shop_report()):
+        report = msgspec.structs.replace(shop_report(), findings=(finding,), operations={})
+        text = terminal_text(report, width).partition("\nSee it again")[0]
+        together, said = "".join(text.split()), "".join(finding.message.split())[:60]
+        assert said in together if width < 90 else finding.message.split()[0] in text
+        assert TITLES[finding.check].split()[0] in text and finding.severity in text
 
 
 def test_terminal_output_without_a_terminal_holds_no_escape_sequences() -> None:
