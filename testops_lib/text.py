@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 
-_HIDDEN = re.compile(
+# As texts: `re` compiles them at the first use and keeps them. The ranges take milliseconds, and errors, which every
+# parse of a DAG file imports, stand on this module.
+_HIDDEN = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e0fff]"
 )
 """Controls (terminal escape sequences begin with one), direction changes, invisible characters, lone surrogates."""
 
-_ILLEGAL_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ILLEGAL_XML = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 """What XML 1.0 (section 2.2) has no way to write."""
 
-_CI_COMMAND = re.compile(r"(?m)^([^\S\n]*):(?=:)|#(?=#(?:\[|vso\[|teamcity\[))")
+_CI_COMMAND = r"(?m)^([^\S\n]*):(?=:)|#(?=#(?:\[|vso\[|teamcity\[))"
 """What GitHub (`::error::`, `##[error]`), Azure (`##vso[`) and TeamCity (`##teamcity[`) obey in a log."""
 
 
@@ -22,12 +24,12 @@ def visible(text: str) -> str:
 
     Line feeds and tabs stay, carriage returns before line feeds go.
     """
-    return _HIDDEN.sub(_escaped, text.replace("\r\n", "\n"))
+    return re.sub(_HIDDEN, _escaped, text.replace("\r\n", "\n"))
 
 
 def printable(text: str) -> str:
     """Visible text for a terminal or a log, in which no line gives a CI server an order (`\\x3a:error::`)."""
-    return _CI_COMMAND.sub(_command_escaped, visible(text))
+    return re.sub(_CI_COMMAND, _command_escaped, visible(text))
 
 
 def one_line(text: str, limit: int = 200) -> str:
@@ -38,7 +40,7 @@ def one_line(text: str, limit: int = 200) -> str:
 
 def xml_text(text: str) -> str:
     """Visible text without the characters that XML cannot hold."""
-    return _ILLEGAL_XML.sub("", visible(text))
+    return re.sub(_ILLEGAL_XML, "", visible(text))
 
 
 def _command_escaped(match: re.Match[str]) -> str:
