@@ -800,6 +800,8 @@ class FindingExample(Value, frozen=True, kw_only=True):
     case_name: str
     message: str
     curl: str = ""
+    recipe: str = ""
+    """A shell script that shows it again: every step with its captures, credentials as variables, cleanup."""
     steps: tuple[StepOutcome, ...] = ()
     failing_step: int = 0
     source: str = ""

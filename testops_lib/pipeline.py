@@ -33,6 +33,7 @@ from testops_lib.analyze import settle
 from testops_lib.bus import Bus
 from testops_lib.cost import in_words, total
 from testops_lib.errors import GenerateError, SettingsError, StoreError, TargetError
+from testops_lib.export import recipe
 from testops_lib.fingerprint import fingerprint_of
 from testops_lib.gate import decide
 from testops_lib.generate import rules
@@ -48,12 +49,14 @@ from testops_lib.model import (
     Cost,
     Ended,
     Generation,
+    Identity,
     Plan,
     Policy,
     Report,
     Result,
     Value,
 )
+from testops_lib.redact import Redactor
 from testops_lib.renew import renew
 from testops_lib.settings import OTHER_DOCUMENT, SOURCES, Settings, may_be_named
 from testops_lib.sources import Ask, caps, less, told_of, without_repeated
@@ -639,10 +642,16 @@ def analyze(run: str, settings: Settings, *, causes: Collection[str] = ()) -> Re
             history=store.response_times(target.name, run, runs=RUNS),
             causes=causes,
         )
+        report = _with_stored_recipes(store, report, target)
         _keep(store, report, settings, latest=True)
         _promote(store, about.suite, target)
         _keep_regressions(store, about.suite, report)
     return report
+
+
+def _with_stored_recipes(store: Store, report: Report, target: Target) -> Report:
+    cases = store.cases({finding.example.case for finding in report.findings})
+    return with_recipes(report, cases, target.identities)
 
 
 def _keep_regressions(store: Store, named: str, report: Report) -> None:
@@ -716,6 +725,7 @@ def analyze_again(run: str, settings: Settings, *, causes: Collection[str] = ())
             history=store.response_times(first.target, run, runs=RUNS),
             causes=causes,
         )
+        report = _with_stored_recipes(store, report, target)
         _keep(store, report, settings, latest=store.latest_run() == run)
     return report
 
@@ -785,6 +795,29 @@ def build_report(
         credentials_hint=_TAKEN_BY_NOBODY if target.identities else _NONE_GIVEN,
     )
     return msgspec.structs.replace(report, gate=decide(report, target.gate, causes))
+
+
+def with_recipes(report: Report, cases: Mapping[str, Case], identities: Sequence[Identity]) -> Report:
+    """The report with a script that shows it again for each finding whose case is given."""
+    redactor = Redactor(_literal_secrets(identities))
+    findings = []
+    for finding in report.findings:
+        example = finding.example
+        if (case := cases.get(example.case)) is not None:
+            wrong = f"{finding.check}: {finding.sent or finding.operation}: {finding.message}"
+            script = recipe(case, report.base_url, identities, failing=example.failing_step, wrong=wrong)
+            example = msgspec.structs.replace(example, recipe=redactor.known(script))
+        findings.append(msgspec.structs.replace(finding, example=example))
+    return msgspec.structs.replace(report, findings=tuple(findings))
+
+
+def _literal_secrets(identities: Iterable[Identity]) -> Iterable[str]:
+    """Credentials that stand in identities as they are, not as references to the environment."""
+    for identity in identities:
+        for _, value in (*identity.headers, *identity.query, *identity.cookies):
+            yield from (value, value.partition(" ")[2])
+        if identity.basic is not None:
+            yield identity.basic.password
 
 
 def shrink_findings(

@@ -134,6 +134,10 @@ class Redactor:
             text = _USER_INFO.sub(rf"\1{PLACEHOLDER}@", text)
         return text
 
+    def known(self, text: str) -> str:
+        """A text whose names say nothing (a script): only known values and well-known shapes are masked."""
+        return self._values(text)
+
     def pairs(self, pairs: Pairs) -> Pairs:
         """Headers, cookies or form fields: a sensitive name loses its whole value."""
         return tuple(

@@ -20,6 +20,7 @@ COMMANDS = {
     "generate": "desk:generate",
     "execute": "execute:execute",
     "report": "results:report",
+    "reproduce": "reproduce:reproduce",
     "shrink": "desk:shrink",
     "diff": "results:diff",
     "export": "results:export",

@@ -16,7 +16,7 @@ from testops_lib import pipeline
 from testops_lib import report as reporting
 from testops_lib import settings as configuration
 from testops_lib import spec as specs
-from testops_lib.cli.lines import About, Line, read, write
+from testops_lib.cli.lines import FINDINGS_FILE, About, Line, read, write, write_evidence
 from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.output import say
 from testops_lib.cli.results import outcome
@@ -192,18 +192,18 @@ def _in_rounds(
     generations: Sequence[Generation],
     run_id: str,
     options: Mapping[str, Any],
+    known: dict[str, Case],
 ) -> tuple[list[Result], tuple[Generation, ...], bool]:
     """The results of the cases, of those that further rounds add, and of repetitions; what the rounds cost; whether
     somebody stopped it.
 
     After the last round failed cases are repeated alone; then runs what may end the session or the service.
-    `generations` is what the cases cost.
+    `generations` is what the cases cost; `known` are the cases by id, and takes those of further rounds.
     """
     contracts, budget = pipeline.contracts(document, target), Budget(options)
     operations = pipeline.in_scope(document, target)
     results: list[Result] = []
     costs: list[Generation] = []
-    known = {case.id: case for case in cases}
     repeating = Repetitions(lambda ids: known, limit=options["max_requests"])
 
     def execute(wanted: Sequence[Case], *, closing: bool) -> bool:
@@ -262,6 +262,21 @@ def _write_cases(
             write(file, Line(case=case))
 
 
+def _write_findings(
+    path: Path, report: Report, plan: Plan, contracts: Mapping[str, Contract], cases: Mapping[str, Case]
+) -> None:
+    """A file that `testops reproduce` takes."""
+    scope = {key: each.documented for key, each in report.operations.items()}
+    about = About(
+        run=report.run, target=report.target, title=report.title, base_url=report.base_url, operations=scope
+    )  # fmt: skip
+    wanted = {finding.example.case for finding in report.findings if finding.count}
+    with path.open("wb") as file:
+        write_evidence(file, about, plan, contracts, (cases[key] for key in sorted(wanted & cases.keys())))
+        for finding in report.findings:
+            write(file, Line(finding=finding))
+
+
 @click.command(
     "try",
     epilog="""
@@ -283,7 +298,7 @@ Examples:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory for report.json, report.html, junit.xml, wfc.json.",
+    help="Directory for report.json, report.html, junit.xml, wfc.json, findings.jsonl.",
 )
 @click.option(
     "--rounds",
@@ -320,8 +335,9 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     cases, generations = _make(document, target, most=options["max_requests"])
     say(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
     run_id = new_run_id()
+    known = {case.id: case for case in cases}
     results, further, stopped = _in_rounds(
-        document, target, plan, cases, generations=generations, run_id=run_id, options=options
+        document, target, plan, cases, generations=generations, run_id=run_id, options=options, known=known
     )
     own, repeated = split(results)
     report = pipeline.build_report(
@@ -341,13 +357,16 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         attempt = tries(plan, pipeline.contracts(document, target), run_id, options, spent=results, began=started)
         random = [result for result in own if result.origin == "property"]
         report, kept = pipeline.shrink_findings(report, random, cases, document, attempt)
+        known |= {case.id: case for case in kept}
+    report = pipeline.with_recipes(report, known, plan.identities)
     reporting.render_terminal(report)
     if out:
         pipeline.write_report(report, results, out)
+        _write_findings(out / FINDINGS_FILE, report, plan, pipeline.contracts(document, target), known)
         if kept:
             _write_cases(out / "regression.jsonl", report, plan, pipeline.contracts(document, target), kept)
             say(f"kept: {len(kept)} smallest cases in {out / 'regression.jsonl'}")
-        say(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
+        say(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json, {FINDINGS_FILE}")
     return COULD_NOT_RUN if stopped else outcome(report)
 
 

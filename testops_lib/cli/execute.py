@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from testops_lib.cli.lines import About, Line, read, write
+from testops_lib.cli.lines import About, Line, read, write, write_evidence
 from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.output import say
 from testops_lib.cli.sending import (
@@ -67,7 +67,8 @@ def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any)
         done = msgspec.structs.replace(
             about, run=run_id, base_url=base, started=started, concurrency=policy.concurrency
         )
-        write(sink, Line(about=done))
+        failing = {result.case for result in results if result.verdict == "failed"}
+        write_evidence(sink, done, sending, contracts, (case for case in cases if case.id in failing))
         for result in results:
             write(sink, Line(result=result))
     own, repeated = split(results)

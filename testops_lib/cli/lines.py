@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import IO
 
 import msgspec
+from msgspec import structs
 
 from testops_lib.errors import CaseError
-from testops_lib.model import Case, Contract, Generation, Plan, Result, Value
+from testops_lib.export import public
+from testops_lib.model import Case, Contract, Finding, Generation, Plan, Result, Value
+
+FINDINGS_FILE = "findings.jsonl"
+"""Beside a report: its findings with their cases, for `testops reproduce`."""
 
 
 class About(Value, frozen=True, kw_only=True):
@@ -38,6 +43,21 @@ class Line(Value, frozen=True, kw_only=True):
     contract: Contract | None = None
     case: Case | None = None
     result: Result | None = None
+    finding: Finding | None = None
+
+
+def write_evidence(
+    file: IO[bytes], about: About, plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case]
+) -> None:
+    """The head of a file that `testops reproduce` takes: what results are of, and the cases that failed; no secret."""
+    kept = list(cases)
+    used = {step.operation for case in kept for step in (*case.steps, *case.cleanup)}
+    write(file, Line(about=about))
+    write(file, Line(plan=structs.replace(plan, identities=public(plan.identities))))
+    for key in sorted(contracts.keys() & used):
+        write(file, Line(contract=contracts[key]))
+    for case in kept:
+        write(file, Line(case=case))
 
 
 def write(file: IO[bytes], line: Line) -> None:

@@ -20,7 +20,7 @@ from testops_lib.cli.output import say
 from testops_lib.cli.sending import FINDINGS, NOTHING_FOUND
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.gate import blocks, global_causes
-from testops_lib.model import Case, GateRules, Policy, Report, Result
+from testops_lib.model import Case, GateRules, Plan, Policy, Report, Result
 from testops_lib.repetition import split
 from testops_lib.target import Target
 
@@ -58,6 +58,8 @@ def report(file: Path, form: str, out: Path | None) -> int:
     """Turn a results file into a report."""
     about, results = results_in(file)
     built = report_of(about, results)
+    plan, cases = cases_in(file)
+    built = pipeline.with_recipes(built, cases, plan.identities if plan else ())
     if form == "terminal" and out is None:
         reporting.render_terminal(built)
         return outcome(built)
@@ -87,6 +89,16 @@ def results_in(file: Path) -> tuple[About, list[Result]]:
     if about is None:
         raise CaseError("has no head line", where=str(file), next_step="give a file that `testops execute` wrote")
     return about, results
+
+
+def cases_in(file: Path) -> tuple[Plan | None, dict[str, Case]]:
+    """The plan and the cases that a file holds."""
+    plan, cases = None, {}
+    for line in read(file):
+        plan = line.plan or plan
+        if line.case:
+            cases[line.case.id] = line.case
+    return plan, cases
 
 
 def executed(name: str) -> tuple[About, list[Result]]:

@@ -1,0 +1,209 @@
+"""`reproduce`: the case of a finding executed again, alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from msgspec import structs
+
+from testops_lib import settings as configuration
+from testops_lib.cli.lines import FINDINGS_FILE, About, read
+from testops_lib.cli.options import BaseUrl
+from testops_lib.cli.output import say
+from testops_lib.cli.results import report_of
+from testops_lib.cli.sending import (
+    COULD_NOT_RUN,
+    FINDINGS,
+    NOTHING_FOUND,
+    identities,
+    new_run_id,
+    policy_of,
+    send_options,
+)
+from testops_lib.errors import CaseError, SettingsError
+from testops_lib.execute import Engine, run
+from testops_lib.fingerprint import fingerprint_of
+from testops_lib.model import Case, Contract, Finding, Plan, Result, Value
+from testops_lib.text import printable
+
+
+class _Known(Value, frozen=True, kw_only=True):
+    """What is needed to execute the cases of findings again."""
+
+    findings: tuple[Finding, ...]
+    """Those of the run, in the report's order."""
+    cases: dict[str, Case]
+    contracts: dict[str, Contract]
+    plan: Plan
+
+
+@click.command(
+    epilog="""
+\b
+Exit codes: 0 no finding came back, 1 one did, 2 one could not be tried (target away, setup failed) and none came back.
+\b
+Examples:
+  testops reproduce 1 --from report -H 'Authorization: Bearer …'
+  testops reproduce 3f9a 77c0 --from results.jsonl --base-url http://127.0.0.1:8000
+  testops reproduce 3f9a --run nightly_shop_20261124T020000
+  testops reproduce 1 --from report --script > again.sh
+"""
+)
+@click.argument("wanted", nargs=-1, required=True, metavar="FINDING...")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path, exists=True),
+    help="The directory that `testops try --out` wrote, or a file that `testops execute` wrote.",
+)
+@click.option(
+    "--run", "run_id", default="", metavar="RUN", help="A finished run (needs TESTOPS_DSN). Default: the last."
+)
+@click.option(
+    "--base-url", type=BaseUrl(), default="", metavar="URL", help="Where the API answers. Default: as in the run."
+)
+@click.option("--times", type=click.IntRange(1, 100), default=1, show_default=True, help="How often.")
+@click.option("--script", is_flag=True, help="Print the shell script that does the same, and send nothing.")
+@send_options
+def reproduce(
+    wanted: tuple[str, ...], source: Path | None, run_id: str, base_url: str, times: int, script: bool, **options: Any
+) -> int:
+    """Execute the case of a finding again, alone, and say whether the finding comes back.
+
+    FINDING is its number in the report or the beginning of its fingerprint; several may be given.
+    """
+    if source is not None and run_id:
+        raise click.UsageError("give either --from or --run")
+    known = _from_file(source, base_url, options) if source else _from_store(run_id, base_url, options)
+    chosen = [_named(name, known.findings) for name in wanted]
+    if script:
+        for finding in chosen:
+            if not finding.example.recipe:
+                raise CaseError("has no script: its case is not known", where=finding.fingerprint)
+            click.echo(finding.example.recipe, nl=False)
+        return NOTHING_FOUND
+    outcomes = [_tried(finding, known, times, options) for finding in chosen]
+    return FINDINGS if FINDINGS in outcomes else max(outcomes)
+
+
+def _from_file(source: Path, base_url: str, options: Mapping[str, Any]) -> _Known:
+    from testops_lib import pipeline
+
+    path = source / FINDINGS_FILE if source.is_dir() else source
+    about, plan = About(run="", target=path.stem), None
+    contracts: dict[str, Contract] = {}
+    cases: dict[str, Case] = {}
+    results: list[Result] = []
+    findings: list[Finding] = []
+    for line in read(path):
+        about, plan = line.about or about, line.plan or plan
+        if line.contract:
+            contracts[line.contract.operation] = line.contract
+        if line.case:
+            cases[line.case.id] = line.case
+        if line.result:
+            results.append(line.result)
+        if line.finding:
+            findings.append(line.finding)
+    if not findings and results:
+        report = pipeline.with_recipes(report_of(about, results), cases, plan.identities if plan else ())
+        findings = list(report.findings)
+    base = (base_url or about.base_url).rstrip("/")
+    if not base:
+        raise SettingsError("the file names no base URL", where=str(path), next_step="give --base-url")
+    policy = policy_of(options, allow_private=True)
+    sending = Plan(target=about.target, base_url=base, policy=policy, identities=identities(options))
+    return _Known(findings=tuple(findings), cases=cases, contracts=contracts, plan=sending)
+
+
+def _from_store(run_id: str, base_url: str, options: Mapping[str, Any]) -> _Known:
+    from testops_lib import pipeline
+    from testops_lib.store import Store
+
+    with Store(configuration.read().need_dsn()) as store:
+        run_id = run_id or store.latest_run() or ""
+        report = store.report(run_id) if run_id else None
+        if report is None:
+            raise CaseError("there is no finished run", where=run_id, next_step="give --run or --from")
+        target = pipeline.settled(store, run_id).target
+        spec = pipeline.stored_spec(store, run_id)
+        cases = store.cases({finding.example.case for finding in report.findings})
+    base = base_url or report.base_url
+    given = identities(options)
+    if base_url and base_url != report.base_url and target.identities and not given:
+        raise SettingsError(
+            "the target's credentials are not sent elsewhere", where=base_url, next_step="give them by -H or --auth"
+        )
+    policy = structs.replace(target.policy, concurrency=1, breaker_wait_s=0)
+    plan = Plan(target=target.name, base_url=base, policy=policy, identities=given or target.identities)
+    contracts = pipeline.contracts(spec, target)
+    return _Known(findings=report.findings, cases=cases, contracts=contracts, plan=plan)
+
+
+def _named(name: str, findings: Sequence[Finding]) -> Finding:
+    """The finding with this number among those shown, or whose fingerprint begins so.
+
+    Raises:
+        CaseError: none, or several.
+    """
+    shown = [finding for finding in findings if finding.state in ("new", "known")]
+    if name.isascii() and name.isdigit() and len(name) < 4:
+        if 1 <= int(name) <= len(shown):
+            return shown[int(name) - 1]
+        raise CaseError("there is no such finding", where=name, next_step=f"the report has {len(shown)}")
+    found = [finding for finding in findings if finding.fingerprint.startswith(name.lower())]
+    if len(found) != 1:
+        what = "several findings begin so" if found else "there is no such finding"
+        raise CaseError(what, where=name, next_step="see fingerprints in report.json or report.html")
+    return found[0]
+
+
+def _tried(finding: Finding, known: _Known, times: int, options: Mapping[str, Any]) -> int:
+    """Executes the finding's case and says what came of it; an exit code."""
+    place = f"{finding.fingerprint} {finding.check}: {finding.sent or finding.operation}"
+    case = known.cases.get(finding.example.case)
+    if case is None:
+        say(f"{place}: could not be tried: its case is not known", err=True)
+        return COULD_NOT_RUN
+    engine = Engine(
+        known.plan, known.contracts, run=new_run_id(), max_requests=options["max_requests"],
+        max_time_s=options["max_time"],
+    )  # fmt: skip
+    results: list[Result] = []
+    run(engine, [structs.replace(case, repeat=number + 1) for number in range(times)], results.append)
+    judged = [result for result in results if _reached(finding, result)]
+    back = sum(_shows(finding, result) for result in judged)
+    for result in results[-1:]:
+        say("\n".join(_steps(result, back > 0)))
+    if not judged:
+        reason = next((result.reason for result in results if result.reason), "it did not get as far")
+        say(f"{place}: could not be tried: {reason}")
+        return COULD_NOT_RUN
+    say(f"{place}: {'reproduced' if back else 'not reproduced'} ({back} of {len(judged)})")
+    return FINDINGS if back else NOTHING_FOUND
+
+
+def _reached(finding: Finding, result: Result) -> bool:
+    """Whether the execution can tell: it was judged as far as the step that failed."""
+    return _shows(finding, result) or (
+        result.verdict in ("passed", "failed") and len(result.steps) > finding.example.failing_step
+    )
+
+
+def _shows(finding: Finding, result: Result) -> bool:
+    wanted = {finding.fingerprint, *finding.folded}
+    return any(
+        fingerprint_of(failure) in wanted
+        or (failure.check == finding.check and failure.step == finding.example.failing_step)
+        for failure in result.failures
+    )
+
+
+def _steps(result: Result, back: bool) -> Iterable[str]:
+    for number, step in enumerate(result.steps, 1):
+        yield f"  {number}. {step.sent or step.operation}: {step.status or printable(step.error)}"
+    for failure in result.failures:
+        yield f"  step {failure.step + 1}: {failure.check}: {failure.message}"
