@@ -14,6 +14,7 @@ from typing import Any, Final
 import rstr
 
 from testops_lib.generate.planning import MOST_VALUES
+from testops_lib.generate.rules import times
 from testops_lib.generate.rules.words import REFERRING, offered, plain, words
 from testops_lib.generate.schemas import UNIQUE, Flat, Schemas, kind_of, kinds
 from testops_lib.placeholder import fill
@@ -57,6 +58,8 @@ class Making:
     """Nothing outside the document can make the value wrong."""
     example: bool = False
     """Some of it is the document's own example."""
+    invented: bool = False
+    """Some of it is neither the document's own nor from an answer."""
     samples: Mapping[str, Any] = field(default_factory=dict)
     """Placeholder -> what it may stand for, to judge values that hold placeholders."""
     dangling: bool = False
@@ -147,11 +150,6 @@ _CLOSED: Final = frozenset(
     "secret signature hash digest range encoding charset protocol engine driver provider".split()
 )
 """A free string by the schema, but the server is likely to know only some of them."""
-_TIMES: Final = frozenset(
-    "start end from to until since expires expiry expiration due deadline valid begin finish".split()
-)
-_LATER: Final = frozenset("end to until expires expiry expiration due deadline finish".split())
-
 _LITERALS: Final = (
     "test", "abc", "Test", "ABC", "a", "A", "1", "12", "123", "1234", "12345", "123456", "AB", "EUR", "ab12", "AB12",
     "AB-1234", "ABC-1234", "ABC-123", "a-b", "a_b", "a1", "A1", "1.0.0", "v1", "v1.0.0", "12:30", "12:30:00",
@@ -218,6 +216,10 @@ class Maker:
                 return self._used(value, schema, name, making, depth)
         for value in self._candidates(schema, flat, name, making, depth):
             if self._schemas.accepts(schema, fill(value, making.samples)):
+                documented = (
+                    isinstance(value, dict | list) or "enum" in flat or value == flat.get("default", value is None)
+                )
+                making.invented = making.invented or not documented
                 return value
         if making.count > MOST_VALUES:
             raise Impossible(f"{name or 'value'}: it needs more than {MOST_VALUES:,} values")
@@ -295,6 +297,7 @@ class Maker:
             if making.salt and flat.get("pattern"):
                 for candidate in self._patterned(str(flat["pattern"]), name, making):
                     if self._schemas.accepts(schema, candidate):
+                        making.invented = True
                         return candidate
         return value
 
@@ -359,6 +362,10 @@ class Maker:
         if making.unique and _is_id(name) and depth <= 1:
             making.salted = True
             yield random.Random(f"{making.seed}/{making.salt}").randrange(10**6, 2**31)
+        moment = times.number(name, storing=making.unique, salt=making.salt)
+        if moment is not None:
+            making.sure = False
+            yield moment
         named = next((values for known, values in _NUMBERS if known & set(words(name)[-1:])), ())
         low, high = lowest(flat), highest(flat)
         step = flat.get("multipleOf")
@@ -383,7 +390,6 @@ class Maker:
         if wants_unique:
             yield from self._unique_strings(flat, name, making, "")
             making.salted = True
-        last = set(words(name))
         _note_reference(name, making, depth)
         said = flat.get("description")
         if not form and not pattern and (choice := offered(said if isinstance(said, str) else making.told)):
@@ -392,10 +398,10 @@ class Maker:
             yield from choice
         if form and form not in _FORMATS:
             making.sure = False
-        if form in ("date", "date-time", "time") and last & _TIMES:
+        timed = "" if isinstance(pattern, str) else form or times.form_of(name)
+        if moment := times.text(name, timed, storing=making.unique, salt=making.salt):
             making.sure = False
-            if last & _LATER:
-                yield {"date": "2099-12-31", "date-time": "2099-12-31T12:30:00Z", "time": "23:30:00Z"}[form]
+            yield moment
         if form in _FORMATS:
             values = _FORMATS[form]
             yield values[making.salt % 2]

@@ -256,3 +256,56 @@ def test_a_file_goes_into_a_part_of_its_own() -> None:
 def test_xml_is_not_written() -> None:
     content = {"application/xml": MediaType(), "text/plain": MediaType(), "application/vnd.x+json": MediaType()}
     assert wire.media_types(RequestBody(content=content)) == ["application/vnd.x+json", "text/plain"]
+
+
+# --------------------------------------------------------------------------- times
+
+
+@pytest.mark.parametrize("salt", [0, 1, 2])
+@pytest.mark.parametrize("unique", [True, False])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("start", "end"), ("startDate", "endDate"), ("start_at", "end_at"), ("from", "to"), ("dateFrom", "dateTo"),
+        ("since", "until"), ("notBefore", "notAfter"), ("not_before", "expires"), ("validFrom", "validUntil"),
+        ("created_after", "created_before"), ("begin", "finish"), ("checkIn", "checkOut"), ("opens", "closes"),
+        ("departure", "arrival"), ("scheduled_at", "due_date"), ("effective_from", "expiration_date"),
+    ],
+)  # fmt: skip
+def test_times_of_a_range_are_in_order(first: str, second: str, unique: bool, salt: int) -> None:
+    maker = Maker(Schemas({}), {})
+    for form in ("date", "date-time", "time"):
+        schema = {"type": "string", "format": form}
+        made = [maker.make(schema, name, Making(seed="s", unique=unique, salt=salt)) for name in (first, second)]
+        assert made[0] < made[1], (form, made)
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [
+        ("expires", {"type": "string", "format": "date-time"}), ("expiresAt", {"type": "string"}),
+        ("expiry_date", {"type": "string"}), ("valid_until", {"type": "string", "format": "date"}),
+        ("dueDate", {"type": "string", "format": "date"}), ("scheduled_at", {"type": "string", "format": "date-time"}),
+        ("start_date", {"type": "string"}), ("deadline", {"type": "string"}),
+    ],
+)  # fmt: skip
+def test_what_is_ahead_by_its_name_lies_in_the_future(name: str, schema: dict[str, Any]) -> None:
+    assert Maker(Schemas({}), {}).make(schema, name, Making(seed="s")) > "2099"
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "ahead"),
+    [
+        ("expires_at", {"type": "integer"}, True), ("expires", {"type": "integer", "format": "int64"}, True),
+        ("expires_at_ms", {"type": "integer"}, True), ("expires_in", {"type": "integer"}, False),
+        ("due_days", {"type": "integer"}, False), ("expires_at", {"type": "integer", "format": "int32"}, False),
+        ("to", {"type": "integer"}, False),
+    ],
+)  # fmt: skip
+def test_a_moment_may_be_a_number(name: str, schema: dict[str, Any], ahead: bool) -> None:
+    assert (Maker(Schemas({}), {}).make(schema, name, Making(seed="s")) > 4_000_000_000) is ahead
+
+
+@pytest.mark.parametrize(("name", "value"), [("from", "test"), ("to", "test"), ("return", "test"), ("open", "test")])
+def test_a_text_without_a_format_is_no_time_because_it_starts_or_ends(name: str, value: str) -> None:
+    assert Maker(Schemas({}), {}).make({"type": "string"}, name, Making(seed="s", unique=False)) == value
