@@ -68,6 +68,8 @@ def _within(
         chosen = [b for b in branches if kind_of(value) in kinds(schemas.flat(b))]
         if len(chosen) == 1:
             flat = schemas.flat(chosen[0])
+    if not place and value is not None and schemas.nullable(schema):
+        yield place, "null", None, True
     if place:
         for label, edge, explicit in edge_values(schemas, schemas.flat(schema), flat, name, value, unique):
             yield place, label, edge, explicit
@@ -87,7 +89,7 @@ def _within(
         for at, label, edge, explicit in _within(
             schemas, maker, flat.get("items", True), value[0], (*place, 0), nested - 1, unique
         ):
-            if at != (*place, 0) or kind_of(edge) in ("integer", "number", "string"):
+            if at != (*place, 0) or kind_of(edge) in ("integer", "number", "string", "null"):
                 yield at, label, [edge, *value[1:]], explicit
 
 
@@ -117,8 +119,7 @@ def edge_values(
         yield "a property with odd characters", {"key": ODD_TEXT}, False
         yield f"a property with {UNPRINTABLE}", {"key": CONTROL_TEXT}, False
     if "null" in kinds(whole) or any(kinds(schemas.flat(branch)) == {"null"} for branch in schemas.branches(whole)):
-        if good is not None:
-            yield "null", None, True
+        yield "null", None, True
 
 
 def _numbers(flat: Flat, good: Any) -> Iterator[tuple[str, Any, bool]]:

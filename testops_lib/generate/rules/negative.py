@@ -69,8 +69,11 @@ def _mutations(
         yield from _of_object(schemas, flat, value, place, nested)
     for rule, bad, basis in bad_values(schemas, schema, value):
         yield place, rule, bad, basis
+    if not place and "null" not in schemas.all_kinds(schema):
+        yield place, "null", None, "spec"
     if isinstance(value, list) and value and nested >= 0:
         items = flat.get("items", True)
+        yield (*place, 0), "null", [None, *value[1:]], "spec"
         for inner, rule, bad, basis in _mutations(schemas, items, value[0], (*place, 0), nested - 1):
             yield inner, rule, [bad, *value[1:]], basis
 
@@ -92,9 +95,11 @@ def _of_object(
             deeper.append(name)
         for rule, bad, basis in bad_values(schemas, declared, given):
             yield (*place, name), rule, {**value, name: bad}, basis
-        required = name in flat.get("required", ())
-        if required and "null" not in schemas.all_kinds(declared):
+        if name in flat.get("required", ()) and "null" not in schemas.all_kinds(declared):
             yield (*place, name), "null", {**value, name: None}, "spec"
+        if given is None and "array" in schemas.all_kinds(declared):
+            yield (*place, name, 0), "null", {**value, name: [None] * max(1, int(inner.get("minItems", 0)))}, "spec"
+    yield from _null_members(schemas, flat, value, place)
     more = flat.get("additionalProperties")
     if more is False:
         yield (*place, "unexpected_property"), "additionalProperties", {**value, "unexpected_property": "x"}, "spec"
@@ -111,6 +116,22 @@ def _of_object(
         for inner_place, rule, bad, basis in _mutations(schemas, declared, value[name], (*place, name), nested - 1):
             if inner_place != (*place, name) or rule in ("minProperties", "maxProperties"):
                 yield inner_place, rule, {**value, name: bad}, basis
+
+
+def _null_members(
+    schemas: Schemas, flat: Flat, value: dict[str, Any], place: Place
+) -> Iterator[tuple[Place, str, Any, Basis]]:
+    """Optional members as null: all at once, then each alone. Many servers read that as not given."""
+    names = [
+        name
+        for name, declared in flat.get("properties", {}).items()
+        if name not in flat.get("required", ())
+        and schemas.flat(declared).get("readOnly") is not True
+        and "null" not in schemas.all_kinds(declared)
+    ]
+    if len(names) > 1:
+        yield place, "null members", {**value, **dict.fromkeys(names)}, "guess"
+    yield from (((*place, name), "null", {**value, name: None}, "guess") for name in names)
 
 
 def _of_other_size(flat: Flat, value: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
