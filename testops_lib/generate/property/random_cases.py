@@ -176,7 +176,7 @@ class RandomCases:
         if not self._accepts(schema, body, base.samples):
             body = drawn if not _refers_somewhere(drawn) else ABSENT
         sure = base.sure and body is not ABSENT and self._plain(schema, "", body, base.body)
-        return replace(base, body=body, sure=sure, salted=base.salted or not unique, example=False)
+        return replace(base, body=body, sure=sure, salted=base.salted or not unique, example=False, invented=True)
 
     def _accepts(self, schema: Schema, value: Any, samples: Mapping[str, Any]) -> bool:
         return self._schemas.accepts(schema, fill(value, samples))
@@ -194,7 +194,7 @@ class RandomCases:
             plain = plain and self._plain(parameter.schema, parameter.name, value, before)
             draft = draft.put(parameter.where, parameter.name, value)
         # Optional parameters may contradict each other in ways that no schema says.
-        return replace(draft, sure=draft.sure and plain and changed < 2)
+        return replace(draft, sure=draft.sure and plain and changed < 2, invented=draft.invented or changed > 0)
 
     def _plain(self, schema: Schema, name: str, value: Any, drafted: Any) -> bool:
         """Nothing outside the document could refuse the value."""
@@ -338,9 +338,11 @@ def _encodable(value: Any) -> bool:
 
 
 def _writable(parameter: Parameter, value: Any) -> bool:
-    """The value survives its place: not empty, no structure, and nothing that a header cannot hold."""
+    """The value survives its place: no structure, nothing that a header cannot hold, empty in a query alone."""
     items = value if isinstance(value, list) else [value]
-    if not items or any(isinstance(item, dict | list) or item is None or item == "" for item in items):
+    if not items or any(isinstance(item, dict | list) or item is None for item in items):
+        return False
+    if "" in items and (parameter.where != "query" or isinstance(value, list)):
         return False
     if any("{" in item or "}" in item for item in items if isinstance(item, str)):
         return False

@@ -170,6 +170,7 @@ class Planner:
                     full = replace(
                         full.put(parameter.where, parameter.name, made[0]),
                         sure=full.sure and made[1],
+                        invented=full.invented or not made[2],
                         narrowed=full.narrowed or self._invented(parameter, made[0]),
                     )
         several = sum(len(full.values(where)) for where in ("query", "header", "cookie")) > 1
@@ -235,6 +236,7 @@ class Planner:
                     draft,
                     sure=base.sure and sure,
                     example=base.example or example,
+                    invented=base.invented or not example,
                     narrowed=self._invented(parameter, value),
                 )
                 yield self._positive(f"{operation.key}: with {place}", operation, draft, chained)
@@ -269,7 +271,7 @@ class Planner:
             flat = self.schemas.flat(flat.get("items"))
         found = flat.get("enum")
         return (
-            [value for value in found if value is not None]
+            [value for value in found if value is not None and self.schemas.accepts(flat, value)]
             if isinstance(found, list) and len(found) <= boundary.SMALL_ENUM
             else []
         )
@@ -284,25 +286,28 @@ class Planner:
                 made = self.drafter.optional(base, parameter)
                 good = made[0] if made else None
             flat = self.schemas.flat(parameter.schema)
-            for label, edge, explicit in boundary.edge_values(
+            edges = boundary.edge_values(
                 self.schemas, flat, _inner(self.schemas, flat, good), parameter.name, good, False
-            ):
-                if (
-                    edge is None
-                    or label.startswith("enum ")
-                    or edge in ("", [])
-                    or not self.schemas.accepts(parameter.schema, edge)
-                ):
+            )
+            empty = [("empty", "", True)] if parameter.allow_empty else []
+            for label, edge, explicit in (*edges, *empty):
+                if edge is None or label.startswith("enum ") or edge == []:
+                    continue
+                if edge == "" and parameter.where != "query":
+                    continue
+                if not (edge == "" and parameter.allow_empty) and not self.schemas.accepts(parameter.schema, edge):
                     continue
                 if parameter.where != "query" and label in ("odd characters", "control characters", "long"):
                     continue
                 draft = self._again(base.put(parameter.where, parameter.name, edge))
-                draft = replace(draft, sure=base.sure and explicit, narrowed=self._invented(parameter, edge))
+                draft = replace(
+                    draft, sure=base.sure and explicit, invented=True, narrowed=self._invented(parameter, edge)
+                )
                 yield self._edge(operation, f"{parameter.where}/{parameter.name}", label, draft, explicit, chained)
                 count += 1
         for edge in self._body_edges(operation, base):
             draft = self._again(replace(base, body=edge.value))
-            draft = replace(draft, sure=base.sure and edge.explicit)
+            draft = replace(draft, sure=base.sure and edge.explicit, invented=True)
             yield self._edge(operation, _place("body", edge.place), edge.label, draft, edge.explicit, chained)
             count += 1
             if count >= _MOST["edges"]:
@@ -363,7 +368,8 @@ class Planner:
             basis = "guess"
         if basis is None:
             unsure = not draft.sure or draft.dangling or acting or proving
-            basis = "guess" if unsure else "example" if draft.example else "spec"
+            own = draft.example and not draft.invented
+            basis = "guess" if unsure else "example" if own else "spec"
         return (PositiveDataAcceptance(basis=basis, also=tuple(sorted(also))),)
 
     def _fast(self) -> tuple[AnyCheck, ...]:
@@ -681,11 +687,13 @@ class Planner:
             )  # fmt: skip
 
     def _dummy(self, parameter: Parameter) -> Any:
-        for value in (*self.maker.hint(parameter.name), *parameter.examples):
+        examples = [value for value in parameter.examples if self.schemas.accepts(parameter.schema, value)]
+        for value in (*self.maker.hint(parameter.name), *examples):
             if value not in ("~", "*", "-") and not isinstance(value, dict | list):
                 return value
         flat = self.schemas.flat(parameter.schema)
-        for value in (*self.maker.examples(parameter.schema), *flat.get("enum", ())):
+        options = [value for value in flat.get("enum", ()) if self.schemas.accepts(parameter.schema, value)]
+        for value in (*self.maker.examples(parameter.schema), *options):
             return value
         return next((v for v in (1, _EMPTY_ID, "a") if self.schemas.accepts(parameter.schema, v)), "1")
 

@@ -51,6 +51,9 @@ class Draft:
     sure: bool = True
     """By the document nothing can be wrong with it."""
     example: bool = False
+    """Some of its data is the document's own example."""
+    invented: bool = False
+    """Some of its data is neither the document's own (an example, a default, of an enumeration) nor from an answer."""
     salted: bool = False
     listed: bool = False
     """What it names was found in a list, not made by the case: someone else may change it."""
@@ -163,7 +166,7 @@ class Drafter:
         binding = binding if binding is not None else Binding(seed or operation.key, salt)
         stack = (*stack, operation.key)
         path, sure, guessed, with_example = self._path(operation, binding, stack)
-        dangling = False
+        dangling = invented = False
         sent: dict[str, dict[str, Any]] = {"query": {}, "header": {}, "cookie": {}}
         for parameter in self.parameters(operation):
             if parameter.where in sent and parameter.required:
@@ -171,7 +174,7 @@ class Drafter:
                 making = self._making(binding, stack, operation, full=False, unique=once)
                 sent[parameter.where][parameter.name] = self.value(parameter, making)
                 sure, with_example = sure and making.sure, with_example or making.example
-                dangling = dangling or making.dangling
+                dangling, invented = dangling or making.dangling, invented or making.invented
         body: Any = ABSENT
         kinds_of_body = wire.media_types(operation.body)
         if (
@@ -184,13 +187,13 @@ class Drafter:
             making.own = path.get(wire.parameter_names(operation.path)[-1]) if operation.path.endswith("}") else None
             body = self._body(operation, media, making, binding, example)
             sure, with_example = sure and making.sure, with_example or making.example
-            dangling = dangling or making.dangling
+            dangling, invented = dangling or making.dangling, invented or making.invented
             binding.salted = binding.salted or making.salted
         return Draft(
             operation=operation, path=path, query=sent["query"], headers=sent["header"], cookies=sent["cookie"],
             body=body, media=media if body is not ABSENT else "", setup=tuple(binding.steps),
             cleanup=tuple(reversed(binding.cleanup)), samples=dict(binding.samples), sure=sure, example=with_example,
-            salted=binding.salted, listed=binding.listed, guessed=guessed, dangling=dangling,
+            invented=invented, salted=binding.salted, listed=binding.listed, guessed=guessed, dangling=dangling,
             echoed=binding.echoed, foreign=binding.foreign, shaky=binding.shaky,
         )  # fmt: skip
 
@@ -560,18 +563,14 @@ class Drafter:
         assert operation.body is not None
         described = operation.body.content[media]
         schema: Schema = True if described.schema is None else described.schema
-        if example is ABSENT and described.examples and not making.full:
-            example = described.examples[0]
+        if example is ABSENT and not making.full:
+            example = next((own for own in described.examples if self.schemas.accepts(schema, own)), ABSENT)
         if example is not ABSENT and self.schemas.accepts(schema, example):
             spare = replace(making, example=True)
             value = self.maker.adapt(example, schema, "", spare)
             if self.schemas.accepts(schema, fill(value, binding.samples)):
-                making.sure, making.example, making.salted, making.dangling = (
-                    spare.sure,
-                    True,
-                    spare.salted,
-                    spare.dangling,
-                )
+                making.sure, making.example, making.salted = spare.sure, True, spare.salted
+                making.dangling, making.invented = spare.dangling, spare.invented
                 return value
         value = self.maker.make(schema, "body", making)
         if not self.schemas.accepts(schema, fill(value, binding.samples)):

@@ -808,3 +808,125 @@ def test_planning_ends_when_the_time_for_an_operation_is_used_up() -> None:
     now = 1_000.6
     with pytest.raises(PlanningLimit, match=r"0\.5 s"):
         planning.check()
+
+
+# --------------------------------------------------------------------------- null, empty values, documented data
+
+
+def bodies(made: Generated, key: str, intent: str = "") -> list[tuple[Any, Case]]:
+    """The JSON bodies that an operation is sent, with their cases."""
+    return [
+        (case.steps[-1].request.body.value, case)
+        for case in made.cases
+        if case.operation == key and isinstance(case.steps[-1].request.body, JsonBody) and intent in ("", case.intent)
+    ]
+
+
+def basis_of(case: Case, kind: type[Any]) -> str:
+    return next((check.basis for check in case.steps[-1].checks if isinstance(check, kind)), "")
+
+
+def test_null_is_tried_as_the_root_as_an_item_and_for_optional_members() -> None:
+    thing = {
+        "type": "object", "required": ["name"],
+        "properties": {
+            "name": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}},
+            "note": {"type": "string"}, "free": {"type": ["string", "null"]},
+        },
+    }  # fmt: skip
+    listed = {"type": "array", "items": {"type": "integer"}}
+    loose = {"type": ["array", "null"], "items": {"type": ["integer", "null"]}}
+    made = generate(
+        load({
+            f"/{name}": {"post": {"requestBody": takes(schema), "responses": says(None, also=("422",))}}
+            for name, schema in (("thing", thing), ("listed", listed), ("loose", loose))
+        }),
+        policy=ALL,
+    )  # fmt: skip
+    negative = {
+        json.dumps({k: v for k, v in sent.items() if v is None or v == [None]} if isinstance(sent, dict) else sent):
+        basis_of(case, NegativeDataRejection)
+        for sent, case in (*bodies(made, "POST /thing", "negative"), *bodies(made, "POST /listed", "negative"))
+    }  # fmt: skip
+    assert negative["null"] == "spec" and negative["[null]"] == "spec"
+    assert negative['{"tags": [null]}'] == negative['{"name": null}'] == "spec"
+    assert negative['{"tags": null}'] == negative['{"note": null}'] == "guess", "many servers read it as not given"
+    assert negative['{"tags": null, "note": null}'] == "guess"
+    assert '{"free": null}' not in negative
+    assert any(sent.get("free", "") is None for sent, case in bodies(made, "POST /thing", "boundary"))
+    assert [sent for sent, case in bodies(made, "POST /loose") if sent in (None, [None])] == [None, [None]]
+    assert not any(sent in (None, [None]) for sent, case in bodies(made, "POST /loose", "negative"))
+
+
+def test_an_empty_query_value_is_sent_where_it_is_allowed() -> None:
+    parameters = [
+        query("q", {"type": "string"}), query("least", {"type": "string", "minLength": 1}),
+        query("count", {"type": "integer"}), query("flag", {"type": "integer"}, allowEmptyValue=True),
+        query("kind", {"type": "string", "enum": ["a", "b"]}),
+        query("list", {"type": "array", "items": {"type": "string"}}),
+        {"name": "X-Q", "in": "header", "schema": {"type": "string"}},
+    ]  # fmt: skip
+    made = generate(load({"/a": {"get": {"parameters": parameters, "responses": says(None)}}}), policy=ALL)
+    empty = {name for case in made.cases for name, value in case.steps[-1].request.query if value == ""}
+    assert empty == {"q", "flag"}
+    assert not any(value == "" for case in made.cases for _, value in case.steps[-1].request.headers)
+
+
+@pytest.mark.parametrize(
+    ("described", "wanted", "basis"),
+    [
+        ({"example": {"name": "Rex", "age": 3}}, {"name": "Rex", "age": 3}, "example"),
+        ({"examples": {"bad": {"value": {"name": 5}}, "good": {"value": {"name": "Rex"}}}}, {"name": "Rex"}, "example"),
+        ({"example": {"name": 5}}, {"name": "Max"}, "spec"),
+        ({}, {"name": "Max"}, "spec"),
+    ],
+)
+def test_the_documents_own_valid_example_is_sent_first_and_marked(described: Any, wanted: Any, basis: str) -> None:
+    schema = {
+        "type": "object", "required": ["name"],
+        "properties": {
+            "name": {"type": "string", "pattern": "^(Max|Rex)$"}, "age": {"type": "integer", "default": "x"},
+        },
+    }  # fmt: skip
+    made = generate(
+        load({"/a": {"put": {"requestBody": takes(schema, **described), "responses": says(None)}}}), policy=ALL
+    )
+    sent, case = bodies(made, "PUT /a", "positive")[0]
+    assert (sent["name"] in ("Max", "Rex"), basis_of(case, PositiveDataAcceptance)) == (True, basis)
+    assert sent == wanted or basis == "spec"
+    for sent, case in bodies(made, "PUT /a", "positive"):
+        assert basis_of(case, PositiveDataAcceptance) != "example" or sent == wanted, "the rest is our own"
+
+
+def test_a_default_that_breaks_its_schema_is_not_valid_data() -> None:
+    parameter = query("n", {"type": "integer", "default": "many", "example": "lots", "minimum": 3}, required=True)
+    option = query("kind", {"type": "integer", "enum": [1, "two"]})
+    made = generate(load({"/a": {"get": {"parameters": [parameter, option], "responses": says(None)}}}), policy=ALL)
+    valid = [dict(case.steps[-1].request.query) for case in made.cases if case.intent in ("positive", "boundary")]
+    assert valid and all(sent.get("n") not in ("many", "lots") and sent.get("kind") != "two" for sent in valid)
+
+
+CAT = {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}, "lives": {"type": "integer"}}}
+DOG = {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}, "bark": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    "mapping", [None, {"feline": "#/components/schemas/Cat", "canine": "#/components/schemas/Dog"}]
+)
+@pytest.mark.parametrize("combined", ["oneOf", "anyOf"])
+def test_alternatives_that_only_a_discriminator_tells_apart_get_valid_bodies(combined: str, mapping: Any) -> None:
+    tag = {"propertyName": "kind", **({"mapping": mapping} if mapping else {})}
+    pet = {combined: [ref("Cat"), ref("Dog")], "discriminator": tag}
+    inside = {"type": "object", "required": ["pet"], "properties": {"pet": ref("Pet")}}
+    made = generate(
+        load({
+            "/pets": {"post": {"requestBody": takes(ref("Pet")), "responses": says(None, also=("422",))}},
+            "/owners": {"post": {"requestBody": takes(inside), "responses": says(None)}},
+        }, Cat=CAT, Dog=DOG, Pet=pet),
+        policy=ALL,
+    )  # fmt: skip
+    assert not made.generation.not_tested
+    names = set(mapping or ("Cat", "Dog"))
+    kinds = {sent["kind"] for sent, case in bodies(made, "POST /pets") if case.intent in ("positive", "boundary")}
+    assert kinds == names, "each alternative is sent under its own name"
+    assert {sent["pet"]["kind"] for sent, _ in bodies(made, "POST /owners", "positive")} <= names
