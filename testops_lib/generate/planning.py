@@ -49,6 +49,10 @@ class Planning:
         self._seconds = max(LEAST_SECONDS, min(OPERATION_SECONDS, left))
         self._end = now + self._seconds
 
+    def end(self) -> None:
+        """The operation's planning is over; what follows has no limit."""
+        self._end = None
+
     def check(self) -> None:
         """Called wherever planning works.
 

@@ -88,6 +88,7 @@ def generate(
             # A schema that no loader could foresee costs its own operation its cases, not the others theirs.
             not_tested[operation.key] = f"could not be planned: {type(error).__name__}: {error}"[:300]
             dropped["could not be planned"] += 1
+        planner.schemas.planning.end()
         if policy.methods == "all":
             at = [other for other in graph.at(operation.path) if other.path == operation.path]
             first = next((other for other in at if other.method == "GET"), at[0])

@@ -792,6 +792,17 @@ def test_the_cases_of_one_operation_have_a_limited_size() -> None:
     assert "only" in made.generation.notes[0] and made.generation.dropped["beyond the size of an operation's cases"]
 
 
+def test_an_operation_that_takes_too_long_keeps_the_cases_made_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(0, 10**9))  # each look at the clock is a second later
+    monkeypatch.setattr("testops_lib.generate.schemas.Planning", lambda: Planning(clock=lambda: next(seconds) / 10))
+    parameters = [query(f"p{index}", {"type": "integer", "minimum": 1}) for index in range(50)]
+    paths = {f"/{name}": {"get": {"parameters": parameters, "responses": says(None)}} for name in "ab"}
+    made = generate(load(paths), policy=ALL)
+    assert {case.operation for case in made.cases} == {"GET /a", "GET /b"}
+    assert made.generation.dropped["took too long to plan"] == 2
+    assert all("has only" in note and "10 s" in note for note in made.generation.notes)
+
+
 def test_planning_ends_when_the_time_for_an_operation_is_used_up() -> None:
     now = 0.0
     planning = Planning(clock=lambda: now)
@@ -802,6 +813,8 @@ def test_planning_ends_when_the_time_for_an_operation_is_used_up() -> None:
     now = 10.1
     with pytest.raises(PlanningLimit, match="10 s"):
         planning.check()
+    planning.end()
+    planning.check()
     now = 1_000.0
     planning.begin()
     planning.check()
