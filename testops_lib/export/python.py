@@ -62,7 +62,7 @@ def fill(value, values):
         whole = re.fullmatch(r"\\{{(\\w+)\\}}", value)
         if whole and whole[1] in values:
             return values[whole[1]]
-        return re.sub(r"\\{{(\\w+)\\}}", lambda m: str(values.get(m[1], m[0])), value)
+        return re.sub(r"\\{{(\\w+)\\}}", lambda m: text(m[0], values) if m[1] in values else m[0], value)
     if isinstance(value, dict):
         return {{key: fill(item, values) for key, item in value.items()}}
     if isinstance(value, (list, tuple)):
@@ -72,7 +72,7 @@ def fill(value, values):
 
 def text(value, values):
     filled = fill(value, values)
-    return filled if isinstance(filled, str) else json.dumps(filled)
+    return filled if isinstance(filled, str) else json.dumps(filled, separators=(",", ":"))
 
 
 def in_path(value, values):

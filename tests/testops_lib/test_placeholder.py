@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testops_lib.execute.wire import prepare
-from testops_lib.model import JsonBody, Request
+from testops_lib.export.python import pytest_source
+from testops_lib.model import JsonBody, Origin, Request, Step, make_case
 from testops_lib.placeholder import fill, fill_text, names
 
 
@@ -43,3 +44,15 @@ def test_the_order_of_captures_changes_nothing(values: dict[str, str], text: str
 def test_what_is_judged_is_what_is_sent(values: dict[str, str], text: str) -> None:
     sent = prepare("http://h", Request(method="POST", path="/", body=JsonBody(value={"v": [text]})), values)
     assert sent.body is not None and json.loads(sent.body) == fill({"v": [text]}, values)
+
+
+@pytest.mark.parametrize("value", ["{a}", "x{a}", "{a}{b}", "{c}-{a}", {"k": ["{a}", "n{c}"]}])
+def test_exported_python_fills_as_the_runner_does(value: Any) -> None:
+    case = make_case(
+        name="n", intent="positive", operation="GET /", origin=Origin(source="human"),
+        steps=(Step(operation="GET /", request=Request(method="GET", path="/")),),
+    )  # fmt: skip
+    exported: dict[str, Any] = {}
+    exec(pytest_source(case, "http://127.0.0.1"), exported)
+    values = {"a": True, "b": {"n": [None, 1.5]}, "unique": "{a}"}
+    assert exported["fill"](value, values) == fill(value, values)

@@ -504,3 +504,25 @@ def test_reach_follows_references_choices_and_open_objects() -> None:
 @pytest.mark.parametrize("path", ["", "$.a[", "a.b", "$" + ".a" * 200, "$..a..b", "$[?search(@, 'x')]", "$[?@[?@.a]]"])
 def test_a_malformed_or_costly_jsonpath_is_refused(path: str) -> None:
     assert refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "basis"),
+    [
+        ({"body_json": '{"name": "Rex", "age": "5"}'}, "guess"), ({"body_json": '{"name": "Rex", "age": -1}'}, "spec"),
+        ({"body_json": '{"name": "Rex", "tag": null}'}, "guess"), ({"body_json": '{"name": null}'}, "spec"),
+        ({"body_text": "name=Rex", "media_type": "text/plain"}, "guess"),
+    ],
+)  # fmt: skip
+def test_a_negative_that_a_lenient_server_may_accept_is_a_guess(fields: dict[str, Any], basis: str) -> None:
+    expect = [{"kind": "status", "statuses": [400, 422]}]
+    found = made(case("negative", step("POST /pets", **fields, expect=expect)))
+    assert one(found, NegativeDataRejection).basis == basis
+    assert one(found, StatusIs).basis == ("guess" if basis == "guess" else one(found, StatusIs).basis)
+
+
+@pytest.mark.parametrize("limit", ["+5", "05", " 5", "5.0", ""])
+def test_data_that_only_a_lenient_server_takes_is_neither_positive_nor_surely_negative(limit: str) -> None:
+    sent = step("GET /pets", query={"limit": limit})
+    assert rules(case("positive", sent)) == ["intent contradicts data"]
+    assert one(made(case("negative", sent)), NegativeDataRejection).basis == "guess"
