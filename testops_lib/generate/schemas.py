@@ -92,6 +92,7 @@ class Schemas:
         self._by_id: dict[int, tuple[Any, jsonschema_rs.Draft202012Validator | None]] = {}
         self._by_content: dict[bytes, jsonschema_rs.Draft202012Validator | None] = {}
         self._requests: dict[str, tuple[Any, frozenset[str]]] = {}
+        self._extending: dict[str, list[str]] = {}
 
     def flat(self, schema: Schema | None) -> Flat:
         """`schema` with its reference followed and its `allOf` merged; `anyOf` and `oneOf` stay."""
@@ -200,6 +201,29 @@ class Schemas:
         mapping = tag.get("mapping")
         goals = mapping.items() if isinstance(mapping, dict) else ()
         return name, [*(key for key, goal in goals if str(goal).rsplit("/", 1)[-1] == target), target]
+
+    def subtypes(self, name: str) -> list[str]:
+        """The definitions that extend the definition `name` by `allOf`, in the document's order."""
+        if not self._extending:
+            for other, schema in self._definitions.items():
+                for part in schema.get("allOf", ()) if isinstance(schema, dict) else ():
+                    if base := self.name(part):
+                        self._extending.setdefault(base, []).append(other)
+            self._extending.setdefault("", [])
+        return self._extending.get(name, []) if name else []
+
+    def own_tag(self, schema: Flat, name: str) -> tuple[str, str]:
+        """The discriminating property of the definition `name` and its value there; empty where it has none."""
+        tag = schema.get("discriminator")
+        key = tag.get("propertyName") if isinstance(tag, dict) else None
+        if not isinstance(tag, dict) or not isinstance(key, str) or not name or self.branches(schema):
+            return "", ""
+        declared = self.flat(self.member(schema, key))
+        if {"const", "enum"} & set(declared) or "string" not in kinds(declared):
+            return "", ""
+        mapping = tag.get("mapping")
+        goals = mapping.items() if isinstance(mapping, dict) else ()
+        return key, next((value for value, goal in goals if str(goal).rsplit("/", 1)[-1] == name), name)
 
     def nullable(self, schema: Schema | None) -> bool:
         flat = self.flat(schema)

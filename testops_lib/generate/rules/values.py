@@ -313,6 +313,8 @@ class Maker:
         if branches:
             yield from self._from_branches(flat, branches, name, making, depth)
             return
+        if "discriminator" in flat:  # of a base that others extend: one of them is meant
+            yield from self._of_subtypes(self._schemas.name(schema), name, making, depth)
         allowed = kinds(flat)
         if len(allowed) == 7:
             making.sure = False
@@ -322,6 +324,13 @@ class Maker:
         for kind in ("object", "array", "string", "integer", "number", "boolean", "null"):
             if kind in allowed:
                 yield from getattr(self, f"_{kind}")(flat, name, making, depth)
+
+    def _of_subtypes(self, base: str, name: str, making: Making, depth: int) -> Iterator[Any]:
+        for other in self._schemas.subtypes(base):
+            try:
+                yield self.make({"$ref": f"#/$defs/{other}"}, name, making, depth + 1)
+            except Impossible:
+                continue
 
     def _from_branches(
         self, flat: Flat, branches: list[Schema], name: str, making: Making, depth: int
@@ -491,6 +500,7 @@ class Maker:
 
     def _object(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
         properties, things = flat.get("properties", {}), making.things
+        tag, tag_value = self._schemas.own_tag(flat, things[0] if things else "")
         required = [key for key in flat.get("required", ()) if isinstance(key, str)]
         for key in required:  # what these bring with them, and what that brings
             required += [other for other in flat.get("dependentRequired", {}).get(key, ()) if other not in required]
@@ -499,7 +509,9 @@ class Maker:
             making.sure = making.sure and depth > 0
         for key in required:
             declared = properties.get(key, flat.get("additionalProperties", True))
-            if self._schemas.flat(declared).get("readOnly") is not True:
+            if key == tag:
+                made[key] = tag_value
+            elif self._schemas.flat(declared).get("readOnly") is not True:
                 known = self._identity(key, declared, things, making, depth)
                 made[key] = self.make(declared, key, making, depth + 1) if known is None else known
         wanted = [key for key in properties if key not in made and self._offered(key, properties[key])]

@@ -943,3 +943,25 @@ def test_alternatives_that_only_a_discriminator_tells_apart_get_valid_bodies(com
     kinds = {sent["kind"] for sent, case in bodies(made, "POST /pets") if case.intent in ("positive", "boundary")}
     assert kinds == names, "each alternative is sent under its own name"
     assert {sent["pet"]["kind"] for sent, _ in bodies(made, "POST /owners", "positive")} <= names
+
+
+@pytest.mark.parametrize(
+    "mapping", [None, {"feline": "#/components/schemas/Cat", "canine": "#/components/schemas/Dog"}]
+)
+def test_a_base_with_a_discriminator_is_sent_as_what_extends_it(mapping: Any) -> None:
+    tag = {"propertyName": "kind", **({"mapping": mapping} if mapping else {})}
+    base = {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}, "discriminator": tag}
+    lives = {"type": "object", "required": ["lives"], "properties": {"lives": {"type": "integer"}}}
+    made = generate(
+        load({
+            "/pets": {"post": {"requestBody": takes(ref("Pet")), "responses": says(None)}},
+            "/dogs": {"post": {"requestBody": takes(ref("Dog")), "responses": says(None)}},
+            "/cats": {"post": {"requestBody": takes(ref("Cat")), "responses": says(None)}},
+        }, Pet=base, Cat={"allOf": [ref("Pet"), lives]}, Dog={"allOf": [ref("Pet")]}),
+        policy=ALL,
+    )  # fmt: skip
+    cat, dog = ("feline", "canine") if mapping else ("Cat", "Dog")
+    first, _ = bodies(made, "POST /pets", "positive")[0]
+    assert first["kind"] in (cat, dog) and ("lives" in first) == (first["kind"] == cat)
+    assert {sent["kind"] for sent, _ in bodies(made, "POST /cats", "positive")} == {cat}
+    assert {sent["kind"] for sent, _ in bodies(made, "POST /dogs", "positive")} == {dog}
