@@ -143,7 +143,7 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
     patience_s = plan.policy.breaker_wait_s
     here_s = min(patience_s, FURTHER_WAIT_S if work.down_since else FIRST_WAIT_S)
     plan = msgspec.structs.replace(plan, policy=msgspec.structs.replace(plan.policy, breaker_wait_s=here_s))
-    engine = Engine(plan, contracts, run=work.run, attempt=work.attempt)
+    engine = Engine(plan, contracts, run=work.run, attempt=work.attempt, proxy=settings.proxy)
     engine.limit(concurrency=0, requests_per_second=0)
     rate = shares.least_rate(plan.policy, settings.fleet_partitions)
     limit_s = work.deadline_s or batches.deadline_s(work.batch, rate)

@@ -509,6 +509,25 @@ class Contract(Value, tag="contract", tag_field="kind", frozen=True, kw_only=Tru
     """Where things such as this operation makes can be had from, best first."""
 
 
+_HeaderName = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!(?i:authorization|connection|content-.*|cookie|expect|host|te|trailer|transfer-encoding|upgrade)$)"
+        r"[!#$%&'*+.^_`|~0-9A-Za-z-]*$",
+        max_length=100,
+    ),
+]
+
+
+class Trace(Value, frozen=True, kw_only=True):
+    """Headers that tell the target which run and case a request belongs to, so that its logs can be joined; "": that
+    one is not sent.
+    """
+
+    run: _HeaderName = "X-TestOps-Run"
+    case: _HeaderName = "X-TestOps-Case"
+
+
 class Policy(Value, frozen=True, kw_only=True):
     """What may be sent to a target, and how fast."""
 
@@ -531,6 +550,8 @@ class Policy(Value, frozen=True, kw_only=True):
     """Requests in a row without an answer, or answered 503, after which the target counts as down; 0: never."""
     breaker_wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 120
     """How long a target that is down is waited for before the rest of a batch is skipped; a runner waits 30 s of it."""
+    trace: bool | Trace = False
+    """Tell the target by headers which run and case a request belongs to; true: by those of the default names."""
     cases_per_batch: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
 
 
@@ -604,6 +625,17 @@ class Identity(Value, frozen=True, kw_only=True):
     """The user does not exist yet; needs a `login`."""
 
 
+class Tls(Value, frozen=True, kw_only=True):
+    """Certificates by path, or by `${NAME}` that holds a path or PEM text; read when used, never stored."""
+
+    ca: str = ""
+    """Authorities that are trusted, in place of the system's."""
+    cert: str = ""
+    """The certificate shown to the target's own origin."""
+    key: str = ""
+    """Of the certificate; "": it is in the same file. Without a password."""
+
+
 class Plan(Value, tag="plan", tag_field="kind", frozen=True, kw_only=True):
     """The head of what a runner needs besides cases; contracts follow it record by record. Holds no secret."""
 
@@ -613,6 +645,7 @@ class Plan(Value, tag="plan", tag_field="kind", frozen=True, kw_only=True):
     policy: Policy
     identities: tuple[Identity, ...] = ()
     """The first is the default."""
+    tls: Tls = Tls()
     spec_title: str = ""
     spec_hash: str = ""
     observe: bool = False

@@ -204,7 +204,11 @@ def _wished(order: Order, target: Target, environ: Mapping[str, str]) -> Target:
     """The target with the order's wishes; its `spec` stays as written."""
     own_base_url = targets.expand(target.base_url, environ, where=target.name)
     base_url = (order.base_url or own_base_url).rstrip("/")
-    if target.identities and (order.base_url or order.spec) and not _named(base_url, own_base_url, target.policy.hosts):
+    if (
+        (target.identities or target.tls.cert)
+        and (order.base_url or order.spec)
+        and not _named(base_url, own_base_url, target.policy.hosts)
+    ):
         raise TargetError(
             f"its credentials are not sent to {base_url or 'wherever another document says'}",
             where=target.name,
@@ -313,6 +317,7 @@ def plan(spec: Spec, target: Target, base_url: str = "") -> Plan:
         base_url=base_url or specs.base_url(spec, target.spec, target.base_url),
         policy=target.policy,
         identities=target.identities,
+        tls=target.tls,
         spec_title=spec.title,
         spec_hash=spec.content_hash,
     )

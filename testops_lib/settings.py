@@ -37,6 +37,8 @@ DOCUMENTATION: dict[str, str] = {
     "runners than these work as a fleet, or on one target, at the same time (default 12)",
     "TESTOPS_FLEET_WAIT_S": "seconds that a fleet may take for the batches of a run, beside what the target's rate "
     "needs by itself, before the task is retried (default 3600)",
+    "TESTOPS_PROXY": "HTTP proxy through which runners send every request to targets, http://host:port; only the hosts "
+    "are checked then, not their addresses (default: none; HTTP_PROXY and the like are not used)",
     "TESTOPS_POOL": "Airflow pool in which the batches of all runs take slots (default default_pool); "
     "for pods let it include deferred tasks",
     "TESTOPS_RUNNER_IMAGE": "image of the pods, e.g. registry.example.com/testops-runner:0.1.0; `make image` builds it",
@@ -100,6 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pod_template: Path | None = None
     pod_kafka_bootstrap: str = ""
     kubeconfig: str = ""
+    proxy: str = ""
     ui_url: str = ""
     webhook_url: str = ""
     webhook_secret: str = ""
@@ -251,6 +254,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings:
         max_batches_at_once=number("TESTOPS_MAX_BATCHES_AT_ONCE", 2),
         fleet_partitions=number("TESTOPS_FLEET_PARTITIONS", 12),
         fleet_wait_s=number("TESTOPS_FLEET_WAIT_S", 3600),
+        proxy=given.get("TESTOPS_PROXY", ""),
         pool=given.get("TESTOPS_POOL", "default_pool"),
         runner_image=given.get("TESTOPS_RUNNER_IMAGE", ""),
         pod_namespace=given.get("TESTOPS_POD_NAMESPACE", ""),

@@ -26,7 +26,9 @@ from testops_lib.model import (
     Pairs,
     Policy,
     Status,
+    Tls,
     TokenUse,
+    Trace,
     Value,
 )
 from testops_lib.settings import SOURCES
@@ -118,6 +120,8 @@ class _Described(Value, frozen=True, kw_only=True):
     """URL or file (relative to the target file); may hold `${NAME}`."""
     base_url: str = ""
     """May hold `${NAME}`; empty: the document's first server."""
+    tls: Tls = Tls()
+    """Certificates: absolute paths where the runner is, or `${NAME}`."""
     policy: Policy = Policy()
     gate: GateRules = GateRules()
     schedule: str | None = None
@@ -202,8 +206,8 @@ def expand(text: str, environ: Mapping[str, str] = os.environ, *, where: str = "
 
 
 def references(target: Target) -> set[str]:
-    """Names of the variables that its users' credentials need."""
-    return set(_REFERENCE.findall(msgspec.json.encode(target.identities).decode()))
+    """Names of the variables that its users' credentials and its certificates need."""
+    return set(_REFERENCE.findall(msgspec.json.encode((target.identities, target.tls)).decode()))
 
 
 class Credentials(Value, frozen=True, kw_only=True):
@@ -250,7 +254,7 @@ def with_references(users: Iterable[Identity], prefix: str) -> tuple[tuple[Ident
 
 def all_references(target: Target) -> set[str]:
     """Names of all variables that are replaced in what its file says."""
-    replaced = (target.spec, target.base_url, target.values, target.notify.webhook, target.identities)
+    replaced = (target.spec, target.base_url, target.values, target.notify.webhook, target.identities, target.tls)
     return set(_REFERENCE.findall(msgspec.json.encode(replaced).decode()))
 
 
@@ -313,7 +317,7 @@ def load(path: Path) -> Target:
         ),
     }
     users = identities(document, where=str(path), literal_secrets=False)
-    if users and not file.base_url:
+    if (users or file.tls.cert) and not file.base_url:
         raise TargetError(
             "has credentials and no `base_url`",
             where=str(path),
@@ -349,6 +353,16 @@ def _refuse_unusable(file: _File, where: str) -> None:
                 where=where,
                 next_step=f"there are: {', '.join(SOURCES)}",
             )
+    for name in ("ca", "cert", "key"):
+        text = getattr(file.tls, name)
+        if text and not text.startswith(("/", "${")):
+            raise TargetError(
+                f"tls.{name} is neither an absolute path nor ${{NAME}}",
+                where=where,
+                next_step="the file is read where the runner is; never write a key into a target file",
+            )
+    if file.tls.key and not file.tls.cert:
+        raise TargetError("tls has a key and no cert", where=where, next_step="give tls.cert, too")
     for host in file.policy.hosts:
         if not _HOST.fullmatch(host):
             raise TargetError(
@@ -398,7 +412,7 @@ def _hint(message: str) -> str:
         return message
     known = {
         name
-        for kind in (_File, Policy, GateRules, Expected, Scope, Generate, PropertyBased, Notify)
+        for kind in (_File, Policy, GateRules, Expected, Scope, Generate, PropertyBased, Notify, Tls, Trace)
         for name in kind.__struct_encode_fields__
     }
     near = _nearest(unknown[1], known)

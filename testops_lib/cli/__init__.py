@@ -52,7 +52,8 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 nothing found, 1 findings, 2 could not run.",
+    epilog="Exit codes: 0 nothing found, 1 findings, 2 could not run.\n\n"
+    'Shell completion: eval "$(_TESTOPS_COMPLETE=bash_source testops)" (or zsh_source; fish_source | source).',
 )
 @click.version_option(package_name="ai-testops", prog_name="testops")
 def cli() -> None:

@@ -29,13 +29,15 @@ from testops_lib.cli.sending import (
     new_run_id,
     policy_of,
     private,
+    proxy_of,
     send_options,
+    tls_of,
     tries,
 )
 from testops_lib.cost import in_words
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.feedback import learn
-from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result
+from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Tls
 from testops_lib.repetition import Repetitions, split
 from testops_lib.sources import Ask, caps, less, make_all, plan_all, told_of
 from testops_lib.spec.operation import Spec
@@ -117,12 +119,14 @@ def _target(
     max_money: float,
     policy: Policy | None = None,
     identities: tuple[Identity, ...] = (),
+    tls: Tls | None = None,
 ) -> Target:
     return Target(
         name=re.sub(r"[^A-Za-z0-9]+", "-", Path(spec).stem).strip("-") or "api",
         spec=spec,
         base_url=base_url.rstrip("/"),
         identities=identities,
+        tls=tls or Tls(),
         policy=msgspec.structs.replace(policy or Policy(), methods="safe" if safe else "all"),
         operations=Scope(include=operations, tags=tag),
         generate=Generate(
@@ -213,7 +217,7 @@ def _in_rounds(
             return False
         found, stopped = execute_all(
             plan, contracts, wanted, total=len(wanted), run_id=run_id, budget=left,
-            repeating=repeating if closing else None,
+            repeating=repeating if closing else None, proxy=str(options["proxy"]),
         )  # fmt: skip
         results.extend(found)
         if not closing:
@@ -255,7 +259,7 @@ def _write_cases(
     used = {step.operation for case in kept for step in (*case.steps, *case.cleanup)}
     with path.open("wb") as file:
         write(file, Line(about=About(run="", target=report.target, title=report.title, operations=scope)))
-        write(file, Line(plan=msgspec.structs.replace(plan, identities=())))
+        write(file, Line(plan=msgspec.structs.replace(plan, identities=(), tls=Tls())))
         for key in contracts.keys() & used:
             write(file, Line(contract=contracts[key]))
         for case in kept:
@@ -329,10 +333,12 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         max_money=options["max_money"],
         policy=policy,
         identities=identities(options),
+        tls=tls_of(options),
     )
     document = specs.load(spec)
     plan = msgspec.structs.replace(pipeline.plan(document, target), observe=options["rounds"] > 0)
     cases, generations = _make(document, target, most=options["max_requests"])
+    proxy_of(options, plan.base_url)
     say(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
     run_id = new_run_id()
     known = {case.id: case for case in cases}
@@ -481,7 +487,8 @@ def shrink(
     if not chosen:
         raise CaseError("no such failed case", where=str(file), next_step="see `testops report` for what failed")
     policy = policy_of(options, allow_private=bool(base_url) or private(spec, base_url))
-    plan = Plan(target=about.target, base_url=base, policy=policy, identities=identities(options))
+    plan = Plan(target=about.target, base_url=base, policy=policy, identities=identities(options), tls=tls_of(options))
+    proxy_of(options, base)
     report = pipeline.build_report(
         chosen, Target(name=about.target, spec=""), run=about.run, operations=about.operations, title=about.title
     )

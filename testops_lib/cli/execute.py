@@ -22,7 +22,9 @@ from testops_lib.cli.sending import (
     identities,
     new_run_id,
     policy_of,
+    proxy_of,
     send_options,
+    tls_of,
 )
 from testops_lib.errors import SettingsError, TestOpsError
 from testops_lib.model import Plan
@@ -56,12 +58,26 @@ def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any)
     if not base:
         raise SettingsError("the file names no base URL", where=str(file), next_step="give --base-url")
     policy = policy_of(options, allow_private=bool(base_url))
-    sending = Plan(target=about.target, base_url=base, policy=policy, identities=identities(options), observe=observe)
+    sending = Plan(
+        target=about.target,
+        base_url=base,
+        policy=policy,
+        identities=identities(options),
+        tls=tls_of(options),
+        observe=observe,
+    )
     run_id, started = new_run_id(), datetime.now(UTC)
     whole = Budget(options).left(()) or (0, 0)
     repeating = Repetitions(lambda ids: {case.id: case for case in cases}, limit=options["max_requests"])
     results, stopped = execute_all(
-        sending, contracts, cases, total=len(cases), run_id=run_id, budget=whole, repeating=repeating
+        sending,
+        contracts,
+        cases,
+        total=len(cases),
+        run_id=run_id,
+        budget=whole,
+        repeating=repeating,
+        proxy=proxy_of(options, base),
     )
     with out.open("wb") as sink:
         done = msgspec.structs.replace(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 import signal
 import sys
@@ -20,7 +22,7 @@ from testops_lib.address import is_url
 from testops_lib.cli.output import say
 from testops_lib.errors import SettingsError
 from testops_lib.execute import Engine, run
-from testops_lib.model import Case, Contract, Identity, Plan, Policy, Result
+from testops_lib.model import Case, Contract, Identity, Plan, Policy, Result, Tls
 from testops_lib.repetition import Repetitions
 
 _STOP_S = 1.0
@@ -40,6 +42,12 @@ def send_options(command: Any) -> Any:
                 multiple=True,
                 metavar="'NAME: VALUE'",
                 help="Sent with every request; repeatable. Kept out of every report.",
+            ),
+            click.option(
+                "--user",
+                "-u",
+                metavar="USER:PASSWORD",
+                help="HTTP Basic credentials, as curl has it; asks for a password that is left out.",
             ),
             click.option(
                 "--query",
@@ -89,6 +97,30 @@ def send_options(command: Any) -> Any:
                 help="Most requests a second. 0: no limit.",
             ),
             click.option("--insecure", is_flag=True, help="Do not verify TLS certificates."),
+            click.option(
+                "--cacert",
+                type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+                default="",
+                help="Authorities to trust (PEM) in place of the system's, for SPEC too.",
+            ),
+            click.option(
+                "--cert",
+                type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+                default="",
+                help="Client certificate (PEM), shown to the API's own origin.",
+            ),
+            click.option(
+                "--key",
+                type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+                default="",
+                help="Its key (PEM, no password). Default: in the file of --cert.",
+            ),
+            click.option(
+                "--proxy",
+                default="",
+                metavar="URL",
+                help="HTTP proxy for every request to the API. The environment's proxy variables are not used.",
+            ),
         )
     ):
         command = option(command)
@@ -103,6 +135,8 @@ def identities(options: Mapping[str, Any]) -> tuple[Identity, ...]:
         if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
             raise SettingsError(f"{name!r} is no header", where="-H", next_step="write -H 'Authorization: Bearer …'")
         headers.append((name.strip(), value.strip()))
+    if options["user"]:
+        headers.append(("Authorization", basic(options["user"])))
     for pair in options["queries"]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
@@ -114,6 +148,41 @@ def identities(options: Mapping[str, Any]) -> tuple[Identity, ...]:
         msgspec.structs.replace(user, headers=(*user.headers, *headers), query=(*user.query, *query))
         for user in users or (Identity(name="default"),)
     )
+
+
+def basic(user: str) -> str:
+    """The header's value for `user:password`; without a colon the password is asked for."""
+    if ":" not in user:
+        user = f"{user}:{click.prompt(f'Password of {user}', hide_input=True, err=True)}"
+    return f"Basic {base64.b64encode(user.encode()).decode()}"
+
+
+def tls_of(options: Mapping[str, Any]) -> Tls:
+    """The certificates that the options name; from now on the document is fetched with those authorities as well."""
+    if options["cacert"]:
+        os.environ["SSL_CERT_FILE"] = options["cacert"]
+    if options["key"] and not options["cert"]:
+        raise SettingsError("needs --cert", where="--key", next_step="give the certificate that the key belongs to")
+    return Tls(ca=options["cacert"], cert=options["cert"], key=options["key"])
+
+
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+
+
+def proxy_of(options: Mapping[str, Any], base_url: str) -> str:
+    """The proxy that is asked for; says so when the environment names one that will not be used."""
+    proxy = str(options["proxy"])
+    if proxy and not is_url(proxy):
+        raise SettingsError(f"{proxy!r} is no URL", where="--proxy", next_step="write http://proxy.example.com:3128")
+    named = next((name for name in _PROXIES if os.environ.get(name)), "")
+    if named and not proxy:
+        from urllib.parse import urlsplit
+        from urllib.request import proxy_bypass
+
+        host = urlsplit(base_url).hostname or ""
+        if not host.startswith("127.") and host not in ("localhost", "::1") and not proxy_bypass(host):
+            say(f"{named} is set and not used: requests go straight to {host} (--proxy URL changes that)", err=True)
+    return proxy
 
 
 def private(spec: str, base_url: str) -> bool:
@@ -199,12 +268,13 @@ def execute_all(
     run_id: str,
     budget: tuple[int, float] = (0, 0),
     repeating: Repetitions | None = None,
+    proxy: str = "",
 ) -> tuple[list[Result], bool]:
     """The results, and whether somebody stopped it before the end (Ctrl-C): what was created is still cleaned up.
 
     With `repeating` failed cases are repeated alone afterwards; the repetitions are among the results.
     """
-    engine = Engine(plan, contracts, run=run_id, max_requests=budget[0], max_time_s=budget[1])
+    engine = Engine(plan, contracts, run=run_id, max_requests=budget[0], max_time_s=budget[1], proxy=proxy)
     results: list[Result] = []
     with _progress(total) as tell:
 
@@ -240,7 +310,8 @@ def tries(
     left = most - sum(result.requests for result in spent) if most else 0
     if most and left <= 0:
         return lambda case: None
+    proxy = str(options["proxy"])
     passed = (datetime.now(UTC) - began).total_seconds() if began else 0.0
     until = time.monotonic() + seconds - passed if seconds else float("inf")
-    execute_one = attempts(Engine(plan, contracts, run=f"{run_id}-shrink", max_requests=left))
+    execute_one = attempts(Engine(plan, contracts, run=f"{run_id}-shrink", max_requests=left, proxy=proxy))
     return lambda case: execute_one(case) if time.monotonic() < until else None

@@ -18,6 +18,7 @@ from msgspec import Struct
 from testops_lib.address import refusal
 from testops_lib.check import Answer, header_values, media_type
 from testops_lib.execute.stream import LOOK_EVERY_S, Progress, is_stream
+from testops_lib.execute.tls import Material
 from testops_lib.execute.wire import Wire
 from testops_lib.model import Pairs, Policy
 
@@ -136,9 +137,10 @@ class _Slot:
     """An easy handle that is used over and over, with the place where its answer collects."""
 
     __slots__ = (
-        "bodiless", "body", "byte_at", "easy", "endless", "fresh", "full_at", "future", "has_length", "head_at",
-        "header_lines", "keep", "kept", "lines", "media_type", "own_port", "plain", "refused", "repeat", "room",
-        "site", "size", "size_seen", "spoiled", "stale", "streams", "timeout_ms", "tries", "truncated", "wanted",
+        "bodiless", "body", "byte_at", "certified", "easy", "endless", "fresh", "full_at", "future", "has_length",
+        "head_at", "header_lines", "keep", "kept", "lines", "media_type", "own_port", "plain", "refused", "repeat",
+        "room", "site", "size", "size_seen", "spoiled", "stale", "streams", "timeout_ms", "tries", "truncated",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self, allow_private: bool, vet: bool, kept: dict[int, int], spoiled: set[int]) -> None:
@@ -157,7 +159,7 @@ class _Slot:
         self.has_length, self.media_type = False, ""
         self.refused = ""
         # What the handle is set to already, so that equal options are not set again:
-        self.plain = True
+        self.plain, self.certified = True, False
         self.bodiless = self.site = ""
         self.timeout_ms = 0
         self.header_lines: list[str | bytes] | None = None
@@ -221,10 +223,14 @@ class Client:
     nothing is taken from the environment's proxy variables.
     """
 
-    def __init__(self, policy: Policy, *, ca_file: str = "", proxy: str = "") -> None:
+    def __init__(
+        self, policy: Policy, *, ca_file: str = "", proxy: str = "", certificates: Material | None = None, own: str = ""
+    ) -> None:
+        """`own`: the origin, with a slash at its end, that the client certificate is shown to."""
         self._loop = asyncio.get_running_loop()
         self._policy = policy
         self._ca_file, self._proxy = ca_file, proxy
+        self._certificates, self._own = certificates or Material(), own
         self._multi: Any = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
@@ -328,9 +334,21 @@ class Client:
         if not self._policy.verify_tls:
             setopt(pycurl.SSL_VERIFYPEER, 0)
             setopt(pycurl.SSL_VERIFYHOST, 0)
-        elif self._ca_file:
-            setopt(pycurl.CAINFO, self._ca_file)
+        elif isinstance(self._certificates.ca, bytes):
+            setopt(pycurl.CAINFO_BLOB, self._certificates.ca)
+        elif authorities := self._certificates.ca or self._ca_file:
+            setopt(pycurl.CAINFO, authorities)
         return slot
+
+    def _show_certificate(self, slot: _Slot, shown: bool) -> None:
+        """The client certificate goes along from now on, or no more."""
+        slot.certified = shown
+        material, setopt = self._certificates, slot.easy.setopt
+        setopt(pycurl.KEYPASSWD, "")  # else OpenSSL would ask the terminal
+        parts = (pycurl.SSLCERT, pycurl.SSLCERT_BLOB, material.cert), (pycurl.SSLKEY, pycurl.SSLKEY_BLOB, material.key)
+        for by_path, by_text, value in parts:
+            option = by_text if isinstance(value, bytes) else by_path
+            setopt(option, value if shown else None)
 
     def _load(self, slot: _Slot, wire: Wire, timeout_s: float) -> None:
         setopt = slot.easy.setopt
@@ -342,6 +360,8 @@ class Client:
                 setopt(pycurl.URL, site)
                 slot.site = site
             setopt(pycurl.REQUEST_TARGET, target)
+        if self._certificates.cert and (own := wire.url.startswith(self._own)) != slot.certified:
+            self._show_certificate(slot, own)
         if wire.body is not None:
             setopt(pycurl.NOBODY, 0)
             setopt(pycurl.POST, 1)
@@ -548,6 +568,9 @@ class Client:
         if code == pycurl.E_ABORTED_BY_CALLBACK:
             reason = "closed without a response"
             return Fault(kind="broken", reason=reason, elapsed_ms=elapsed_ms, silent=silent, kept=True)
+        if "alert certificate required" in message:  # TLS 1.3: said after the handshake
+            reason = "TLS: the server asks for a client certificate"
+            return Fault(kind="unreachable", reason=reason, elapsed_ms=elapsed_ms)
         if code == pycurl.E_OPERATION_TIMEDOUT and not slot.tries:
             return Fault(kind="unreachable", reason="timeout while connecting", elapsed_ms=elapsed_ms, silent=silent)
         kind, reason = _FAULTS.get(code, ("broken" if slot.tries else "unreachable", f"curl error {code}: {message}"))

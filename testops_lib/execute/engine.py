@@ -19,14 +19,14 @@ from collections.abc import (
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import msgspec
 from msgspec import structs
 
 from testops_lib.check import Answer, Judge, select, unjudged
 from testops_lib.errors import CaseError, TargetError, TestOpsError
-from testops_lib.execute import evidence, patience, transfer
+from testops_lib.execute import evidence, patience, tls, transfer
 from testops_lib.execute.adapt import Concurrency, overload
 from testops_lib.execute.breaker import PROBE_EVERY_S, Breaker
 from testops_lib.execute.client import Client, Fault, ca_file
@@ -60,6 +60,7 @@ from testops_lib.model import (
     StatusIs,
     Step,
     StepOutcome,
+    Trace,
     UseAfterFree,
     VerdictName,
 )
@@ -87,6 +88,9 @@ _RESULTS_AHEAD = 256
 """Results that may wait for whoever takes them before no further case is started."""
 
 _LONGEST_MESSAGE = 400
+
+_PLAIN = "!#$&'()*+,/:;=?@[]~ "
+"""What stands as it is in the value of a header, beside letters and digits."""
 
 _CROWD_SHARE = 0.9
 """Of the time, where failures are repeated afterwards."""
@@ -224,6 +228,8 @@ class Engine:
             raise TargetError(f"the base URL {plan.base_url!r} has a query or a fragment", next_step="leave it out")
         self._base_url = escape_target(self._base_url)
         self._run, self._attempt = run, attempt
+        trace = plan.policy.trace
+        self._trace = trace if isinstance(trace, Trace) else Trace() if trace else None
         self._environ = environ
         self._proxy = proxy
         self._judge: Judging = judge if judge is not None else Judge(contracts)
@@ -294,13 +300,18 @@ class Engine:
         asynchronously are cheaper by the list: waiting for each alone costs more than judging it.
 
         Raises:
-            TargetError: an identity's environment variable is missing, or its login is outside the policy.
+            TargetError: an identity's environment variable is missing, or its login is outside the policy; certificates
+                cannot be used.
         """
         self._loop = asyncio.get_running_loop()
         self._halted, self._dead, self._probing = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._widened = asyncio.Event()
         trusted = ca_file(self._environ) if self._policy.verify_tls else ""
-        self._client = Client(self._policy, ca_file=trusted, proxy=self._proxy)
+        certificates = tls.read(self._plan.tls, self._environ, where=f"target {self._plan.target}")
+        own = f"{self._base_url}/"
+        self._client = Client(
+            self._policy, ca_file=trusted, proxy=self._proxy, certificates=certificates, own=own[: own.find("/", 8) + 1]
+        )
         begun = time.monotonic()
         if self._max_time_s > 0:
             self._time_up = begun + self._max_time_s * (_CROWD_SHARE if repeating is not None else 1)
@@ -818,6 +829,7 @@ class Engine:
         fresh = sent.fresh or (not repeat and sent.operation in self._on_fresh_connections)
         assert self._client is not None
         begun = time.monotonic()
+        wire = self._traced(wire, attempt.case.id)
         self._in_flight += 1
         if self._in_flight > 1:
             self._crowded_at = begun
@@ -850,6 +862,15 @@ class Engine:
             sent.error, sent.elapsed_ms = ended.reason, round(outcome.elapsed_ms, 3)
             raise ended
         return outcome
+
+    def _traced(self, wire: Wire, case: str) -> Wire:
+        """The request with the headers that say where it belongs, if the target wants them and it goes there."""
+        if self._trace is None or origin(wire.url) != self._base:
+            return wire
+        named = {name.lower() for name, _ in wire.headers}
+        told = ((self._trace.run, self._run), (self._trace.case, case))
+        added = tuple((name, quote(text, safe=_PLAIN)) for name, text in told if name and name.lower() not in named)
+        return structs.replace(wire, headers=(*wire.headers, *added))
 
     def _note_load(self, sent: _Sent, outcome: Answer | Fault, begun: float) -> None:
         """Fewer or more cases may run from now on, as the target bears it."""
@@ -944,6 +965,7 @@ class Engine:
     async def _send_beside(self, attempt: _Attempt, wire: Wire, timeout_s: float) -> Answer | Fault:
         """A login or a probe: counted, but no step's. Over a connection of its own, so that it is sent once."""
         assert self._client is not None
+        wire = self._traced(wire, attempt.case.id)
         exchange = await self._client.send(wire, timeout_s=timeout_s, fresh=True)
         self._count(attempt, exchange.sent)
         attempt.before += exchange.sent

@@ -10,7 +10,10 @@ DAYS = 30
 
 
 def make(folder: Path, host: str) -> tuple[Path, Path]:
-    """`ca.pem`, and `server.pem` with key and certificate of a server at the IP address `host`; kept once made."""
+    """`ca.pem`, and `server.pem` with key and certificate of a server at the IP address `host`; kept once made.
+
+    Beside them `client.pem` and `client.key`, from the same authority.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -37,11 +40,15 @@ def make(folder: Path, host: str) -> tuple[Path, Path]:
     own, theirs = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     constraints = x509.BasicConstraints(ca=True, path_length=0)
     root = builder("testops local authority", own).add_extension(constraints, critical=True).sign(own, hashes.SHA256())
+    clients = ec.generate_private_key(ec.SECP256R1())
+    client = builder("testops client", clients).sign(own, hashes.SHA256())
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
     leaf = builder(host, theirs).add_extension(names, critical=False).sign(own, hashes.SHA256())
-    key = theirs.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key = theirs.private_bytes(*form)
+    (folder / "client.key").touch(mode=0o600)
+    (folder / "client.key").write_bytes(clients.private_bytes(*form))
+    (folder / "client.pem").write_bytes(client.public_bytes(serialization.Encoding.PEM))
     served.touch(mode=0o600)
     served.write_bytes(key + leaf.public_bytes(serialization.Encoding.PEM))
     trusted.write_bytes(root.public_bytes(serialization.Encoding.PEM))

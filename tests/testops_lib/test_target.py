@@ -243,3 +243,30 @@ auth:
     assert app.login is not None
     assert app.login.basic == BasicAuth(username="app", password="${SECRET}")
     assert app.login.payload == "grant_type=client_credentials&scope=read"
+
+
+@pytest.mark.parametrize(
+    ("tls", "message"),
+    [
+        ("{ca: ca.pem}", "tls.ca is neither an absolute path"),
+        ('{cert: "-----BEGIN CERTIFICATE-----"}', "tls.cert is neither an absolute path"),
+        ("{key: /run/key.pem}", "tls has a key and no cert"),
+        ("{cert: /run/cert.pem, pem: x}", "unknown field"),
+    ],
+)
+def test_certificates_are_named_and_never_written_down(tmp_path: Path, tls: str, message: str) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(f"spec: openapi.json\nbase_url: https://a.example\ntls: {tls}\n")
+    with pytest.raises(TargetError, match=message):
+        targets.load(path)
+
+
+def test_a_client_certificate_is_a_credential(tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text("spec: openapi.json\ntls: {cert: '${SHOP_CERT}', key: '${SHOP_KEY}'}\n")
+    with pytest.raises(TargetError, match="no `base_url`"):
+        targets.load(path)
+    path.write_text("spec: a.json\nbase_url: https://a.example\ntls: {ca: /ca.pem, cert: '${C}', key: '${K}'}\n")
+    target = targets.load(path)
+    assert (target.tls.ca, target.tls.cert) == ("/ca.pem", "${C}")
+    assert targets.references(target) == {"C", "K"}

@@ -1,0 +1,103 @@
+"""Options of the commands that send something, in process: certificates, credentials and proxies as curl has them."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from testops_lib.cli import cli
+from testops_lib.cli.sending import basic, proxy_of, tls_of
+from testops_lib.errors import SettingsError
+from testops_lib.model import Tls
+from testops_lib.stack import certificates
+
+sys.path.insert(0, str(Path(__file__).parent / "execute"))
+from engine_server import Server, answer
+
+DOCUMENT = {
+    "openapi": "3.0.3",
+    "info": {"title": "t", "version": "1"},
+    "paths": {"/pets": {"get": {"responses": {"200": {"description": "ok"}, "400": {"description": "no"}}}}},
+}
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Any:
+    """A server over TLS that asks for a client certificate, and the folder of the certificates."""
+    certificates.make(tmp_path, "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    context.load_verify_locations(tmp_path / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = Server(lambda connection, seen: answer(), context=context)
+    yield server, tmp_path
+    server.close()
+
+
+def test_a_run_at_the_desk_goes_through_mutual_tls_and_basic(tls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, folder = tls
+    monkeypatch.setenv("SSL_CERT_FILE", "")
+    (folder / "openapi.json").write_text(json.dumps(DOCUMENT))
+    arguments = [
+        "try", str(folder / "openapi.json"), "--base-url", server.url, "--cacert", str(folder / "ca.pem"),
+        "--cert", str(folder / "client.pem"), "--key", str(folder / "client.key"), "-u", "ann:s3cr3t:x",
+        "--max-requests", "5", "--out", str(folder / "report"),
+    ]  # fmt: skip
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert done.return_value in (0, 1), done.output
+    assert 1 <= len(server.seen) <= 5
+    assert "Basic YW5uOnMzY3IzdDp4" in {seen.header("Authorization") for seen in server.seen}
+    shown = (folder / "report" / "report.json").read_text() + done.output
+    assert "s3cr3t" not in shown and "YW5uOnMzY3IzdDp4" not in shown
+
+
+def test_a_password_that_is_left_out_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.prompt", lambda *_, **options: "asked" if options["hide_input"] else "")
+    assert basic("ann") == "Basic YW5uOmFza2Vk"
+    assert basic("ann:") == "Basic YW5uOg=="
+
+
+def test_certificates_are_named_together() -> None:
+    none = {"cacert": "", "cert": "", "key": ""}
+    assert tls_of(none) == Tls()
+    with pytest.raises(SettingsError, match="--cert"):
+        tls_of({**none, "key": "/key.pem"})
+
+
+@pytest.mark.parametrize(
+    ("variables", "base_url", "said"),
+    [
+        ({"HTTPS_PROXY": "http://p:1"}, "https://api.example", "HTTPS_PROXY is set and not used"),
+        ({"http_proxy": "http://p:1"}, "http://10.0.0.1:8000", "http_proxy is set and not used"),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "api.example"}, "https://api.example", ""),
+        ({"HTTPS_PROXY": "http://p:1"}, "http://127.0.0.1:8000", ""),
+        ({}, "https://api.example", ""),
+    ],
+)
+def test_a_proxy_of_the_environment_is_refused_aloud(
+    variables: dict[str, str], base_url: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_of({"proxy": ""}, base_url) == ""
+    shown = capsys.readouterr().err
+    assert (said in shown) if said else not shown
+    assert proxy_of({"proxy": "http://own:3128"}, base_url) == "http://own:3128" and not capsys.readouterr().err
+    with pytest.raises(SettingsError):
+        proxy_of({"proxy": "own:3128"}, base_url)
+
+
+def test_the_shell_completes_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, at, expected in (("testops tr", 1, "try"), ("testops try --max-req", 2, "--max-requests")):
+        variables = {"_TESTOPS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+        done = CliRunner().invoke(cli, [], env=variables, prog_name="testops", complete_var="_TESTOPS_COMPLETE")
+        assert expected in done.output
