@@ -42,12 +42,24 @@ class Concurrency:
     """
 
     def __init__(self, most: int) -> None:
-        self.most = self.now = self.lowest = max(1, most)
+        self.most = self.now = max(1, most)
+        self._lowest = 0
         self.signs: Counter[str] = Counter()
         """How often each sign of overload was seen."""
         self._answers = 0
         self._changed_at = float("-inf")
         self._by_themselves: set[str] = set()
+
+    @property
+    def lowest(self) -> int:
+        """The least that overload has brought it to; the most, when there was none."""
+        return self._lowest or self.most
+
+    def limit(self, most: int) -> None:
+        """Another most from now on: a part of the target's, where several work on it."""
+        free = self.now == self.most
+        self.most = max(1, most)
+        self.now = self.most if free else min(self.now, self.most)
 
     def overloaded(self, sign: str, operation: str, *, begun: float, at: float, alone: bool) -> bool:
         """A request, sent at `begun` and `alone` or beside others, was answered with a sign of overload.
@@ -60,7 +72,7 @@ class Concurrency:
         if operation in self._by_themselves or begun < self._changed_at or self.now == 1:
             return False
         self.now = max(1, self.now // 2)
-        self.lowest = min(self.lowest, self.now)
+        self._lowest = min(self.lowest, self.now)
         self._changed_at, self._answers = at, 0
         return True
 
@@ -81,7 +93,7 @@ class Concurrency:
 
     def __str__(self) -> str:
         """One line for people; "" when it was never lowered."""
-        if self.lowest == self.most:
+        if not self._lowest:
             return ""
         signs = ", ".join(f"{sign} ({count})" for sign, count in self.signs.most_common(3))
-        return f"overload: {signs}; cases at once went down to {self.lowest} of {self.most}, at the end {self.now}"
+        return f"overload: {signs}; cases at once went down to {self._lowest} of {self.most}, at the end {self.now}"

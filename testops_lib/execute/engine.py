@@ -396,6 +396,7 @@ class Engine:
         """
         self._pace.limit(requests_per_second)
         self._width = max(0, concurrency)
+        self.concurrency.limit(concurrency)
         if (loop := self._loop) is not None:
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(self._wake)

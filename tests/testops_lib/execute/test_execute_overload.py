@@ -47,6 +47,18 @@ def test_answers_raise_it_by_one_each_time_later() -> None:
     assert not cases.answered(begun=3) and cases.now == 3
 
 
+def test_a_part_of_the_limit_is_what_is_halved() -> None:
+    cases = Concurrency(8)
+    cases.limit(0)
+    cases.limit(4)
+    assert cases.now == cases.lowest == 4 and str(cases) == ""
+    assert cases.overloaded("timeout", "GET /a", begun=1, at=2, alone=False) and cases.now == 2
+    cases.limit(8)
+    assert (cases.now, cases.lowest, cases.most) == (2, 2, 8), "more may come, one by one"
+    cases.limit(1)
+    assert (cases.now, cases.lowest) == (1, 2)
+
+
 def test_an_operation_that_is_overloaded_alone_lowers_nothing() -> None:
     cases = Concurrency(8)
     assert not cases.overloaded("answered 503", "GET /off", begun=1, at=2, alone=True)
