@@ -60,6 +60,7 @@ class StartRunOperator(BaseOperator):
             failed_states=["failed"],
             poke_interval=15,
             deferrable=True,
+            note=f"{self.target}: nightly",
         )
 
     def execute_complete(self, context: Any, event: tuple[str, dict[str, Any]]) -> None:

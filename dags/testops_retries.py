@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,8 @@ from testops_lib.errors import (
     TestOpsError,
 )
 from testops_outcome import write_cause
+
+log = logging.getLogger(__name__)
 
 WRONG = (TargetError, SettingsError, CaseError, AddressError, GenerateError, ExpiredBatchError)
 """A wrong order or target is wrong again five seconds later; a server that is away may be back."""
@@ -38,7 +41,10 @@ class Retries(ExceptionRetryPolicy):
         if context is not None and (decision.action is RetryAction.FAIL or try_number > max_tries):
             known = isinstance(exception, (TestOpsError, AirflowException))
             text = str(exception) if known else f"{type(exception).__name__}, see the task's log"
-            write_cause(context, f"{context['ti'].task_id}: {text}")
+            try:
+                write_cause(context, f"{context['ti'].task_id}: {text}")
+            except Exception as failed:  # what Airflow would take for a policy that cannot decide
+                log.warning("why the task failed could not be written down: %s", failed)
         return decision
 
 

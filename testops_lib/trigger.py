@@ -112,7 +112,7 @@ class Airflow:
         username: str = "",
         password: str = "",
         token: str = "",
-        patience_s: float = 60,
+        patience_s: float = 180,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self.url = url.rstrip("/")

@@ -162,6 +162,14 @@ print("\\n" + json.dumps({
              takes("testops_rerun", {"run": "shop__1"})],
     "sections": list(dict.fromkeys(run.params.get_param(name).schema.get("section") for name in run.params)),
     "docs": {name: dag.doc_md for name, dag in bag.dags.items() if not name.startswith("testops_nightly_")},
+    "waits": {
+        task.task_id: sum(
+            min(task.retry_delay.total_seconds() * task.retry_exponential_backoff ** number,
+                task.max_retry_delay.total_seconds())
+            for number in range(task.retries)
+        )
+        for task in run.tasks
+    },
     "links": {
         name: [link.name for link in run.get_task(name).operator_extra_links] for name in ("analyze", "gate", "notify")
     },
@@ -175,6 +183,7 @@ def test_the_dags_speak_to_their_users(airflow_environment: Mapping[str, str]) -
     assert found["full"] == [True] * 3
     assert found["sections"] == ["What is tested", "Which part of it", "Where its cases come from"]
     assert all("**To start" in text and "XCom" not in text for text in found["docs"].values())
+    assert min(found["waits"].values()) > 120, "an API server may be away for two minutes before a task gives up"
     assert found["links"] == {name: ["Report"] for name in ("analyze", "gate", "notify")}
 
 

@@ -340,7 +340,9 @@ def test_the_command_sends_what_the_form_of_the_run_would(monkeypatch):
     with Scripted(reply(201, {"access_token": "t"}), reply(200, {"dag_run_id": "r"})) as server:
         told = ["--url", server.url, "--username", "u", "--no-wait", *wanted]
         assert CliRunner().invoke(trigger, told, catch_exceptions=False).output.startswith("run ")
-    sent = json.loads(server.seen[-1][2])["conf"]
+    body = json.loads(server.seen[-1][2])
+    assert body["dag_run_id"].startswith("shop__") and body["note"] == "shop", "Airflow's list of runs says the target"
+    sent = body["conf"]
     assert sent == {"target": "shop", "rounds": 2, "operations": ["GET /a*"], "review": "new"}
 
 

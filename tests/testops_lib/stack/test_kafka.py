@@ -89,7 +89,7 @@ def test_every_broker_names_every_controller(tmp_path):
     voters = {line for n in (1, 2, 3) for line in server._properties(n).splitlines() if line.startswith("controller.q")}
     assert any(line.startswith("controller.quorum.voters=") for line in voters)
     assert len([line for line in voters if "voters" in line]) == 1
-    ports = json.loads((tmp_path / "ports.json").read_text())
+    ports = json.loads((tmp_path / "ports.json").read_text())["ports"]
     assert len(set(ports.values())) == 6
     server.stop()
 
