@@ -12,6 +12,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -858,13 +859,20 @@ def shrink_findings(
 
 
 def write_report(report: Report, results: Iterable[Result], folder: Path) -> None:
-    """`report.json`, `report.html`, `junit.xml` and `wfc.json` in `folder`."""
+    """`report.json`, `report.html`, `junit.xml` and `wfc.json` in `folder`.
+
+    The results are taken one by one, those of a case one after the other; none is kept in memory.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    kept = list(results)
     (folder / "report.json").write_bytes(reporting.render_json(report))
     (folder / "report.html").write_text(reporting.render_html(report), "utf-8")
-    (folder / "junit.xml").write_bytes(reporting.render_junit(report, kept))
-    (folder / "wfc.json").write_bytes(reporting.render_wfc(report, kept))
+    with closing(reporting.JunitWriter(report)) as junit, closing(reporting.WfcWriter(report)) as wfc:
+        for result in results:
+            junit.add(result)
+            wfc.add(result)
+        for writer, name in ((junit, "junit.xml"), (wfc, "wfc.json")):
+            with (folder / name).open("wb") as file:
+                writer.write(file)
 
 
 class Outcome(Value, frozen=True, kw_only=True):

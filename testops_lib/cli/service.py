@@ -327,7 +327,7 @@ def trigger(**options: Any) -> int:
             report = store.report(tested)
             if report is None:
                 raise TriggerError("the run has no report", where=tested, next_step="see its tasks in Airflow")
-            Path(options["junit"]).write_bytes(reporting.render_junit(report, list(settle(store.attempts(tested)))))
+            Path(options["junit"]).write_bytes(reporting.render_junit(report, settle(store.attempts(tested))))
     outcome = airflow.outcome(dag, run_id)
     airflow.note(dag, run_id, f"{name}: {outcome.text}")
     say(outcome.words)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from testops_lib.report.html import render_html
 from testops_lib.report.json import read_report, render_json
-from testops_lib.report.junit import render_junit
+from testops_lib.report.junit import JunitWriter, render_junit
 from testops_lib.report.terminal import render_terminal, terminal_text
-from testops_lib.report.wfc import render_wfc
+from testops_lib.report.wfc import WfcWriter, render_wfc
 
 __all__ = [
+    "JunitWriter",
+    "WfcWriter",
     "read_report",
     "render_html",
     "render_json",

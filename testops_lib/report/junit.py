@@ -5,8 +5,13 @@ The dialect is what Jenkins, GitLab and the GitHub actions read: failed is `fail
 
 from __future__ import annotations
 
+import io
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import astuple, dataclass
 from datetime import datetime
+from typing import BinaryIO
 from xml.etree import ElementTree
 
 from testops_lib.export import curl
@@ -18,34 +23,104 @@ _MOST_TEXT = 4_000
 """Characters of one text; tools that show JUnit files load them whole."""
 
 
-def render_junit(report: Report, results: Iterable[Result]) -> bytes:
-    """JUnit XML, operations in the report's order and cases by name.
+class JunitWriter:
+    """Takes results one by one, and writes JUnit XML: operations in the report's order, cases by name.
 
     Quarantined cases and those that fail only advisory checks or muted findings pass here, with the failure in
     `system-out`, so that a tool that counts failures comes to the gate's view.
+
+    The test cases wait in a temporary database on disk, so that memory does not grow with their number. Close it.
     """
-    muted = {finding.fingerprint for finding in report.findings if finding.state == "muted"}
-    muted |= {key for finding in report.findings if finding.check == CONCURRENCY for key in finding.folded}
-    aside = set(report.quarantined)
-    by_operation: dict[str, list[tuple[str, str, int, ElementTree.Element]]] = {key: [] for key in report.operations}
-    for result in results:
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._muted = {finding.fingerprint for finding in report.findings if finding.state == "muted"}
+        self._muted |= {key for finding in report.findings if finding.check == CONCURRENCY for key in finding.folded}
+        self._aside = set(report.quarantined)
+        self._suites = {operation: _Counts() for operation in report.operations}
+        self._cases = sqlite3.connect("", isolation_level=None)
+        self._cases.execute("CREATE TABLE cases (operation BLOB, name BLOB, id BLOB, attempt INTEGER, xml BLOB)")
+        self._cases.execute("BEGIN")
+
+    def add(self, result: Result) -> None:
+        """Takes one result; repetitions are left out."""
         if result.repeat:
-            continue
-        entry = (result.case_name, result.case, result.attempt, _testcase(result, muted, result.case in aside))
-        by_operation.setdefault(result.operation, []).append(entry)
-    root = ElementTree.Element("testsuites", {"name": xml_text(f"{report.target} {report.run}".strip())})
-    for operation, entries in by_operation.items():
-        if entries:
-            cases = [entry[3] for entry in sorted(entries, key=lambda entry: entry[:3])]
-            suite = ElementTree.SubElement(root, "testsuite", {"name": xml_text(operation)})
-            suite.extend(cases)
-            _count(suite, cases)
-            if report.started is not None:
-                suite.set("timestamp", _timestamp(report.started))
-    _count(root, root.iter("testcase"))
-    ElementTree.indent(root)
-    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return text + b"\n"
+            return
+        case = _testcase(result, self._muted, result.case in self._aside)
+        self._suites.setdefault(result.operation, _Counts()).add(case)
+        ElementTree.indent(case, level=2)
+        key = (_key(result.operation), _key(result.case_name), _key(result.case), result.attempt)
+        self._cases.execute("INSERT INTO cases VALUES (?, ?, ?, ?, ?)", (*key, ElementTree.tostring(case, "utf-8")))
+
+    def write(self, file: BinaryIO) -> None:
+        """Writes the document of all results so far."""
+        suites = {operation: counts for operation, counts in self._suites.items() if counts.tests}
+        name = xml_text(f"{self._report.target} {self._report.run}".strip())
+        root = ElementTree.Element("testsuites", {"name": name, **_Counts.sum(suites.values()).attributes()})
+        file.write(b"<?xml version='1.0' encoding='utf-8'?>\n")
+        file.write(_opened(root) if suites else ElementTree.tostring(root))
+        for operation, counts in suites.items():
+            suite = ElementTree.Element("testsuite", {"name": xml_text(operation), **counts.attributes()})
+            if self._report.started is not None:
+                suite.set("timestamp", _timestamp(self._report.started))
+            file.write(b"\n  " + _opened(suite))
+            for (xml,) in self._cases.execute(_BY_NAME, (_key(operation),)):
+                file.write(b"\n    " + xml)
+            file.write(b"\n  </testsuite>")
+        file.write(b"\n</testsuites>\n" if suites else b"\n")
+
+    def close(self) -> None:
+        """Gives the disk space back."""
+        self._cases.close()
+
+
+_BY_NAME = "SELECT xml FROM cases WHERE operation = ? ORDER BY name, id, attempt"
+
+
+def render_junit(report: Report, results: Iterable[Result]) -> bytes:
+    """What a `JunitWriter` writes of these results."""
+    with closing(JunitWriter(report)) as writer:
+        for result in results:
+            writer.add(result)
+        file = io.BytesIO()
+        writer.write(file)
+        return file.getvalue()
+
+
+@dataclass
+class _Counts:
+    """What the head of a suite says of its cases."""
+
+    tests: int = 0
+    failures: int = 0
+    errors: int = 0
+    skipped: int = 0
+    elapsed_ms: int = 0
+
+    def add(self, case: ElementTree.Element) -> None:
+        self.tests += 1
+        self.failures += case.find("failure") is not None
+        self.errors += case.find("error") is not None
+        self.skipped += case.find("skipped") is not None
+        self.elapsed_ms += round(float(case.get("time", "0")) * 1000)
+
+    @classmethod
+    def sum(cls, parts: Iterable[_Counts]) -> _Counts:
+        return cls(*map(sum, zip(*map(astuple, parts), strict=True)))
+
+    def attributes(self) -> dict[str, str]:
+        numbers = {"tests": self.tests, "failures": self.failures, "errors": self.errors, "skipped": self.skipped}
+        return {**{key: str(number) for key, number in numbers.items()}, "time": f"{self.elapsed_ms / 1000:.3f}"}
+
+
+def _key(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _opened(element: ElementTree.Element) -> bytes:
+    """The start tag of an element that has children to come."""
+    empty: bytes = ElementTree.tostring(element, "utf-8")
+    return empty.removesuffix(b" />") + b">"
 
 
 def _testcase(result: Result, muted: set[str], aside: bool) -> ElementTree.Element:
@@ -96,19 +171,6 @@ def _text(result: Result, failures: list[Failure]) -> str:
         lines.append(f"again: {curl(step.request)}")
     again = f"; passed on attempt {result.passed_again}" if result.passed_again else ""
     return xml_text("\n".join([*lines, f"case {result.case}, attempt {result.attempt}{again}"]))[:_MOST_TEXT]
-
-
-def _count(element: ElementTree.Element, cases: Iterable[ElementTree.Element]) -> None:
-    counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
-    elapsed_s = 0.0
-    for case in cases:
-        counts["tests"] += 1
-        elapsed_s += float(case.get("time", "0"))
-        for key, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-            counts[key] += case.find(tag) is not None
-    for key, number in counts.items():
-        element.set(key, str(number))
-    element.set("time", f"{elapsed_s:.3f}")
 
 
 def _timestamp(moment: datetime) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import shutil
+import tempfile
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -42,57 +46,115 @@ those whose code (207, 210) its catalogue knows but its report schema refuses.""
 _ANY_OTHER = 999
 
 
-def render_wfc(report: Report, results: Iterable[Result]) -> bytes:
-    """JSON that is valid against the format's report schema.
+class WfcWriter:
+    """Takes results one by one, and writes JSON that is valid against the format's report schema.
 
     A fault's context is `check fingerprint severity`, so that faults can be joined with the findings of our own report.
+    Results of one case come one after the other. The long lists wait in temporary files, so that memory does not grow
+    with the number of results. Close it.
     """
-    categories: dict[tuple[str, str], dict[str, int]] = {}
-    covered: list[dict[str, Any]] = []
-    cases: dict[str, str] = {}
-    calls = 0
-    for result in results:
-        calls += result.requests
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._faults, self._covered, self._cases = _List(), _List(), _List()
+        self._kinds: set[tuple[int, str]] = set()
+        self._calls = 0
+        self._case = ""
+        self._categories: dict[str, dict[str, int]] = {}
+        """Of the latest case, by operation."""
+
+    def add(self, result: Result) -> None:
+        """Takes one result; of repetitions only the requests count."""
+        self._calls += result.requests
         if result.repeat:
-            continue
-        cases.setdefault(result.case, one_line(result.case_name or result.case))
+            return
+        if result.case != self._case or not len(self._cases):
+            self._end_case()
+            self._case = result.case
+            self._cases.add({"id": result.case, "name": one_line(result.case_name or result.case)})
         statuses: dict[str, set[int]] = {}
         for step in result.steps:
             if not step.sent:
                 statuses.setdefault(step.operation, set()).update({step.status} if 0 < step.status <= 599 else set())
-        covered += [
-            {"endpointId": endpoint(key), "testCaseId": result.case, "httpStatus": sorted(found)}
-            for key, found in statuses.items()
-        ]
+        for key, seen in statuses.items():
+            self._covered.add({"endpointId": endpoint(key), "testCaseId": result.case, "httpStatus": sorted(seen)})
         for failure in result.failures:
-            contexts = categories.setdefault((failure.operation, result.case), {})
+            contexts = self._categories.setdefault(failure.operation, {})
             contexts[f"{failure.check} {fingerprint_of(failure)} {severity_of(failure.check)}"] = code(failure.check)
-    faults = [
-        {
-            "operationId": endpoint(operation), "endpointId": endpoint(operation), "testCaseId": case,
-            "faultCategories": [{"code": number, "context": context} for context, number in sorted(contexts.items())],
-        }
-        for (operation, case), contexts in categories.items()
-    ]  # fmt: skip
-    document = {
-        "schemaVersion": SCHEMA_VERSION, "toolName": "AI TestOps", "toolVersion": _version(),
-        "creationTime": _rfc3339(report.finished or report.started),
-        "faults": {
-            "totalNumber": len({(number, context) for one in categories.values() for context, number in one.items()}),
-            "foundFaults": faults,
-        },
-        "problemDetails": {
-            "rest": {
-                "outputHttpCalls": calls, "evaluatedHttpCalls": calls,
-                "endpointIds": list(dict.fromkeys(endpoint(key) for key in report.operations)),
-                "coveredHttpStatus": covered,
-            }
-        },
-        "totalTests": len(cases), "testFilePaths": [],
-        "testCases": [{"id": case, "name": name} for case, name in cases.items()],
-        "executionTimeInSeconds": round(seconds(report) or 0),
-    }  # fmt: skip
-    return msgspec.json.encode(document)
+
+    def _end_case(self) -> None:
+        for operation, contexts in self._categories.items():
+            self._kinds.update((number, context) for context, number in contexts.items())
+            kinds = [{"code": number, "context": context} for context, number in sorted(contexts.items())]
+            self._faults.add(
+                {
+                    "operationId": endpoint(operation), "endpointId": endpoint(operation), "testCaseId": self._case,
+                    "faultCategories": kinds,
+                }
+            )  # fmt: skip
+        self._categories = {}
+
+    def write(self, file: BinaryIO) -> None:
+        """Writes the document of all results so far."""
+        self._end_case()
+        report = self._report
+        head = {
+            "schemaVersion": SCHEMA_VERSION, "toolName": "AI TestOps", "toolVersion": _version(),
+            "creationTime": _rfc3339(report.finished or report.started),
+        }  # fmt: skip
+        endpoints = list(dict.fromkeys(endpoint(key) for key in report.operations))
+        calls = {"outputHttpCalls": self._calls, "evaluatedHttpCalls": self._calls, "endpointIds": endpoints}
+        file.write(_members(head) + b',"faults":{"totalNumber":%d,"foundFaults":' % len(self._kinds))
+        self._faults.write(file)
+        file.write(b'},"problemDetails":{"rest":' + _members(calls) + b',"coveredHttpStatus":')
+        self._covered.write(file)
+        file.write(b'}},"totalTests":%d,"testFilePaths":[],"testCases":' % len(self._cases))
+        self._cases.write(file)
+        file.write(b',"executionTimeInSeconds":%d}' % round(seconds(report) or 0))
+
+    def close(self) -> None:
+        """Gives the disk space back."""
+        for values in (self._faults, self._covered, self._cases):
+            values.close()
+
+
+class _List:
+    """A JSON list on disk."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def add(self, value: Any) -> None:
+        self._file.write((b"," if self._length else b"") + msgspec.json.encode(value))
+        self._length += 1
+
+    def write(self, file: BinaryIO) -> None:
+        self._file.seek(0)
+        file.write(b"[")
+        shutil.copyfileobj(self._file, file)
+        file.write(b"]")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _members(document: dict[str, Any]) -> bytes:
+    """A JSON object without its end, so that members can follow."""
+    return msgspec.json.encode(document).removesuffix(b"}")
+
+
+def render_wfc(report: Report, results: Iterable[Result]) -> bytes:
+    """What a `WfcWriter` writes of these results."""
+    with closing(WfcWriter(report)) as writer:
+        for result in results:
+            writer.add(result)
+        file = io.BytesIO()
+        writer.write(file)
+        return file.getvalue()
 
 
 def code(check: str) -> int:

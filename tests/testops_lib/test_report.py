@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from html.parser import HTMLParser
@@ -43,6 +44,7 @@ from testops_lib.model import (
     Totals,
 )
 from testops_lib.notify import summary
+from testops_lib.pipeline import write_report
 from testops_lib.report import (
     read_report,
     render_html,
@@ -498,6 +500,52 @@ def test_wfc_faults_are_the_findings_of_the_run() -> None:
     assert {kind["context"].split()[1] for kind in kinds} == fingerprints
     assert document["totalTests"] == report.totals.cases and document["creationTime"] == "2026-03-14T02:00:38.400000Z"
     assert document["problemDetails"]["rest"]["outputHttpCalls"] == report.totals.requests
+
+
+# ------------------------------------------------------------------------ size
+
+
+def many_results(number: int) -> Iterator[Result]:
+    """Each with two kilobytes of evidence."""
+    response = ResponseEvidence(status=500, body="x" * 2_000, body_bytes=2_000)
+    for index in range(number):
+        operation = f"GET /{index % 7}"
+        step = StepOutcome(operation=operation, status=500, response=response)
+        failure = Failure(check="not_a_server_error", operation=operation, message="answered 500", cause="status 500")
+        yield Result(
+            run="r", case=f"{index * 7919 % number:032x}", case_name=f"case {index % 100}", operation=operation,
+            verdict="failed", failures=(failure,), steps=(step,), requests=1, elapsed_ms=1.5,
+        )  # fmt: skip
+
+
+def test_the_memory_of_a_report_s_files_does_not_grow_with_the_results(tmp_path: Path) -> None:
+    import tracemalloc
+
+    report = analyze(many_results(10), target="t", run="r", operations={}, finished=datetime.now(UTC))
+
+    def peak(number: int) -> int:
+        tracemalloc.start()
+        write_report(report, many_results(number), tmp_path)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(10)
+    small, large = peak(500), peak(5_000)
+    assert large < small + 500_000, "the documents are 10 MB"
+    root = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert (root.get("tests"), root.get("failures"), root.get("time")) == ("5000", "5000", "10.000")
+    assert len(json.loads((tmp_path / "wfc.json").read_bytes())["faults"]["foundFaults"]) == 5_000
+
+
+def test_files_written_result_by_result_are_those_of_all_at_once(tmp_path: Path) -> None:
+    write_report(shop_report(), iter(shop_results()), tmp_path)
+    assert (tmp_path / "junit.xml").read_bytes() == render_junit(shop_report(), shop_results())
+    assert (tmp_path / "wfc.json").read_bytes() == render_wfc(shop_report(), shop_results())
+    nothing = analyze([], target="t", run="r", operations={})
+    write_report(nothing, [], tmp_path)
+    assert ElementTree.parse(tmp_path / "junit.xml").getroot().get("tests") == "0"
+    assert json.loads((tmp_path / "wfc.json").read_bytes())["testCases"] == []
 
 
 # ------------------------------------------------------------------------ words
