@@ -37,6 +37,7 @@ from testops_lib.model import (
     FindingExample,
     FindingState,
     Generation,
+    Left,
     OperationReport,
     Report,
     Result,
@@ -162,10 +163,12 @@ def analyze(
             operations=len(in_scope), operations_with_2xx=sum(one.success_seen for one in in_scope),
             operations_not_tested=sum(bool(one.not_tested) for one in in_scope),
             findings=len(counted), advisory=sum(finding.advisory for finding in counted),
-            no_result=tally.no_result, target_down=tally.target_down, quarantined=dict(sorted((+tally.aside).items())),
+            no_result=tally.no_result, target_down=tally.target_down, withheld=tally.withheld,
+            left_behind=sum(tally.left.values()), quarantined=dict(sorted((+tally.aside).items())),
         ),
         operations=operation_reports, findings=tuple(findings), errors=tally.errors(),
-        previous_run=previous_run, generation=generation, costs=_source_costs(generation, findings),
+        left_behind=tally.left_behind(), previous_run=previous_run, generation=generation,
+        costs=_source_costs(generation, findings),
         currency=next((each.currency for each in generation if each.currency), ""),
         quarantined=tuple(sorted(tally.cases & tally.quarantined)), load=tally.transfers.load(),
     )  # fmt: skip
@@ -422,7 +425,8 @@ class _Tally:
         self.quarantined = quarantined
         self.aside: Counter[VerdictName] = Counter()
         self.cases: set[str] = set()
-        self.requests = self.no_result = self.target_down = 0
+        self.requests = self.no_result = self.target_down = self.withheld = 0
+        self.left: Counter[tuple[str, str]] = Counter()
         self.verdicts: Counter[VerdictName] = Counter()
         self.findings: dict[str, _Seen] = {}
         self._delivered: set[tuple[str, int]] = set()
@@ -450,6 +454,9 @@ class _Tally:
         self._delivered.add(key)
         self.cases.add(result.case)
         self.requests += result.requests
+        self.withheld += result.withheld
+        for one in result.left:
+            self.left[one.operation, one.why] += one.count
         self.verdicts[result.verdict] += 1
         aside = result.case in self.quarantined
         self.aside[result.verdict] += aside
@@ -611,6 +618,10 @@ class _Tally:
             for key, operation in self._operations.items()
             if any(operation.by_global[cause, verdict] for verdict in _JUDGED) and not (by_fixed_path and "{" in key)
         ]
+
+    def left_behind(self) -> tuple[Left, ...]:
+        ranked = sorted(self.left.items(), key=lambda item: (-item[1], item[0]))
+        return tuple(Left(operation=operation, why=why, count=count) for (operation, why), count in ranked)
 
     def errors(self) -> dict[str, int]:
         return dict(sorted(self._reasons.items(), key=lambda item: (-item[1], item[0])))

@@ -496,6 +496,46 @@ class Existing(Value, frozen=True, kw_only=True):
     """Where the refused operation's answer would hold a value -> the stated value."""
 
 
+class Maker(Value, frozen=True, kw_only=True):
+    """A request whose success makes a thing, and where the thing's id stands."""
+
+    operation: str
+    source: Literal["body", "header", "request", "path"] = "body"
+    """body, header: of the answer; request: a member of the JSON body that was sent; path: a parameter of the path that
+    was sent."""
+    path: str = ""
+    """RFC 9535 query (body), or a name."""
+    below: bool = True
+    """The thing lies below the very path that made it."""
+    certain: bool = True
+    """It is surely the same kind of thing; otherwise only an id that no other thing can have is taken for it."""
+
+
+class Removal(Value, frozen=True, kw_only=True):
+    """How the document lets a thing be deleted that an operation has made."""
+
+    operation: str
+    """`DELETE /orders/{order_id}`: needs nothing but its path."""
+    maker: Maker
+    """Where the last path parameter's value stands; those before it are the maker's own, in order."""
+
+
+AccountChange = Literal["", "session", "account"]
+"""What a request may do to whoever sends it: end the session; change the password, token or account."""
+
+
+class Ownership(Value, frozen=True, kw_only=True):
+    """What the document says of the things an operation makes, changes and deletes."""
+
+    things: dict[str, tuple[Maker, ...]] = field(default_factory=dict)
+    """Place of an id in the request (`path/order_id`, `query/id`, `body/id`) -> who makes such things."""
+    collection: bool = False
+    """The path is that of a whole collection: DELETE and PUT concern all of its things."""
+    makes: bool = False
+    removal: Removal | None = None
+    account: AccountChange = ""
+
+
 class Contract(Value, tag="contract", tag_field="kind", frozen=True, kw_only=True):
     """What the spec promises of one operation's answers: all that judging needs, without the spec."""
 
@@ -507,6 +547,8 @@ class Contract(Value, tag="contract", tag_field="kind", frozen=True, kw_only=Tru
     """Statuses that the target file declares to be by design: neither server errors nor undocumented."""
     existing: tuple[Existing, ...] = ()
     """Where things such as this operation makes can be had from, best first."""
+    ownership: Ownership | None = None
+    """None: nobody looked; then each path parameter is taken for an id."""
 
 
 _HeaderName = Annotated[
@@ -532,6 +574,9 @@ class Policy(Value, frozen=True, kw_only=True):
     """What may be sent to a target, and how fast."""
 
     methods: Literal["safe", "all"] = "all"
+    foreign: Literal["never", "read", "write"] = "read"
+    """What may be done to things that the run did not make, such as those that lists show or ids that were guessed:
+    nothing, read them, or change and delete them as well."""
     allow_private: bool = False
     """Loopback and private addresses are allowed. Link-local ones never are."""
     hosts: tuple[str, ...] = ()
@@ -623,6 +668,8 @@ class Identity(Value, frozen=True, kw_only=True):
     login: Login | None = None
     create: Creation | None = None
     """The user does not exist yet; needs a `login`."""
+    spare: bool = False
+    """Nothing is lost when this user's password changes or the account ends."""
 
 
 class Tls(Value, frozen=True, kw_only=True):
@@ -648,6 +695,8 @@ class Plan(Value, tag="plan", tag_field="kind", frozen=True, kw_only=True):
     tls: Tls = Tls()
     spec_title: str = ""
     spec_hash: str = ""
+    given: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Path parameter -> values that the target file states: things may be made below them."""
     observe: bool = False
     """Results tell what the answers held (`StepOutcome.seen`, `said`): for another round of generation."""
 
@@ -794,6 +843,16 @@ class StepOutcome(Value, frozen=True, kw_only=True):
     """Where the plan observes: what a refusal (4xx) said, redacted and cut."""
 
 
+class Left(Value, frozen=True, kw_only=True):
+    """Things that were made and are still there."""
+
+    operation: str
+    """Which made them."""
+    count: int
+    why: str
+    """Why they were not deleted: `no DELETE documented`, `DELETE answered 409`, …"""
+
+
 class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):
     """The verdict of one attempt with its evidence. Keyed (run, case, attempt)."""
 
@@ -818,6 +877,10 @@ class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):
     started: datetime | None = None
     origin: str = ""
     """The source that made the case."""
+    withheld: int = 0
+    """Requests that were not sent, cleanup included, because of what they would have changed."""
+    left: tuple[Left, ...] = ()
+    """What the case has made and could not delete."""
     passed_again: int = 0
     """Set when a run is analysed: this attempt failed, and that later one passed."""
     repeat: int = 0
@@ -916,6 +979,10 @@ class Totals(Value, frozen=True, kw_only=True):
     no_result: int = 0
     target_down: int = 0
     """Those skipped because the target was down, quarantined cases left out: the gate counts them as errored."""
+    withheld: int = 0
+    """Requests that were not sent because of what they would have changed: `policy.foreign`, the caller's account."""
+    left_behind: int = 0
+    """Things that the run made and that are still there."""
     quarantined: dict[str, int] = field(default_factory=dict)
     """Results of quarantined cases by verdict: part of `results`, left out by the gate."""
 
@@ -1045,6 +1112,8 @@ class Report(Value, frozen=True, kw_only=True):
     """Reason of errored and skipped results -> count."""
     quarantined: tuple[str, ...] = ()
     """Ids of executed cases that a person set aside: what they alone show is advisory."""
+    left_behind: tuple[Left, ...] = ()
+    """Most first."""
     previous_run: str = ""
     generation: tuple[Generation, ...] = ()
     costs: dict[str, SourceCost] = field(default_factory=dict)

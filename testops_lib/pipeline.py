@@ -40,6 +40,9 @@ from testops_lib.gate import decide
 from testops_lib.generate import rules
 from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.order import order
+from testops_lib.generate.rules.own_account import spares
+from testops_lib.generate.rules.ownership import with_ownership
+from testops_lib.generate.rules.words import plain as plain_name
 from testops_lib.history import RUNS, Medians
 from testops_lib.model import (
     Batch,
@@ -300,12 +303,18 @@ def in_scope(spec: Spec, target: Target) -> tuple[Operation, ...]:
 
 
 def not_tested(spec: Spec, target: Target) -> dict[str, str]:
-    """Operations in scope that the document describes beyond use -> why."""
+    """Operations in scope that the document describes beyond use, or that would do harm -> why."""
     scope = target.operations
     left_out = tuple(f"!{pattern.removeprefix('!')}" for pattern in scope.exclude)
-    return specs.select_unusable(
+    unusable = specs.select_unusable(
         spec, patterns=(*scope.include, *left_out), tags=scope.tags, safe_only=target.policy.methods == "safe"
     )
+    harmful = rules.left_out(spec, policy=target.policy, spares=spares(target.identities))
+    try:
+        chosen = in_scope(spec, target)
+    except TargetError:
+        return unusable
+    return unusable | {each.key: harmful[each.key] for each in chosen if each.key in harmful}
 
 
 def plan(spec: Spec, target: Target, base_url: str = "") -> Plan:
@@ -319,9 +328,21 @@ def plan(spec: Spec, target: Target, base_url: str = "") -> Plan:
         policy=target.policy,
         identities=target.identities,
         tls=target.tls,
+        given=_given(spec, target),
         spec_title=spec.title,
         spec_hash=spec.content_hash,
     )
+
+
+def _given(spec: Spec, target: Target) -> dict[str, tuple[str, ...]]:
+    """The values that the target file states for path parameters: a person chose these things."""
+    wildcards = ("~", "*", "-")
+    stated = {
+        plain_name(name): tuple(str(value) for value in values if value not in wildcards)
+        for name, values in target.values.items()
+    }
+    names = {one.name for operation in spec.operations for one in operation.parameters if one.where == "path"}
+    return {name: stated[plain_name(name)] for name in sorted(names) if plain_name(name) in stated}
 
 
 def contracts(spec: Spec, target: Target) -> dict[str, Contract]:
@@ -329,7 +350,8 @@ def contracts(spec: Spec, target: Target) -> dict[str, Contract]:
     found = {
         each.key: specs.contract(spec, each, accepted_statuses=_accepted(target, each)) for each in spec.operations
     }
-    return rules.with_existing(found, spec, policy=target.policy, values=target.values)
+    found = rules.with_existing(found, spec, policy=target.policy, values=target.values)
+    return with_ownership(found, spec, target.policy)
 
 
 def _accepted(target: Target, operation: Operation) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from testops_lib.feedback import Feedback
 from testops_lib.generate import Generated, gemini, imports, openai, price, propose, rules
 from testops_lib.generate import property as property_based
 from testops_lib.generate.propose import Limits, Planned, Provider
+from testops_lib.generate.rules.own_account import spares
 from testops_lib.model import Cost, Generation, Value
 from testops_lib.settings import Settings
 from testops_lib.spec.operation import Operation, Spec
@@ -171,6 +172,7 @@ def _rules(ask: Ask) -> Generated:
         policy=ask.target.policy,
         values=ask.target.values,
         identities=_users(ask.target),
+        spares=spares(ask.target.identities),
         max_cases_per_operation=wishes.max_cases_per_operation,
         feedback=ask.feedback,
         users=wishes.users,
@@ -179,7 +181,12 @@ def _rules(ask: Ask) -> Generated:
 
 def _rules_stamp(ask: Ask) -> tuple[str, ...]:
     """Chains lead through the whole document; and rules cost nothing."""
-    return (_code("testops_lib.generate.rules"), ask.spec.content_hash, ask.target.generate.users)
+    return (_code("testops_lib.generate.rules"), ask.spec.content_hash, ask.target.generate.users, *_protection(ask))
+
+
+def _protection(ask: Ask) -> tuple[str, ...]:
+    """What decides which operations are called, and on what."""
+    return ask.target.policy.foreign, repr(spares(ask.target.identities))
 
 
 def _property(ask: Ask) -> Generated:
@@ -190,6 +197,7 @@ def _property(ask: Ask) -> Generated:
         policy=ask.target.policy,
         values=ask.target.values,
         identities=_users(ask.target),
+        spares=spares(ask.target.identities),
         examples=_examples(ask),
         seed=wishes.seed,
         feedback=ask.feedback,
@@ -203,7 +211,7 @@ def _property_stamp(ask: Ask) -> tuple[str, ...]:
         drawn_by = metadata.version("schemathesis")
     except metadata.PackageNotFoundError:
         drawn_by = "missing"  # as the source itself will complain, if it is asked for anything
-    return (*codes, drawn_by, ask.spec.content_hash, str(_examples(ask)), str(wishes.seed))
+    return (*codes, drawn_by, ask.spec.content_hash, str(_examples(ask)), str(wishes.seed), *_protection(ask))
 
 
 def _examples(ask: Ask) -> int:

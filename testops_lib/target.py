@@ -510,6 +510,7 @@ class _User(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     create_users: _CreateUsers | None = None
     api_key: _ApiKey | None = None
     basic: _Basic | None = None
+    spare: bool = False
     bearer: str = ""
     oauth2: _OAuth2 | None = None
 
@@ -599,6 +600,7 @@ def _identity(user: _User, where: str, literal_secrets: bool) -> Identity:
         basic=basic,
         login=login,
         create=create,
+        spare=user.spare,
     )
 
 

@@ -30,7 +30,9 @@ from testops_lib.execute import evidence, patience, tls, transfer
 from testops_lib.execute.adapt import Concurrency, overload
 from testops_lib.execute.breaker import PROBE_EVERY_S, Breaker
 from testops_lib.execute.client import Client, Fault, ca_file
+from testops_lib.execute.foreign import Guard
 from testops_lib.execute.identity import NOTHING, Credentials, Identities, LoginError, apply, overridden
+from testops_lib.execute.made import Made, Thing
 from testops_lib.execute.pace import Budget, Pace
 from testops_lib.execute.rights import REFUSING, Detour, Rights
 from testops_lib.execute.wire import (
@@ -166,12 +168,13 @@ class _Attempt:
     """A case while it runs."""
 
     __slots__ = (
-        "before", "captured", "case", "cleanup_by", "deadline", "failures", "foreign", "reserved", "sent",
-        "stands_for", "started", "steps", "why_anew",
+        "before", "captured", "case", "cleanup_by", "deadline", "failures", "foreign", "made", "reserved", "sent",
+        "stands_for", "started", "steps", "token", "why_anew", "withheld",
     )  # fmt: skip
 
-    def __init__(self, case: Case, token: str, timeout_s: float) -> None:
-        self.case = case
+    def __init__(self, case: Case, token: str, timeout_s: float, made: Made) -> None:
+        self.case, self.token, self.made = case, token, made
+        self.withheld = 0
         self.captured: dict[str, Any] = {"unique": token}
         self.failures: list[Failure] = []
         self.sent: list[_Sent] = []
@@ -233,7 +236,8 @@ class Engine:
         self._environ = environ
         self._proxy = proxy
         self._judge: Judging = judge if judge is not None else Judge(contracts)
-        self._rights = Rights(contracts, "read")
+        self._rights = Rights(contracts, plan.policy.foreign)
+        self._guard = Guard(plan, contracts, self._base_url)
         self._identities = Identities(plan, environ, seed=f"{plan.target}/{run}")
         self._budget = Budget(max_requests)
         self._pace = Pace(plan.policy.requests_per_second)
@@ -475,7 +479,7 @@ class Engine:
             return self._not_run(case, "skipped", detour.why)
         planned = _planned(case) if detour is None else len(detour.steps) + len(case.cleanup)
         token = unique_token(self._run, case.id, self._attempt, case.repeat)
-        attempt = _Attempt(case, token, self._policy.case_timeout_s)
+        attempt = _Attempt(case, token, self._policy.case_timeout_s, self._guard.made())
         if self._breaker.open and not await self._back(attempt):
             if self._is_spent(attempt):
                 return self._not_run(case, "skipped", BUDGET_SPENT, attempt)
@@ -496,7 +500,8 @@ class Engine:
             first = attempt
             await self._budget.reserve(planned)
             token = unique_token(self._run, case.id, self._attempt, case.repeat, anew=True)
-            attempt = _Attempt(case, token, self._policy.case_timeout_s)
+            attempt = _Attempt(case, token, self._policy.case_timeout_s, first.made)
+            attempt.withheld = first.withheld
             attempt.reserved = planned
             attempt.before = first.before + sum(sent.requests for sent in first.sent)
             verdict, reason = await self._carry_out(attempt, detour)
@@ -509,7 +514,6 @@ class Engine:
 
     async def _carry_out(self, attempt: _Attempt, detour: Detour | None) -> tuple[VerdictName, str]:
         """Sends the steps and the cleanup; the verdict, unless there are failures, and its reason."""
-        case = attempt.case
         verdict: VerdictName = "passed"
         reason = ""
         try:
@@ -523,7 +527,7 @@ class Engine:
                 verdict, reason = ended.verdict, ended.reason
                 if isinstance(ended, _BrokenOnKept) and not self.stopped:
                     attempt.why_anew = len(attempt.sent) - 1, reason
-            if case.cleanup and any(sent.requests for sent in attempt.sent):
+            if any(sent.requests for sent in attempt.sent):
                 await self._clean_up(attempt)
         except TargetError:
             raise
@@ -599,6 +603,9 @@ class Engine:
         own = attempt.case.id if attempt.case.last else ""
         try:
             plain = prepare(self._base_url, step.request, attempt.captured)
+            if refused := self._guard.refusal(attempt.case, step, plain, attempt.made, attempt.token):
+                attempt.withheld += 1
+                raise _Ended("skipped", refused)
             credentials = self._identities.known(step.identity, own=own)
             if credentials is None:
                 login = self._login_sender(attempt)
@@ -629,6 +636,7 @@ class Engine:
                 raise
             outcome = await self._send(attempt, sent, wire, cleanup=cleanup)
         if isinstance(outcome, Answer):
+            attempt.made.note(step, plain, outcome)
             sent.answer, sent.status, sent.elapsed_ms = outcome, outcome.status, outcome.elapsed_ms
         else:
             sent.error, sent.elapsed_ms = outcome.reason, round(outcome.elapsed_ms, 3)
@@ -1040,7 +1048,7 @@ class Engine:
         return bool(self._slow(step, again.elapsed_ms, attempt, index))
 
     async def _clean_up(self, attempt: _Attempt) -> None:
-        """Sends the cleanup steps whose captures exist; nothing that happens here counts."""
+        """Sends the cleanup steps whose captures exist, then deletes what else the case made; nothing counts here."""
         case = attempt.case
         names = {capture.name for step in (*case.steps, *case.cleanup) for capture in step.captures}
         if time.monotonic() >= self._time_up:
@@ -1058,6 +1066,23 @@ class Engine:
                     _capture(step.captures, outcome, attempt.captured)
             except _Ended:
                 continue
+        for thing in attempt.made.left():
+            if thing.request is not None and thing.removal is not None:
+                await self._remove(attempt, thing)
+
+    async def _remove(self, attempt: _Attempt, thing: Thing) -> None:
+        """Deletes what a case made, if a request is left for it; otherwise notes why it stays."""
+        assert thing.request is not None and thing.removal is not None
+        if not self._may_send_extra(attempt):
+            thing.why = BUDGET_SPENT
+            return
+        step = Step(operation=thing.removal.operation, request=thing.request, identity=thing.identity)
+        try:
+            sent, _ = await self._exchange(attempt, step, attempt.deadline, cleanup=True)
+        except _Ended as ended:
+            thing.why = ended.reason
+            return
+        thing.why = f"DELETE answered {sent.status}" if sent.status else "DELETE was not answered"
 
     # -- results
 
@@ -1100,7 +1125,7 @@ class Engine:
             intent=case.intent, verdict=verdict, reason=reason, failures=failures, steps=steps,
             requests=attempt.before + sum([sent.requests for sent in attempt.sent]),
             concurrency=self.concurrency.lowered_to, elapsed_ms=elapsed_ms, started=started,
-            origin=case.origin.source, repeat=case.repeat,
+            origin=case.origin.source, repeat=case.repeat, withheld=attempt.withheld, left=attempt.made.report(),
         )  # fmt: skip
 
     def _observed(self, attempt: _Attempt, steps: tuple[StepOutcome, ...]) -> tuple[StepOutcome, ...]:

@@ -98,12 +98,13 @@ def allowed(where: Origin, base: Origin, hosts: Iterable[str]) -> bool:
 
 def unique_token(run: str, case: str, attempt: int, repeat: int = 0, *, anew: bool = False) -> str:
     """What `{unique}` stands for: 12 lower-case hex digits, the same for the same attempt and repetition, another for
-    any other.
+    any other. The first is a letter: where a number is expected a careless server reads `5abc` as the id 5.
 
     anew: the attempt was begun a second time.
     """
     repetition = f"\0{repeat}" if repeat else ""
-    return hashlib.sha256(f"{run}\0{case}\0{attempt}{anew or ''}{repetition}".encode()).hexdigest()[:12]
+    digits = hashlib.sha256(f"{run}\0{case}\0{attempt}{anew or ''}{repetition}".encode()).hexdigest()[:12]
+    return "abcdef"[int(digits[0], 16) % 6] + digits[1:]
 
 
 def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wire:

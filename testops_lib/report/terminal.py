@@ -13,6 +13,7 @@ from testops_lib.report.text import (
     failed_sources,
     plural,
     proof,
+    protection,
     quiet,
     seconds,
     shown_findings,
@@ -96,6 +97,7 @@ def _headline(console: Console, report: Report) -> None:
     if report.gate is not None:
         for reason in report.gate.reasons:
             console.print(Text(f"  gate: {one_line(reason)}", style="red"))
+    traces = protection(report)
     counts = [f"{totals.results.get(name, 0):,} {name}" for name in ("passed", "failed", "errored", "skipped")]
     taken = seconds(report)
     rest = f" in {duration(taken)}" if taken is not None else ""
@@ -108,6 +110,8 @@ def _headline(console: Console, report: Report) -> None:
             + (f", {totals.operations_not_tested:,} not tested" if totals.operations_not_tested else "")
         )
     )
+    for trace in traces:
+        console.print(Text(trace))
 
 
 def _failed_sources(console: Console, report: Report) -> None:

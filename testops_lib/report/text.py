@@ -38,6 +38,9 @@ TITLES: dict[str, str] = {
 }
 """Check name -> what its failure says to people."""
 
+_MOST_LEFT = 5
+"""Operations on the line of what is left behind."""
+
 
 _MOST_STREAMS = 5
 
@@ -148,3 +151,19 @@ def duration(total_s: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest_s:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def protection(report: Report) -> list[str]:
+    """What the run left behind, and what it was kept from sending: lines for the first screen, safe to show."""
+    lines = []
+    if report.left_behind:
+        shown = [
+            f"{left.count:,} by {one_line(left.operation)} ({one_line(left.why)})"
+            for left in report.left_behind[:_MOST_LEFT]
+        ]
+        more = len(report.left_behind) - _MOST_LEFT
+        lines.append(f"left behind: {', '.join(shown)}{f', and {more} more in the report' if more > 0 else ''}")
+    if report.totals.withheld:
+        what = plural(report.totals.withheld, "request")
+        lines.append(f"withheld: {what} that would have touched what the run did not make, or the user's own account")
+    return lines

@@ -15,6 +15,7 @@ from testops_lib.generate.planning import PlanningLimit, within_size
 from testops_lib.generate.property.draws import Draws
 from testops_lib.generate.property.random_cases import ORIGIN, RandomCases
 from testops_lib.generate.rules import planner_for
+from testops_lib.generate.rules.own_account import Spares
 from testops_lib.generate.rules.values import Impossible
 from testops_lib.model import Case, Generation, Policy
 from testops_lib.spec.operation import Spec
@@ -27,6 +28,7 @@ def generate(
     policy: Policy,
     values: Mapping[str, tuple[Any, ...]] | None = None,
     identities: Sequence[str] = (),
+    spares: Spares | None = None,
     examples: int = 10,
     seed: int = 0,
     feedback: Feedback | None = None,
@@ -43,7 +45,9 @@ def generate(
     if feedback is not None:
         gaps = {gap.operation for gap in feedback.gaps}
         operations = gaps if operations is None else gaps & set(operations)
-    planner = planner_for(spec, policy=policy, values=values, identities=identities, feedback=feedback, origin=ORIGIN)
+    planner = planner_for(
+        spec, policy=policy, values=values, identities=identities, spares=spares, feedback=feedback, origin=ORIGIN
+    )
     cases: list[Case] = []
     ids: set[str] = set()
     dropped: Counter[str] = Counter()

@@ -10,10 +10,12 @@ from testops_lib.feedback import Feedback
 from testops_lib.generate import Generated, wire
 from testops_lib.generate.planning import OPERATION_BYTES, PlanningLimit, within_size
 from testops_lib.generate.rules import existing
-from testops_lib.generate.rules.cases import ORIGIN, Planner
+from testops_lib.generate.rules.cases import ORIGIN, Planner, Untested
 from testops_lib.generate.rules.chains import Chains
 from testops_lib.generate.rules.drafts import Drafter
 from testops_lib.generate.rules.oracles import Oracles, Users
+from testops_lib.generate.rules.own_account import Spares
+from testops_lib.generate.rules.ownership import Guard, Things
 from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import Graph
 from testops_lib.generate.rules.values import Impossible, Maker
@@ -29,6 +31,7 @@ def generate(
     policy: Policy,
     values: Mapping[str, tuple[Any, ...]] | None = None,
     identities: Sequence[str] = (),
+    spares: Spares | None = None,
     max_cases_per_operation: int = 0,
     feedback: Feedback | None = None,
     users: Users = "unknown",
@@ -36,8 +39,8 @@ def generate(
     """The cases of `operations` (keys; None: all), by operation in the spec's order, the most valuable first.
 
     Steps that prepare a case may call any operation that `policy` allows. `values` (by parameter or field name) win
-    over everything that the document says. Operations that may end the session or the service run under
-    `identities[1]`, if there is one; `users` says whether what one identity makes is hidden from the others.
+    over everything that the document says. Operations that may end the session, change the caller's account or end the
+    service run under `spares`; `users` says whether what one identity makes is hidden from the others.
     `max_cases_per_operation`: 0 keeps all.
 
     With the `feedback` of an earlier round, the cases are those for its gaps among the operations: with values that
@@ -46,7 +49,7 @@ def generate(
     if feedback is not None:
         gaps = {gap.operation for gap in feedback.gaps}
         operations = gaps if operations is None else gaps & set(operations)
-    planner = planner_for(spec, policy=policy, values=values, identities=identities, feedback=feedback)
+    planner = planner_for(spec, policy=policy, values=values, identities=identities, spares=spares, feedback=feedback)
     graph = planner.graph
     chains = Chains(graph, planner.schemas, planner.drafter)
     oracles = Oracles(graph, planner.schemas, planner.drafter, chains, identities, users)
@@ -75,6 +78,9 @@ def generate(
                 found.append(case)  # one by one: what is made before a limit counts
             for case in oracles.plan(operation):
                 found.append(case)
+        except Untested as reason:
+            not_tested[operation.key] = str(reason)
+            dropped["not to be called"] += 1
         except Impossible as reason:
             not_tested[operation.key] = f"no valid request could be made: {reason}"
             dropped["no valid request"] += 1
@@ -124,12 +130,20 @@ def with_existing(
     return existing.with_existing(contracts, planner.graph, planner.drafter)
 
 
+def left_out(spec: Spec, *, policy: Policy, spares: Spares) -> dict[str, str]:
+    """Operations that no source calls -> why: they would lock the caller out, or concern all things of a collection."""
+    planner = planner_for(spec, policy=policy, spares=spares)
+    reasons = ((operation.key, planner.left_out(operation)) for operation in spec.operations)
+    return {key: why for key, why in reasons if why}
+
+
 def planner_for(
     spec: Spec,
     *,
     policy: Policy,
     values: Mapping[str, tuple[Any, ...]] | None = None,
     identities: Sequence[str] = (),
+    spares: Spares | None = None,
     feedback: Feedback | None = None,
     origin: Origin = ORIGIN,
 ) -> Planner:
@@ -138,9 +152,16 @@ def planner_for(
     graph = Graph(spec, schemas, policy)
     maker = Maker(schemas, values or {})
     pool = Pool(feedback.seen if feedback else {}, graph.by_key)
-    drafter = Drafter(graph, schemas, maker, _credentials(spec), pool)
-    spare = identities[1] if len(identities) > 1 else ""
-    return Planner(graph, schemas, maker, drafter, policy, spare, feedback, origin)
+    guard = Guard(Things(graph, schemas), policy)
+    drafter = Drafter(graph, schemas, maker, _credentials(spec), pool, guard)
+    return Planner(graph, schemas, maker, drafter, policy, spares_of(identities, spares), feedback, origin)
+
+
+def spares_of(identities: Sequence[str], spares: Spares | None) -> Spares:
+    """As given; without, the second identity stands for both."""
+    if spares is not None:
+        return spares
+    return Spares(session=identities[1], account=identities[1]) if len(identities) > 1 else Spares()
 
 
 def _credentials(spec: Spec) -> frozenset[tuple[str, str]]:

@@ -10,15 +10,18 @@ from typing import Any, Final
 
 import msgspec
 
+from testops_lib import absent
 from testops_lib.feedback import Feedback, Gap
 from testops_lib.generate import wire
 from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.rules import boundary, negative
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter, makes_things
-from testops_lib.generate.rules.resources import Graph, creates_by_put, is_destructive
+from testops_lib.generate.rules.own_account import NO_SPARE, Spares
+from testops_lib.generate.rules.ownership import WHOLE_COLLECTION
+from testops_lib.generate.rules.resources import Graph, creates_by_put
 from testops_lib.generate.rules.values import Impossible, Maker
 from testops_lib.generate.rules.words import is_static, segments, words
-from testops_lib.generate.schemas import Schemas, kinds
+from testops_lib.generate.schemas import UNIQUE, Schemas, kinds
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,
@@ -73,19 +76,23 @@ _MOST: Final = {"paired": 10, "parameters": 24, "negatives": 60, "edges": 40, "e
 _OTHERWISE: Final = "with other values in the steps before"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _PROBED: Final = ("DELETE", "PUT", "PATCH", "POST")
-_NOBODY: Final = (2_000_000_011, 999_999, 99_999, "00000000-0000-4000-8000-{unique}", "{unique}")
-_EMPTY_ID: Final = "00000000-0000-4000-8000-000000000000"
+_NOBODY: Final = (absent.NUMBER, 999_999, 99_999, "00000000-0000-4000-8000-{unique}", "{unique}")
+"""Well-formed ids for reading that hardly anything has; what is changed or deleted goes by `absent` alone."""
+
+
+class Untested(Impossible):
+    """The operation is not to be called, though a request could be made."""
 
 
 class Planner:
     """Makes the cases of one operation at a time."""
 
     def __init__(
-        self, graph: Graph, schemas: Schemas, maker: Maker, drafter: Drafter, policy: Policy, spare_identity: str,
+        self, graph: Graph, schemas: Schemas, maker: Maker, drafter: Drafter, policy: Policy, spares: Spares,
         feedback: Feedback | None = None, origin: Origin = ORIGIN,
     ) -> None:  # fmt: skip
         self.graph, self.schemas, self.maker, self.drafter, self.policy = graph, schemas, maker, drafter, policy
-        self._spare, self._origin = spare_identity, origin
+        self.guard, self._spares, self._origin = drafter.guard, spares, origin
         self._unreached = {gap.operation: gap for gap in feedback.gaps if not gap.reached} if feedback else {}
         self.judge = RequestJudge(graph.spec, schemas)
         self._used = 0
@@ -96,8 +103,11 @@ class Planner:
         """All cases; `chains` are the stateful ones about it, `chained` says that one of them reads what was made.
 
         Raises:
+            Untested: it is not to be called.
             Impossible: not even one valid request can be made.
         """
+        if why := self.left_out(operation):
+            raise Untested(why)
         base = self.start(operation)
         if self.graph.destructive(operation):
             yield from self._destructive(operation, base)
@@ -121,17 +131,28 @@ class Planner:
         yield from self._conditions(operation, base)
         yield from self._pairs(operation, base, chained)
 
+    def left_out(self, operation: Operation) -> str:
+        """Why the operation is not to be called at all, by whoever makes cases; "" when it may be."""
+        change = self.graph.account_change(operation)
+        if change and self._spares.of(change) is None:
+            return NO_SPARE[change]
+        return WHOLE_COLLECTION if self.guard.spares_collection(operation) else ""
+
+    def _spare(self, operation: Operation) -> str:
+        """The identity of a case that comes last."""
+        return self._spares.of(self.graph.account_change(operation) or "session") or ""
+
     def _destructive(self, operation: Operation, base: Draft) -> Iterator[Case]:
-        spared = replace(base, cleanup=())
+        spared, spare = replace(base, cleanup=()), self._spare(operation)
         checks = (*CONFORMANCE, *self._accepted(operation, base, None, False), *self._fast())
-        yield self._case(f"{operation.key}: as documented", "positive", spared, checks, identity=self._spare, last=True)
+        yield self._case(f"{operation.key}: as documented", "positive", spared, checks, identity=spare, last=True)
         for case in self._security(operation, spared, last=True):
             yield case
             break
         for index, case in enumerate(self._negatives(operation, base)):
             if index == 2:
                 break
-            steps = tuple(msgspec.structs.replace(step, identity=step.identity or self._spare) for step in case.steps)
+            steps = tuple(msgspec.structs.replace(step, identity=step.identity or spare) for step in case.steps)
             yield make_case(
                 name=case.name, intent=case.intent, operation=case.operation, steps=steps, origin=ORIGIN,
                 tags=case.tags, last=True,
@@ -422,14 +443,23 @@ class Planner:
         for rule, bad, basis in negative.broken_parameter(self.schemas, parameter.schema, good, readable):
             if parameter.where in ("header", "cookie") and isinstance(bad, dict):
                 continue
-            if parameter.where == "path" and (
-                not wire.text(bad).strip("./") or self._other_path(operation, parameter, bad)
-            ):
-                continue
+            if parameter.where == "path":
+                bad = self._harmless(operation, parameter, bad)
+                if not wire.text(bad).strip("./") or self._other_path(operation, parameter, bad):
+                    continue
             draft = base.put(parameter.where, parameter.name, bad)
             # A path that routes nowhere answers 404, whether the document of the operation says so or not.
             routed = parameter.where != "path" or bool(set(operation.responses) & _REFUSALS)
             yield from self._invalid(operation, draft, place, rule, basis, routed=routed)
+
+    def _harmless(self, operation: Operation, parameter: Parameter, bad: Any) -> Any:
+        """The invalid value, as it is or so that it hits nothing; "" when it might."""
+        if parameter.name not in self.guard.own_only(operation):
+            return bad
+        for value in (bad, f"{wire.text(bad)}-{UNIQUE}", f"t{UNIQUE}"):
+            if absent.surely_absent(wire.text(value), UNIQUE) and self.schemas.rejects(parameter.schema, value):
+                return value
+        return ""
 
     def _other_path(self, operation: Operation, parameter: Parameter, bad: Any) -> bool:
         """The path filled so is another operation's: `/users/me` beside `/users/{id}`."""
@@ -514,14 +544,15 @@ class Planner:
         Each is one request, and tells something even where nothing can be made.
         """
         names = [p for p in operation.parameters if p.where == "path"]
-        key = operation.key
+        key, own_only = operation.key, self.guard.own_only(operation)
         try:
-            example = self.drafter.stranger(operation, {p.name: self._dummy(p) for p in names})
+            dummies = {p.name: self.drafter.absent(p) if p.name in own_only else self._dummy(p) for p in names}
+            example = self.drafter.stranger(operation, dummies)
             if base.setup and operation.method in ("GET", "HEAD") and any(self._exemplified(p) for p in names):
                 yield self._case(f"{key}: as the document's example has it", "positive", example, CONFORMANCE)
-            absent = {p.name: value for p in names if (value := self._absent(p)) is not None}
-            if base.setup and len(absent) == len(names):
-                draft = self.drafter.stranger(operation, absent)
+            nobody = {p.name: value for p in names if (value := self._absent(operation, p)) is not None}
+            if base.setup and len(nobody) == len(names):
+                draft = self.drafter.stranger(operation, nobody)
                 yield self._case(
                     f"{key}: path breaks nonexistent",
                     "negative",
@@ -540,8 +571,10 @@ class Planner:
             for turn in range(len(names)):
                 for index, (label, odd) in enumerate(boundary.ODD_NAMES, 1):
                     parameter = names[(index + turn) % len(names)]  # each name's turn comes early
+                    if parameter.name in own_only:
+                        odd = f"t{UNIQUE}{odd}"  # a name that nothing has
                     if self.schemas.accepts(parameter.schema, odd):
-                        path = {**{p.name: self._dummy(p) for p in names}, parameter.name: odd}
+                        path = {**dummies, parameter.name: odd}
                         checks = _UNROUTED if label == boundary.UNPRINTABLE else CONFORMANCE
                         yield self._case(
                             f"{key}: path/{parameter.name} at {label}", "boundary",
@@ -564,11 +597,12 @@ class Planner:
     def _exemplified(self, parameter: Parameter) -> bool:
         return bool(parameter.examples or self.maker.examples(parameter.schema))
 
-    def _absent(self, parameter: Parameter) -> Any:
+    def _absent(self, operation: Operation, parameter: Parameter) -> Any:
         """A well-formed value that nothing is called by, or None."""
         if {"enum", "const"} & set(self.schemas.flat(parameter.schema)):
             return None
-        return next((value for value in _NOBODY if self.schemas.accepts(parameter.schema, value)), None)
+        values = (absent.NUMBER, *absent.TEXTS) if self.guard.binds(operation.method) else _NOBODY
+        return next((value for value in values if self.schemas.accepts(parameter.schema, value)), None)
 
     def _nowhere(self, operation: Operation, base: Draft) -> Iterator[Case]:
         """A well-formed name that nothing has, where the document says 404."""
@@ -578,19 +612,16 @@ class Planner:
         parameter = next((p for p in operation.parameters if p.where == "path" and p.name == names[-1]), None)
         if parameter is None or base.path.get(parameter.name) is None:
             return
-        for value in _NOBODY:
-            if self.schemas.accepts(parameter.schema, value) and "enum" not in self.schemas.flat(parameter.schema):
-                draft = self._again(base.put("path", parameter.name, value))
-                place = f"path/{parameter.name}"
-                if operation.method in (
-                    "PUT",
-                    "DELETE",
-                ):  # either may rightly succeed: nothing is there afterwards, or it is
-                    yield self._case(f"{operation.key}: {place} breaks nonexistent", "negative", draft, CONFORMANCE)
-                else:
-                    basis: Basis = "spec" if operation.method == "GET" else "guess"
-                    yield self._negative(operation, draft, place, "nonexistent", basis)
-                return
+        value = self._absent(operation, parameter)
+        if value is None:
+            return
+        draft = self._again(base.put("path", parameter.name, value))
+        place = f"path/{parameter.name}"
+        if operation.method in ("PUT", "DELETE"):  # either may rightly succeed: nothing is there afterwards, or it is
+            yield self._case(f"{operation.key}: {place} breaks nonexistent", "negative", draft, CONFORMANCE)
+        else:
+            basis: Basis = "spec" if operation.method == "GET" else "guess"
+            yield self._negative(operation, draft, place, "nonexistent", basis)
 
     def _twice(self, operation: Operation, base: Draft) -> Iterator[Case]:
         """The same thing made twice, where the document says 409."""
@@ -668,16 +699,24 @@ class Planner:
         offered = {operation.method for operation in operations}
         about = next((op for op in operations if op.method == "GET"), operations[0])
         names = {p.name: p for p in about.parameters if p.where == "path"}
-        values = {name: self._dummy(parameter) for name, parameter in names.items()}
-        path = wire.path(about.path, names, values)
         for method in _PROBED:
-            if method in offered or self._served(path, method):
+            probed = msgspec.structs.replace(about, method=method, key=f"{method} {about.path}")
+            own_only = self.guard.own_only(probed)
+            try:
+                values = {
+                    name: self.drafter.absent(parameter) if name in own_only else self._dummy(parameter)
+                    for name, parameter in names.items()
+                }
+            except Impossible:
                 continue
-            last = any(map(self.graph.destructive, operations)) or is_destructive(
-                msgspec.structs.replace(about, method=method)
-            )
+            path = wire.path(about.path, names, values)
+            if method in offered or self._served(path, method) or self.left_out(probed):
+                continue
+            if self.guard.spares_collection(probed, documented=False):
+                continue
+            last = any(map(self.graph.destructive, operations)) or self.graph.destructive(probed)
             step = Step(
-                identity=self._spare if last else "",
+                identity=self._spare(probed) if last else "",
                 operation=about.key, request=Request(method=method, path=path),
                 checks=(NotAServerError(), UnsupportedMethod()),
             )  # fmt: skip
@@ -695,7 +734,7 @@ class Planner:
         options = [value for value in flat.get("enum", ()) if self.schemas.accepts(parameter.schema, value)]
         for value in (*self.maker.examples(parameter.schema), *options):
             return value
-        return next((v for v in (1, _EMPTY_ID, "a") if self.schemas.accepts(parameter.schema, v)), "1")
+        return next((v for v in (1, absent.UUID, "a") if self.schemas.accepts(parameter.schema, v)), "1")
 
     def _served(self, path: str, method: str) -> bool:
         """Another template of the document matches the path and offers the method."""
@@ -776,7 +815,7 @@ class Planner:
             setup, undo = (), ()
         if operation.method == "DELETE" and intent in ("positive", "boundary") and not keep:
             undo = tuple(step for step in undo if step.operation != operation.key)
-        if last and identity and identity == self._spare:
+        if last and identity and identity not in (NO_CREDENTIALS, INVALID_CREDENTIALS):
             setup = tuple(msgspec.structs.replace(step, identity=identity) for step in setup)
         step = Step(
             operation=operation.key, request=request, checks=tuple(checks), captures=captures, identity=identity

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from testops_lib import absent
 from testops_lib.generate import wire
+from testops_lib.generate.rules.ownership import Guard
 from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import (
     Candidate,
@@ -142,9 +144,10 @@ class Drafter:
     """Drafts requests for the operations of one spec."""
 
     def __init__(
-        self, graph: Graph, schemas: Schemas, maker: Maker, credentials: frozenset[tuple[str, str]], pool: Pool
-    ) -> None:
-        self.graph, self.schemas, self.maker, self.pool = graph, schemas, maker, pool
+        self, graph: Graph, schemas: Schemas, maker: Maker, credentials: frozenset[tuple[str, str]], pool: Pool,
+        guard: Guard,
+    ) -> None:  # fmt: skip
+        self.graph, self.schemas, self.maker, self.pool, self.guard = graph, schemas, maker, pool, guard
         self._credentials = credentials
         self._parameters: dict[str, list[Parameter]] = {}
 
@@ -332,6 +335,7 @@ class Drafter:
         names = [name for name in wire.parameter_names(operation.path) if name in declared]
         values: dict[str, Any] = {}
         sure, guessed, example = True, False, False
+        own_only = self.guard.own_only(operation)
         for name in reversed(names):
             place = prefix_of(operation.path, name) + "/{}"
             if place in binding.paths:
@@ -339,7 +343,7 @@ class Drafter:
                 continue
             tail = name == names[-1] and operation.path.endswith("}")
             hinted = self._hint(name, wild=binding.wild and len(stack) > 1 and operation.method == "GET" and not tail)
-            if hinted is not None:
+            if hinted is not None and (name not in own_only or self.guard.may_be_below(operation, name)):
                 values[name] = binding.paths[place] = hinted
                 continue
             parameter = declared[name]
@@ -350,14 +354,19 @@ class Drafter:
                     values[name] = binding.paths[place] = made
                     continue
             if "enum" not in flat and "const" not in flat:
-                seen = self._seen([path_need(operation.path, parameter)], parameter.schema, binding)
+                needs = [path_need(operation.path, parameter)]
+                seen = self._seen(needs, parameter.schema, binding) if name not in own_only else None
                 if seen is not None:
                     values[name] = binding.paths[place] = seen
                     sure = False
                     continue
-                if self._supply(operation, parameter, binding, stack):
+                if self._supply(operation, parameter, binding, stack, own=name in own_only):
                     values[name] = binding.paths[place]
                     continue
+            if name in own_only:
+                values[name] = binding.paths[place] = self.absent(parameter)
+                sure, guessed = False, True
+                continue
             making = Making(seed=binding.seed, salt=binding.salt, unique=False, told=parameter.description)
             making.example = False
             known = next((e for e in parameter.examples if self.schemas.accepts(parameter.schema, e)), ABSENT)
@@ -396,12 +405,30 @@ class Drafter:
                 return candidate
         return None
 
-    def _supply(self, operation: Operation, parameter: Parameter, binding: Binding, stack: tuple[str, ...]) -> bool:
-        """Bind a path parameter (and those before it that come with it) by an earlier step."""
+    def absent(self, parameter: Parameter) -> Any:
+        """A well-formed id that surely nothing has.
+
+        Raises:
+            Impossible: none fits the schema.
+        """
+        for value in (absent.NUMBER, *absent.TEXTS):
+            if self.schemas.accepts(parameter.schema, value):
+                return value
+        raise Impossible(
+            f"{parameter.name} can only be the id of a thing that the run did not make, which the policy forbids"
+        )
+
+    def _supply(
+        self, operation: Operation, parameter: Parameter, binding: Binding, stack: tuple[str, ...], *, own: bool
+    ) -> bool:
+        """Bind a path parameter (and those before it that come with it) by an earlier step; `own`: by one that makes
+        the thing.
+        """
         if binding.alone or len(stack) > MAX_SETUP:
             return False
         taken = set(wire.parameter_names(operation.path))
-        candidates = [c for c in self.graph.for_parameter(operation, parameter) if c.operation.key not in stack]
+        offered = self.guard.makers(operation, parameter) if own else self.graph.for_parameter(operation, parameter)
+        candidates = [candidate for candidate in offered if candidate.operation.key not in stack]
         ways = [(candidate, wild, False) for candidate in candidates for wild in self._wild(candidate)]
         for candidate, wild, dangling in [*ways, *((candidate, False, True) for candidate in candidates)]:
             trial = binding.copy()

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 from testops_lib.generate import wire
+from testops_lib.generate.rules.own_account import account_change
 from testops_lib.generate.rules.words import (
     IDENTIFYING,
     NOT_STORING,
@@ -28,7 +29,7 @@ from testops_lib.generate.rules.words import (
     words,
 )
 from testops_lib.generate.schemas import Flat, Schemas, kinds
-from testops_lib.model import SAFE_METHODS, Policy
+from testops_lib.model import SAFE_METHODS, AccountChange, Policy
 from testops_lib.spec.operation import Operation, Parameter, Response, Schema, Spec
 
 ENVELOPES: Final = frozenset(
@@ -78,7 +79,6 @@ _SERVICE_WIDE: Final = frozenset(
     }
 )
 """Destructive where the path names no single thing: `POST /restart`, not `POST /containers/{id}/restart`."""
-_OWN_CHANGES: Final = frozenset({"password", "credentials", "email", "username", "deactivate", "close", "delete"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +158,9 @@ def json_path(parts: list[str | int]) -> str:
     return whole
 
 
-def is_destructive(operation: Operation, properties: frozenset[str] = frozenset()) -> bool:
-    """It may end the session, the account or the service: logout, shutdown, deleting the own account or everything.
-
-    `properties`: names in its body; an own account whose password changes is as good as gone.
+def is_destructive(operation: Operation) -> bool:
+    """It may end the session or the service, or delete everything; what it does to the caller's account says
+    `own_account`.
     """
     static = [part for part in segments(operation.path) if is_static(part)]
     tail = {*words(static[-1]), plain(static[-1])} if static else set()
@@ -173,10 +172,7 @@ def is_destructive(operation: Operation, properties: frozenset[str] = frozenset(
     if operation.method == "DELETE":
         return True  # all of a collection, or the one thing of its kind
     named = {word for part in static for word in words(part)}
-    if tail & _SERVICE_WIDE and "password" not in named:
-        return True
-    owns = {plain(part) for part in static}
-    return bool({"me", "account", "self", "profile"} & owns) and bool((tail | properties) & _OWN_CHANGES)
+    return bool(tail & _SERVICE_WIDE) and "password" not in named
 
 
 def success(operation: Operation) -> tuple[str, Response] | None:
@@ -243,12 +239,14 @@ class Graph:
         return not self._safe_only or operation.method in SAFE_METHODS
 
     def destructive(self, operation: Operation) -> bool:
-        """As `is_destructive`, the body looked into."""
-        names: frozenset[str] = frozenset()
-        if operation.body is not None:
-            bodies = (self._schemas.flat(described.schema) for described in operation.body.content.values())
-            names = frozenset(plain(name) for flat in bodies for name in flat.get("properties", {}))
-        return is_destructive(operation, names)
+        """It may end the session, the caller's account or the service, or delete everything."""
+        return is_destructive(operation) or bool(self.account_change(operation))
+
+    def account_change(self, operation: Operation) -> AccountChange:
+        """As `own_account.account_change`, the body looked into."""
+        bodies = operation.body.content.values() if operation.body is not None else ()
+        required = {name for one in bodies for name in self._schemas.flat(one.schema).get("required", ())}
+        return account_change(operation, required)
 
     def at(self, template: str) -> list[Operation]:
         """The operations at a path template, whatever its parameters are called."""
@@ -363,7 +361,7 @@ class Graph:
 
     def _for_parameter(self, operation: Operation, parameter: Parameter) -> list[Candidate]:
         need = path_need(operation.path, parameter)
-        found = [*self._links.get((operation.key, parameter.name), ()), *self._by_name(need)]
+        found = [*self._links.get((operation.key, parameter.name), ()), *self.by_name(need)]
         if not self._safe_only:
             found += self._put(operation, parameter, need)
         item = operation.path[: operation.path.index("{" + parameter.name + "}")] + "{}"
@@ -382,13 +380,14 @@ class Graph:
         if key not in self._found:
             candidates: list[Candidate] = []
             for need in field_needs(name, schema):
-                candidates = self._by_name(need)
+                candidates = self.by_name(need)
                 if candidates:
                     break
             self._found[key] = tuple(_best(candidates))
         return self._found[key]
 
-    def _by_name(self, need: Need) -> list[Candidate]:
+    def by_name(self, need: Need) -> list[Candidate]:
+        """Who can supply what is needed, as far as names say so, in no order."""
         found: list[Candidate] = []
         creators = [(op, 100) for op in self._creators_at.get(need.prefix, ())] if need.prefix else []
         near = {op.key for op, _ in creators}
@@ -495,6 +494,10 @@ class Graph:
 
     def deleter(self, creator: Operation) -> tuple[Operation, Supply] | None:
         """The operation that removes what `creator` makes, and what it needs to know of it."""
+        return next(self.deleters(creator), None)
+
+    def deleters(self, creator: Operation) -> Iterator[tuple[Operation, Supply]]:
+        """All that remove what `creator` makes."""
         for other in self._deleters_at.get(nameless(base_collection(creator.path)), ()):
             last = wire.parameter_names(other.path)[-1]
             parameter = next((p for p in other.parameters if p.name == last and p.where == "path"), None)
@@ -502,8 +505,8 @@ class Graph:
                 continue
             for candidate in self.for_parameter(other, parameter):
                 if candidate.operation.key == creator.key:
-                    return other, candidate.supplies[0]
-        return None
+                    yield other, candidate.supplies[0]
+                    break
 
 
 def creates_by_put(operation: Operation) -> bool:

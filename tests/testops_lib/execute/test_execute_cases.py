@@ -508,6 +508,6 @@ def test_a_step_says_what_was_sent_instead_of_its_operation(
     server = serve(lambda connection, seen: answer(500))
     probe = structs.replace(step(method, path, checks=(NotAServerError(),), query=(("b", "2"),)), operation=operation)
     for base_url in (server.url, f"{server.url}/v1"):
-        result = one(plan(base_url), case(probe))
+        result = one(plan(base_url, foreign="write"), case(probe))
         assert [failure.operation for failure in result.failures] == [operation]
         assert [outcome.sent for outcome in (*result.steps, *result.failures)] == [instead, instead]

@@ -186,7 +186,8 @@ def test_captured_values_keep_their_type_as_whole_leaves(serve: Serve) -> None:
     server = serve(lambda connection, seen: answer(200, json.dumps(document)))
     captures = tuple(Capture(name=name, path=f"$.{name}") for name in document)
     value = {"{n}": "{n}", "f": ["{f}", "{t}", "{z}"], "o": "{o}", "mixed": "<{n}-{t}-{o}-{s}>", "not": "{other}"}
-    one(plan(server.url), case(step(captures=captures), step("POST", "/p/{n}/{s}", body=JsonBody(value=value))))
+    posted = step("POST", "/p/{n}/{s}", body=JsonBody(value=value))
+    one(plan(server.url, foreign="write"), case(step(captures=captures), posted))
     assert server.seen[1].target == "/p/7/%C3%A9"
     assert json.loads(server.seen[1].body) == {
         "{n}": 7, "f": [1.5, True, None], "o": {"a": [1]}, "mixed": '<7-true-{"a":[1]}-é>', "not": "{other}",

@@ -294,12 +294,18 @@ def test_a_protected_operation_is_called_without_and_with_false_credentials(made
     assert not about(made, "GET /products", "security")
 
 
-def test_methods_not_offered_are_probed_under_the_path_s_own_operation(made: Generated) -> None:
+def test_methods_not_offered_are_probed_under_the_path_s_own_operation(shop: Spec) -> None:
+    made = generate(shop, policy=Policy(foreign="write"))
     probes = [case for case in made.cases if checks(case, UnsupportedMethod)]
     assert {(c.operation, c.steps[0].request.method) for c in probes if c.operation == "GET /products"} == {
         ("GET /products", "PUT"), ("GET /products", "PATCH"), ("GET /products", "DELETE"),
     }  # fmt: skip
     assert not any(step.request.method in ("TRACE", "CONNECT") for case in probes for step in case.steps)
+
+
+def test_methods_that_a_whole_collection_does_not_offer_are_not_tried_on_what_others_made(made: Generated) -> None:
+    probed = {case.operation for case in made.cases if checks(case, UnsupportedMethod)}
+    assert "GET /products" not in probed
 
 
 def test_a_method_that_another_template_offers_is_not_probed() -> None:
@@ -331,9 +337,12 @@ def test_logout_comes_last_under_the_spare_identity_and_is_never_a_setup(shop: S
 
 
 def test_probing_the_own_account_for_a_way_to_delete_it_comes_last() -> None:
-    cases = generate(load({"/users/me": {"get": {"responses": says(None)}}}), policy=ALL).cases
-    probes = {case.steps[0].request.method: case.last for case in cases if checks(case, UnsupportedMethod)}
-    assert probes == {"DELETE": True, "PUT": False, "PATCH": False, "POST": False}
+    spec = load({"/users/me": {"get": {"responses": says(None)}}})
+    for identities, methods in (((), set()), (("user", "spare"), {"DELETE", "PUT", "PATCH", "POST"})):
+        cases = generate(spec, policy=ALL, identities=identities).cases
+        probes = [case for case in cases if checks(case, UnsupportedMethod)]
+        assert {case.steps[0].request.method for case in probes} == methods
+        assert all(case.last and case.steps[0].identity == "spare" for case in probes)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +355,8 @@ def test_probing_the_own_account_for_a_way_to_delete_it_comes_last() -> None:
     ],
 )  # fmt: skip
 def test_what_ends_the_session_or_the_service_is_recognised(method: str, template: str, last: bool) -> None:
-    cases = generate(load({template: {method: {"responses": says(None)}}}), policy=ALL).cases
+    spec = load({template: {method: {"responses": says(None)}}})
+    cases = generate(spec, policy=ALL, identities=("user", "spare")).cases
     assert cases[0].last is last
 
 

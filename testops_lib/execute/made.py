@@ -1,0 +1,228 @@
+"""What a case has made: which ids are its own, and what it would leave behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
+
+from testops_lib.check import Answer, select
+from testops_lib.errors import CaseError
+from testops_lib.execute.wire import Wire
+from testops_lib.model import Contract, Left, Maker, Ownership, Removal, Request, Step
+
+NO_DELETE: Final = "no DELETE documented"
+_UNKNOWN_ID: Final = "its id is not known"
+_GONE: Final = frozenset({404, 410})
+_UNSAFE_MAKING: Final = frozenset({"POST", "PUT", "PATCH"})
+_RANDOM: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?=.*\d)[\w-]{20,}", re.ASCII)
+
+
+@lru_cache(maxsize=4096)
+def _pattern(template: str) -> re.Pattern[str]:
+    """What a path must match as a whole, a group for each parameter; the last one may take several segments."""
+    parts = re.split(r"\{[^{}]*\}", template)
+    groups = ["([^/]+)"] * (len(parts) - 1)
+    if groups and not parts[-1]:
+        groups[-1] = "(.+)"
+    return re.compile("".join(re.escape(part) + group for part, group in zip(parts, [*groups, ""], strict=True)))
+
+
+def names(template: str) -> tuple[str, ...]:
+    """The parameters of a path template, in order."""
+    return tuple(re.findall(r"\{([^{}]*)\}", template))
+
+
+def values(template: str, path: str) -> dict[str, str] | None:
+    """Parameter -> what stands in its place in a path as sent, decoded; None: the path is no such one."""
+    match = _pattern(template).fullmatch(path)
+    if match is None:
+        return None
+    return {name: unquote(value) for name, value in zip(names(template), match.groups(), strict=True)}
+
+
+def path_of(url: str, base_url: str) -> str:
+    """The path below the base URL, as sent."""
+    return url[len(base_url) :].partition("?")[0]
+
+
+@dataclass(kw_only=True)
+class Thing:
+    """Something that a request of the case made."""
+
+    operation: str
+    identity: str
+    path: str
+    """Where it is, decoded; "" unknown."""
+    removal: Removal | None
+    request: Request | None = None
+    """Deletes it."""
+    gone: bool = False
+    why: str = ""
+
+
+class Made:
+    """What one case has made so far. `selectors`: operation -> where the ids of what it makes stand."""
+
+    def __init__(
+        self, contracts: Mapping[str, Contract], selectors: Mapping[str, frozenset[Maker]], base_url: str
+    ) -> None:
+        self._contracts, self._selectors, self._base_url = contracts, selectors, base_url
+        self._ids: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+        self._paths: set[str] = set()
+        self._loose: set[str] = set()
+        self._things: list[Thing] = []
+
+    def note(self, step: Step, wire: Wire, answer: Answer) -> None:
+        """Takes down what an answered request made or deleted."""
+        template = step.operation.partition(" ")[2]
+        path = path_of(wire.url, self._base_url)
+        decoded = unquote(path).rstrip("/")
+        if wire.method == "DELETE" and (200 <= answer.status < 300 or answer.status in _GONE):
+            for thing in self._things:
+                thing.gone = thing.gone or (thing.path != "" and f"{thing.path}/".startswith(f"{decoded}/"))
+        if wire.method not in _UNSAFE_MAKING or not 200 <= answer.status < 300:
+            return
+        contract = self._contracts.get(step.operation)
+        ownership = contract.ownership if contract is not None else None
+        if ownership is None:
+            self._loose |= _scalars(_json(answer.body))
+        sent = values(template, path)
+        if sent is None or not step.operation.startswith(f"{wire.method} "):
+            return
+        look = _Look(sent, wire, answer)
+        for maker in self._selectors.get(step.operation, ()):
+            if found := look.at(maker):
+                self._ids.setdefault((maker.operation, maker.source, maker.path), []).append((found, decoded))
+        located = self._located(answer) if answer.status == 201 else ""
+        if located:
+            self._paths.add(located)
+        if wire.method == "PUT" and answer.status == 201:
+            self._paths.add(decoded)
+        if _makes(wire.method, answer.status, ownership):
+            removal = ownership.removal if ownership is not None else None
+            if wire.method == "PUT":
+                located = decoded
+            self._things.append(self._thing(step, look, removal, located))
+
+    def _located(self, answer: Answer) -> str:
+        """The decoded path below the base URL that a header Location names (RFC 9110, 10.2.2), or ""."""
+        location = next((value for name, value in answer.headers if name.lower() == "location"), "")
+        base = urlsplit(self._base_url).path
+        path = urlsplit(location).path if location else ""
+        return unquote(path[len(base) :]).rstrip("/") if path.startswith(f"{base}/") else ""
+
+    def _thing(self, step: Step, look: _Look, removal: Removal | None, located: str) -> Thing:
+        identity = step.identity if step.identity not in ("none", "invalid") else ""
+        thing = Thing(operation=step.operation, identity=identity, path=located, removal=removal)
+        if removal is None:
+            thing.why = NO_DELETE
+            return thing
+        found = look.at(removal.maker)
+        template = removal.operation.partition(" ")[2]
+        wanted = names(template)
+        if not found or len(wanted) > len(look.sent) + 1:
+            thing.why = _UNKNOWN_ID
+            return thing
+        own = [*list(look.sent.values())[: len(wanted) - 1], found]
+        filled = template
+        plain = template
+        for name, value in zip(wanted, own, strict=True):
+            filled = filled.replace("{" + name + "}", quote(value, safe=""))
+            plain = plain.replace("{" + name + "}", value)
+        thing.path = plain.rstrip("/")
+        thing.request = Request(method="DELETE", path=filled)
+        return thing
+
+    def owns(self, ownership: Ownership | None, place: str, value: str, prefix: str = "") -> str:
+        """Whether the case made the thing whose id stands at a place of a request: `below` the very path before it,
+        `elsewhere`, or "" (it did not).
+        """
+        if ownership is None:
+            return "below" if value in self._loose else ""
+        if f"{prefix}/{value}" in self._paths:
+            return "below"
+        found = ""
+        for maker in ownership.things.get(place, ()):
+            for made, at in self._ids.get((maker.operation, maker.source, maker.path), ()):
+                if made != value:
+                    continue
+                if maker.below and f"{at}/".startswith(f"{prefix}/"):
+                    return "below"
+                if not maker.below and (maker.certain or _RANDOM.fullmatch(value)):
+                    found = "elsewhere"
+        return found
+
+    def left(self) -> list[Thing]:
+        """What is still there, the latest first."""
+        return [thing for thing in reversed(self._things) if not thing.gone]
+
+    def report(self) -> tuple[Left, ...]:
+        """What is left behind, by operation and reason."""
+        counts: dict[tuple[str, str], int] = {}
+        for thing in self.left():
+            key = thing.operation, thing.why
+            counts[key] = counts.get(key, 0) + 1
+        return tuple(Left(operation=key, why=why, count=count) for (key, why), count in sorted(counts.items()))
+
+
+def _makes(method: str, status: int, ownership: Ownership | None) -> bool:
+    """201 says so; other successes only where the document shows what becomes of it."""
+    if status == 201:
+        return True
+    return method == "POST" and ownership is not None and (ownership.makes or ownership.removal is not None)
+
+
+class _Look:
+    """Finds ids in one exchange; the bodies are decoded once, when first asked for."""
+
+    def __init__(self, sent: dict[str, str], wire: Wire, answer: Answer) -> None:
+        self.sent, self._wire, self._answer = sent, wire, answer
+        self._documents: dict[str, Any] = {}
+
+    def _document(self, which: str) -> Any:
+        if which not in self._documents:
+            self._documents[which] = _json(self._answer.body if which == "body" else self._wire.body or b"")
+        return self._documents[which]
+
+    def at(self, maker: Maker) -> str:
+        """The id as text, or ""."""
+        found: Any = None
+        match maker.source:
+            case "path":
+                found = self.sent.get(maker.path)
+            case "header":
+                wanted = maker.path.lower()
+                found = next((value for name, value in self._answer.headers if name.lower() == wanted), None)
+            case "request":
+                document = self._document("request")
+                found = document.get(maker.path) if isinstance(document, dict) else None
+            case _:
+                try:
+                    found = next(iter(select(maker.path, self._document("body"))), None)
+                except CaseError:
+                    return ""
+        return _as_id(found)
+
+
+def _as_id(found: Any) -> str:
+    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _scalars(document: Any) -> set[str]:
+    """The ids and texts at the root of a document, and one level below."""
+    members = document.values() if isinstance(document, dict) else ()
+    inner = [item for member in members if isinstance(member, dict) for item in member.values()]
+    return {text for member in (*members, *inner) if (text := _as_id(member))}

@@ -1,0 +1,185 @@
+"""The system under test is not harmed: things of others stay as they are, what a run makes goes again, and nobody is
+locked out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from testops_lib import pipeline
+from testops_lib import spec as specs
+from testops_lib.execute import Engine, run
+from testops_lib.model import (
+    Capture,
+    Case,
+    Identity,
+    JsonBody,
+    Origin,
+    Policy,
+    Report,
+    Request,
+    Result,
+    Step,
+    make_case,
+)
+from testops_lib.report.html import render_html
+from testops_lib.report.terminal import terminal_text
+from testops_lib.settings import Settings
+from testops_lib.sources import Ask, make_all
+from testops_lib.target import Generate, PropertyBased, Target
+from tests import office_server
+
+CLERK = Identity(name="clerk", headers=(("Authorization", f"Bearer {office_server.TOKEN}"),))
+
+
+def run_of(
+    url: str, *, sources: Sequence[str] = ("rules",), more: Iterable[Case] = (),
+    identities: Sequence[Identity] = (CLERK,), most: int = 0, values: Any = None, **policy: Any,
+) -> tuple[Report, list[Result]]:  # fmt: skip
+    """A whole run of what the sources make, and further cases."""
+    policy.setdefault("allow_private", True)
+    target = Target(
+        name="office", spec=f"{url}/openapi.json", base_url=url, identities=tuple(identities), policy=Policy(**policy),
+        generate=Generate(sources=tuple(sources), property=PropertyBased(examples=4)), values=values or {},
+    )  # fmt: skip
+    spec = specs.load(target.spec, allow_private=True)
+    operations = pipeline.in_scope(spec, target)
+    made = make_all(Ask(spec=spec, operations=operations, target=target, settings=Settings()))
+    cases = pipeline.suite((case for one in made for case in one.cases), spec, target)
+    results: list[Result] = []
+    engine = Engine(pipeline.plan(spec, target), pipeline.contracts(spec, target), run="r", max_requests=most)
+    more = tuple(more)
+    run(engine, [*cases, *more], results.append)
+    report = pipeline.build_report(
+        results, target, run="r", operations=pipeline.documented(operations),
+        not_tested=pipeline.not_tested(spec, target),
+    )  # fmt: skip
+    place = {case.id: index for index, case in enumerate((*cases, *more))}
+    return report, sorted(results, key=lambda result: place[result.case])
+
+
+def step(operation: str, path: str = "", body: Any = None, *captures: Capture, **more: Any) -> Step:
+    method, _, template = operation.partition(" ")
+    request = Request(method=method, path=path or template, body=JsonBody(value=body) if body is not None else None)
+    return Step(operation=operation, request=request, captures=captures, **more)
+
+
+def hostile(*steps: Step, cleanup: Sequence[Step] = (), last: bool = False) -> Case:
+    return make_case(
+        name="hostile", intent="positive", operation=steps[0].operation, steps=steps, cleanup=tuple(cleanup),
+        origin=Origin(source="gemini"), last=last,
+    )  # fmt: skip
+
+
+_FIRST = Capture(name="found", path="$[0].id")
+_MADE = Capture(name="made", path="$.id")
+_NAME = {"name": "mine {unique}"}
+_READ_ALL = step("GET /clients", "", None, _FIRST)
+_MAKE = step("POST /clients", "", _NAME, _MADE)
+HOSTILE = {
+    "a literal id": hostile(step("DELETE /clients/{client_id}", "/clients/1")),
+    "an id of a list": hostile(_READ_ALL, step("PUT /clients/{client_id}", "/clients/{found}", _NAME)),
+    "in the cleanup": hostile(_READ_ALL, cleanup=[step("DELETE /clients/{client_id}", "/clients/{found}")]),
+    "an own id in another collection": hostile(
+        step("POST /rooms", "", _NAME, _MADE),
+        # rooms are numbered from 6 on, as clients are: one that is there
+        step("DELETE /archive/rooms/{room_id}", "/archive/rooms/1"),
+        step("DELETE /clients/{client_id}", "/clients/{made}"),
+    ),
+    "a status as an id": hostile(
+        step("GET /clients", "", None, Capture(name="one", path="$[0].id", optional=True)),
+        step("PATCH /rooms/{room_id}", "/rooms/{one}", _NAME),
+    ),
+    "a number before the token": hostile(step("DELETE /rooms/{room_id}", "/rooms/4{unique}")),
+    "a number before other text": hostile(step("DELETE /rooms/{room_id}", "/rooms/4%3B{unique}")),
+    "a path within the path": hostile(step("DELETE /rooms/{room_id}", "/rooms/{unique}%2F..%2F4")),
+    "dots": hostile(step("DELETE /rooms/{room_id}", "/rooms/x/../4")),
+    "an action": hostile(step("POST /clients/{client_id}/deactivate", "/clients/2/deactivate")),
+    "a list in the body": hostile(step("POST /tags/remove", "", {"ids": [1, 2, 3]})),
+    "an id in the body": hostile(step("PUT /tags", "", {"id": 2, "name": "x"})),
+    "everything": hostile(step("DELETE /tags")),
+    "below an own thing": hostile(
+        _MAKE, step("DELETE /clients/{client_id}/notes/{note_id}", "/clients/{made}/notes/1")
+    ),
+    "an own thing below a foreign one": hostile(step("POST /clients/{client_id}/notes", "/clients/3/notes", _NAME)),
+    "a name": hostile(step("DELETE /tags/{tag}", "/tags/work")),
+    "the password": hostile(step("POST /current/user/password", "", {"password": "x"})),
+    "the password at the end": hostile(step("POST /current/user/password", "", {"password": "x"}), last=True),
+    "the token": hostile(step("DELETE /current/user/token")),
+    "the account": hostile(step("PUT /current/user", "", {"name": "x"})),
+    "a password in other words": hostile(step("POST /change-secret-word", "", {"new_password": "x"})),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_case_changes_nothing_that_it_did_not_make(name: str) -> None:
+    with office_server.serving() as (url, office):
+        report, (result,) = run_of(url, sources=(), more=[HOSTILE[name]])
+    assert office.harm() == []
+    assert result.withheld
+    assert report.totals.withheld == result.withheld
+
+
+def test_a_whole_run_leaves_everything_as_it_was() -> None:
+    with office_server.serving() as (url, office):
+        report, _ = run_of(url, sources=("rules", "property"), more=HOSTILE.values())
+    assert office.harm() == []
+    assert office.writes  # it did change and delete things
+    reached = {key for key, one in report.operations.items() if one.success_seen}
+    assert {f"{method} /clients/{{client_id}}" for method in ("GET", "PUT", "PATCH", "DELETE")} <= reached
+    assert {"POST /clients/{client_id}/deactivate", "DELETE /clients/{client_id}/notes/{note_id}"} <= reached
+
+
+def test_what_a_run_makes_is_deleted_and_what_stays_is_counted_by_operation() -> None:
+    unclean = [hostile(_MAKE), hostile(step("POST /invoices", "", _NAME))]
+    with office_server.serving() as (url, office):
+        report, _ = run_of(url, more=unclean)
+    assert office.harm() == []
+    assert report.totals.left_behind == office.left() == 0
+    with office_server.serving(undeletable=True) as (url, office):
+        report, _ = run_of(url, sources=(), more=unclean)
+    assert [(one.operation, one.why) for one in report.left_behind] == [("POST /invoices", "no DELETE documented")]
+    assert report.left_behind[0].count == report.totals.left_behind == office.left() > 0
+    assert f"left behind: {office.left()} by POST /invoices (no DELETE documented)" in terminal_text(report)
+    assert f"left behind: {office.left()} by POST /invoices (no DELETE documented)" in render_html(report)
+
+
+def test_an_invalid_thing_that_was_accepted_is_deleted_as_well() -> None:
+    with office_server.serving() as (url, office):
+        _, results = run_of(url, sources=(), more=[hostile(step("POST /rooms", "", {"name": "n" * 61, "more": {}}))])
+    assert office.left() == 0
+    assert results[-1].steps[-1].operation == "DELETE /rooms/{room_id}"
+
+
+@pytest.mark.parametrize(
+    ("foreign", "harmed", "read"), [("never", False, False), ("read", False, True), ("write", True, True)]
+)
+def test_the_policy_says_what_may_be_done_to_what_others_made(foreign: str, harmed: bool, read: bool) -> None:
+    look = hostile(_READ_ALL, step("GET /clients/{client_id}", "/clients/{found}"))
+    change = hostile(step("DELETE /clients/{client_id}", "/clients/1"))
+    with office_server.serving() as (url, office):
+        _, (looked, changed) = run_of(url, sources=(), more=[look, change], foreign=foreign)
+    assert (office.harm() != []) is harmed
+    assert (looked.withheld == 0) is read
+    assert (changed.withheld == 0) is harmed
+
+
+def test_things_may_be_made_below_what_the_target_file_states_and_it_stays_itself() -> None:
+    below = hostile(step("POST /clients/{client_id}/notes", "/clients/3/notes", _NAME))
+    itself = hostile(step("DELETE /clients/{client_id}", "/clients/3"))
+    with office_server.serving() as (url, office):
+        _, (made, deleted) = run_of(url, sources=(), more=[below, itself], values={"client_id": [3]})
+    assert (made.withheld, deleted.withheld, office.harm()) == (0, 1, [])
+
+
+def test_operations_that_lock_the_caller_out_are_named_as_not_tested() -> None:
+    with office_server.serving() as (url, office):
+        report, _ = run_of(url)
+    assert office.harm() == []
+    not_tested = {key for key, one in report.operations.items() if "who" in one.not_tested}
+    assert not_tested == {
+        "PUT /current/user", "POST /current/user/password", "DELETE /current/user/token", "POST /change-secret-word",
+    }  # fmt: skip
