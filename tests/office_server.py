@@ -109,6 +109,11 @@ class Office:
         self.next = dict.fromkeys(self.things, 6)
         self.token, self.password_changes = TOKEN, 0
         self.writes: list[str] = []
+        self.refused = 0
+        self.passwords: dict[str, str] = {}
+        self.sessions: dict[str, str] = {}
+        self.lost: set[str] = set()
+        """Newcomers whose account was changed."""
         self._before = copy.deepcopy((self.things, self.user))
 
     def harm(self) -> list[str]:
@@ -138,7 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path == "/openapi.json":
             return self._answer(200, self.office.document)
         with self.office.lock:
-            if self.headers.get("Authorization") != f"Bearer {self.office.token}":
+            if url.path in ("/signup", "/login"):
+                return self._answer(*self._newcomer(url.path, json.loads(data)))
+            if self._caller() is None:
+                self.office.refused += 1
                 return self._answer(401, {})
             try:
                 body = json.loads(data) if data else {}
@@ -151,10 +159,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _any
 
+    def _caller(self) -> str | None:
+        """Who asks; "" the clerk; None: nobody known."""
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        return "" if token == self.office.token else self.office.sessions.get(token)
+
+    def _newcomer(self, path: str, body: dict[str, str]) -> tuple[int, Any]:
+        if path == "/signup":
+            self.office.passwords[body["name"]] = body["password"]
+            return 201, {}
+        if self.office.passwords.get(body["name"]) != body["password"]:
+            return 401, {}
+        token = f"session-{len(self.office.sessions)}"
+        self.office.sessions[token] = body["name"]
+        return 200, {"token": token}
+
     def _do(self, parts: list[str], body: Any) -> tuple[int, Any]:
         office, method = self.office, self.command
         if parts[:2] == ["current", "user"] or parts == ["change-secret-word"]:
             return self._own(parts, body)
+        if parts == ["badges"] and "/badges" in office.document["paths"] and method == "POST":
+            if not isinstance(body, dict) or not isinstance(body.get("name"), str):
+                return 400, {}
+            office.token = "another"
+            return 201, {"id": 1, "name": body["name"]}
         if parts == ["tags", "remove"]:
             for number in body["ids"] if isinstance(body, dict) and isinstance(body.get("ids"), list) else []:
                 office.things["tags"].pop(_number(str(number)), None)
@@ -170,6 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
         things = office.things[kind]
         if not rest:
             return self._list(kind, body)
+        if rest == ["401"]:
+            return 401, {}
         number = _number(rest[0])
         named = next((key for key, thing in things.items() if thing["name"] == rest[0]), number)
         if named not in things:
@@ -207,6 +237,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _own(self, parts: list[str], body: Any) -> tuple[int, Any]:
         if self.command in ("GET", "HEAD", "OPTIONS"):
             return 200, self.office.user
+        caller = self._caller()
+        if caller:
+            self.office.passwords[caller] = "another"
+            self.office.lost.add(caller)
+            return (200, self.office.user) if self.command == "PUT" else (204, None)
         self.office.password_changes += 1
         self.office.token = "another"
         return 204, None
@@ -232,10 +267,16 @@ def _number(text: str) -> int:
 
 
 @contextmanager
-def serving(*, undeletable: bool = False) -> Iterator[tuple[str, Office]]:
-    """The base URL of a running server, and what it holds; `undeletable`: no document says how to delete an invoice."""
+def serving(*, undeletable: bool = False, trap: bool = False) -> Iterator[tuple[str, Office]]:
+    """The base URL of a running server, and what it holds.
+
+    undeletable: no document says how to delete an invoice; trap: `POST /badges` ends the caller's token, and nothing
+    says so.
+    """
     office = Office()
     office.document = copy.deepcopy(DOCUMENT)
+    if trap:
+        office.document["paths"]["/badges"] = {"post": {"requestBody": _body(THING), "responses": _SAVED}}
     if undeletable:
         del office.document["paths"]["/invoices/{invoice_id}"]["delete"]
     handler = type("Handler", (_Handler,), {"office": office})

@@ -32,6 +32,7 @@ from testops_lib.execute.breaker import PROBE_EVERY_S, Breaker
 from testops_lib.execute.client import Client, Fault, ca_file
 from testops_lib.execute.foreign import Guard
 from testops_lib.execute.identity import NOTHING, Credentials, Identities, LoginError, apply, overridden
+from testops_lib.execute.lockout import Lockout
 from testops_lib.execute.made import Made, Thing
 from testops_lib.execute.pace import Budget, Pace
 from testops_lib.execute.rights import REFUSING, Detour, Rights
@@ -58,6 +59,7 @@ from testops_lib.model import (
     MaxResponseTime,
     Plan,
     PositiveDataAcceptance,
+    Request,
     Result,
     StatusIs,
     Step,
@@ -237,6 +239,7 @@ class Engine:
         self._proxy = proxy
         self._judge: Judging = judge if judge is not None else Judge(contracts)
         self._rights = Rights(contracts, plan.policy.foreign)
+        self._lockout = Lockout(contracts)
         self._guard = Guard(plan, contracts, self._base_url)
         self._identities = Identities(plan, environ, seed=f"{plan.target}/{run}")
         self._budget = Budget(max_requests)
@@ -610,6 +613,9 @@ class Engine:
             if credentials is None:
                 login = self._login_sender(attempt)
                 credentials = await self._identities.credentials(step.identity, login, own=own)
+            who = self._who(attempt, step, credentials)
+            if who is not None and (why := self._lockout.lost(who)):
+                raise _Ended("errored", why)
             wire = apply(plain, credentials, step.request) if credentials is not NOTHING else plain
         except CaseError as error:
             raise _Ended("errored", f"refused: {error.what}") from error
@@ -640,7 +646,33 @@ class Engine:
             sent.answer, sent.status, sent.elapsed_ms = outcome, outcome.status, outcome.elapsed_ms
         else:
             sent.error, sent.elapsed_ms = outcome.reason, round(outcome.elapsed_ms, 3)
+        if who is not None and isinstance(outcome, Answer) and not cleanup:
+            await self._look_for_lockout(attempt, step, who, plain, outcome)
         return sent, outcome
+
+    def _who(self, attempt: _Attempt, step: Step, credentials: Credentials) -> str | None:
+        """Whose credentials are sent that other cases use, too; None: nobody's, wrong ones, a session of its own."""
+        if credentials is NOTHING or step.identity == INVALID_CREDENTIALS or overridden(credentials, step.request):
+            return None
+        return None if attempt.case.last and credentials.session else self._identities.named(step.identity)
+
+    async def _look_for_lockout(self, attempt: _Attempt, step: Step, who: str, plain: Wire, answer: Answer) -> None:
+        """Ends the case where the answer shows that the credentials stopped working."""
+        login = self._login_sender(attempt)
+
+        async def probe(request: Request, wire: Wire) -> int:
+            try:
+                used = await self._identities.credentials(step.identity, login)
+                found = await login(apply(wire, used, request))
+                if isinstance(found, Answer) and found.status == 401 and used.session:
+                    anew = await self._identities.renewed(step.identity, used, login, at_once=True)
+                    found = await login(apply(wire, anew, request)) if anew is not None else found
+            except LoginError:
+                return 401
+            return found.status if isinstance(found, Answer) else 0
+
+        if why := await self._lockout.note(who, step, plain, answer.status, probe):
+            raise _Ended("errored", why)
 
     async def _again_as(
         self, attempt: _Attempt, step: Step, sent: _Sent, plain: Wire, used: Credentials, first: Answer, own: str,

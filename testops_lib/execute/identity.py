@@ -136,15 +136,24 @@ class Identities:
         session = self._sessions.get((identity.name, own))
         return session.credentials if session is not None and time.monotonic() < session.ends_at else None
 
-    async def renewed(self, name: str, used: Credentials, send: Send, *, own: str = "") -> Credentials | None:
-        """Other credentials after a 401 answered to `used`, or None when there is nothing new to try."""
+    def named(self, name: str) -> str:
+        """The identity that a step's `identity` means."""
+        return name or (self._default.name if self._default is not None else "")
+
+    async def renewed(
+        self, name: str, used: Credentials, send: Send, *, own: str = "", at_once: bool = False
+    ) -> Credentials | None:
+        """Other credentials after a 401 answered to `used`, or None when there is nothing new to try.
+
+        at_once: even if the login was only a moment ago.
+        """
         identity = self._by_name.get(name) if name else self._default
         if not used.session or identity is None or identity.login is None:
             return None
         session = self._sessions[identity.name, own]
         async with session.lock:
             if session.number == used.session:
-                if time.monotonic() - session.tried_at < LOGIN_AGAIN_S:
+                if not at_once and time.monotonic() - session.tried_at < LOGIN_AGAIN_S:
                     return None
                 try:
                     await self._log_in(identity, identity.login, session, send)

@@ -20,6 +20,7 @@ from testops_lib.generate.jsonpath import closure, reach, refusal
 from testops_lib.generate.judge import Fault, RequestJudge, Validity
 from testops_lib.generate.proposal import PLACES, Expectation, Place, Proposal, ProposedCapture, ProposedStep, convert
 from testops_lib.generate.proposal import json_value as read_json_value
+from testops_lib.generate.rules.own_account import account_change
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,
@@ -243,7 +244,9 @@ class Validator:
         if operation.method in SAFE_METHODS and operation.method != "GET":
             return False
         text = f"{operation.path} {operation.operation_id}"
-        return bool(_ENDS.search(text)) or (operation.method == "DELETE" and bool(_OWN_ACCOUNT.search(operation.path)))
+        if account_change(operation) or _ENDS.search(text):
+            return True
+        return operation.method == "DELETE" and bool(_OWN_ACCOUNT.search(operation.path))
 
     # ------------------------------------------------------------------ one request
 

@@ -11,24 +11,31 @@ import pytest
 
 from testops_lib import pipeline
 from testops_lib import spec as specs
+from testops_lib.absent import UUID, surely_absent
 from testops_lib.execute import Engine, run
+from testops_lib.generate.rules.own_account import account_change
 from testops_lib.model import (
     Capture,
     Case,
+    Creation,
     Identity,
+    Invented,
     JsonBody,
+    Login,
     Origin,
     Policy,
     Report,
     Request,
     Result,
     Step,
+    TokenUse,
     make_case,
 )
 from testops_lib.report.html import render_html
 from testops_lib.report.terminal import terminal_text
 from testops_lib.settings import Settings
 from testops_lib.sources import Ask, make_all
+from testops_lib.spec.operation import Operation
 from testops_lib.target import Generate, PropertyBased, Target
 from tests import office_server
 
@@ -183,3 +190,100 @@ def test_operations_that_lock_the_caller_out_are_named_as_not_tested() -> None:
     assert not_tested == {
         "PUT /current/user", "POST /current/user/password", "DELETE /current/user/token", "POST /change-secret-word",
     }  # fmt: skip
+
+
+def test_credentials_that_stop_working_are_noticed_with_the_request_after_which() -> None:
+    with office_server.serving(trap=True) as (url, office):
+        report, results = run_of(url, concurrency=4)
+    told = "locked out: the credentials of clerk worked and stopped working, after POST /badges answered 201"
+    locked = [result for result in results if result.reason == told]
+    assert {result.verdict for result in locked} == {"errored"}
+    assert report.errors[told] == len(locked) > 100
+    assert sum(result.requests for result in locked) < 20
+    security = sum(1 for result in results if result.intent == "security")
+    assert office.refused - security < 20  # those without credentials go on
+    assert not [finding for finding in report.findings if "401" in finding.message]
+    assert report.gate is not None and not report.gate.passed
+    assert not any("credentials given" in reason for reason in (*report.errors, *report.gate.reasons))
+
+
+def test_an_operation_that_answers_401_by_itself_stops_nothing() -> None:
+    with office_server.serving() as (url, _):
+        picky = hostile(step("GET /rooms/{room_id}", "/rooms/401"))
+        report, results = run_of(url, more=[picky])
+    assert not [result for result in results if result.reason.startswith("locked out")]
+    assert report.operations["GET /clients"].success_seen
+
+
+def test_what_changes_the_caller_s_account_runs_last_as_a_user_made_for_it() -> None:
+    payload = '{"name": "NAME", "password": "PASSWORD"}'
+    newcomer = Identity(
+        name="newcomer",
+        login=Login(url="/login", payload=payload, token=TokenUse(
+            extract_from="body", selector="/token", send_in="header", send_name="Authorization",
+            send_template="Bearer {token}",
+        )),
+        create=Creation(url="/signup", payload=payload, invented=(
+            Invented(place_holder="NAME"), Invented(place_holder="PASSWORD"),
+        )),
+    )  # fmt: skip
+    with office_server.serving() as (url, office):
+        report, results = run_of(url, identities=(CLERK, newcomer))
+    assert office.harm() == []
+    reached = {key for key, one in report.operations.items() if one.success_seen}
+    own = {"PUT /current/user", "POST /current/user/password", "DELETE /current/user/token", "POST /change-secret-word"}
+    assert own <= reached
+    assert len(office.lost) >= len(own)  # each as somebody else
+    assert not [result for result in results if result.reason.startswith("locked out")]
+
+
+CHANGES = [
+    ("POST", "/current/user/password", ("password",), "account"),
+    ("POST", "/user/change-password", ("old", "new"), "account"),
+    ("PUT", "/users/me", (), "account"),
+    ("PATCH", "/api/v1/profile", (), "account"),
+    ("POST", "/settings", ("new_password",), "account"),
+    ("DELETE", "/my/mfa", (), "account"),
+    ("POST", "/2fa/disable", (), "account"),
+    ("POST", "/api-token/regenerate", (), "account"),
+    ("POST", "/tokens/revoke", (), "account"),
+    ("POST", "/account/deactivate", (), "account"),
+    ("PUT", "/self/email", ("email",), "account"),
+    ("DELETE", "/session", (), "session"),
+    ("POST", "/auth/logout", (), "session"),
+    ("GET", "/current/user", (), ""),
+    ("POST", "/me/orders", ("item",), ""),
+    ("POST", "/users", ("username", "password"), ""),
+    ("POST", "/login", ("email", "password"), ""),
+    ("POST", "/session", ("user", "password"), ""),
+    ("PUT", "/users/{id}", ("password",), ""),
+    ("POST", "/users/{id}/password", ("password",), ""),
+    ("POST", "/forgot-password", ("email",), ""),
+    ("GET", "/profile", (), ""),
+    ("POST", "/my/tokens", ("name",), ""),
+    ("PUT", "/maintenance", (), ""),
+    ("POST", "/wifi", ("ssid", "password"), ""),
+    ("POST", "/profiles", ("name",), ""),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "required", "change"), CHANGES)
+def test_what_changes_the_caller_s_account_is_recognised(
+    method: str, path: str, required: tuple[str, ...], change: str
+) -> None:
+    operation = Operation(key=f"{method} {path}", method=method, path=path)
+    assert account_change(operation, required) == change
+
+
+@pytest.mark.parametrize(
+    ("value", "absent"),
+    [
+        ("ta1b2c3d4e5f6", True), ("a1b2c3d4e5f6", True), ("room a1b2c3d4e5f6", True), ("2000000011", True),
+        ("00000000-0000-4000-8000-a1b2c3d4e5f6", True), (UUID, True), ("ta1b2c3d4e5f6'\"%<b>", True),
+        ("1", False), ("999999", False), ("room", False), ("5a1b2c3d4e5f6", False), (" 5a1b2c3d4e5f6", False),
+        ("-1a1b2c3d4e5f6", False), ("ta1b2c3d4e5f6/../1", False), ("1;a1b2c3d4e5f6", False), ("", False),
+        ("a/a1b2c3d4e5f6", False), ("0002000000011", False), ("2147483648", False), ("4294967297", False),
+    ],
+)  # fmt: skip
+def test_only_what_surely_nothing_has_counts_as_absent(value: str, absent: bool) -> None:
+    assert surely_absent(value, "a1b2c3d4e5f6") is absent

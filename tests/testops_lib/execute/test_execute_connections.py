@@ -54,7 +54,7 @@ def test_an_unsafe_request_that_breaks_on_a_kept_connection_begins_its_case_anew
 
     server = serve(handler)
     steps = [step("POST", f"/a/{n}?{{unique}}", expect=200, operation="POST /a/{id}") for n in range(4)]
-    engine = Engine(plan(server.url, concurrency=1, breaker_wait_s=5), {}, run="r")
+    engine = Engine(plan(server.url, concurrency=1, breaker_wait_s=5, foreign="write"), {}, run="r")
     results = execute(engine, [case(each) for each in steps])
     reason = "on a kept connection: closed without a response"
     assert [(result.verdict, result.steps[0].repeated) for result in results] == [
