@@ -25,6 +25,10 @@ class SpecError(TestOpsError):
     """The OpenAPI document cannot be read, breaks a limit, or contradicts its own format."""
 
 
+class DocumentRefusedError(SpecError):
+    """The server of the OpenAPI document wants credentials."""
+
+
 class TargetError(TestOpsError):
     """A target file, an authentication file or an option describes no usable target."""
 

@@ -16,6 +16,7 @@ from testops_lib import pipeline
 from testops_lib import report as reporting
 from testops_lib import settings as configuration
 from testops_lib import spec as specs
+from testops_lib.cli.document import load_document, spec_header_option
 from testops_lib.cli.lines import FINDINGS_FILE, About, Line, read, write, write_evidence
 from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.output import say
@@ -57,6 +58,7 @@ def _spec_options(command: Any) -> Any:
                 metavar="GLOB",
                 help="Only operations that match, e.g. 'GET /pets*'; repeatable.",
             ),
+            spec_header_option,
             click.option("--tag", multiple=True, help="Only operations with this tag; repeatable."),
             click.option("--safe", is_flag=True, help="Only GET, HEAD and OPTIONS."),
             click.option(
@@ -335,7 +337,7 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         identities=identities(options),
         tls=tls_of(options),
     )
-    document = specs.load(spec)
+    document = load_document(spec, base_url, options)
     plan = msgspec.structs.replace(pipeline.plan(document, target), observe=options["rounds"] > 0)
     cases, generations = _make(document, target, most=options["max_requests"])
     proxy_of(options, plan.base_url)
@@ -407,7 +409,7 @@ def generate(spec: str, base_url: str, out: Path | None, only_plan: bool, **opti
         max_tokens=options["max_tokens"],
         max_money=options["max_money"],
     )
-    document = specs.load(spec)
+    document = load_document(spec, base_url, options)
     if out is None:
         _tell_plan(document, target)
         return 0

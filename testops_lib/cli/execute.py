@@ -40,7 +40,7 @@ from testops_lib.repetition import Repetitions, split
     type=BaseUrl(),
     default="",
     metavar="URL",
-    help="Where the API answers. Default: as the cases file says.",
+    help="Where the API answers. Default: as the cases file says, unless that is a private address.",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The results file.")
 @click.option("--observe", is_flag=True, help="Keep what the answers held, redacted: for `testops diff`.")

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from testops_lib.errors import CaseError
 from testops_lib.export import public
-from testops_lib.model import Case, Contract, Finding, Generation, Plan, Result, Value
+from testops_lib.model import Case, Contract, Finding, Generation, Plan, Result, Value, case_id
 
 FINDINGS_FILE = "findings.jsonl"
 """Beside a report: its findings with their cases, for `testops reproduce`."""
@@ -71,8 +71,22 @@ def read(path: Path) -> Iterator[Line]:
             if not text.strip():
                 continue
             try:
-                yield decoder.decode(text)
+                line = decoder.decode(text)
             except msgspec.DecodeError as error:
                 raise CaseError(
                     str(error), where=f"{path}:{number}", next_step="one document a line: docs/case.schema.json"
                 ) from error
+            if line.case is not None:
+                _require_own_id(line.case, f"{path}:{number}")
+            yield line
+
+
+def _require_own_id(case: Case, where: str) -> None:
+    """An edited case that keeps its id would stand for the original in every report."""
+    expected = case_id(case.intent, case.operation, case.steps, case.cleanup, case.last)
+    if case.id != expected:
+        raise CaseError(
+            f"the case {case.name!r} was changed and kept its id {case.id!r}",
+            where=where,
+            next_step=f'a changed case is another case: write "id": "{expected}"',
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ import msgspec
 
 from testops_lib import target as targets
 from testops_lib.address import is_url
+from testops_lib.cli.document import pairs
 from testops_lib.cli.output import say
 from testops_lib.errors import SettingsError
 from testops_lib.execute import Engine, run
@@ -129,12 +129,7 @@ def send_options(command: Any) -> Any:
 
 def identities(options: Mapping[str, Any]) -> tuple[Identity, ...]:
     users = targets.load_auth(options["auth"]) if options["auth"] else ()
-    headers, query = [], []
-    for header in options["headers"]:
-        name, colon, value = header.partition(":")
-        if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
-            raise SettingsError(f"{name!r} is no header", where="-H", next_step="write -H 'Authorization: Bearer …'")
-        headers.append((name.strip(), value.strip()))
+    headers, query = pairs(options["headers"], "-H"), []
     if options["user"]:
         headers.append(("Authorization", basic(options["user"])))
     for pair in options["queries"]:

@@ -31,6 +31,9 @@ from testops_lib.model import (
 
 VERSION = "1.0.1"
 SOURCE = "api"
+EXTENSION = "x-testops"
+"""What Arazzo has no word for, at a workflow: the case's intent, its operation, and how many of the last steps clean
+up. Our import reads it."""
 _JSONPATH = {"type": "jsonpath", "version": "draft-goessner-dispatch-jsonpath-00"}
 
 
@@ -80,6 +83,7 @@ def _workflow(case: Case, ids: Mapping[str, str]) -> dict[str, Any]:
     return {
         "workflowId": f"case-{case.id}", "summary": case.name,
         "inputs": {"type": "object", "properties": {"unique": unique}}, "steps": steps,
+        EXTENSION: {"intent": case.intent, "operation": case.operation, "cleanup": len(case.cleanup)},
     }  # fmt: skip
 
 

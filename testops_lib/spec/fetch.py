@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from testops_lib.address import is_url, refusal
-from testops_lib.errors import AddressError, SpecError
+from testops_lib.errors import AddressError, DocumentRefusedError, SpecError
 from testops_lib.spec.limits import Limits
 
 _ACCEPT = "application/vnd.oai.openapi+json, application/json, application/vnd.oai.openapi, application/yaml, */*;q=0.5"
@@ -111,11 +111,11 @@ def fetch(
     else:
         raise SpecError(f"more than {limits.max_redirects} redirects", where=shown(url))
     if status != 200:
-        steps = {401: "give the credentials as a header", 403: "give the credentials as a header"}
-        raise SpecError(
+        refused = status in (401, 403)
+        raise (DocumentRefusedError if refused else SpecError)(
             f"the server answered with status {status}, not with the document",
             where=shown(at),
-            next_step=steps.get(status, "check the address of the OpenAPI document"),
+            next_step="give the credentials as a header" if refused else "check the address of the OpenAPI document",
         )
     return body, at
 

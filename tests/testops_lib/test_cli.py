@@ -9,7 +9,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import yaml
@@ -261,6 +261,72 @@ def test_operations_that_cannot_be_tested_are_all_in_the_report_with_the_reason(
     )
     few = json.loads((tmp_path / "few" / "report.json").read_text())
     assert few["totals"]["operations_not_tested"] == 11, narrowed.stderr
+
+
+def test_an_edited_case_that_keeps_its_id_is_refused_with_its_line(sound_shop: Sample, tmp_path: Path) -> None:
+    cases = tmp_path / "cases.jsonl"
+    assert (
+        cli(
+            "generate", "--spec", f"{sound_shop.url}/openapi.json", "-o", "GET /products", "--out", str(cases)
+        ).returncode
+        == 0
+    )
+    lines = cases.read_text().splitlines()
+    number = next(at for at, line in enumerate(lines) if '"case"' in line)
+    document = json.loads(lines[number])
+    document["case"]["steps"][0]["request"]["path"] = "/categories"
+    lines[number] = json.dumps(document)
+    cases.write_text("\n".join(lines))
+    execute = ["execute", str(cases), "--base-url", sound_shop.url, "--out", str(tmp_path / "results.jsonl")]
+    ended = cli(*execute)
+    assert ended.returncode == 2 and f"cases.jsonl:{number + 1}" in ended.stderr
+    document["case"]["id"] = ended.stderr.rpartition('"id": "')[2].partition('"')[0]
+    lines[number] = json.dumps(document)
+    cases.write_text("\n".join(lines))
+    assert cli("execute", str(cases), "--base-url", sound_shop.url, "--out", str(tmp_path / "r.jsonl")).returncode in (
+        0,
+        1,
+    )
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """A document behind a login, of an API that needs another one."""
+
+    seen: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.seen.append((self.path, self.headers.get("Authorization")))
+        answers = {"responses": {"200": {"description": "fine"}}}
+        document = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {"/a": {"get": answers}}}
+        allowed = self.path != "/openapi.json" or self.headers.get("Authorization") in ("Bearer spec", "Bearer api")
+        body = json.dumps(document).encode()
+        self.send_response(200 if allowed else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_credentials_of_the_api_go_to_the_documents_server_only_where_it_is_the_apis_own(sound_shop: Sample) -> None:
+    Guarded.seen = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Guarded)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    tried = ["try", f"{url}/openapi.json", "-H", "Authorization: Bearer api", "--max-requests", "3"]
+    try:
+        withheld = cli(*tried, "--base-url", sound_shop.url)
+        assert withheld.returncode == 2 and "Authorization was withheld" in withheld.stderr
+        assert "--spec-header" in withheld.stderr and Guarded.seen == [("/openapi.json", None)]
+        given = cli(*tried, "--base-url", sound_shop.url, "--spec-header", "Authorization: Bearer spec")
+        assert given.returncode in (0, 1) and Guarded.seen[1:] == [("/openapi.json", "Bearer spec")]
+        own = cli(*tried, "--base-url", url)
+        assert own.returncode in (0, 1) and Guarded.seen[2] == ("/openapi.json", "Bearer api")
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\n::error file=a::owned\n##vso[task.complete]owned\u202e"

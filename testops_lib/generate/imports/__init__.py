@@ -65,8 +65,8 @@ def generate(
             if operations is not None and proposal["operation"] not in operations:
                 continue
             judged = validator.check(proposal)
-            if not isinstance(judged, Case) and proposal["intent"] == "positive":
-                # Recorded data need not be valid by the document; then nothing is said of its acceptance.
+            if not isinstance(judged, Case) and proposal["intent"] in ("positive", "negative"):
+                # The document says otherwise of the data, or nothing; then nothing is said of its acceptance.
                 judged = validator.check({**proposal, "intent": "boundary"})
             if isinstance(judged, Case):
                 cases.setdefault(judged.id, judged)

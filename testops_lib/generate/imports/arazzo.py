@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
+from testops_lib.export.arazzo import EXTENSION
 from testops_lib.generate.imports.calls import MAX_STEPS, Imported, Router
 from testops_lib.generate.rules.resources import json_path
+from testops_lib.model import Intent
 from testops_lib.spec.operation import Operation
 
 _MOST_WORKFLOWS = 2_000
 _MAX_DEPTH = 5
 _EMBEDDED = re.compile(r"\{(\$[^{}]+)\}")
 _STATUS = re.compile(r"\$statusCode\s*==\s*(\d{3})")
+_BOUND = re.compile(r"\$statusCode\s*(>=|<)\s*([1-5]00)(?:\s*\|\|\s*\$statusCode\s*==\s*\d{3})*")
 _BODY_IS = re.compile(r"\$response\.body#(/[^\s=]*)\s*==\s*(.+)")
 _HEADER_IS = re.compile(r"\$response\.header\.([\w-]+)\s*==\s*'([^']*)'")
 
@@ -38,7 +41,7 @@ def read(document: Mapping[str, Any], router: Router, values: Mapping[str, Seque
         reading = _Reading(document, router, values, known)
         try:
             reading.workflow(workflow, reading.inputs(workflow), prefix="", depth=0)
-            found.append(reading.proposal(str(workflow.get("summary") or name)))
+            found.append(reading.proposal(str(workflow.get("summary") or name), workflow.get(EXTENSION)))
         except _Unreadable as reason:
             notes.append(f"workflow {name[:80]}: {reason}")
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -59,14 +62,31 @@ class _Reading:
         self._kept: dict[str, Any] = {}
         """Full name of a step's output (`place-order/create.id`) -> what stands for it in a case."""
         self.notes: list[str] = []
+        self._intent: Intent = "positive"
+        """By the criteria of the last step."""
 
-    def proposal(self, name: str) -> dict[str, Any]:
+    def proposal(self, name: str, extension: Any) -> dict[str, Any]:
+        """The case as proposed; `extension` is what our own export says of it besides."""
         if not self._steps:
             raise _Unreadable("it calls nothing")
         if len(self._steps) > MAX_STEPS + 1:
             raise _Unreadable(f"it has {len(self._steps)} steps, and {MAX_STEPS + 1} is the limit")
-        about = self._steps[-1]["operation"]
-        return {"name": name[:200], "intent": "positive", "operation": about, "steps": self._steps}
+        said = extension if isinstance(extension, dict) else {}
+        count = said.get("cleanup", 0)
+        split = len(self._steps) - (count if isinstance(count, int) and 0 < count < len(self._steps) else 0)
+        steps, cleanup = self._steps[:split], self._steps[split:]
+        keys = {step["operation"] for step in steps}
+        operation = said.get("operation")
+        intent = said["intent"] if said.get("intent") in get_args(Intent) else self._intent
+        if intent == "negative":  # what is refused makes nothing that could be kept or removed
+            steps[-1]["captures"], cleanup = [], []
+        return {
+            "name": name[:200],
+            "intent": intent,
+            "operation": operation if operation in keys else steps[-1]["operation"],
+            "steps": steps,
+            "cleanup": [{key: value for key, value in step.items() if key != "expect"} for step in cleanup],
+        }
 
     def inputs(self, workflow: Mapping[str, Any]) -> dict[str, Any]:
         schema = self._resolved(workflow.get("inputs") or {})
@@ -198,9 +218,9 @@ class _Reading:
         payload = self._value(body["payload"], inputs, prefix)
         for change in body.get("replacements") or ():
             payload = _set(payload, str(change["target"]), self._value(change["value"], inputs, prefix))
-        if "urlencoded" in media_type or "form-data" in media_type:
-            fields = payload.items() if isinstance(payload, dict) else ()
-            return {"form": [{"name": str(k), "value": _text(v)} for k, v in fields], "media_type": media_type}
+        if isinstance(payload, dict) and ("urlencoded" in media_type or "form-data" in media_type):
+            fields = [{"name": str(name), "value": _text(value)} for name, value in payload.items()]
+            return {"form": fields, "media_type": media_type}
         if "json" in media_type and not isinstance(payload, str):
             return {"body_json": payload, "media_type": media_type}
         return {"body_text": _text(payload), "media_type": media_type}
@@ -212,6 +232,9 @@ class _Reading:
             kind = criterion.get("type", "simple")
             kind = kind.get("type") if isinstance(kind, dict) else kind
             made: dict[str, Any] | None = None
+            if kind == "simple" and (bounds := _bounds(condition)):
+                self._intent = "negative" if bounds[0] >= 300 else "positive"
+                continue  # what every case of that intent is checked for
             if kind == "jsonpath" and criterion.get("context") == "$response.body":
                 made = {"kind": "jsonpath", "path": condition, "op": "exists"}
             elif kind == "simple" and (statuses := _STATUS.findall(condition)) and _only_statuses(condition):
@@ -235,6 +258,15 @@ class _Reading:
         if len(text) > 1 and text[0] == text[-1] == "'":
             return json.dumps(text[1:-1])
         return text
+
+
+def _bounds(condition: str) -> tuple[int, int] | None:
+    """Least and greatest status of a condition that bounds it by hundreds; None: it is another one."""
+    found = _BOUND.fullmatch(condition)
+    if found is None:
+        return None
+    limit = int(found[2])
+    return (limit, 599) if found[1] == ">=" else (100, limit - 1)
 
 
 def _only_statuses(condition: str) -> bool:

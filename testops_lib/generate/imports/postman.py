@@ -22,7 +22,8 @@ from testops_lib.generate.imports.calls import (
 from testops_lib.generate.rules.resources import json_path
 from testops_lib.redact import sensitive
 
-_VARIABLE = re.compile(r"\{\{\s*([^{}]{1,80}?)\s*\}\}")
+_VARIABLE = re.compile(r"\{\{\s*(\$?[A-Za-z_][\w .-]{0,79}?)\s*\}\}")
+"""What else stands in double braces (`{{7*7}}`, a probe for template injection) is sent by Postman as it is."""
 _STATUS = re.compile(r"(?:to\.have\.status|response\.code\)\s*\.to\.(?:eql|equals?|be\.equal))\(\s*(\d{3})\s*\)")
 _ONE_OF = re.compile(r"response\.code\)\s*\.to\.be\.oneOf\(\s*\[([\d,\s]+)\]")
 _SET = re.compile(

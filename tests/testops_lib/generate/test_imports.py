@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 import yaml
+from msgspec import structs
 
 from testops_lib import export
 from testops_lib import spec as specs
@@ -346,3 +347,30 @@ def test_only_the_operations_asked_for_and_allowed_come_out(tmp_path: Path) -> N
     safe = imports.generate(pets(), [path], policy=Policy(methods="safe"), base_url="https://h/api")
     assert {case.operation for case in safe.cases} == {"GET /pets"}
     assert safe.generation.dropped["unsafe method"] > 0
+
+
+def test_an_exported_description_keeps_intents_and_loses_no_request(tmp_path: Path) -> None:
+    cases = rules.generate(pets(), policy=Policy()).cases
+    told = export.arazzo(cases, "x", title="t")
+    exported = [case for case in cases if case.id not in told.left_out]
+    found = made(tmp_path / "a.json", told.document)
+    assert {case.intent for case in exported} >= {"positive", "negative"} and len(exported) > 20
+    assert not [note for note in found.generation.notes if "left out" in note]
+    again = [request for case in found.cases for request in sent(case)]
+    assert [request for case in exported for request in sent(case) if request not in again] == []
+    names = {case.name: case for case in found.cases}
+    kept = [case for case in exported if case.name in names]
+    assert sum(names[case.name].intent == case.intent for case in kept) > 0.8 * len(exported)
+    assert any(case.cleanup and len(names[case.name].cleanup) == len(case.cleanup) for case in kept)
+
+
+def test_double_braces_that_are_no_variable_survive_an_export_and_an_import(tmp_path: Path) -> None:
+    probe = structs.replace(
+        next(case for case in rules.generate(pets(), policy=Policy()).cases if case.operation == "POST /pets"),
+        cleanup=(),
+    )
+    step = structs.replace(probe.steps[-1], captures=(), identity="")
+    request = structs.replace(step.request, body=JsonBody(value={"name": "{{7*7}} ${7*7}"}))
+    probe = structs.replace(probe, steps=(structs.replace(step, request=request),))
+    found = made(tmp_path / "a.json", json.loads(export.postman([probe], "https://h/api", name="t")))
+    assert [case.steps[-1].request.body for case in found.cases] == [JsonBody(value={"name": "{{7*7}} ${7*7}"})]

@@ -1,0 +1,66 @@
+"""Reads the OpenAPI document that a command names, with the headers that are meant for its own server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from testops_lib import spec as specs
+from testops_lib.address import is_url
+from testops_lib.errors import DocumentRefusedError, SettingsError
+from testops_lib.spec.fetch import origin
+from testops_lib.spec.operation import Spec
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+spec_header_option = click.option(
+    "--spec-header",
+    "spec_headers",
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    help="Sent when the OpenAPI document is fetched, and nowhere else; repeatable. -H goes there only where the "
+    "document lies on the origin that --base-url names.",
+)
+
+
+def load_document(spec: str, base_url: str, options: Mapping[str, Any]) -> Spec:
+    """The document at a URL or a path.
+
+    Credentials of the API (`-H`) go to the document's server only where it is the API's own, by `--base-url`.
+
+    Raises:
+        SpecError: the document cannot be read; where its server wants credentials, the next step says how to give them.
+        SettingsError: a header is none.
+    """
+    headers = pairs(options["spec_headers"], "--spec-header")
+    given = pairs(options.get("headers") or (), "-H")
+    withheld = [name for name, _ in given]
+    if given and base_url and is_url(spec) and origin(spec) == origin(base_url):
+        headers, withheld = [*given, *headers], []
+    try:
+        return specs.load(spec, headers=dict(headers))
+    except DocumentRefusedError as error:
+        next_step = "give its server's credentials: --spec-header 'Authorization: …'"
+        if withheld:
+            next_step = f"-H {', '.join(withheld)} was withheld, because it is meant for the API: {next_step}"
+        raise DocumentRefusedError(error.what, where=error.where, next_step=next_step) from error
+
+
+def pairs(lines: Sequence[str], option: str) -> list[tuple[str, str]]:
+    """Names and values of header lines.
+
+    Raises:
+        SettingsError: a line is no header; its value is not quoted, it may be a credential.
+    """
+    found = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not _NAME.fullmatch(name.strip()):
+            raise SettingsError(
+                f"{name!r} is no header", where=option, next_step=f"write {option} 'Authorization: Bearer …'"
+            )
+        found.append((name.strip(), value.strip()))
+    return found
