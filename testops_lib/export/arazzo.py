@@ -181,6 +181,8 @@ def _body(step: Step, outputs: Mapping[str, str]) -> dict[str, Any]:
             raise _Unsayable("a form field is sent twice")
         return {"contentType": "application/x-www-form-urlencoded", "payload": _value(dict(body.fields), outputs)}
     text, media_type = body_text(body)
+    if not text:
+        raise _Unsayable("a media type without a body")
     return {"contentType": media_type or "application/octet-stream", "payload": _value(text, outputs)}
 
 
