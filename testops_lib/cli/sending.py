@@ -100,19 +100,16 @@ def send_options(command: Any) -> Any:
             click.option(
                 "--cacert",
                 type=click.Path(exists=True, dir_okay=False, resolve_path=True),
-                default="",
                 help="Authorities to trust (PEM) in place of the system's, for SPEC too.",
             ),
             click.option(
                 "--cert",
                 type=click.Path(exists=True, dir_okay=False, resolve_path=True),
-                default="",
                 help="Client certificate (PEM), shown to the API's own origin.",
             ),
             click.option(
                 "--key",
                 type=click.Path(exists=True, dir_okay=False, resolve_path=True),
-                default="",
                 help="Its key (PEM, no password). Default: in the file of --cert.",
             ),
             click.option(
@@ -158,7 +155,7 @@ def tls_of(options: Mapping[str, Any]) -> Tls:
         os.environ["SSL_CERT_FILE"] = options["cacert"]
     if options["key"] and not options["cert"]:
         raise SettingsError("needs --cert", where="--key", next_step="give the certificate that the key belongs to")
-    return Tls(ca=options["cacert"], cert=options["cert"], key=options["key"])
+    return Tls(ca=options["cacert"] or "", cert=options["cert"] or "", key=options["key"] or "")
 
 
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
