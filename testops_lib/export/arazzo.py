@@ -175,8 +175,8 @@ def _body(step: Step, outputs: Mapping[str, str]) -> dict[str, Any]:
     if isinstance(body, MultipartBody):
         raise _Unsayable("a multipart body")
     if isinstance(body, JsonBody):
-        if isinstance(body.value, str):
-            raise _Unsayable("a JSON body that is one string")
+        if body.value is None or isinstance(body.value, str):
+            raise _Unsayable("a JSON body that is null or one string")
         return {"contentType": body.media_type, "payload": _value(body.value, outputs)}
     if isinstance(body, FormBody):
         if len({name for name, _ in body.fields}) < len(body.fields):
