@@ -73,7 +73,7 @@ def _mutations(
         yield place, "null", None, "spec"
     if isinstance(value, list) and value and nested >= 0:
         items = flat.get("items", True)
-        yield (*place, 0), "null", [None, *value[1:]], "spec"
+        yield (*place, 0), "null item", [None, *value[1:]], "spec"
         for inner, rule, bad, basis in _mutations(schemas, items, value[0], (*place, 0), nested - 1):
             yield inner, rule, [bad, *value[1:]], basis
 
@@ -98,7 +98,12 @@ def _of_object(
         if name in flat.get("required", ()) and "null" not in schemas.all_kinds(declared):
             yield (*place, name), "null", {**value, name: None}, "spec"
         if given is None and "array" in schemas.all_kinds(declared):
-            yield (*place, name, 0), "null", {**value, name: [None] * max(1, int(inner.get("minItems", 0)))}, "spec"
+            yield (
+                (*place, name, 0),
+                "null item",
+                {**value, name: [None] * max(1, int(inner.get("minItems", 0)))},
+                "spec",
+            )
     yield from _null_members(schemas, flat, value, place)
     more = flat.get("additionalProperties")
     if more is False:

@@ -182,6 +182,11 @@ def test_every_invalid_case_is_invalid_as_sent_and_every_valid_one_valid(store_s
             assert not found and not of(case, NegativeDataRejection), case.name
 
 
+def test_an_empty_query_value_is_drawn_where_it_is_allowed(made: Generated) -> None:
+    sent = [pair for case in about(made.cases, "GET /items") for pair in case.steps[-1].request.query]
+    assert ("q", "") in sent and ("limit", "") not in sent
+
+
 def test_all_cases_ask_for_conformance_and_come_from_property(made: Generated) -> None:
     for case in made.cases:
         assert of(case, NotAServerError) and of(case, StatusCodeConformance)
