@@ -304,6 +304,9 @@ def _references(schema: Any) -> Iterator[str]:
         for key, value in schema.items():
             if key == "$ref" and isinstance(value, str) and value.startswith(_DEFS):
                 yield target(value)
+            elif key in _SCHEMA_MAPS and isinstance(value, dict):
+                for member in value.values():  # a member may be named as a keyword is: `required`, `default`
+                    yield from _references(member)
             elif key not in _LITERAL:
                 yield from _references(value)
     elif isinstance(schema, list):

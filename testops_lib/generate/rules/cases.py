@@ -734,7 +734,7 @@ class Planner:
         options = [value for value in flat.get("enum", ()) if self.schemas.accepts(parameter.schema, value)]
         for value in (*self.maker.examples(parameter.schema), *options):
             return value
-        return next((v for v in (1, absent.UUID, "a") if self.schemas.accepts(parameter.schema, v)), "1")
+        return next((v for v in (1, absent.UUID, "a", True) if self.schemas.accepts(parameter.schema, v)), "1")
 
     def _served(self, path: str, method: str) -> bool:
         """Another template of the document matches the path and offers the method."""

@@ -278,6 +278,19 @@ def test_a_schema_that_no_engine_compiles_leaves_the_judge_unsure() -> None:
     assert judgement.validity == "unsure" and judgement.faults[0].rule == "schema"
 
 
+@pytest.mark.parametrize(
+    "name", ["required", "default", "example", "examples", "enum", "const", "discriminator", "$ref"]
+)
+def test_a_member_may_be_named_as_a_keyword_is(name: str) -> None:
+    thing = {"type": "object", "properties": {name: {"$ref": "#/components/schemas/Inner"}}}
+    content = {"application/json": {"schema": thing}}
+    spec = load({"/a": {"post": {"requestBody": {"content": content}}}}, Inner=POINT)
+    judge = RequestJudge(spec)
+    for value, validity in (({"a": 1}, "valid"), ({"a": "x"}, "invalid")):
+        request = Request(method="POST", path="/a", body=JsonBody(value={name: value}))
+        assert judge.judge("POST /a", request).validity == validity
+
+
 # --------------------------------------------------------------------------- alternatives by a discriminator
 
 CAT = {
