@@ -11,6 +11,8 @@ from jsonpath_rfc9535.filter_expressions import FunctionExtension
 from jsonpath_rfc9535.segments import JSONPathRecursiveDescentSegment
 from jsonpath_rfc9535.selectors import FilterSelector, IndexSelector, JSONPathSelector, NameSelector
 
+from testops_lib.generate.schemas import SCHEMA_MAPS
+
 MAX_LENGTH = 200
 """Characters of a query."""
 
@@ -89,7 +91,11 @@ def _references(schema: Any) -> Iterator[str]:
             target = node.get("$ref")
             if isinstance(target, str) and target.startswith(_DEFS):
                 yield target.removeprefix(_DEFS).replace("~1", "/").replace("~0", "~")
-            pending += [value for key, value in reversed(node.items()) if key not in _DATA]
+            for key, value in reversed(node.items()):
+                if key in SCHEMA_MAPS and isinstance(value, dict):
+                    pending += reversed(value.values())  # a member may be named as a keyword is: `required`
+                elif key not in _DATA:
+                    pending.append(value)
         elif isinstance(node, list):
             pending += reversed(node)
 

@@ -23,7 +23,9 @@ UNIQUE: Final = "{unique}"
 
 _DEFS: Final = "#/$defs/"
 _TOKENS: Final = ("0123456789ab", "000000000000", "ffffffffffff")
-_SCHEMA_MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+SCHEMA_MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+"""Keywords whose value is no schema but names of schemas."""
+
 _LITERAL: Final = frozenset({"enum", "const", "default", "example", "examples", "required", "discriminator"})
 RANGES: Final = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 _KINDS: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
@@ -304,7 +306,7 @@ def _references(schema: Any) -> Iterator[str]:
         for key, value in schema.items():
             if key == "$ref" and isinstance(value, str) and value.startswith(_DEFS):
                 yield target(value)
-            elif key in _SCHEMA_MAPS and isinstance(value, dict):
+            elif key in SCHEMA_MAPS and isinstance(value, dict):
                 for member in value.values():  # a member may be named as a keyword is: `required`, `default`
                     yield from _references(member)
             elif key not in _LITERAL:
@@ -324,7 +326,7 @@ def _request_form(schema: Any, schemas: Schemas) -> Any:
         return schema
     form: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in _SCHEMA_MAPS and isinstance(value, dict):
+        if key in SCHEMA_MAPS and isinstance(value, dict):
             form[key] = {name: _request_form(item, schemas) for name, item in value.items()}
         elif key in _LITERAL or not isinstance(value, dict | list):
             form[key] = value

@@ -526,3 +526,8 @@ def test_data_that_only_a_lenient_server_takes_is_neither_positive_nor_surely_ne
     sent = step("GET /pets", query={"limit": limit})
     assert rules(case("positive", sent)) == ["intent contradicts data"]
     assert one(made(case("negative", sent)), NegativeDataRejection).basis == "guess"
+
+
+def test_what_a_member_named_as_a_keyword_refers_to_belongs_to_the_schema() -> None:
+    schema = {"type": "object", "properties": {"default": {"$ref": "#/$defs/A"}, "enum": {"$ref": "#/$defs/B"}}}
+    assert set(closure([schema], {"A": True, "B": True, "C": True})) == {"A", "B"}
