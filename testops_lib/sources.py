@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from importlib import metadata
 from importlib.resources import files
@@ -20,7 +20,7 @@ from testops_lib.generate import Generated, gemini, imports, openai, price, prop
 from testops_lib.generate import property as property_based
 from testops_lib.generate.propose import Limits, Planned, Provider
 from testops_lib.generate.rules.own_account import spares
-from testops_lib.model import Cost, Generation, Value
+from testops_lib.model import Case, Cost, Generation, Value
 from testops_lib.settings import Settings
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.target import Target
@@ -48,11 +48,19 @@ class Ask(Value, frozen=True, kw_only=True):
     """Requests that will be sent at the most, so that no more is drawn than they can use; 0: nobody knows."""
 
 
+Tell = Callable[[Sequence[Case]], None]
+"""Takes cases as soon as they are made."""
+
+
+def _nobody(cases: Sequence[Case]) -> None:
+    return
+
+
 class Source(NamedTuple):
     """A source, seen from here."""
 
-    make: Callable[[Ask], Generated]
-    """Raises GenerateError: it cannot work."""
+    make: Callable[[Ask, Tell], Generated]
+    """May tell of cases while it makes more. Raises GenerateError: it cannot work."""
     stamp: Callable[[Ask], tuple[str, ...]]
     """What decides its cases besides the operation and the target: its version, its model, its prompt."""
     plan: Callable[[Ask], Planned]
@@ -80,30 +88,35 @@ def less(left: Caps, taken: Generation) -> Caps:
     )
 
 
-def make(source: str, ask: Ask) -> Generated:
+def make(source: str, ask: Ask, tell: Tell = _nobody) -> Generated:
     """The cases of one source.
 
     Raises:
         GenerateError: it cannot work.
     """
-    return _SOURCES[source].make(ask)
+    return _SOURCES[source].make(ask, tell)
 
 
-def make_all(ask: Ask) -> list[Generated]:
+def make_all(ask: Ask, tell: Tell = _nobody) -> list[Generated]:
     """The cases of each of the target's sources, in their order; all together take no more than `ask.left`.
 
     A case is its first source's: what a later one makes again is dropped and counted. A source that cannot work gives
-    no case, and its `Generation` says why.
+    no case, and its `Generation` says why. `tell` gets every case that is given as soon as it is made, some twice.
     """
     made: list[Generated] = []
     known: set[str] = set()
+
+    def tell_new(cases: Sequence[Case]) -> None:
+        tell([case for case in cases if case.id not in known])
+
     for source in ask.target.generate.sources:
         try:
-            found = make(source, ask)
+            found = make(source, ask, tell_new)
         except GenerateError as error:
             found = Generated(cases=(), generation=Generation(source=source, failed=str(error)))
         ask = msgspec.structs.replace(ask, left=less(ask.left, found.generation))
         fresh = tuple(case for case in found.cases if case.id not in known)
+        tell(fresh)
         known.update(case.id for case in fresh)
         counted = without_repeated(found.generation, len(fresh), len(found.cases) - len(fresh))
         made.append(msgspec.structs.replace(found, cases=fresh, generation=counted))
@@ -164,7 +177,7 @@ def _costs_nothing(source: str) -> Callable[[Ask], Planned]:
 # --------------------------------------------------------------------------- from the document alone
 
 
-def _rules(ask: Ask) -> Generated:
+def _rules(ask: Ask, tell: Tell) -> Generated:
     wishes = ask.target.generate
     return rules.generate(
         ask.spec,
@@ -176,6 +189,7 @@ def _rules(ask: Ask) -> Generated:
         max_cases_per_operation=wishes.max_cases_per_operation,
         feedback=ask.feedback,
         users=wishes.users,
+        tell=tell,
     )
 
 
@@ -189,7 +203,7 @@ def _protection(ask: Ask) -> tuple[str, ...]:
     return ask.target.policy.foreign, repr(spares(ask.target.identities))
 
 
-def _property(ask: Ask) -> Generated:
+def _property(ask: Ask, tell: Tell) -> Generated:
     wishes = ask.target.generate.property
     return property_based.generate(
         ask.spec,
@@ -201,6 +215,8 @@ def _property(ask: Ask) -> Generated:
         examples=_examples(ask),
         seed=wishes.seed,
         feedback=ask.feedback,
+        looks="rules" not in ask.target.generate.sources and ask.feedback is None,
+        tell=tell,
     )
 
 
@@ -236,7 +252,7 @@ def _model(provider_of: Callable[[Settings, Caps], Provider]) -> Source:
     def common(ask: Ask) -> dict[str, Any]:
         return {"policy": ask.target.policy, "values": ask.target.values, "identities": _users(ask.target)}
 
-    def make(ask: Ask) -> Generated:
+    def make(ask: Ask, tell: Tell) -> Generated:
         gaps = {gap.operation: gap for gap in ask.feedback.gaps} if ask.feedback is not None else {}
         # a further round pays for no operation of which nothing is to be gained
         asked = [each for each in ask.operations if ask.feedback is None or each.key in gaps]
@@ -291,7 +307,7 @@ def _limits(model: str, settings: Settings, left: Caps) -> Limits:
 # --------------------------------------------------------------------------- from files
 
 
-def _files(ask: Ask) -> Generated:
+def _files(ask: Ask, tell: Tell) -> Generated:
     if ask.feedback is not None:
         return Generated(cases=(), generation=Generation(source=imports.SOURCE))  # a file says the same again
     if not ask.target.generate.imports:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,15 @@ from testops_lib import pipeline
 from testops_lib import report as reporting
 from testops_lib import settings as configuration
 from testops_lib import spec as specs
+from testops_lib.cli.case_stream import CaseStream, ask_for
 from testops_lib.cli.document import load_document, spec_header_option
-from testops_lib.cli.lines import FINDINGS_FILE, About, Line, read, write, write_evidence
+from testops_lib.cli.lines import FINDINGS_FILE, About, Line, read, write, write_evidence, write_results
 from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.output import say
 from testops_lib.cli.results import outcome
 from testops_lib.cli.sending import (
     COULD_NOT_RUN,
     FINDINGS,
-    Budget,
     execute_all,
     identities,
     new_run_id,
@@ -37,10 +36,10 @@ from testops_lib.cli.sending import (
 )
 from testops_lib.cost import in_words
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
-from testops_lib.feedback import learn
-from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Result, Tls
+from testops_lib.generate import Generated
+from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Tls
 from testops_lib.repetition import Repetitions, split
-from testops_lib.sources import Ask, caps, less, make_all, plan_all, told_of
+from testops_lib.sources import make_all, plan_all, told_of
 from testops_lib.spec.operation import Spec
 from testops_lib.target import MAX_ROUNDS, Generate, PropertyBased, Scope, Target
 
@@ -142,11 +141,19 @@ def _target(
     )
 
 
-def _make(spec: Spec, target: Target, *, most: int = 0) -> tuple[tuple[Case, ...], tuple[Generation, ...]]:
+def _make(spec: Spec, target: Target) -> tuple[tuple[Case, ...], tuple[Generation, ...]]:
     for warning in spec.warnings[:20]:
         say(f"warning: {warning}", err=True)
-    made = make_all(_ask(spec, target, most=most))
+    made = make_all(ask_for(spec, target))
     cases = pipeline.suite((case for each in made for case in each.cases), spec, target)
+    _tell_made(made, cases, spec, target)
+    if not cases:
+        raise CaseError("no case could be made", where=spec.source, next_step="see the lines above")
+    return cases, tuple(each.generation for each in made)
+
+
+def _tell_made(made: Sequence[Generated], cases: Iterable[Case], spec: Spec, target: Target) -> None:
+    """What people should know of how the cases came to be."""
     for each in made:
         for line in told_of(each.generation):
             say(line, err=True)
@@ -158,26 +165,11 @@ def _make(spec: Spec, target: Target, *, most: int = 0) -> tuple[tuple[Case, ...
         say(f"not tested: {key}: {why}", err=True)
     if len(reasons) > _MOST_REASONS:
         say(f"not tested: {len(reasons) - _MOST_REASONS} more operations; the report names them all", err=True)
-    if not cases:
-        raise CaseError("no case could be made", where=spec.source, next_step="see the lines above")
-    return cases, tuple(each.generation for each in made)
-
-
-def _ask(spec: Spec, target: Target, *, most: int = 0) -> Ask:
-    """For everything in scope, within the target's caps."""
-    return Ask(
-        spec=spec,
-        operations=pipeline.in_scope(spec, target),
-        target=target,
-        settings=configuration.read(),
-        left=caps(target),
-        most=most,
-    )
 
 
 def _tell_plan(spec: Spec, target: Target) -> None:
     """A line for each source: calls, estimated tokens and money."""
-    for each in plan_all(_ask(spec, target)):
+    for each in plan_all(ask_for(spec, target)):
         if not each.calls:
             say(f"{each.source}: {each.operations} operations, no call")
             continue
@@ -187,69 +179,6 @@ def _tell_plan(spec: Spec, target: Target) -> None:
             f" {'about ' if each.money is not None else ''}{in_words(each.money, each.currency)};"
             " repairs and thinking come on top"
         )
-
-
-def _in_rounds(
-    document: Spec,
-    target: Target,
-    plan: Plan,
-    cases: Sequence[Case],
-    *,
-    generations: Sequence[Generation],
-    run_id: str,
-    options: Mapping[str, Any],
-    known: dict[str, Case],
-) -> tuple[list[Result], tuple[Generation, ...], bool]:
-    """The results of the cases, of those that further rounds add, and of repetitions; what the rounds cost; whether
-    somebody stopped it.
-
-    After the last round failed cases are repeated alone; then runs what may end the session or the service.
-    `generations` is what the cases cost; `known` are the cases by id, and takes those of further rounds.
-    """
-    contracts, budget = pipeline.contracts(document, target), Budget(options)
-    operations = pipeline.in_scope(document, target)
-    results: list[Result] = []
-    costs: list[Generation] = []
-    repeating = Repetitions(lambda ids: known, limit=options["max_requests"])
-
-    def execute(wanted: Sequence[Case], *, closing: bool) -> bool:
-        """`closing`: nothing follows, so failures are repeated before the cases that come last."""
-        left = budget.left(results, keep=not closing)
-        if left is None or not (wanted or closing):
-            return False
-        found, stopped = execute_all(
-            plan, contracts, wanted, total=len(wanted), run_id=run_id, budget=left,
-            repeating=repeating if closing else None, proxy=str(options["proxy"]),
-        )  # fmt: skip
-        results.extend(found)
-        if not closing:
-            for result in found:
-                repeating.add(result)
-        return stopped
-
-    rounds = options["rounds"]
-    if not rounds:
-        return results, (), execute(cases, closing=True)
-    explored = -1
-    last = [case for case in cases if case.last]
-    stopped = execute([case for case in cases if not case.last], closing=False)
-    for turn in range(1, rounds + 1):
-        told = learn(results, pipeline.documented(operations))
-        if stopped or not told.gaps or told.explored <= explored:
-            break
-        explored = told.explored
-        left = reduce(less, (*generations, *costs), caps(target))
-        made = make_all(msgspec.structs.replace(_ask(document, target), feedback=told, left=left))
-        costs += [each.generation for each in made]
-        suite = pipeline.suite((case for each in made for case in each.cases), document, target)
-        fresh = [case for case in suite if case.id not in known]
-        if not fresh:
-            break
-        known.update((case.id, case) for case in fresh)
-        say(f"round {turn}: {len(fresh)} further cases for {len(told.gaps)} operations", err=True)
-        last += [case for case in fresh if case.last]
-        stopped = execute([case for case in fresh if not case.last], closing=False)
-    return results, tuple(costs), stopped or execute(last, closing=True)
 
 
 def _write_cases(
@@ -304,7 +233,7 @@ Examples:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory for report.json, report.html, junit.xml, wfc.json, findings.jsonl.",
+    help=f"Directory for report.json, report.html, junit.xml, wfc.json, {FINDINGS_FILE}, results.jsonl.",
 )
 @click.option(
     "--rounds",
@@ -338,15 +267,24 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         tls=tls_of(options),
     )
     document = load_document(spec, base_url, options)
-    plan = msgspec.structs.replace(pipeline.plan(document, target), observe=options["rounds"] > 0)
-    cases, generations = _make(document, target, most=options["max_requests"])
-    proxy_of(options, plan.base_url)
-    say(f"{document.title}: {len(cases)} cases against {plan.base_url}", err=True)
     run_id = new_run_id()
-    known = {case.id: case for case in cases}
-    results, further, stopped = _in_rounds(
-        document, target, plan, cases, generations=generations, run_id=run_id, options=options, known=known
+    stream = CaseStream(
+        document, target, options, lambda made: _tell_made(made, stream.cases.values(), document, target)
     )
+    observe = options["rounds"] > 0 or stream.limited
+    plan = msgspec.structs.replace(pipeline.plan(document, target), observe=observe)
+    for warning in document.warnings[:_MOST_REASONS]:
+        say(f"warning: {warning}", err=True)
+    say(f"{document.title}: {len(pipeline.in_scope(document, target))} operations at {plan.base_url}", err=True)
+    results, stopped = execute_all(
+        plan, pipeline.contracts(document, target), stream.lists, total=lambda: len(stream.cases), run_id=run_id,
+        budget=(options["max_requests"], options["max_time"]), results=stream.results,
+        repeating=Repetitions(lambda ids: stream.cases, limit=options["max_requests"]),
+        proxy=proxy_of(options, plan.base_url),
+    )  # fmt: skip
+    cases = tuple(stream.cases.values())
+    if not cases and not stopped:
+        raise CaseError("no case could be made", where=document.source, next_step="see the lines above")
     own, repeated = split(results)
     report = pipeline.build_report(
         own,
@@ -357,7 +295,7 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         not_tested=pipeline.not_tested(document, target),
         base_url=plan.base_url,
         title=document.title,
-        generations=(*generations, *further),
+        generations=tuple(stream.generations),
         started=started,
     )
     kept: tuple[Case, ...] = ()
@@ -365,16 +303,24 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         attempt = tries(plan, pipeline.contracts(document, target), run_id, options, spent=results, began=started)
         random = [result for result in own if result.origin == "property"]
         report, kept = pipeline.shrink_findings(report, random, cases, document, attempt)
-        known |= {case.id: case for case in kept}
-    report = pipeline.with_recipes(report, known, plan.identities)
+        stream.cases |= {case.id: case for case in kept}
+    report = pipeline.with_recipes(report, stream.cases, plan.identities)
     reporting.render_terminal(report)
     if out:
         pipeline.write_report(report, results, out)
-        _write_findings(out / FINDINGS_FILE, report, plan, pipeline.contracts(document, target), known)
+        about = About(
+            run=run_id, target=target.name, title=document.title, base_url=plan.base_url, started=started,
+            operations=pipeline.documented(pipeline.in_scope(document, target)),
+            not_tested=pipeline.not_tested(document, target), generations=tuple(stream.generations),
+            concurrency=policy.concurrency,
+        )  # fmt: skip
+        contracts = pipeline.contracts(document, target)
+        write_results(out / "results.jsonl", about, plan, contracts, cases, results)
+        _write_findings(out / FINDINGS_FILE, report, plan, contracts, stream.cases)
         if kept:
-            _write_cases(out / "regression.jsonl", report, plan, pipeline.contracts(document, target), kept)
+            _write_cases(out / "regression.jsonl", report, plan, contracts, kept)
             say(f"kept: {len(kept)} smallest cases in {out / 'regression.jsonl'}")
-        say(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json, {FINDINGS_FILE}")
+        say(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json, {FINDINGS_FILE}, results.jsonl")
     return COULD_NOT_RUN if stopped else outcome(report)
 
 

@@ -10,14 +10,13 @@ from typing import Any
 import click
 import msgspec
 
-from testops_lib.cli.lines import About, Line, read, write, write_evidence
+from testops_lib.cli.lines import About, read, write_results
 from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.output import say
 from testops_lib.cli.sending import (
     COULD_NOT_RUN,
     FINDINGS,
     NOTHING_FOUND,
-    Budget,
     execute_all,
     identities,
     new_run_id,
@@ -67,26 +66,13 @@ def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any)
         observe=observe,
     )
     run_id, started = new_run_id(), datetime.now(UTC)
-    whole = Budget(options).left(()) or (0, 0)
     repeating = Repetitions(lambda ids: {case.id: case for case in cases}, limit=options["max_requests"])
     results, stopped = execute_all(
-        sending,
-        contracts,
-        cases,
-        total=len(cases),
-        run_id=run_id,
-        budget=whole,
-        repeating=repeating,
-        proxy=proxy_of(options, base),
-    )
-    with out.open("wb") as sink:
-        done = msgspec.structs.replace(
-            about, run=run_id, base_url=base, started=started, concurrency=policy.concurrency
-        )
-        failing = {result.case for result in results if result.verdict == "failed"}
-        write_evidence(sink, done, sending, contracts, (case for case in cases if case.id in failing))
-        for result in results:
-            write(sink, Line(result=result))
+        sending, contracts, cases, total=lambda: len(cases), run_id=run_id,
+        budget=(options["max_requests"], options["max_time"]), repeating=repeating, proxy=proxy_of(options, base),
+    )  # fmt: skip
+    done = msgspec.structs.replace(about, run=run_id, base_url=base, started=started, concurrency=policy.concurrency)
+    write_results(out, done, sending, contracts, cases, results)
     own, repeated = split(results)
     verdicts = Counter(result.verdict for result in own)
     failed = verdicts["failed"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -62,6 +62,18 @@ def write_evidence(
 
 def write(file: IO[bytes], line: Line) -> None:
     file.write(msgspec.json.encode(line) + b"\n")
+
+
+def write_results(
+    path: Path, about: About, plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case],
+    results: Sequence[Result],
+) -> None:  # fmt: skip
+    """A file that `report`, `export`, `diff` and `shrink` take; of the cases it holds those that failed."""
+    failing = {result.case for result in results if result.verdict == "failed"}
+    with path.open("wb") as file:
+        write_evidence(file, about, plan, contracts, (case for case in cases if case.id in failing))
+        for result in results:
+            write(file, Line(result=result))
 
 
 def read(path: Path) -> Iterator[Line]:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,9 @@ from testops_lib.errors import SettingsError
 from testops_lib.execute import Engine, run
 from testops_lib.model import Case, Contract, Identity, Plan, Policy, Result, Tls
 from testops_lib.repetition import Repetitions
+
+_LINE_EVERY_S = 0.5
+_SLOW_LINE_EVERY_S = 10.0
 
 _STOP_S = 1.0
 """What is in flight when somebody stops it may take this long; then comes its cleanup."""
@@ -200,53 +203,40 @@ def policy_of(options: Mapping[str, Any], *, allow_private: bool) -> Policy:
     )
 
 
-class Budget:
-    """What may be sent in all, and for how long: the limits hold exactly, over any number of executions."""
-
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self._requests, self._seconds = int(options["max_requests"]), float(options["max_time"])
-        self._begun = time.monotonic()
-
-    def left(self, results: Iterable[Result], *, keep: bool = False) -> tuple[int, float] | None:
-        """Requests and seconds that are left, 0: no limit; None: nothing is left.
-
-        `keep`: without the tenth that repetitions of failures may need later.
-        """
-        requests, seconds = self._requests, self._seconds
-        if keep:
-            requests, seconds = requests - requests // 10, seconds * 0.9
-        requests = requests - sum(result.requests for result in results) if self._requests else 0
-        seconds = self._begun + seconds - time.monotonic() if self._seconds else 0
-        spent = (self._requests and requests <= 0) or (self._seconds and seconds <= 0)
-        return None if spent else (requests, seconds)
-
-
 @contextmanager
-def _progress(total: int) -> Iterator[Any]:
+def _progress(total: Callable[[], int]) -> Iterator[Any]:
     """A function that takes each result: a bar on a terminal, a plain line every tenth part otherwise."""
     started, done, failed = time.monotonic(), 0, 0
     if not sys.stderr.isatty():
-        step = max(1, total // 10)
+        said_at, said = 0.0, 0
+
+        def line() -> None:
+            nonlocal said_at, said
+            said_at, said = time.monotonic(), done
+            say(f"{done}/{total()} cases, {failed} failed, {said_at - started:.0f} s", err=True)
 
         def plain(result: Result) -> None:
             nonlocal done, failed
             done, failed = done + 1, failed + (result.verdict == "failed")
-            if done % step == 0 or done == total:
-                say(f"{done}/{total} cases, {failed} failed, {time.monotonic() - started:.0f} s", err=True)
+            pause = time.monotonic() - said_at
+            if (done >= said + total() // 10 and pause >= _LINE_EVERY_S) or pause >= _SLOW_LINE_EVERY_S:
+                line()
 
         yield plain
+        if done != said:
+            line()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("executing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"))
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("execute", total=total, failed=0)
+        task = bar.add_task("execute", total=total(), failed=0)
 
         def rich(result: Result) -> None:
             nonlocal failed
             failed += result.verdict == "failed"
-            bar.update(task, advance=1, failed=failed)
+            bar.update(task, advance=1, failed=failed, total=total())
 
         yield rich
 
@@ -254,20 +244,26 @@ def _progress(total: int) -> Iterator[Any]:
 def execute_all(
     plan: Plan,
     contracts: Mapping[str, Contract],
-    cases: Iterable[Case],
+    cases: Iterable[Case] | Callable[[Engine], AsyncIterator[list[Case]]],
     *,
-    total: int,
+    total: Callable[[], int],
     run_id: str,
     budget: tuple[int, float] = (0, 0),
     repeating: Repetitions | None = None,
     proxy: str = "",
+    results: list[Result] | None = None,
 ) -> tuple[list[Result], bool]:
     """The results, and whether somebody stopped it before the end (Ctrl-C): what was created is still cleaned up.
 
     With `repeating` failed cases are repeated alone afterwards; the repetitions are among the results.
+
+    Args:
+        cases: or what gives the engine its cases.
+        total: how many cases there are, as far as is known now.
+        results: where they go, one by one.
     """
     engine = Engine(plan, contracts, run=run_id, max_requests=budget[0], max_time_s=budget[1], proxy=proxy)
-    results: list[Result] = []
+    results = [] if results is None else results
     with _progress(total) as tell:
 
         def on_result(result: Result) -> None:
@@ -276,14 +272,15 @@ def execute_all(
                 tell(result)
 
         stop_at = (signal.SIGINT, signal.SIGTERM)
-        run(engine, cases, on_result, signals=stop_at, grace_s=_STOP_S, repeating=repeating)
+        given = cases(engine) if callable(cases) else cases
+        run(engine, given, on_result, signals=stop_at, grace_s=_STOP_S, repeating=repeating)
     if repeating is not None:
         results += repeating.left_out
     if slowed := str(engine.concurrency):
         say(slowed, err=True)
     if engine.stopped:
         done = sum(not result.repeat for result in results)
-        say(f"stopped: {done} of {total} cases were executed", err=True)
+        say(f"stopped: {done} of {total()} cases were executed", err=True)
     return results, engine.stopped
 
 

@@ -302,7 +302,7 @@ class Engine:
 
         At most `policy.concurrency` cases run at once. Then come repetitions, one by one: those among the cases, and
         those that `repeating` chooses, for which a tenth of the time is kept. Cases marked `last` run one by one after
-        all others; of a request budget a fifth is kept for them, if all cases are given as a sequence. After
+        all others; of a request budget a fifth is kept for them, as soon as they are given. After
         `stop` nothing further is taken from `cases`, and what is left of a list is not started. Cases that come
         asynchronously are cheaper by the list: waiting for each alone costs more than judging it.
 
@@ -327,6 +327,7 @@ class Engine:
         source = _Source(cases, self, self._halted)
         last: list[Case] = []
         repetitions: list[Case] = []
+        in_parts = not isinstance(cases, Sequence)
         held = self._hold(cases) if isinstance(cases, Sequence) else 0
         set_aside = 0
 
@@ -344,11 +345,13 @@ class Engine:
                 deliver(self._not_run(case, "errored", STOPPED) if self.stopped else await self._execute(case))
 
         async def work(number: int) -> None:
+            nonlocal held
             while (number < self._allowed() or await self._turn(number, source)) and (
                 case := await source.take()
             ) is not None:
                 if case.repeat or case.last:
                     (repetitions if case.repeat else last).append(case)
+                    held += self._hold(last, held) if in_parts else 0
                     continue
                 deliver(await self._execute(case))
                 while len(done) >= _RESULTS_AHEAD:
@@ -425,9 +428,17 @@ class Engine:
             self._widened.set()
             self._widened = asyncio.Event()
 
-    def _hold(self, cases: Sequence[Case]) -> int:
-        """Sets requests aside for the first case of every operation that comes last, a fifth of the budget at most."""
-        return self._budget.hold(sum(map(_planned, _first_of_each([case for case in cases if case.last]))))
+    @property
+    def spent(self) -> bool:
+        """No further case can be started within the limits of requests and time."""
+        return self._budget.used_up or time.monotonic() >= self._time_up
+
+    def _hold(self, cases: Sequence[Case], held: int = 0) -> int:
+        """Sets requests aside for the first case of every operation that comes last, a fifth of the budget at most.
+
+        `held`: as many were set aside before.
+        """
+        return self._budget.hold(sum(map(_planned, _first_of_each([case for case in cases if case.last]))), held)
 
     def _affordable(self, last: list[Case], deliver: Callable[[Result], None]) -> list[Case]:
         """All of them, or, where the budget is too small for all, the first of every operation."""

@@ -19,6 +19,11 @@ class Budget:
     def spent(self) -> int:
         return self._spent
 
+    @property
+    def used_up(self) -> bool:
+        """All that may be spent was spent."""
+        return self.limited and self._spent >= self._limit
+
     async def reserve(self, count: int) -> bool:
         """Whether `count` requests are now set aside; waits while running cases may still give theirs back."""
         if not self._limit:
@@ -32,11 +37,14 @@ class Budget:
         self._reserved += count
         return True
 
-    def hold(self, wanted: int) -> int:
-        """How many requests are now kept back, until `release`: those wanted, and no more than a fifth of all."""
-        held = min(wanted, self._limit // 5)
-        self._limit -= held
-        return held
+    def hold(self, wanted: int, held: int = 0) -> int:
+        """How many more requests are now kept back, until `release`: of those wanted no more than a fifth of all.
+
+        `held`: as many are kept back already.
+        """
+        more = max(0, min(wanted, (self._limit + held) // 5) - held)
+        self._limit -= more
+        return more
 
     def keep(self, wanted: int) -> int:
         """How many more requests are now kept back, until `release`: those wanted, as far as nobody has them."""

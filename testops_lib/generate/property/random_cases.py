@@ -54,6 +54,19 @@ class RandomCases:
         self._schemas, self._drafter, self._maker = planner.schemas, planner.drafter, planner.maker
         self._examples, self._seed = examples, seed
 
+    def look(self, operation: Operation) -> list[Case]:
+        """A first look at the operation, which needs no random data: at most one case.
+
+        Raises:
+            Impossible: not even one valid request can be made.
+        """
+        if self._planner.graph.destructive(operation):
+            return []
+        base = self._planner.start(operation)
+        if operation.method == "DELETE" and base.listed:
+            return []
+        return [self._planner.of_valid(f"{operation.key}: a first look", base, tags=_TAGS)]
+
     def make(self, operation: Operation) -> tuple[list[Case], Lost]:
         """At most `examples` valid and as many invalid cases in turn, and some about things that need not exist.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from testops_lib.feedback import Feedback
@@ -35,6 +35,7 @@ def generate(
     max_cases_per_operation: int = 0,
     feedback: Feedback | None = None,
     users: Users = "unknown",
+    tell: Callable[[Sequence[Case]], None] = lambda cases: None,
 ) -> Generated:
     """The cases of `operations` (keys; None: all), by operation in the spec's order, the most valuable first.
 
@@ -45,6 +46,8 @@ def generate(
 
     With the `feedback` of an earlier round, the cases are those for its gaps among the operations: with values that
     were seen, with what refusals ask for, and with more than one try; some may have been made before.
+
+    `tell` gets the cases of each operation as soon as they are made.
     """
     if feedback is not None:
         gaps = {gap.operation for gap in feedback.gaps}
@@ -114,6 +117,7 @@ def generate(
             else:
                 not_tested[operation.key] = f"one request alone is larger than {size}"
         cases.extend(kept)
+        tell(kept)
     return Generated(
         cases=tuple(cases),
         generation=Generation(
