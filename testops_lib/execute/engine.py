@@ -1101,11 +1101,12 @@ class Engine:
                 continue
             if (placeholders(step.request) & names) - attempt.captured.keys():
                 continue
-            if placeholders(step.request) & attempt.foreign:
+            if placeholders(step.request) & attempt.foreign or self._rights.denied(step):
                 continue
             try:
                 _, outcome = await self._exchange(attempt, step, attempt.deadline, cleanup=True)
                 if isinstance(outcome, Answer):
+                    self._rights.note_cleanup(step, outcome.status)
                     _capture(step.captures, outcome, attempt.captured)
             except _Ended:
                 continue
@@ -1116,15 +1117,19 @@ class Engine:
     async def _remove(self, attempt: _Attempt, thing: Thing) -> None:
         """Deletes what a case made, if a request is left for it; otherwise notes why it stays."""
         assert thing.request is not None and thing.removal is not None
+        step = Step(operation=thing.removal.operation, request=thing.request, identity=thing.identity)
+        if denied := self._rights.denied(step):
+            thing.why = f"DELETE answered {denied}"
+            return
         if not self._may_send_extra(attempt):
             thing.why = BUDGET_SPENT
             return
-        step = Step(operation=thing.removal.operation, request=thing.request, identity=thing.identity)
         try:
             sent, _ = await self._exchange(attempt, step, attempt.deadline, cleanup=True)
         except _Ended as ended:
             thing.why = ended.reason
             return
+        self._rights.note_cleanup(step, sent.status)
         thing.why = f"DELETE answered {sent.status}" if sent.status else "DELETE was not answered"
 
     # -- results

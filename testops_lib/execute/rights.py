@@ -26,6 +26,8 @@ from testops_lib.model import (
 REFUSING: Final = frozenset({401, 403, 404, 405, 501})
 """Statuses that say: you may not, or not here."""
 
+_NOT_FOUND: Final = 404
+
 _ENOUGH: Final = 2
 """So many refusals and no success, and an operation is not asked again."""
 
@@ -69,6 +71,17 @@ class Rights:
     def note_useless(self, step: Step) -> None:
         """Takes down that a list did not give what was looked for."""
         self._useless.add((step.operation, step.request.path))
+
+    def note_cleanup(self, step: Step, status: int) -> None:
+        """Takes down what a request was answered that was to remove what a case made."""
+        if not step.identity and status != _NOT_FOUND:  # gone already
+            self.note(step.operation, status)
+
+    def denied(self, step: Step) -> int:
+        """The status with which removing things is refused; 0: it is not, as far as is known."""
+        key = step.operation
+        status = 0 if step.identity or key in self._succeeded else self._statuses.get(key, 0)
+        return status if status != _NOT_FOUND and self._refusals[key] >= _ENOUGH else 0
 
     def refused(self, step: Step) -> str:
         """Why the step is not to be sent; "" when it may be."""

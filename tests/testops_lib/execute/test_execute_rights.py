@@ -205,3 +205,13 @@ def test_a_way_around_keeps_to_the_budget(serve: Serve) -> None:
     engine = Engine(plan(server.url, concurrency=1), CONTRACTS, run="r", max_requests=5)
     results = execute(engine, [reading(n) for n in range(4)])
     assert len(server.seen) == sum(result.requests for result in results) <= 5
+
+
+def test_who_may_not_remove_things_tries_it_twice(serve: Serve) -> None:
+    def handle(connection: socket.socket, seen: Seen) -> bytes:
+        return answer(403) if seen.method == "DELETE" else answer(201, '{"id": 3}')
+
+    server = serve(handle)
+    results = execute(Engine(plan(server.url, concurrency=1), {}, run="r"), [reading(n) for n in range(5)])
+    assert [result.verdict for result in results] == ["passed"] * 5
+    assert sum(seen.method == "DELETE" for seen in server.seen) == 2
