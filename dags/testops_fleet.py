@@ -48,9 +48,9 @@ class FleetOperator(BaseOperator):
         """Writes the orders and defers."""
         self._order(context, 0)
 
-    def resume(self, context: Any, event: dict[str, Any]) -> None:
+    def resume(self, context: Any, event: Any = None, *, since: float) -> None:
         """Orders what is missing, after a pause for a target that was down."""
-        self._order(context, event["since"])
+        self._order(context, since)
 
     def _order(self, context: Any, down_since: float) -> None:
         from testops_lib import pipeline

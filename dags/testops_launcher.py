@@ -61,9 +61,9 @@ class RunnerProcessOperator(BaseOperator):
         """Starts the runner and follows it to its end."""
         self._run(context, 0)
 
-    def resume(self, context: Any, event: dict[str, Any]) -> None:
+    def resume(self, context: Any, event: Any = None, *, since: float) -> None:
         """Starts a further runner, after a pause for a target that was down."""
-        self._run(context, event["since"])
+        self._run(context, since)
 
     def _run(self, context: Any, down_since: float) -> None:
         from testops_lib.batch import runner_arguments

@@ -55,9 +55,9 @@ class RunnerPodOperator(BaseOperator):
             context["task_state_store"].set(DOWN_SINCE, 0)  # an outage of the try before
         self._start(context, 0)
 
-    def resume(self, context: Any, event: dict[str, Any]) -> None:
+    def resume(self, context: Any, event: Any = None, *, since: float) -> None:
         """Makes a further pod, after a pause for a target that was down."""
-        self._start(context, event["since"])
+        self._start(context, since)
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
         """Goes on when the pod has ended, or its trigger has failed."""
