@@ -320,6 +320,11 @@ def trigger(**options: Any) -> int:
         if told != state:
             state = told
             say(state)
+    outcome = airflow.outcome(dag, run_id)
+    airflow.note(dag, run_id, f"{name}: {outcome.text}")
+    say(outcome.words)
+    for reason in outcome.reasons:
+        say(f"  {one_line(reason, 500)}")
     settings = configuration.read()
     if options["junit"]:
         with Store(settings.need_dsn()) as store:
@@ -328,11 +333,6 @@ def trigger(**options: Any) -> int:
             if report is None:
                 raise TriggerError("the run has no report", where=tested, next_step="see its tasks in Airflow")
             Path(options["junit"]).write_bytes(reporting.render_junit(report, settle(store.attempts(tested))))
-    outcome = airflow.outcome(dag, run_id)
-    airflow.note(dag, run_id, f"{name}: {outcome.text}")
-    say(outcome.words)
-    for reason in outcome.reasons:
-        say(f"  {one_line(reason, 500)}")
     return outcome.code
 
 
