@@ -97,7 +97,8 @@ class RequestJudge:
                 if parameter.required or (pairs and self._an_object(parameter)):
                     yield from self._spread(operation, parameter, pairs, captured)
             elif not any(_holds(text, captured) for text in texts):
-                yield from self._of_texts(parameter, texts, f"{parameter.where}/{parameter.name}", raw.get(name, ""))
+                encoded = raw[name] if parameter.where == "path" else ""
+                yield from self._of_texts(parameter, texts, f"{parameter.where}/{parameter.name}", encoded)
 
     def _an_object(self, parameter: Parameter) -> bool:
         return not parameter.content_type and "object" in self._schemas.all_kinds(parameter.schema)

@@ -14,9 +14,12 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from jsonschema.exceptions import best_match
 
 from testops_lib import spec as specs
+from testops_lib.generate import wire
 from testops_lib.generate.judge import Fault, RequestJudge
 from testops_lib.generate.rules import planner_for
 from testops_lib.generate.rules.values import Impossible, Making
@@ -33,6 +36,7 @@ from testops_lib.model import (
     TextBody,
 )
 from testops_lib.spec import Spec
+from testops_lib.spec.operation import Operation, Parameter
 
 ROOT = Path(__file__).parents[3]
 LARGE = Path(os.environ.get("TESTOPS_LARGE_SPECS", ROOT.parent / "shared" / "specs"))
@@ -169,6 +173,51 @@ def test_headers_are_simple(schema: Any, text: str, validity: str) -> None:
     spec = load({"/a": {"get": {"parameters": [{"name": "X-P", "in": "header", "schema": schema}]}}})
     request = Request(method="GET", path="/a", headers=(("x-p", text),))
     assert RequestJudge(spec).judge("GET /a", request).validity == validity
+
+
+SHAPES = ["one", "array", "object"]
+SAFE = st.text("abcxyz019-é", min_size=1, max_size=5)
+SCALARS: Any = {"integer": st.integers(-(10**12), 10**12), "boolean": st.booleans(), "string": SAFE}
+STYLES = [
+    ("query", "form", True), ("query", "form", False), ("query", "spaceDelimited", False),
+    ("query", "pipeDelimited", False), ("query", "deepObject", True), ("path", "simple", False),
+    ("path", "simple", True), ("path", "label", False), ("path", "label", True), ("path", "matrix", False),
+    ("path", "matrix", True), ("header", "simple", False), ("header", "simple", True), ("cookie", "form", False),
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.data(), st.sampled_from(STYLES), st.sampled_from(sorted(SCALARS)), st.sampled_from(["one", "array", "object"])
+)
+def test_what_is_written_of_a_valid_value_is_read_as_valid(
+    data: Any, style: tuple[str, str, bool], kind: str, shape: str
+) -> None:
+    where, name, explode = style
+    scalar, drawn = {"type": kind}, SCALARS[kind]
+    if where == "header" and kind == "string":
+        drawn = drawn.filter(str.isascii)
+    if shape == "one":
+        assume(name in ("form", "simple", "label", "matrix"))
+        schema, value = scalar, data.draw(drawn)
+    elif shape == "array":
+        assume(name != "deepObject" and where != "cookie")
+        schema, value = {"type": "array", "items": scalar}, data.draw(st.lists(drawn, min_size=1, max_size=4))
+    else:  # for pipes and spaces, labels and matrices of objects the rules write nothing of their own
+        assume(name in ("form", "simple", "deepObject") and where != "cookie")
+        schema = {"type": "object", "properties": {"a": scalar, "b": scalar}, "required": ["a"]}
+        value = data.draw(st.fixed_dictionaries({"a": drawn}, optional={"b": drawn}))
+    parameter = Parameter(name="p", where=where, required=True, schema=schema, style=name, explode=explode)
+    operation = Operation(key="GET /a/{p}", method="GET", path="/a/{p}", parameters=(parameter,))
+    spec = Spec(title="t", version="1", dialect="3.1", source="t", operations=(operation,))
+    request = Request(
+        method="GET",
+        path=wire.path("/a/{p}", {"p": parameter}, {"p": value} if where == "path" else {}),
+        query=wire.pairs(parameter, value) if where == "query" else (),
+        headers=(("p", wire.header(parameter, value)),) if where == "header" else (),
+        cookies=(("p", wire.header(parameter, value)),) if where == "cookie" else (),
+    )
+    assert RequestJudge(spec).judge("GET /a/{p}", request).validity == "valid", (request, schema, style, shape)
 
 
 # --------------------------------------------------------------------------- bodies
