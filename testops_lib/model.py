@@ -500,9 +500,9 @@ class Maker(Value, frozen=True, kw_only=True):
     """A request whose success makes a thing, and where the thing's id stands."""
 
     operation: str
-    source: Literal["body", "header", "request", "path"] = "body"
+    source: Literal["body", "header", "request", "path", "answer"] = "body"
     """body, header: of the answer; request: a member of the JSON body that was sent; path: a parameter of the path that
-    was sent."""
+    was sent; answer: nothing says where, so the answer's `id` or the member that is called as the parameter."""
     path: str = ""
     """RFC 9535 query (body), or a name."""
     below: bool = True

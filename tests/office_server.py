@@ -267,16 +267,19 @@ def _number(text: str) -> int:
 
 
 @contextmanager
-def serving(*, undeletable: bool = False, trap: bool = False) -> Iterator[tuple[str, Office]]:
+def serving(*, undeletable: bool = False, silent: bool = False, trap: bool = False) -> Iterator[tuple[str, Office]]:
     """The base URL of a running server, and what it holds.
 
-    undeletable: no document says how to delete an invoice; trap: `POST /badges` ends the caller's token, and nothing
-    says so.
+    undeletable: no document says how to delete an invoice; silent: none says what an answer to POST holds; trap:
+    `POST /badges` ends the caller's token, and nothing says so.
     """
     office = Office()
     office.document = copy.deepcopy(DOCUMENT)
     if trap:
         office.document["paths"]["/badges"] = {"post": {"requestBody": _body(THING), "responses": _SAVED}}
+    for path in office.document["paths"].values() if silent else ():
+        if "post" in path:
+            path["post"]["responses"] = _answers("201", "400")
     if undeletable:
         del office.document["paths"]["/invoices/{invoice_id}"]["delete"]
     handler = type("Handler", (_Handler,), {"office": office})

@@ -18,6 +18,8 @@ from testops_lib.model import Contract, Left, Maker, Ownership, Removal, Request
 
 NO_DELETE: Final = "no DELETE documented"
 _UNKNOWN_ID: Final = "its id is not known"
+_IDS: Final = ("id", "_id", "uuid")
+_ENVELOPES: Final = ("data", "result", "item", "resource", "metadata")
 _GONE: Final = frozenset({404, 410})
 _UNSAFE_MAKING: Final = frozenset({"POST", "PUT", "PATCH"})
 _RANDOM: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?=.*\d)[\w-]{20,}", re.ASCII)
@@ -136,6 +138,8 @@ class Made:
             filled = filled.replace("{" + name + "}", quote(value, safe=""))
             plain = plain.replace("{" + name + "}", value)
         thing.path = plain.rstrip("/")
+        if removal.maker.source == "answer":
+            self._paths.add(thing.path)
         thing.request = Request(method="DELETE", path=filled)
         return thing
 
@@ -202,12 +206,25 @@ class _Look:
             case "request":
                 document = self._document("request")
                 found = document.get(maker.path) if isinstance(document, dict) else None
+            case "answer":
+                return self._named(maker.path) if self._answer.status == 201 else ""
             case _:
                 try:
                     found = next(iter(select(maker.path, self._document("body"))), None)
                 except CaseError:
                     return ""
         return _as_id(found)
+
+    def _named(self, parameter: str) -> str:
+        """The id of the thing that an answer describes, at its root or in its envelope."""
+        document = self._document("body")
+        for _ in range(2):
+            members = document if isinstance(document, dict) else {}
+            found = next((_as_id(members[name]) for name in (parameter, *_IDS) if _as_id(members.get(name))), "")
+            if found:
+                return found
+            document = next((members[name] for name in _ENVELOPES if isinstance(members.get(name), dict)), None)
+        return ""
 
 
 def _as_id(found: Any) -> str:

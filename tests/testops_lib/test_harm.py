@@ -161,6 +161,13 @@ def test_an_invalid_thing_that_was_accepted_is_deleted_as_well() -> None:
     assert results[-1].steps[-1].operation == "DELETE /rooms/{room_id}"
 
 
+def test_what_was_made_is_deleted_where_only_the_answer_tells_its_id() -> None:
+    with office_server.serving(silent=True) as (url, office):
+        report, _ = run_of(url, sources=(), more=[hostile(step("POST /rooms", "", _NAME))])
+    assert (office.left(), report.left_behind) == (0, ())
+    assert any(write.startswith("DELETE /rooms/6") for write in office.writes)
+
+
 @pytest.mark.parametrize(
     ("foreign", "harmed", "read"), [("never", False, False), ("read", False, True), ("write", True, True)]
 )

@@ -136,6 +136,13 @@ class Things:
                 need = Need(place.partition("/")[2], thing, singular(found[-1]), schema)
                 yield place, tuple(maker for _, maker in self._made_by(self._graph.by_name(need), need, need.name))
 
+    def needs_id_elsewhere(self, operation: Operation) -> bool:
+        """It cannot be asked for without an id in its query or body."""
+        required = {f"query/{one.name}" for one in operation.parameters if one.where == "query" and one.required}
+        for described in operation.body.content.values() if operation.body and operation.body.required else ():
+            required |= {f"body/{name}" for name in self._schemas.flat(described.schema).get("required", ())}
+        return any(place in required for place, _ in self.elsewhere(operation))
+
     def _removal(self, operation: Operation) -> Removal | None:
         """By the collection's own DELETE; `with_ownership` knows of further ones."""
         if operation.method == "PUT":
@@ -151,6 +158,10 @@ class Things:
         for deleter, supply in self._graph.deleters(operation):
             if needs_path_alone(deleter):
                 return Removal(operation=deleter.key, maker=_maker(operation, supply))
+        for deleter in self._graph.deletes_below(operation):
+            if needs_path_alone(deleter):
+                name = wire.parameter_names(deleter.path)[-1]
+                return Removal(operation=deleter.key, maker=Maker(operation=operation.key, source="answer", path=name))
         return None
 
 
@@ -197,7 +208,7 @@ class Guard:
         """
         if self.lifted or operation.method not in ("DELETE", "PUT", "PATCH") or not is_collection(operation.path):
             return False
-        elsewhere = documented and any(self._things.elsewhere(operation))
+        elsewhere = documented and self._things.needs_id_elsewhere(operation)
         return not (documented and self._things.ids(operation)) and not elsewhere
 
 

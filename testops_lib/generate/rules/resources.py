@@ -496,6 +496,10 @@ class Graph:
         """The operation that removes what `creator` makes, and what it needs to know of it."""
         return next(self.deleters(creator), None)
 
+    def deletes_below(self, creator: Operation) -> list[Operation]:
+        """The operations that delete one thing of the collection in which `creator` makes things."""
+        return self._deleters_at.get(nameless(base_collection(creator.path)), [])
+
     def deleters(self, creator: Operation) -> Iterator[tuple[Operation, Supply]]:
         """All that remove what `creator` makes."""
         for other in self._deleters_at.get(nameless(base_collection(creator.path)), ()):
