@@ -23,7 +23,7 @@ DEFECTS ?= all
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench bench-peers image stop clean lock
+.PHONY: help setup run test lint format bench bench-peers picture image stop clean lock
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -67,6 +67,9 @@ format: $(READY)  ## what ruff can put right
 
 bench: $(READY)  ## measurements, see bench/
 	$(BIN)/python -m bench
+
+picture: $(READY)  ## the README's picture anew, from a run of the sample shop (needs chromium)
+	$(BIN)/python -m bench.picture
 
 bench-peers: $(READY)  ## other tools for the same work, built into .testops/bench/tools, and measured
 	-$(BIN)/python -m bench.tools

@@ -1,4 +1,4 @@
-"""The report as one HTML file: no request to anywhere, no script, hostile text shown as text."""
+"""The report as one HTML file: no request to anywhere, hostile text shown as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 from markupsafe import escape
@@ -19,6 +19,7 @@ from testops_lib.model import (
     Report,
     RequestEvidence,
     ResponseEvidence,
+    Severity,
     StepOutcome,
     Value,
     VerdictName,
@@ -95,12 +96,13 @@ def render_html(report: Report) -> str:
     Below 2 MB: long bodies are cut, when there is much evidence the last findings come without, and what exceeds 300
     findings or 1,000 operations is in the JSON report alone.
     """
-    template, style_hash = _template()
+    template, style_hash, script_hash = _template()
     taken = seconds(report)
     to_look_at = shown_findings(report)
     cards = _cards(report)
     return template.render(
         report=report, totals=report.totals, verdict=verdict(report.gate), style_hash=style_hash,
+        script_hash=script_hash, severities=sorted({one.severity for one in to_look_at}, key=get_args(Severity).index),
         duration=duration(taken) if taken is not None else "", bars=_bars(report),
         to_look_at=len(to_look_at), advisory=sum(finding.advisory for finding in to_look_at),
         shown=[card for card in cards if card.finding.state in ("new", "known")],
@@ -114,8 +116,10 @@ def render_html(report: Report) -> str:
 
 
 @cache
-def _template() -> tuple[Template, str]:
-    """The page's template, and the source expression that allows exactly its style (CSP Level 3, section 2.3.1)."""
+def _template() -> tuple[Template, str, str]:
+    """The page's template, and the source expressions that allow exactly its style and its script (CSP Level 3, section
+    2.3.1).
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -123,9 +127,12 @@ def _template() -> tuple[Template, str]:
         visible=visible, one_line=one_line, where=where, plural=plural, proof=proof, in_words=in_words
     )
     source = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
-    style = source.partition("<style>")[2].partition("</style>")[0]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.from_string(source), f"sha256-{digest}"
+    return environment.from_string(source), _hash(source, "style"), _hash(source, "script")
+
+
+def _hash(source: str, element: str) -> str:
+    content = source.partition(f"<{element}>")[2].partition(f"</{element}>")[0]
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
 
 
 def _bars(report: Report) -> list[_Bar]:
