@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
@@ -174,9 +175,10 @@ def move(settings: Settings, names: Sequence[str], to: Move, *, who: str, why: s
         return msgspec.structs.replace(member, status=status)
 
     members = _together(settings, names)
-    for member in members:
-        moved(member)
-    return [_change(settings, member, moved, who=who, why=why) for member in members]
+    with Store(settings.need_dsn()) as store, ExitStack() as transaction:
+        for suite in sorted({member.suite for member in members}):  # in one order, so that no two wait for each other
+            transaction.enter_context(store.locked(suite))
+        return [_change(store, member, moved, who=who, why=why) for member in members]
 
 
 def _together(settings: Settings, names: Sequence[str]) -> list[Member]:
@@ -185,12 +187,12 @@ def _together(settings: Settings, names: Sequence[str]) -> list[Member]:
 
 
 def _change(
-    settings: Settings, member: Member, changed: Callable[[Member], Member], *, who: str, why: str, what: str = "",
+    store: Store, member: Member, changed: Callable[[Member], Member], *, who: str, why: str, what: str = "",
     cases: Sequence[Case] = (),
 ) -> Member:  # fmt: skip
     """The member as `changed` makes it of its latest state, stored with a line of history."""
     now = datetime.now(UTC)
-    with Store(settings.need_dsn()) as store, store.locked(member.suite):
+    with store.locked(member.suite):
         latest = _find(store, member.id)
         after = msgspec.structs.replace(changed(latest), who=who, why=why, changed=now)
         told = what or f"{latest.status} -> {after.status}"
@@ -225,7 +227,8 @@ def promote(settings: Settings, name: str, *, who: str, why: str) -> Member:
         _unchanged(member, shown.member)
         return msgspec.structs.replace(member, current=case.id, edited=True)
 
-    return _change(settings, shown.member, changed, who=who, why=why, what="promoted", cases=[case])
+    with Store(settings.need_dsn()) as store:
+        return _change(store, shown.member, changed, who=who, why=why, what="promoted", cases=[case])
 
 
 def _unchanged(latest: Member, seen: Member) -> None:
@@ -247,7 +250,8 @@ def edit(settings: Settings, name: str, document: bytes, *, who: str, why: str) 
         _unchanged(member, shown.member)
         return msgspec.structs.replace(member, current=case.id, edited=True)
 
-    return _change(settings, shown.member, changed, who=who, why=why, what="edited", cases=[case])
+    with Store(settings.need_dsn()) as store:
+        return _change(store, shown.member, changed, who=who, why=why, what="edited", cases=[case])
 
 
 def settle(
@@ -277,9 +281,8 @@ def settle(
             member, generated=offered.id, current=chosen.id, offered="", edited=chosen.id != offered.id
         )
 
-    return _change(
-        settings, shown.member, changed, who=who, why=why, what=f"conflict settled: {take}", cases=[chosen]
-    )  # fmt: skip
+    with Store(settings.need_dsn()) as store:
+        return _change(store, shown.member, changed, who=who, why=why, what=f"conflict settled: {take}", cases=[chosen])
 
 
 def _read(settings: Settings, shown: Shown, document: bytes) -> Case:
@@ -432,7 +435,8 @@ def shrink(
         if case is None:
             continue
         smaller = partial(msgspec.structs.replace, generated=case.id, current=case.id)
-        after = _change(settings, member, smaller, who=who, why=why, what="shrunk", cases=[case])
+        with Store(settings.need_dsn()) as store:
+            after = _change(store, member, smaller, who=who, why=why, what="shrunk", cases=[case])
         done.append(Smaller(member=after, message=finding.message, curl=finding.example.curl))
     return done
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -171,6 +172,24 @@ def test_a_rejected_case_does_not_run_and_does_not_come_back(zoo: SuiteTarget) -
     curate.move(zoo.settings, [member(zoo).id], "approve", who="ann", why="")
     zoo.run()
     assert "reads GET /pets" in zoo.cases()
+
+
+def test_when_the_last_of_several_cases_cannot_be_stored_none_moves(zoo: SuiteTarget) -> None:
+    zoo.run()
+    first, last = member(zoo), member(zoo, "reads GET /toys")
+    with psycopg.connect(zoo.dsn) as connection:
+        connection.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN IF NEW.id = '{last.id}' THEN RAISE 'refused'; END IF; RETURN NEW; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON testops.suite_members"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    with pytest.raises(StoreError, match="refused"):
+        curate.move(zoo.settings, [first.id, last.id], "quarantine", who="ann", why="")
+    assert set(zoo.statuses().values()) == {"active"}
+    assert curate.show(zoo.settings, first.id).changes == ()
 
 
 def test_of_several_cases_all_move_or_none(zoo: SuiteTarget) -> None:
