@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -92,24 +93,43 @@ def batches(
     Raises:
         ValueError: a limit is below 1.
     """
-    if max_records < 1 or max_bytes < 1:
-        raise ValueError(f"limits must be at least 1, not {max_records} records and {max_bytes} bytes")
-    by_partition: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for partition, offset, size in records:
-        by_partition[partition].append((offset, size))
-    made: list[Batch] = []
-    for partition, delivered in sorted(by_partition.items()):
-        delivered.sort()
-        first = last = delivered[0][0]
-        count = total = 0
-        for offset, size in delivered:
-            full = count == max_records or total + size > max_bytes or offset - last > max_records
-            if count and full:
-                made.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
-                first, count, total = offset, 0, 0
-            last, count, total = offset, count + 1, total + size
-        made.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
-    return made
+    placed = Placed()
+    for record in records:
+        placed.add(*record)
+    return placed.batches(topic, max_records=max_records, max_bytes=max_bytes)
+
+
+class Placed:
+    """Where records were delivered, in a few bytes for each of them."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[int, array[int]] = defaultdict(lambda: array("Q"))
+        self._sizes: dict[int, array[int]] = defaultdict(lambda: array("I"))
+
+    def add(self, partition: int, offset: int, size: int) -> None:
+        """One delivery report; `size` in bytes."""
+        self._offsets[partition].append(offset)
+        self._sizes[partition].append(size)
+
+    def batches(self, topic: str, *, max_records: int, max_bytes: int) -> list[Batch]:
+        """As the function `batches`."""
+        if max_records < 1 or max_bytes < 1:
+            raise ValueError(f"limits must be at least 1, not {max_records} records and {max_bytes} bytes")
+        made: list[Batch] = []
+        for partition, offsets in sorted(self._offsets.items()):
+            sizes = self._sizes[partition]
+            ascending = sorted(range(len(offsets)), key=offsets.__getitem__)
+            first = last = offsets[ascending[0]]
+            count = total = 0
+            for index in ascending:
+                offset, size = offsets[index], sizes[index]
+                full = count == max_records or total + size > max_bytes or offset - last > max_records
+                if count and full:
+                    made.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
+                    first, count, total = offset, 0, 0
+                last, count, total = offset, count + 1, total + size
+            made.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
+        return made
 
 
 def deadline_s(batch: Batch, requests_per_second: float) -> float:

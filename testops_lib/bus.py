@@ -64,6 +64,9 @@ MAX_CONTRACT_BYTES = 4_000_000
 MAX_RESULT_BYTES = 900_000
 """A result above this loses its evidence; Kafka's own limit is 1,048,588 bytes with overhead (`max.message.bytes`)."""
 
+_CASES_AHEAD = 5_000
+"""Cases on their way to Kafka: enough to keep it busy, and what publishing takes of memory."""
+
 _GONE_AFTER_S = 5.0
 """How long a partition may end before a batch does: after a change of leader the high watermark lags for a moment."""
 _TOPIC_GRACE_S = 3.0
@@ -262,15 +265,15 @@ class Bus:
             BusError: a delivery failed (the case may be in the topic or not), or a case is over `MAX_RECORD_BYTES`.
         """
         topic = self.topics.cases
-        placed: list[tuple[int, int, int]] = []
+        placed = slices.Placed()
 
         def delivered(message: _Record) -> None:
-            placed.append((*_place(message), len(message)))
+            placed.add(*_place(message), len(message))
 
-        with self._sender(topic) as sender:
+        with self._sender(topic, ahead=_CASES_AHEAD) as sender:
             for case in cases:
                 sender.send(topic, msgspec.json.encode(case), key=case.id, run=run, delivered=delivered)
-        return slices.batches(topic, placed, max_records=max_records, max_bytes=max_bytes)
+        return placed.batches(topic, max_records=max_records, max_bytes=max_bytes)
 
     def read_cases(self, batch: Batch, run: str, *, deadline_s: float = 60) -> Iterator[Case]:
         """The run's cases of a batch, in the topic's order, read as they are taken.
@@ -377,7 +380,7 @@ class Bus:
 
     def read_results(
         self, start: Mapping[int, int], *, follow: bool = False, stop: Callable[[], bool] = lambda: False,
-        max_records: int = 10_000, run: str | None = None,
+        max_records: int = 2_000, run: str | None = None,
     ) -> ResultsReader:  # fmt: skip
         """Results from `start` on, in lists as they come, none empty.
 
@@ -427,7 +430,7 @@ class Bus:
             if found.run == run and found.attempt == attempt and found.verdict in _FINAL:
                 judged.add(found.case)
 
-        for _ in ResultsReader(self, start, follow=False, stop=lambda: False, max_records=10_000, run=run, take=take):
+        for _ in ResultsReader(self, start, follow=False, stop=lambda: False, max_records=2_000, run=run, take=take):
             pass
         return judged
 
@@ -659,8 +662,8 @@ class Bus:
     def _is_refused(self) -> bool:
         return self._refused is not None
 
-    def _sender(self, topic: str) -> _Sender:
-        """A producer for a topic that is there."""
+    def _sender(self, topic: str, *, ahead: int = 100_000) -> _Sender:
+        """A producer for a topic that is there; of at most `ahead` records on their way."""
         with self._translated(topic):
             sender = _Sender(
                 self,
@@ -675,6 +678,7 @@ class Bus:
                             "partitioner": "murmur2_random",
                             "message.max.bytes": MAX_RECORD_BYTES,
                             "queue.buffering.max.kbytes": 65_536,
+                            "queue.buffering.max.messages": ahead,
                         }
                     )
                 ),
@@ -697,6 +701,8 @@ class Bus:
                     "fetch.error.backoff.ms": 100,
                     "queued.min.messages": 1000,
                     "queued.max.messages.kbytes": 16_384,
+                    # As they are sent, compressed: results are much alike, and become fifty times as large.
+                    "fetch.message.max.bytes": 131_072,
                     "max.poll.interval.ms": 86_400_000,  # a slow target may take long between two records
                     **more,
                 }
@@ -1280,24 +1286,35 @@ class OutcomesFollower:
             opened.__exit__(None, None, None)
 
     def poll(self, timeout_s: float) -> list[Outcome]:
-        """The outcomes that came within this time; what is no outcome is left out.
+        """The next outcomes, as soon as there are any, and none when none come within this time.
+
+        What is no outcome is left out.
 
         Raises:
             BusError: the topic is missing, or Kafka refuses us; while nothing was read yet, also: the brokers are away.
         """
         with self._bus._translated(self._topic):
             consumer = self._consumer or self._open()
-            found: list[Outcome] = []
-            for message in consumer.consume(1000, timeout=timeout_s):
-                error = message.error()
-                if error is None:
-                    outcome = _decode_outcome(message) if _run(message) == self._run else None
-                    found += [outcome] if outcome is not None else []
-                elif error.fatal() or error.code() in _MISSING | _REFUSED:
-                    raise self._bus._error(error, self._topic)
-                elif error.code() != KafkaError._PARTITION_EOF:
-                    log.info("%s: %s", self._topic, error.str())
-            return found
+            deadline = time.monotonic() + timeout_s
+            outcomes: list[Outcome] = []
+            left = timeout_s
+            while not outcomes and left >= 0:
+                # asked for several, librdkafka waits for all of them
+                for message in (*consumer.consume(1, timeout=left), *consumer.consume(1000, timeout=0)):
+                    outcomes += self._read(message)
+                left = deadline - time.monotonic()
+            return outcomes
+
+    def _read(self, message: _Record) -> list[Outcome]:
+        error = message.error()
+        if error is None:
+            outcome = _decode_outcome(message) if _run(message) == self._run else None
+            return [outcome] if outcome is not None else []
+        if error.fatal() or error.code() in _MISSING | _REFUSED:
+            raise self._bus._error(error, self._topic)
+        if error.code() != KafkaError._PARTITION_EOF:
+            log.info("%s: %s", self._topic, error.str())
+        return []
 
     def _open(self) -> Consumer:
         opened = self._bus._consumer(**{"auto.offset.reset": "earliest"})
@@ -1315,8 +1332,8 @@ class OutcomesFollower:
 
 _RESULTS_READER = {
     "auto.offset.reset": "earliest",
-    "queued.min.messages": 20_000,
-    "queued.max.messages.kbytes": 32_768,
+    "queued.min.messages": 5_000,
+    "queued.max.messages.kbytes": 16_384,
 }
 
 

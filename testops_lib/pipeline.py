@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,7 +40,7 @@ from testops_lib.fingerprint import fingerprint_of
 from testops_lib.gate import decide
 from testops_lib.generate import rules
 from testops_lib.generate.judge import RequestJudge
-from testops_lib.generate.order import order
+from testops_lib.generate.order import Arrangement, order
 from testops_lib.generate.rules.own_account import spares
 from testops_lib.generate.rules.ownership import with_ownership
 from testops_lib.generate.rules.words import plain as plain_name
@@ -74,6 +75,9 @@ _LOG = logging.getLogger(__name__)
 
 _NONE_GIVEN = "give credentials: -H, -Q or --auth, or `auth` in the target file"
 _TAKEN_BY_NOBODY = "the credentials given are not accepted"
+
+_LAST = (False, True)
+"""Cases that come last are published in batches of their own."""
 
 GROUP_SIZE = 40
 """Operations that one generate task plans."""
@@ -557,9 +561,8 @@ def publish(run: str, settings: Settings) -> Published:
         target, order = known_run.target, known_run.order
         spec, about = stored_spec(store, run), store.run(run)
         held = store.held(run)
-        made = store.load_cases(run, end="1")  # not what rounds made before this was cleared
-        cases = suite((case for case in made if case.id not in held), spec, target)
-        if not cases:
+        chosen = _choose(store.read_cases(run, end="1"), held, spec, target)  # not what rounds made before a clearing
+        if not chosen:
             failures = dict.fromkeys(f"{one.source}: {one.failed}" for one in store.generations(run) if one.failed)
             why = f" ({'; '.join(failures)})" if failures else ""
             raise GenerateError(
@@ -569,25 +572,71 @@ def publish(run: str, settings: Settings) -> Published:
             )
         line = bus(settings)
         positions = line.results_position()
-        used = {step.operation for case in cases for step in (*case.steps, *case.cleanup)}
         known, further = contracts(spec, target), target.generate.rounds > 0
         plan_batch = line.publish_plan(
             run,
             msgspec.structs.replace(plan(spec, target, about.base_url), observe=order.observe or further),
-            [known[key] for key in known if further or key in used],
+            [known[key] for key in known if further or key in chosen.operations],
         )
-        main, last = publish_cases(line, run, cases, target.policy.cases_per_batch)
-        store.mark_published(
-            run, [case.id for case in cases], positions=positions, plan=plan_batch, batches=[*main, *last]
+        size = target.policy.cases_per_batch
+        main, last = (
+            line.publish_cases(run, store.cases_by_id(part()), max_records=size) for part in (chosen.main, chosen.last)
         )
+        store.mark_published(run, chosen, positions=positions, plan=plan_batch, batches=[*main, *last])
         begin = store.positions(run)  # an earlier publication's, when this is not the first
-    return _published(plan_batch, main, last, batches.positions_text(begin), len(cases))
+    return _published(plan_batch, main, last, batches.positions_text(begin), len(chosen))
+
+
+class _Chosen:
+    """Ids of a suite's cases in the order in which they are published: one text for all of them."""
+
+    def __init__(self, ids: bytes, ends: Sequence[int], main: Sequence[int], last: Sequence[int]) -> None:
+        self._ids, self._ends, self._main, self._last = ids, ends, main, last
+        self.operations: set[str] = set()
+        """Those that the cases call."""
+
+    def __len__(self) -> int:
+        return len(self._main) + len(self._last)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.main()
+        yield from self.last()
+
+    def main(self) -> Iterator[str]:
+        return map(self._id, self._main)
+
+    def last(self) -> Iterator[str]:
+        """Those to be executed after all others."""
+        return map(self._id, self._last)
+
+    def _id(self, place: int) -> str:
+        return self._ids[self._ends[place - 1] if place else 0 : self._ends[place]].decode()
+
+
+def _choose(cases: Iterable[Case], held: Collection[str], spec: Spec, target: Target) -> _Chosen:
+    """As `suite` chooses them of cases that are all different, without those held; keeps no case in memory."""
+    arrangement, ids, ends = Arrangement(spec), bytearray(), array("Q")
+    used: set[str] = set()
+    for case in cases:
+        if case.id in held:
+            continue
+        arrangement.add(case)
+        ids += case.id.encode()
+        ends.append(len(ids))
+        used.update(step.operation for step in (*case.steps, *case.cleanup))
+    main, last = arrangement.order()
+    if most := target.generate.max_cases:
+        main, last = main[:most], last[: max(0, most - len(main))]
+    chosen = _Chosen(bytes(ids), ends, main, last)
+    chosen.operations = used
+    return chosen
 
 
 def publish_cases(line: Bus, run: str, cases: Sequence[Case], size: int) -> tuple[list[Batch], list[Batch]]:
     """The batches of the cases, and those that must be executed after all others."""
-    parts = [case for case in cases if not case.last], [case for case in cases if case.last]
-    main, last = (line.publish_cases(run, part, max_records=size) if part else [] for part in parts)
+    main, last = (
+        line.publish_cases(run, (case for case in cases if case.last is ends), max_records=size) for ends in _LAST
+    )
     return main, last
 
 
@@ -630,11 +679,12 @@ def publish_again(run: str, again: Again, settings: Settings) -> Published:
         plan_at = store.run(run).plan_batch
         assert plan_at is not None
         wanted = set(store.unpassed(run, before=again.attempt))
-        cases = [case for case in store.load_cases(run) if case.id in wanted]
-    line = bus(settings)
-    known, _ = line.read_plan(plan_at, run, deadline_s=settings.kafka_timeout_s)
-    main, last = publish_cases(line, run, cases, known.policy.cases_per_batch)
-    return _published(plan_at, main, last, again.results, len(cases))
+        line = bus(settings)
+        known, _ = line.read_plan(plan_at, run, deadline_s=settings.kafka_timeout_s)
+        chosen = ((case for case in store.read_cases(run) if case.id in wanted and case.last is ends) for ends in _LAST)
+        size = known.policy.cases_per_batch
+        main, last = (line.publish_cases(run, cases, max_records=size) for cases in chosen)
+    return _published(plan_at, main, last, again.results, len(wanted))
 
 
 def collect(run: str, settings: Settings, *, deadline_s: float = 300, attempt: int = 1) -> collecting.Counts:

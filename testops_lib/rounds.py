@@ -70,7 +70,7 @@ def generate(run: str, turn: int, settings: Settings) -> int:
     with Store(settings.need_dsn()) as store:
         target = pipeline.settled(store, run).target
         spec = pipeline.stored_spec(store, run)
-        known = {case.id for case in store.load_cases(run, end=str(turn))}
+        known = {case.id for case in store.read_cases(run, end=str(turn))}
         most = max(0, target.generate.max_cases - len(known)) if target.generate.max_cases else None
         spent = reduce(less, store.generations(run), caps(target, spent=pipeline.spent_before(store, run, target)))
         ask = Ask(

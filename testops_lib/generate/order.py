@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from testops_lib.generate.rules.words import is_static, segments, words
 from testops_lib.model import Case, PositiveDataAcceptance
@@ -36,7 +37,27 @@ _UNSURE: Final = 3
 """So many positive cases of an operation are looks at it, while none before was sure to succeed."""
 
 
+class _Look(NamedTuple):
+    """What of a case decides its place. Many cases look the same, so that each look is kept once."""
+
+    intent: str
+    tags: tuple[str, ...]
+    kind: str
+    cost: int
+    breaks_data: bool
+    is_sure: bool
+
+
 def order(cases: Iterable[Case], spec: Spec) -> tuple[Case, ...]:
+    """The cases in the order of an `Arrangement`."""
+    given, arrangement = list(cases), Arrangement(spec)
+    for case in given:
+        arrangement.add(case)
+    main, last = arrangement.order()
+    return tuple(given[place] for place in (*main, *last))
+
+
+class Arrangement:
     """Operations reached, then faults, then depth.
 
     First the first positive case of every operation, cheap ones first, so producers before consumers; among them, one
@@ -45,48 +66,75 @@ def order(cases: Iterable[Case], spec: Spec) -> tuple[Case, ...]:
     is worth much. Cases that may end the session or the service (`last`) come at the very end, those that end the most
     as the last.
 
-    Of an operation's cases with equal tags the given order stands.
+    Of an operation's cases with equal tags the given order stands. It keeps some 20 bytes of each case, however large
+    these are.
     """
-    place = {operation.key: index for index, operation in enumerate(spec.operations)}
-    queues: dict[str, list[Case]] = defaultdict(list)
-    final: list[Case] = []
-    for case in cases:
-        (final if case.last else queues[case.operation]).append(case)
-    turns: list[tuple[float, float, int, Case]] = []
-    for key, queue in queues.items():
-        lead = next((index for index, case in enumerate(queue) if case.intent == "positive"), 0)
-        queue.insert(0, queue.pop(lead))
-        at = place.get(key, len(place))
-        known = key in place  # about nothing the document offers: a first look at it is not worth a first turn
-        seen: Counter[str] = Counter()
-        unsure, broken = known, False
-        for index, case in enumerate((queue[0], *_varied(queue[1:]))):
-            cost = len(case.steps) + len(case.cleanup)
-            kind = _kind(case)
-            if known and index == 0:
-                turn, rank = 0, float(cost)
-            elif known and cost == 1 and not broken and _breaks_data(case):
-                turn, rank, broken = 0, _CHEAP + 0.5, True
-            else:
-                worth, fading = _WORTH[kind]
-                worth = _LOOK if unsure and kind == "positive" else worth
-                turn, rank = 1, -worth / (1 + seen[kind]) ** fading / cost
-            if kind == "positive":
-                unsure = unsure and seen[kind] < _UNSURE - 1 and not _sure(case)
-            turns.append((turn, rank, at, case))
-            seen[kind] += 1
-    turns.sort(key=lambda entry: entry[:3])
-    return (*(case for *_, case in turns), *_final(final, place))
+
+    def __init__(self, spec: Spec) -> None:
+        self._place = {operation.key: index for index, operation in enumerate(spec.operations)}
+        self._looks: dict[_Look, int] = {}
+        self._codes = array("I")
+        """By case: which look it is."""
+        self._queues: dict[str, array[int]] = defaultdict(lambda: array("I"))
+        """Operation -> places of its cases among those that were added."""
+        self._final: list[tuple[int, str]] = []
+
+    def add(self, case: Case) -> None:
+        """The next case."""
+        place = len(self._codes)
+        look = _Look(
+            intent=case.intent, tags=case.tags, kind=_kind(case), cost=len(case.steps) + len(case.cleanup),
+            breaks_data=_breaks_data(case), is_sure=_sure(case),
+        )  # fmt: skip
+        self._codes.append(self._looks.setdefault(look, len(self._looks)))
+        if case.last:
+            self._final.append((place, case.operation))
+        else:
+            self._queues[case.operation].append(place)
+
+    def order(self) -> tuple[array[int], list[int]]:
+        """Places of the cases, from 0 in the order in which they were added; those that come `last` apart."""
+        looks = list(self._looks)
+        turns, ranks, ats, places = array("B"), array("d"), array("I"), array("I")
+        for key, queued in self._queues.items():
+            queue = [(looks[self._codes[place]], place) for place in queued]
+            lead = next((index for index, (look, _) in enumerate(queue) if look.intent == "positive"), 0)
+            queue.insert(0, queue.pop(lead))
+            at = self._place.get(key, len(self._place))
+            known = key in self._place  # about nothing the document offers: its first look is not worth a first turn
+            seen: Counter[str] = Counter()
+            unsure, broken = known, False
+            for index, (look, place) in enumerate((queue[0], *_varied(queue[1:]))):
+                kind = look.kind
+                if known and index == 0:
+                    turn, rank = 0, float(look.cost)
+                elif known and look.cost == 1 and not broken and look.breaks_data:
+                    turn, rank, broken = 0, _CHEAP + 0.5, True
+                else:
+                    worth, fading = _WORTH[kind]
+                    worth = _LOOK if unsure and kind == "positive" else worth
+                    turn, rank = 1, -worth / (1 + seen[kind]) ** fading / look.cost
+                if kind == "positive":
+                    unsure = unsure and seen[kind] < _UNSURE - 1 and not look.is_sure
+                turns.append(turn)
+                ranks.append(rank)
+                ats.append(at)
+                places.append(place)
+                seen[kind] += 1
+        order = array("I", range(len(places)))
+        for values in (ats, ranks, turns):  # the weightiest last: sorting is stable, and makes no tuple of each case
+            order = array("I", sorted(order, key=values.__getitem__))
+        return array("I", (places[index] for index in order)), _final(self._final, self._place)
 
 
-def _final(cases: list[Case], place: Mapping[str, int]) -> list[Case]:
+def _final(cases: Iterable[tuple[int, str]], place: Mapping[str, int]) -> list[int]:
     seen: Counter[str] = Counter()
-    ranked: list[tuple[int, int, int, Case]] = []
-    for case in cases:
-        at = place.get(case.operation, len(place))
-        ranked.append((_finality(case.operation), seen[case.operation], at, case))
-        seen[case.operation] += 1
-    return [case for *_, case in sorted(ranked, key=lambda entry: entry[:3])]
+    ranked: list[tuple[int, int, int, int]] = []
+    for number, operation in cases:
+        at = place.get(operation, len(place))
+        ranked.append((_finality(operation), seen[operation], at, number))
+        seen[operation] += 1
+    return [number for *_, number in sorted(ranked, key=lambda entry: entry[:3])]
 
 
 _ENDS: Final = (
@@ -103,13 +151,14 @@ def _finality(operation: str) -> int:
     return max((index for index, ends in enumerate(_ENDS, 1) if named & ends), default=0)
 
 
-def _varied(cases: list[Case]) -> list[Case]:
+def _varied(cases: list[tuple[_Look, int]]) -> list[tuple[_Look, int]]:
     """First one of each sort (the same rule broken, say), then the second of each; two of the telling ones a turn."""
     seen: Counter[tuple[str, ...]] = Counter()
-    ranked: list[tuple[int, Case]] = []
-    for case in cases:
-        sort = (case.intent, *case.tags)
-        ranked.append((seen[sort] // (1 + bool(_TELLING & set(sort))) if case.intent != "positive" else 0, case))
+    ranked: list[tuple[int, tuple[_Look, int]]] = []
+    for look, place in cases:
+        sort = (look.intent, *look.tags)
+        turn = seen[sort] // (1 + bool(_TELLING & set(sort))) if look.intent != "positive" else 0
+        ranked.append((turn, (look, place)))
         seen[sort] += 1
     return [case for _, case in sorted(ranked, key=lambda entry: entry[0])]
 

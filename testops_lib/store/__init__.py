@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -258,6 +259,21 @@ class Store:
         with self._transaction() as connection:
             connection.execute(statements.KEEP_CASES, (list(cases), run))
 
+    def read_cases(self, run: str, *, first: str = "", end: str = "") -> Iterator[Case]:
+        """As `load_cases`, read as they are taken, as of one moment."""
+        wanted = {"run": run, "first": first, "end": end}
+        with self._translated(), self._connect() as connection, connection.cursor(name="cases") as cursor:
+            cursor.itersize = 1000
+            for (document,) in cursor.execute(statements.LOAD_CASES, wanted):
+                yield _CASE.decode(document)
+
+    def cases_by_id(self, ids: Iterable[str]) -> Iterator[Case]:
+        """The cases with these ids, in their order, read as they are taken; those that are not known are left out."""
+        waiting = iter(ids)
+        while some := list(islice(waiting, 500)):
+            found = self.cases(some)
+            yield from (found[one] for one in some if one in found)
+
     def load_cases(self, run: str, *, first: str = "", end: str = "") -> list[Case]:
         """The run's cases by group and position, each once; of the groups from `first` on and before `end`."""
         wanted = {"run": run, "first": first, "end": end}
@@ -411,10 +427,12 @@ class Store:
                 cursor.execute(statements.MARK_FURTHER, (documents, run))
                 return
             cursor.execute(statements.DELETE_PUBLISHED, (run,))
+            cursor.execute(statements.PUBLISHED_INCOMING)
             with cursor.copy(statements.COPY_PUBLISHED) as copy:
-                copy.set_types(("text", "text"))
-                for case in sorted(set(cases)):
-                    copy.write_row((run, case))
+                copy.set_types(("text",))
+                for case in cases:
+                    copy.write_row((case,))
+            cursor.execute(statements.PUBLISH, (run,))
             gone = [case for (case,) in cursor.execute(statements.UNPUBLISHED, {"run": run})]
             if gone:
                 cursor.execute(statements.DELETE_RESULTS, (run, gone))
@@ -497,18 +515,20 @@ class Store:
 
     def close_missing(self, run: str, *, attempt: int = 1) -> int:
         """Gives each case that is `missing` an errored result (`no_result`); says how many it gave."""
-        missing = self.missing(run, attempt=attempt)
-        described = {one[0]: one[1:] for one in self._all(statements.DESCRIBE_CASES, missing)}
-        closing = []
-        for case in missing:
-            name, operation, intent, source = described.get(case, ("", "", "positive", ""))
-            closing.append(
-                Result(
-                    run=run, case=case, attempt=attempt, case_name=name, operation=operation,
-                    intent=intent or "positive", verdict="errored", reason=NO_RESULT, origin=source,
-                )
-            )  # fmt: skip
-        return self.merge_results(closing)
+        missing, closed = iter(self.missing(run, attempt=attempt)), 0
+        while some := list(islice(missing, 5000)):
+            described = {one[0]: one[1:] for one in self._all(statements.DESCRIBE_CASES, some)}
+            closing = []
+            for case in some:
+                name, operation, intent, source = described.get(case, ("", "", "positive", ""))
+                closing.append(
+                    Result(
+                        run=run, case=case, attempt=attempt, case_name=name, operation=operation,
+                        intent=intent or "positive", verdict="errored", reason=NO_RESULT, origin=source,
+                    )
+                )  # fmt: skip
+            closed += self.merge_results(closing)
+        return closed
 
     def without_result(self, run: str) -> int:
         """Cases that `close_missing` closed and that still have no result of their own, in their last attempt."""

@@ -179,7 +179,11 @@ GROUP BY current HAVING bool_or(status = 'quarantined') AND NOT bool_or(status =
 
 DELETE_PUBLISHED = "DELETE FROM testops.run_cases WHERE run = %s"
 PUBLISH_FURTHER = "INSERT INTO testops.run_cases (case_id, run) SELECT unnest(%s::text[]), %s ON CONFLICT DO NOTHING"
-COPY_PUBLISHED = "COPY testops.run_cases (run, case_id) FROM STDIN (FORMAT BINARY)"
+PUBLISHED_INCOMING = """
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming_published (case_id text COLLATE "C") ON COMMIT DELETE ROWS
+"""
+COPY_PUBLISHED = "COPY incoming_published FROM STDIN (FORMAT BINARY)"
+PUBLISH = "INSERT INTO testops.run_cases (run, case_id) SELECT DISTINCT %s, case_id FROM incoming_published"
 UNPUBLISHED = """
 SELECT case_id FROM testops.results WHERE run = %(run)s
 EXCEPT SELECT case_id FROM testops.run_cases WHERE run = %(run)s

@@ -450,6 +450,15 @@ def test_outcomes_of_a_run_are_read_as_they_were_told(bus: Bus) -> None:
     assert bus.outcomes({0: 1_000_000}, "r") == []
 
 
+@pytest.mark.timeout(120)
+def test_who_follows_outcomes_hears_of_them_when_they_come(bus: Bus) -> None:
+    with bus.follow_outcomes({}, "r") as follower:
+        assert follower.poll(0.5) == []
+        for order in ("1", "2"):
+            bus.tell(Taken(order=order, run="r", member="m"))
+            assert follower.poll(3600) == [Taken(order=order, run="r", member="m")], "not an hour later"
+
+
 @pytest.mark.parametrize(
     "data",
     [None, b"", b"{", b"[]", b'{"kind":"taken"}', b'{"kind":"ended","order":"1","run":"r","member":"m","code":"x"}'],

@@ -73,9 +73,9 @@ def test_a_target_file_that_changes_between_stages_changes_nothing_for_the_run(
     report = pipeline.analyze(run, settings)
     assert set(report.operations) == set(groups[0].operations) and report.base_url == "http://127.0.0.1:9"
     assert settled.order == order and settled.target.gate == GateRules()
-    assert pipeline.gate(run, settings).passed
+    assert pipeline.gate(run, settings).verdict == "passed"
     assert pipeline.analyze_again(run, settings).gate == report.gate
-    assert pipeline.notify(run, settings)
+    assert pipeline.notify(run, settings, outcome=pipeline.gate(run, settings))
 
 
 def test_what_a_run_keeps_names_secrets_and_holds_none(zoo: SuiteTarget, monkeypatch: pytest.MonkeyPatch) -> None:
