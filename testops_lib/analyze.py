@@ -16,6 +16,7 @@ from testops_lib.cost import total
 from testops_lib.export import curl
 from testops_lib.fingerprint import fingerprint, normalise, parts_of
 from testops_lib.gate import (
+    LOCKED_OUT,
     NO_ANSWER_AT_ALL,
     NOT_FOUND_ANYWHERE,
     PAGES_EVERYWHERE,
@@ -577,8 +578,9 @@ class _Tally:
         with_pages = [operation for operation in reached if operation.pages and not operation.other_answers]
         if len(with_pages) >= _GLOBAL_SHARE * len(reached) and sum(one.pages for one in with_pages) >= _GLOBAL_LEAST:
             self._fold(_PAGES, _IS_IT_THE_API)
-        refused = REFUSED_CREDENTIALS + (f": {credentials_hint}" if credentials_hint else "")
-        if _is_global(self._by_global[_REFUSED], self._wanted_success):
+        locked_out = next((reason for reason in self._reasons if reason.startswith(LOCKED_OUT)), "")
+        refused = locked_out or REFUSED_CREDENTIALS + (f": {credentials_hint}" if credentials_hint else "")
+        if locked_out or _is_global(self._by_global[_REFUSED], self._wanted_success):
             self._fold(_REFUSED, refused)
         shut = [operation for operation in self._operations.values() if operation.shut]
         if len(shut) > 1 and len(shut) > sum(bool(one.statuses) for one in self._operations.values()) / 2:

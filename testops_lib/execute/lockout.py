@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from testops_lib.execute.wire import Wire
+from testops_lib.gate import LOCKED_OUT
 from testops_lib.model import SAFE_METHODS, Contract, Request, Step
 
 _UNAUTHORIZED: Final = 401
@@ -78,4 +79,4 @@ def _in_words(who: str, suspects: list[str]) -> str:
     touching = [suspect for suspect in suspects if _TOUCHING.search(suspect)]
     cause = (touching or suspects)[-1:]
     after = f"after {cause[0]}" if cause else "though nothing was sent that explains it: they ended or were revoked"
-    return f"locked out: the credentials of {who or 'the user'} worked and stopped working, {after}"
+    return f"{LOCKED_OUT}: the credentials of {who or 'the user'} worked and stopped working, {after}"

@@ -467,6 +467,24 @@ def test_credentials_that_nobody_takes_are_one_line_with_the_hint() -> None:
     assert found.totals.results == {"passed": 50, "failed": 1, "errored": 20, "skipped": 0}
 
 
+def test_a_run_that_locked_itself_out_does_not_blame_the_credentials() -> None:
+    reason = "locked out: the credentials of ann worked and stopped working, after PUT /users/me answered 200"
+    before = [result(f"b{n}", operation=list(OPERATIONS)[n % 2]) for n in range(20)]
+    noticed = result("noticed", verdict="errored", reason=reason)
+    elsewhere = [  # by a runner that never knew better
+        result(
+            f"e{n}", failure(check="status_code_conformance", cause="answered 401", operation=list(OPERATIONS)[n % 2]),
+            status=401, operation=list(OPERATIONS)[n % 2],
+        )
+        for n in range(6)
+    ]  # fmt: skip
+    found = report(*before, noticed, *elsewhere, credentials_hint="see --auth")
+    assert found.errors == {reason: 7}
+    assert found.findings == ()
+    gate = decide(found, GateRules(max_errored_rate=1))
+    assert gate.reasons == (f"global_cause: {reason} (7 cases)",)
+
+
 def test_documented_401s_to_all_valid_requests_are_no_success() -> None:
     refused = [result(f"{n}", status=401, operation=list(OPERATIONS)[n % 2]) for n in range(6)]
     negative = [result(f"n{n}", intent="negative", status=401) for n in range(4)]
