@@ -376,3 +376,18 @@ def test_cases_of_every_kind_are_written_in_every_form(tmp_path: Path) -> None:
         assert hurl(one) and k6(one, "http://h")
     assert json.loads(postman(made, "http://h", name="x"))["item"]
     assert valid_arazzo(arazzo(made, "x", title="t").document) == []
+
+
+def test_an_empty_query_value_is_in_every_form(tmp_path: Path, pets: str) -> None:
+    made = case(step("GET", "/pets", query=(("q", ""), ("full", "true"))))
+    subprocess.run(["bash", "-c", curl_case(made, pets)], check=True, capture_output=True)
+    (tmp_path / "test_case.py").write_text(pytest_source(made, pets))
+    pytest_line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_case.py"]
+    subprocess.run(pytest_line, cwd=tmp_path, check=True, capture_output=True)
+    assert [seen[1] for seen in _Pets.seen] == ["/pets?q=&full=true"] * 2
+    assert "GET {{base_url}}/pets?q=&full=true" in hurl(made)
+    assert in_node(k6(made, pets), tmp_path)["sent"][0]["url"] == f"{pets}/pets?q=&full=true"
+    (item,) = json.loads(postman([made], pets, name="t"))["item"]
+    assert json.dumps(item).count("/pets?q=&full=true") == 1
+    (workflow,) = arazzo([made], "x", title="t").document["workflows"]
+    assert {"name": "q", "in": "query", "value": ""} in workflow["steps"][0]["parameters"]
