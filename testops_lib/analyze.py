@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -160,7 +161,7 @@ def analyze(
     return Report(
         target=target, run=run, title=title, base_url=base_url, started=started, finished=finished,
         totals=Totals(
-            cases=len(tally.cases), requests=tally.requests, results={name: tally.verdicts[name] for name in _VERDICTS},
+            cases=tally.cases, requests=tally.requests, results={name: tally.verdicts[name] for name in _VERDICTS},
             operations=len(in_scope), operations_with_2xx=sum(one.success_seen for one in in_scope),
             operations_not_tested=sum(bool(one.not_tested) for one in in_scope),
             findings=len(counted), advisory=sum(finding.advisory for finding in counted),
@@ -171,7 +172,7 @@ def analyze(
         left_behind=tally.left_behind(), previous_run=previous_run, generation=generation,
         costs=_source_costs(generation, findings),
         currency=next((each.currency for each in generation if each.currency), ""),
-        quarantined=tuple(sorted(tally.cases & tally.quarantined)), load=tally.transfers.load(),
+        quarantined=tuple(sorted(tally.cases_aside)), load=tally.transfers.load(),
     )  # fmt: skip
 
 
@@ -392,8 +393,10 @@ def _firmness(failure: Failure) -> tuple[int, str]:
 class _Operation:
     """What was seen of one operation so far."""
 
-    def __init__(self, index: int, documented: tuple[str, ...]) -> None:
-        self.index, self.documented = index, tuple(documented)
+    def __init__(self, documented: tuple[str, ...]) -> None:
+        self.documented = tuple(documented)
+        self.elapsed_ms = array("d")
+        """Times to whole 2xx answers."""
         self.cases = self.requests = 0
         self.statuses: Counter[str] = Counter()
         self.verdicts: Counter[VerdictName] = Counter()
@@ -425,19 +428,21 @@ class _Tally:
     ) -> None:
         self.quarantined = quarantined
         self.aside: Counter[VerdictName] = Counter()
-        self.cases: set[str] = set()
         self.requests = self.no_result = self.target_down = self.withheld = 0
         self.left: Counter[tuple[str, str]] = Counter()
         self.verdicts: Counter[VerdictName] = Counter()
         self.findings: dict[str, _Seen] = {}
-        self._delivered: set[tuple[str, int]] = set()
+        self.cases_aside: set[str] = set()
+        """Those of the quarantined cases that were executed."""
+        self._attempts: dict[int, int] = {}
+        """By digest of a case's id, its first attempt that was taken."""
+        self._further_attempts: set[tuple[str, int]] = set()
         self._keys: dict[tuple[str, str, str], str] = {}
         self._causes: Counter[tuple[str, str]] = Counter()
         self._reasons: Counter[str] = Counter()
         self._by_global: Counter[str] = Counter()
         self._wanted_success = 0
-        self._operations = {key: _Operation(i, documented) for i, (key, documented) in enumerate(operations.items())}
-        self._timed_operation, self._elapsed_ms = array("l"), array("d")
+        self._operations = {key: _Operation(documented) for key, documented in operations.items()}
         self._slowest: dict[str, tuple[float, Result, int]] = {}
         self._repetitions: dict[str, dict[int, Result]] = {}
         self.transfers = Transfers()
@@ -449,17 +454,16 @@ class _Tally:
                 self._operation(repetition.operation).requests += repetition.requests
 
     def add(self, result: Result) -> None:
-        key = (result.case, result.attempt)
-        if key in self._delivered:
+        if self._taken_before(result.case, result.attempt):
             return
-        self._delivered.add(key)
-        self.cases.add(result.case)
         self.requests += result.requests
         self.withheld += result.withheld
         for one in result.left:
             self.left[one.operation, one.why] += one.count
         self.verdicts[result.verdict] += 1
         aside = result.case in self.quarantined
+        if aside:
+            self.cases_aside.add(result.case)
         self.aside[result.verdict] += aside
         self.target_down += result.verdict == "skipped" and result.reason == TARGET_DOWN and not aside
         about = self._operation(result.operation)
@@ -492,9 +496,25 @@ class _Tally:
                 finding.operations[failure.operation] += 1
                 finding.operations_by_global[explained, failure.operation] += 1
 
+    @property
+    def cases(self) -> int:
+        return len(self._attempts)
+
+    def _taken_before(self, case: str, attempt: int) -> bool:
+        """Whether this attempt was taken before; from now on it was."""
+        key = _digest(case)
+        first = self._attempts.setdefault(key, 0)
+        if not first:
+            self._attempts[key] = attempt
+            return False
+        if first == attempt or (case, attempt) in self._further_attempts:
+            return True
+        self._further_attempts.add((case, attempt))
+        return False
+
     def _operation(self, key: str) -> _Operation:
         if key not in self._operations:
-            self._operations[key] = _Operation(len(self._operations), ())
+            self._operations[key] = _Operation(())
         return self._operations[key]
 
     def _add_step(self, step: StepOutcome) -> None:
@@ -510,8 +530,7 @@ class _Tally:
                 page = media_type(step.response.headers) == "text/html"
                 operation.pages += page
                 operation.other_answers += not page
-            self._timed_operation.append(operation.index)
-            self._elapsed_ms.append(step.elapsed_ms)
+            operation.elapsed_ms.append(step.elapsed_ms)
 
     def _add_reason(self, result: Result) -> None:
         reason = result.reason or f"{result.verdict} without a reason"
@@ -629,31 +648,36 @@ class _Tally:
         return dict(sorted(self._reasons.items(), key=lambda item: (-item[1], item[0])))
 
     def operation_reports(self) -> dict[str, OperationReport]:
-        latencies = self._latencies()
         return {
             key: OperationReport(
                 cases=seen.cases, requests=seen.requests, statuses=dict(sorted(seen.statuses.items())),
                 success_seen=seen.reached,
                 results={name: seen.verdicts[name] for name in _VERDICTS if seen.verdicts[name]},
-                latency_ms=latencies.get(seen.index, {}), streams=self.transfers.streams(key),
+                latency_ms=_percentiles(seen.elapsed_ms), streams=self.transfers.streams(key),
                 unjudged=self.transfers.unjudged(key), documented=seen.documented,
             )
             for key, seen in self._operations.items()
         }  # fmt: skip
 
-    def _latencies(self) -> dict[int, dict[str, float]]:
-        """Percentiles of the time to a whole 2xx answer, by operation index."""
-        if not self._elapsed_ms:
-            return {}
-        import pandas
 
-        frame = pandas.DataFrame({"operation": self._timed_operation, "elapsed_ms": self._elapsed_ms})
-        shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-        table = frame.groupby("operation")["elapsed_ms"].quantile(pandas.Series(list(shares.values()))).unstack()
-        return {
-            int(str(index)): {name: round(float(row[share]), 2) for name, share in shares.items()}
-            for index, row in table.iterrows()
-        }
+def _percentiles(times_ms: Sequence[float]) -> dict[str, float]:
+    """Percentiles of the time to a whole 2xx answer, interpolated linearly; empty without one."""
+    if not times_ms:
+        return {}
+    ordered = sorted(times_ms)
+
+    def at(share: float) -> float:
+        place = share * (len(ordered) - 1)
+        below = int(place)
+        above = min(below + 1, len(ordered) - 1)
+        return round(ordered[below] + (ordered[above] - ordered[below]) * (place - below), 2)
+
+    return {"p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": at(1)}
+
+
+def _digest(text: str) -> int:
+    """128 bits that stand for a text: a million of them take less memory than as many texts."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
 _SILENT = "silent"

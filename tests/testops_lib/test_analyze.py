@@ -565,6 +565,12 @@ def test_401s_of_the_smaller_part_of_the_operations_or_beside_a_2xx_are_results(
     assert report(*beside, *let_in, operations=scope).errors == {}
 
 
+def test_attempts_of_a_case_count_once_each_and_the_case_once() -> None:
+    first, second = result("1"), msgspec.structs.replace(result("1"), attempt=2)
+    found = report(first, second, second, first, msgspec.structs.replace(first, attempt=3))
+    assert (found.totals.cases, found.totals.requests, found.totals.results["passed"]) == (1, 3, 3)
+
+
 def test_memory_holds_one_example_a_finding() -> None:
     import tracemalloc
 
@@ -576,7 +582,7 @@ def test_memory_holds_one_example_a_finding() -> None:
                 one, steps=(msgspec.structs.replace(one.steps[0], request=evidence),)
             )  # fmt: skip
 
-    report(result("warm"))  # pandas is loaded once
+    report(result("warm"))
     tracemalloc.start()
     found = analyze(stream(), target="t", run="r", operations=OPERATIONS)
     peak = tracemalloc.get_traced_memory()[1]
