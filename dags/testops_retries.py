@@ -16,6 +16,8 @@ from testops_lib.errors import (
     ExpiredBatchError,
     GenerateError,
     SettingsError,
+    SpecAwayError,
+    SpecError,
     TargetError,
     TestOpsError,
 )
@@ -30,13 +32,19 @@ DEFECTS = (TypeError, ValueError, LookupError, AttributeError, AssertionError)
 """What a defect in our code raises: once more, in case it came from what another task was doing, and no oftener."""
 
 
+def is_worth_one_retry(exception: BaseException) -> bool:
+    """Whether it would be the same a third time: a defect, or a document that was read and is wrong."""
+    is_wrong_document = isinstance(exception, SpecError) and not isinstance(exception, SpecAwayError)
+    return is_wrong_document or isinstance(exception, DEFECTS)
+
+
 class Retries(ExceptionRetryPolicy):
     """Decides by the error, and keeps the error's text when it is the task's last one."""
 
     def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
         """As Airflow asks, in the task's own process, before it says that the task failed."""
         decision = super().evaluate(exception, try_number, max_tries, context)
-        if isinstance(exception, DEFECTS) and try_number > 1:
+        if is_worth_one_retry(exception) and try_number > 1:
             decision = RetryDecision.fail("it failed in the same way before")
         if context is not None and (decision.action is RetryAction.FAIL or try_number > max_tries):
             known = isinstance(exception, (TestOpsError, AirflowException))

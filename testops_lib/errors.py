@@ -29,6 +29,10 @@ class DocumentRefusedError(SpecError):
     """The server of the OpenAPI document wants credentials."""
 
 
+class SpecAwayError(SpecError):
+    """The document's server gives no answer, or says that it is busy: it may be back in a moment."""
+
+
 class TargetError(TestOpsError):
     """A target file, an authentication file or an option describes no usable target."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from testops_lib.address import is_url, refusal
-from testops_lib.errors import AddressError, DocumentRefusedError, SpecError
+from testops_lib.errors import AddressError, DocumentRefusedError, SpecAwayError, SpecError
 from testops_lib.spec.limits import Limits
 
 _ACCEPT = "application/vnd.oai.openapi+json, application/json, application/vnd.oai.openapi, application/yaml, */*;q=0.5"
@@ -112,7 +112,8 @@ def fetch(
         raise SpecError(f"more than {limits.max_redirects} redirects", where=shown(url))
     if status != 200:
         refused = status in (401, 403)
-        raise (DocumentRefusedError if refused else SpecError)(
+        away = status == 429 or status >= 500
+        raise (DocumentRefusedError if refused else SpecAwayError if away else SpecError)(
             f"the server answered with status {status}, not with the document",
             where=shown(at),
             next_step="give the credentials as a header" if refused else "check the address of the OpenAPI document",
@@ -193,7 +194,7 @@ def _get(url: str, headers: Mapping[str, str], allow_private: bool, room: int, e
                     where=where,
                     next_step="check the address, or raise the limit `max_bytes`",
                 ) from error
-            raise SpecError(
+            raise SpecAwayError(
                 f"the document could not be fetched: {error.args[-1]}",
                 where=where,
                 next_step="check the address, and that the server is running",
