@@ -92,7 +92,7 @@ def empty_run():
         return []
 
     @task(trigger_rule="none_failed")
-    def last_batches():
+    def repeat():
         return []
 
     @task(trigger_rule="all_done")
@@ -127,7 +127,7 @@ def empty_run():
         executed[-1] >> gaps >> made >> further
         asked >> [gaps, made, further, executed_further]
         executed.append(executed_further)
-    last = last_batches()
+    last = repeat()
     executed_last = launch("execute_last", last, known, trigger_rule="none_failed")
     collected = collect()
     decided = gate().as_teardown(on_failure_fail_dagrun=True)

@@ -31,18 +31,26 @@ AWAY_S = 5.0
 class FleetOperator(BaseOperator):
     """Orders each batch from the fleet and defers until all have ended; skipped when there is none.
 
-    A retry orders only the batches that still hold a case without a verdict.
+    `alone`: one batch after the other. A retry orders only the batches that still hold a case without a verdict.
     """
 
     template_fields = ("run", "plan", "batches", "results", "attempt")
     ui_color = "#d5e8d4"
 
     def __init__(
-        self, *, run: str, plan: str, batches: Sequence[str], results: str, attempt: int = 1, **kwargs: Any
+        self,
+        *,
+        run: str,
+        plan: str,
+        batches: Sequence[str],
+        results: str,
+        attempt: int = 1,
+        alone: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.run, self.plan, self.batches = run, plan, batches
-        self.results, self.attempt = results, attempt
+        self.results, self.attempt, self.alone = results, attempt, alone
 
     def execute(self, context: Any) -> None:
         """Writes the orders and defers."""
@@ -66,6 +74,7 @@ class FleetOperator(BaseOperator):
             attempt=int(self.attempt),
             try_number=context["ti"].try_number + bool(down_since),
             down_since=down_since,
+            alone=self.alone,
         )
         if not handed.orders:
             self.log.info("every case has its verdict already")

@@ -141,11 +141,13 @@ def launch(
     run: str = "{{ run_id }}",
     attempt: Any = 1,
     target: Any = "{{ (dag_run.conf or {}).get('target') or params.target or '' }}",
+    alone: bool = False,
     **kwargs: Any,
 ) -> Any:
     """The task that executes the batches by the configured launcher: one for each batch, or one that waits for a fleet.
 
-    `results` says where the run's results begin, for a batch that is executed again; `target` names the target file.
+    `results` says where the run's results begin, for a batch that is executed again; `target` names the target file;
+    `alone`: one batch after the other.
     """
     common: dict[str, Any] = {
         "task_id": task_id,
@@ -153,7 +155,7 @@ def launch(
         "plan": plan,
         "results": results,
         "attempt": attempt,
-        "max_active_tis_per_dagrun": settings.max_batches_at_once,
+        "max_active_tis_per_dagrun": 1 if alone else settings.max_batches_at_once,
         "pool": settings.pool,
         "map_index_template": LABEL,
         **kwargs,
@@ -170,6 +172,7 @@ def launch(
             batches=batches,
             results=results,
             attempt=attempt,
+            alone=alone,
             pool=settings.pool,
             # It waits as long as its orders are valid.
             **{"execution_timeout": None, **kwargs},

@@ -128,7 +128,7 @@ def testops_rerun() -> None:
     }
     executed = launch("execute", SETTINGS, batches=published, **known)
     last = last_batches(published["last"])
-    executed_last = launch("execute_last", SETTINGS, batches=last, trigger_rule="none_failed", **known)
+    executed_last = launch("execute_last", SETTINGS, batches=last, alone=True, trigger_rule="none_failed", **known)
     collected = collect()
     begun >> published
     executed >> executed_last >> collected >> with_report(analyze()) >> with_report(gate())

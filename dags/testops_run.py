@@ -197,7 +197,8 @@ def _label(text: str) -> None:
 def testops_run() -> None:
     """Wires the stages: open, load, generate, review, publish, execute, collect, analyze, gate; notify tears down.
 
-    Between `execute` and `execute_last` stand the further rounds, skipped at once where none is asked for.
+    Between `execute` and `repeat` stand the further rounds, skipped at once where none is asked for. `execute_last`
+    runs repetitions of failed cases, and then what may end the session, one batch after the other.
     """
 
     @task
@@ -271,11 +272,14 @@ def testops_run() -> None:
         return list(done.batches)
 
     @task(trigger_rule="none_failed")
-    def last_batches() -> list[str]:
-        """The batches of all rounds that may end the session or the service."""
+    def repeat() -> list[str]:
+        """Chooses failed cases to be repeated alone; gives their batches, then those that may end the session."""
+        from testops_lib import pipeline
+
+        again = pipeline.repeat(_run(), SETTINGS)
         published = ["publish", *(f"round_{number}.publish" for number in ROUNDS)]
         found = get_current_context()["ti"].xcom_pull(task_ids=published, key="last")
-        return [batch for batches in found for batch in batches or ()]
+        return [*again, *(batch for batches in found for batch in batches or ())]
 
     @task(trigger_rule="all_done")
     def collect() -> dict[str, int]:
@@ -337,8 +341,8 @@ def testops_run() -> None:
         executed[-1] >> gaps >> made >> further
         asked >> [gaps, made, further, executed_further]
         executed.append(executed_further)
-    last = last_batches()
-    executed_last = launch("execute_last", SETTINGS, batches=last, trigger_rule="none_failed", **known)
+    last = repeat()
+    executed_last = launch("execute_last", SETTINGS, batches=last, alone=True, trigger_rule="none_failed", **known)
     collected = collect()
     # A teardown: who ends a run by hand has all tasks skipped but these, and the run takes its state from the leaves.
     # No setups: a teardown whose setup did not succeed would be left out.

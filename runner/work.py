@@ -22,7 +22,7 @@ from testops_lib.bus import Bus, ShareHolder
 from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
 from testops_lib.execute.wire import origin
-from testops_lib.model import Batch, Case, Plan, Result, Value
+from testops_lib.model import Batch, Case, Plan, Result, Value, execution_key
 from testops_lib.settings import Settings, reread_dotenv
 from testops_lib.text import printable
 
@@ -152,7 +152,7 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
 
     def missing() -> Iterator[Case]:
         for case in bus.read_cases(work.batch, work.run, deadline_s=settings.kafka_timeout_s):
-            if case.id in judged:
+            if execution_key(case.id, case.repeat) in judged:
                 verdicts[JUDGED_BEFORE] += 1
             else:
                 yield case

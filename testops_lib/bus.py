@@ -48,6 +48,7 @@ from testops_lib.model import (
     Returned,
     Taken,
     Value,
+    execution_key,
 )
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     case: str
     attempt: int = 1
+    repeat: int = 0
     verdict: str
 
 
@@ -254,9 +256,12 @@ class Bus:
     # ------------------------------------------------------------------ cases
 
     def publish_cases(
-        self, run: str, cases: Iterable[Case], *, max_records: int = 200, max_bytes: int = 8_000_000
+        self, run: str, cases: Iterable[Case], *, max_records: int = 200, max_bytes: int = 8_000_000,
+        in_order: bool = False,
     ) -> list[Batch]:  # fmt: skip
         """Writes the cases, each to the partition of its id, and gives the batches that hold them, each once.
+
+        `in_order`: all of them to one partition, so that the batches hold them in the given order.
 
         Every case is acknowledged by all in-sync replicas when this returns. Within a partition cases keep
         their order.
@@ -271,8 +276,11 @@ class Bus:
             placed.add(*_place(message), len(message))
 
         with self._sender(topic, ahead=_CASES_AHEAD) as sender:
+            partitions = sender.partitions(topic, self.timeout_s)
+            chosen = partitions[sum(run.encode()) % len(partitions)] if in_order else -1
             for case in cases:
-                sender.send(topic, msgspec.json.encode(case), key=case.id, run=run, delivered=delivered)
+                key = execution_key(case.id, case.repeat)
+                sender.send(topic, msgspec.json.encode(case), key=key, run=run, partition=chosen, delivered=delivered)
         return placed.batches(topic, max_records=max_records, max_bytes=max_bytes)
 
     def read_cases(self, batch: Batch, run: str, *, deadline_s: float = 60) -> Iterator[Case]:
@@ -400,7 +408,7 @@ class Bus:
         return ResultsReader(self, start, follow=follow, stop=stop, max_records=max_records, run=run)
 
     def case_ids(self, batch: Batch, run: str) -> Iterator[str]:
-        """Ids of the run's cases in a batch, in the topic's order, also of records that are no case.
+        """Ids (`execution_key`) of the run's cases in a batch, in the topic's order, also of records that are no case.
 
         Raises:
             ExpiredBatchError: records of the batch are no longer in the topic.
@@ -411,7 +419,8 @@ class Bus:
                 yield (message.key() or b"").decode("utf-8", "replace")
 
     def judged_cases(self, start: Mapping[int, int], run: str, *, attempt: int = 1) -> set[str]:
-        """Ids of the cases that have a passed or failed result of this attempt between `start` and the topic's end now.
+        """Which cases (`execution_key`) have a passed or failed result of this attempt between `start` and the topic's
+        end now.
 
         Reads every record from `start` on, keeps ids alone; what is no result is left to whoever collects.
 
@@ -428,7 +437,7 @@ class Bus:
             except (msgspec.MsgspecError, ValueError):
                 return
             if found.run == run and found.attempt == attempt and found.verdict in _FINAL:
-                judged.add(found.case)
+                judged.add(execution_key(found.case, found.repeat))
 
         for _ in ResultsReader(self, start, follow=False, stop=lambda: False, max_records=2_000, run=run, take=take):
             pass

@@ -424,6 +424,11 @@ class Case(Value, frozen=True, kw_only=True):
     of the content."""
 
 
+def execution_key(case: str, repeat: int) -> str:
+    """What tells the executions of a case within an attempt apart: its id, and of a repetition its number as well."""
+    return f"{case}#{repeat}" if repeat else case
+
+
 class _Content(Value, frozen=True, kw_only=True):
     intent: Intent
     operation: str

@@ -63,6 +63,7 @@ from testops_lib.model import (
 )
 from testops_lib.redact import Redactor
 from testops_lib.renew import renew
+from testops_lib.repetition import Repetitions
 from testops_lib.settings import OTHER_DOCUMENT, SOURCES, Settings, may_be_named
 from testops_lib.sources import Ask, caps, less, told_of, without_repeated
 from testops_lib.spec.operation import Operation, Spec
@@ -640,6 +641,27 @@ def publish_cases(line: Bus, run: str, cases: Sequence[Case], size: int) -> tupl
     return main, last
 
 
+def repeat(run: str, settings: Settings) -> list[str]:
+    """Collects what is there and puts repetitions of failed cases into Kafka; gives their batches.
+
+    They are to be executed one after the other, when nothing else of the run is under way.
+
+    Raises:
+        BusError: the results could not be read, or a delivery failed; repeating is harmless.
+    """
+    with Store(settings.need_dsn()) as store:
+        line = bus(settings)
+        collecting.drain(line, store, run)
+        repetitions = Repetitions(store.cases)
+        for result in store.results(run):
+            repetitions.add(result)
+        cases = repetitions.all_at_once()
+        store.merge_results(repetitions.left_out)
+        made = line.publish_cases(run, cases, in_order=True) if cases else []
+    _LOG.info("%d repetitions of failed cases, %d left out", len(cases), len(repetitions.left_out))
+    return [str(batch) for batch in made]
+
+
 def _published(plan_at: Batch, main: Iterable[Batch], last: Iterable[Batch], results: str, cases: int) -> Published:
     return Published(
         plan=str(plan_at), batches=tuple(map(str, main)), last=tuple(map(str, last)), results=results, cases=cases
@@ -707,6 +729,7 @@ def analyze(run: str, settings: Settings, *, causes: Collection[str] = ()) -> Re
         report = build_report(
             settle(store.attempts(run)),
             target,
+            repetitions=store.repetitions(run),
             run=run,
             operations=documented(in_scope(spec, target)),
             not_tested=not_tested(spec, target),
@@ -790,6 +813,7 @@ def analyze_again(run: str, settings: Settings, *, causes: Collection[str] = ())
         report = build_report(
             settle(store.attempts(run)),
             target,
+            repetitions=store.repetitions(run),
             run=run,
             operations={key: one.documented for key, one in first.operations.items()},
             not_tested={key: one.not_tested for key, one in first.operations.items() if one.not_tested},
@@ -1013,11 +1037,11 @@ class HandedOut(Value, frozen=True, kw_only=True):
 
 def hand_out(
     run: str, settings: Settings, *, plan: str, wanted: Sequence[str], results: str, attempt: int = 1,
-    try_number: int = 1, down_since: float = 0,
+    try_number: int = 1, down_since: float = 0, alone: bool = False,
 ) -> HandedOut:  # fmt: skip
     """Orders the wanted batches from the fleet; from the second try on only those that hold a case without a verdict.
 
-    `down_since`: when the target was found down before (seconds since the epoch).
+    `alone`: one after the other. `down_since`: when the target was found down before (seconds since the epoch).
 
     Raises:
         ExpiredBatchError: the plan or a batch is no longer in Kafka.
@@ -1030,7 +1054,8 @@ def hand_out(
     if try_number > 1:
         judged = line.judged_cases(batches.parse_positions(results), run, attempt=attempt)
         missing = [text for text, batch in cut.items() if any(case not in judged for case in line.case_ids(batch, run))]
-    partitions = fleet.spread(run, len(cut), partitions=line.order_partitions(), concurrency=policy.concurrency)
+    width = 1 if alone else policy.concurrency
+    partitions = fleet.spread(run, len(cut), partitions=line.order_partitions(), concurrency=width)
     rate, records = policy.requests_per_second, sum(cut[text].end - cut[text].first for text in missing)
     needed_s = records * batches.REQUESTS_PER_CASE / rate if rate > 0 else 0
     expires = datetime.now(UTC) + timedelta(seconds=settings.fleet_wait_s + needed_s)

@@ -43,12 +43,18 @@ def executed(run: str, order: Order, settings: Settings) -> Report:
     for group in pipeline.load_spec(run, settings):
         pipeline.generate(run, group, settings)
     published = pipeline.publish(run, settings)
-    for batch in (*published.batches, *published.last):
-        command = [sys.executable, "-m", "runner", "--run", run, "--plan", published.plan, "--batch", batch]
-        done = subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    for batch in published.batches:
+        _execute(run, published.plan, batch)
+    for batch in (*pipeline.repeat(run, settings), *published.last):
+        _execute(run, published.plan, batch)
     counts = pipeline.collect(run, settings)
     assert counts.no_result == 0 and counts.published == counts.stored == published.cases
     report = pipeline.analyze(run, settings)
     assert report.totals.cases == published.cases
     return report
+
+
+def _execute(run: str, plan: str, batch: str) -> None:
+    command = [sys.executable, "-m", "runner", "--run", run, "--plan", plan, "--batch", batch]
+    done = subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

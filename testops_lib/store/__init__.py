@@ -19,13 +19,14 @@ import psycopg
 from testops_lib.errors import StoreError
 from testops_lib.history import medians
 from testops_lib.model import SLOWER, Batch, Case, Generation, OperationReport, Report, Result, Value
+from testops_lib.repetition import split
 from testops_lib.store import migrate, rows, statements
 from testops_lib.suite import Change, Made, Member, digest
 from testops_lib.target import Settled
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The migration this version of the code needs; the newest of `store/migrations/versions`."""
 
 CHANNEL = "testops_results"
@@ -436,6 +437,7 @@ class Store:
             gone = [case for (case,) in cursor.execute(statements.UNPUBLISHED, {"run": run})]
             if gone:
                 cursor.execute(statements.DELETE_RESULTS, (run, gone))
+            cursor.execute(statements.DELETE_UNPUBLISHED_REPETITIONS, (run,))
             where = msgspec.json.encode(plan).decode() if plan is not None else None
             cursor.execute(statements.MARK_PUBLISHED, (json.dumps({**earlier, **lowest}), where, documents, run))
 
@@ -467,9 +469,10 @@ class Store:
 
         What supersedes what is `rows.supersedes`: redelivered results change nothing, and the first passed or failed
         stays. Results of runs not known here, or of cases that a published run does not have, are left out
-        (`unknown_results`).
+        (`unknown_results`). Repetitions are stored apart (`repetitions`), in the same way.
         """
-        given = list(results)
+        given, repeated = split(results)
+        again = self._merge_repetitions(repeated)
         unique = rows.dedupe(one for one in given if rows.fits(one))
         unknown = sum(not rows.fits(one) for one in given)
         changed: dict[str, dict[str, int]] = defaultdict(dict)
@@ -494,7 +497,24 @@ class Store:
         if unknown:
             self.unknown_results += unknown
             log.info("%d of %d results belong to no run known here", unknown, len(given))
-        return sum(sum(verdicts.values()) for verdicts in changed.values())
+        return again + sum(sum(verdicts.values()) for verdicts in changed.values())
+
+    def _merge_repetitions(self, repetitions: Iterable[Result]) -> int:
+        changed = 0
+        fitting = [one for one in repetitions if rows.fits(one)]
+        if fitting:
+            with self._transaction() as connection:
+                for one in sorted(fitting, key=lambda one: (one.run, one.case, one.repeat)):
+                    values = {
+                        "run": rows.text(one.run), "case": rows.text(one.case), "repeat": one.repeat,
+                        "verdict": one.verdict, "document": msgspec.json.encode(one).decode(),
+                    }  # fmt: skip
+                    changed += connection.execute(statements.PUT_REPETITION, values).rowcount
+        return changed
+
+    def repetitions(self, run: str) -> list[Result]:
+        """What came of repeating failed cases of the run, by case id and number."""
+        return [_RESULT.decode(document) for (document,) in self._all(statements.REPETITIONS, run)]
 
     def missing(self, run: str, *, attempt: int = 1) -> list[str]:
         """Ids of the published cases without a result, ascending; of a later attempt, of those `unpassed` before it."""

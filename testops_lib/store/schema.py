@@ -114,6 +114,17 @@ results = Table(
     Index("results_failed", "run", "seq", postgresql_where=text("verdict = 'failed'")),
 )  # fmt: skip
 
+repetitions = Table(
+    "repetitions", metadata,
+    _id("run"),
+    _id("case_id"),
+    Column("repeat", Integer, nullable=False, comment="from 1"),
+    Column("verdict", Text(collation="C"), nullable=False),
+    Column("document", Text, nullable=False, comment="JSON of Result"),
+    PrimaryKeyConstraint("run", "case_id", "repeat"),
+    comment="failed cases executed again, alone, within their run",
+)  # fmt: skip
+
 findings = Table(
     "findings", metadata,
     _id("target"),

@@ -190,6 +190,18 @@ EXCEPT SELECT case_id FROM testops.run_cases WHERE run = %(run)s
 """
 """Cases with results that an earlier publication of the run had and this one has not."""
 DELETE_RESULTS = "DELETE FROM testops.results WHERE run = %s AND case_id = ANY(%s)"
+DELETE_UNPUBLISHED_REPETITIONS = """
+DELETE FROM testops.repetitions r
+WHERE run = %s AND NOT EXISTS (SELECT FROM testops.run_cases c WHERE c.run = r.run AND c.case_id = r.case_id)
+"""
+PUT_REPETITION = """
+INSERT INTO testops.repetitions AS stored (run, case_id, repeat, verdict, document)
+SELECT run, %(case)s, %(repeat)s, %(verdict)s, %(document)s FROM testops.runs WHERE run = %(run)s
+ON CONFLICT (run, case_id, repeat) DO UPDATE SET verdict = excluded.verdict, document = excluded.document
+WHERE stored.verdict IN ('errored', 'skipped') AND stored.document <> excluded.document
+"""
+"""Stores a repetition of a run that is known; the first passed or failed one stays."""
+REPETITIONS = "SELECT document FROM testops.repetitions WHERE run = %s ORDER BY case_id, repeat"
 MARK_FURTHER = "UPDATE testops.runs SET batches = batches || %s::text[] WHERE run = %s"
 MARK_PUBLISHED = """
 UPDATE testops.runs SET state = 'published', published_at = now(), positions = %s, plan_batch = %s, batches = %s

@@ -110,7 +110,7 @@ def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> No
         "review",
         "publish",
         "execute",
-        "last_batches",
+        "repeat",
         "execute_last",
         "collect",
         "analyze",
@@ -126,7 +126,7 @@ def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> No
     ]
     assert all(after in tasks[before] for before, after in pairwise(steps))
     assert set(tasks["rounds"]) == set(steps[1:]), "without rounds all are skipped at once, not one after the other"
-    assert all("last_batches" in tasks[each] for each in steps if each.endswith("execute"))
+    assert all("repeat" in tasks[each] for each in steps if each.endswith("execute"))
     assert found["options"] == [curate.APPROVE, curate.CHOOSE, curate.REJECT]
     assert found["dags"]["testops_regenerate"] == {"regenerate": []}
     assert found["teardowns"] == ["gate", "notify"], "they run also when a person ends the run"

@@ -318,6 +318,24 @@ def test_of_several_attempts_the_last_is_final(opened: Store) -> None:
     assert opened.progress("r").by_verdict == {"passed": 1, "failed": 1}
 
 
+def test_repetitions_are_stored_apart_and_the_first_passed_or_failed_stays(opened: Store) -> None:
+    opened.mark_published("r", ["a"], positions={})
+    opened.merge_results([result("a", "failed")])
+    again = [
+        result("a", "skipped", repeat=1),
+        result("a", "passed", repeat=2),
+        result("a", "passed", run="x", repeat=1),
+    ]
+    assert opened.merge_results(again) == 2
+    assert opened.merge_results([result("a", "failed", repeat=1), result("a", "failed", repeat=2)]) == 1
+    assert opened.merge_results([result("a", "passed", repeat=1)]) == 0
+    assert [(one.repeat, one.verdict) for one in opened.repetitions("r")] == [(1, "failed"), (2, "passed")]
+    assert [one.verdict for one in opened.attempts("r")] == ["failed"] and opened.missing("r") == []
+    assert opened.progress("r").by_verdict == {"failed": 1} and opened.unknown_results == 0
+    opened.mark_published("r", ["b"], positions={})
+    assert opened.repetitions("r") == []
+
+
 def test_results_of_runs_not_known_here_are_left_out_and_counted(opened: Store) -> None:
     assert opened.merge_results([result("a"), result("a", run="absent"), result("b", run="absent")]) == 1
     assert opened.unknown_results == 2
