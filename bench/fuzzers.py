@@ -7,15 +7,17 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.apis import environment, run_all
 from bench.figures import FOLDER, Ended, Started
 from bench.proxy import NUMBER, Counted
-from testops_lib.cli.lines import Line
+from testops_lib.cli.lines import read
+from testops_lib.fingerprint import fingerprint_of
 from testops_lib.model import WFC_CODES, Failure, Result
+from testops_lib.repetition import comes_back, split
 from testops_lib.report.wfc import OWN_CODES
 from testops_lib.settings import SOURCES
 
@@ -57,41 +59,54 @@ Run = Callable[[Path, str, dict[str, str], Path, Counted], Outcome]
 
 
 def ours(document: Path, base_url: str, headers: dict[str, str], folder: Path, counted: Counted) -> Outcome:
-    """`testops generate`, `testops execute`. Advisory failures are not reported: no gate counts them."""
-    testops = [sys.executable, "-m", "testops_lib.cli"]
-    cases, results = folder / "cases.jsonl", folder / "results.jsonl"
+    """`testops try`. Advisory failures are not reported, nor what does not come back alone: no gate counts them."""
+    out = folder / "out"
     sources = [part for source in OFFLINE for part in ("--source", source)]
     credentials = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
-    made = Started([*testops, "generate", "--spec", str(document), "--out", str(cases), *sources]).end()
-    budget = ["--max-requests", str(counted.budget)]
-    command = [*testops, "execute", str(cases), "--base-url", base_url, "--out", str(results), *budget, *credentials]
-    sent = Started(command).end(expected=(0, 1))
-    lines = [json.loads(line) for line in cases.open("rb")]
-    plan_requests = sum(len(c["steps"]) + len(c.get("cleanup", ())) for line in lines if (c := line.get("case")))
-    note = f"{sum('case' in line for line in lines)} cases, {plan_requests} requests planned"
-    documented = {c["operation"]: set(c["responses"]) for line in lines if (c := line.get("contract"))}
-    return Outcome(list(_our_failures(results, documented)), made.cpu_s + sent.cpu_s, note)
+    command = [sys.executable, "-m", "testops_lib.cli", "try", str(document), "--base-url", base_url, "--out", str(out)]
+    command += [*sources, *credentials, "--max-requests", str(counted.budget)]
+    tried = Started(command).end(expected=(0, 1, 2))
+    report = json.loads((out / "report.json").read_bytes())
+    totals = report["totals"]
+    note = f"{totals['cases']} cases, {totals['requests']} requests"
+    return Outcome(list(_our_failures(out / "results.jsonl")), tried.cpu_s, note)
 
 
-def _our_failures(results: Path, documented: Mapping[str, Collection[str]]) -> Iterator[Reported]:
+def _our_failures(path: Path) -> Iterator[Reported]:
     """Of one answer we report the most telling check of its status alone; that it is undocumented besides is said here,
     as the other tool says it.
     """
-    import msgspec
-
-    decoder = msgspec.json.Decoder(Line)
+    lines = list(read(path))
+    documented = {line.contract.operation: set(line.contract.responses) for line in lines if line.contract}
+    results = [line.result for line in lines if line.result]
+    vanished = _vanished(results)
     latest = 1
-    with results.open("rb") as lines:
-        for line in lines:
-            result = decoder.decode(line).result
-            for failure in result.failures if result is not None else ():
-                if result is not None and failure.basis != "guess":
-                    one = _reported(result, failure, latest)
-                    latest = max(latest, one.number)
-                    yield one
-                    known = {"default", f"{str(one.status)[:1]}XX", str(one.status)} & set(documented[one.operation])
-                    if one.check == "positive_data_acceptance" and not known:
-                        yield one._replace(code=101, check="status_code_conformance")
+    for result in results:
+        for failure in result.failures:
+            if failure.basis == "guess" or fingerprint_of(failure) in vanished:
+                continue
+            one = _reported(result, failure, latest)
+            latest = max(latest, one.number)
+            yield one
+            known = {"default", f"{str(one.status)[:1]}XX", str(one.status)} & documented.get(
+                one.operation, {"default"}
+            )
+            if one.check == "positive_data_acceptance" and not known:
+                yield one._replace(code=101, check="status_code_conformance")
+
+
+def _vanished(results: Sequence[Result]) -> set[str]:
+    """Fingerprints of failures that were repeated alone and did not come back."""
+    own, repeated = split(results)
+    again: dict[str, list[Result]] = {}
+    for repetition in repeated:
+        again.setdefault(repetition.case, []).append(repetition)
+    seen: dict[str, set[bool | None]] = {}
+    for result in own:
+        for failure in result.failures:
+            answers = {comes_back(failure, repetition) for repetition in again.get(result.case, ())}
+            seen.setdefault(fingerprint_of(failure), set()).update(answers)
+    return {fingerprint for fingerprint, answers in seen.items() if False in answers and True not in answers}
 
 
 def _reported(result: Result, failure: Failure, latest: int) -> Reported:

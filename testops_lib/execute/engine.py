@@ -535,7 +535,8 @@ class Engine:
                 if detour is not None:
                     attempt.take(detour)
                 while attempt.steps:
-                    if not await self._step(attempt, len(attempt.sent), attempt.steps.popleft()):
+                    step = attempt.steps.popleft()
+                    if not await self._step(attempt, len(attempt.sent), self._rights.as_accepted(step) or step):
                         break
             except _Ended as ended:
                 verdict, reason = ended.verdict, ended.reason
@@ -572,6 +573,7 @@ class Engine:
             attempt.failures += failures
         if not step.identity and (step.setup or attempt.case.intent == "positive"):
             self._rights.note(step.operation, outcome.status)
+            self._rights.note_request(step, outcome.status)
         if step.setup and not 200 <= outcome.status < 300:
             reason = f"setup failed: {step.operation} answered {outcome.status}"
             return self._take_another_way(attempt, step, outcome.status, reason)
@@ -591,6 +593,11 @@ class Engine:
         Raises:
             _Ended: there is no other way.
         """
+        if (better := self._rights.as_accepted(step, refused=True)) is not None:
+            if not self._may_send_extra(attempt):
+                raise _Ended("skipped", BUDGET_SPENT)
+            attempt.steps.appendleft(better)
+            return True
         refused = attempt.stands_for.get(id(step))
         if refused is not None:
             self._rights.note_useless(step)

@@ -16,9 +16,11 @@ from testops_lib.model import (
     Contract,
     EnsureResourceAvailability,
     Existing,
+    JsonBody,
     JsonPathIs,
     ObjectLevelAuthorization,
     PositiveDataAcceptance,
+    Request,
     Step,
     UseAfterFree,
 )
@@ -27,6 +29,11 @@ REFUSING: Final = frozenset({401, 403, 404, 405, 501})
 """Statuses that say: you may not, or not here."""
 
 _NOT_FOUND: Final = 404
+
+_UNFIT: Final = frozenset({400, 422})
+"""Statuses that say: not with this data."""
+
+_UNIQUE: Final = "unique"
 
 _ENOUGH: Final = 2
 """So many refusals and no success, and an operation is not asked again."""
@@ -59,6 +66,8 @@ class Rights:
         self._refusals: Counter[str] = Counter()
         self._statuses: dict[str, int] = {}
         self._useless: set[tuple[str, str]] = set()
+        self._accepted: dict[str, dict[str, Any]] = {}
+        self._unfit: Counter[str] = Counter()
 
     def note(self, operation: str, status: int) -> None:
         """Takes down what a request was answered that should have succeeded."""
@@ -67,6 +76,32 @@ class Rights:
         elif status in REFUSING:
             self._refusals[operation] += 1
             self._statuses[operation] = status
+
+    def note_request(self, step: Step, status: int) -> None:
+        """Takes down whether the operation takes the request of this step, as far as that is a matter of its data."""
+        if step.identity or step.request.method in SAFE_METHODS:
+            return
+        sent = _members(step.request)
+        if status in _UNFIT and step.setup:
+            self._unfit[step.operation] += 1
+        elif 200 <= status < 300 and sent and not placeholders(step.request.body) - {_UNIQUE}:
+            known = self._accepted.setdefault(step.operation, sent)
+            if step.setup and not known.keys() <= sent.keys():
+                self._unfit[step.operation] = 0  # it takes less as well
+
+    def as_accepted(self, step: Step, *, refused: bool = False) -> Step | None:
+        """A preparing step with all members of a body that its operation has taken in this run, its own values kept.
+
+        `refused`: it was refused just now; else twice before. None: nothing better is known.
+        """
+        known, own, body = self._accepted.get(step.operation), _members(step.request), step.request.body
+        fewest = 1 if refused else _ENOUGH
+        if known is None or not step.setup or step.identity or self._unfit[step.operation] < fewest:
+            return None
+        if not isinstance(body, JsonBody) or own is None or known.keys() <= own.keys():
+            return None
+        better = structs.replace(body, value={**known, **own})
+        return structs.replace(step, request=structs.replace(step.request, body=better))
 
     def note_useless(self, step: Step) -> None:
         """Takes down that a list did not give what was looked for."""
@@ -189,6 +224,12 @@ def _used(step: Step, later: Sequence[Step] | Iterator[Step]) -> set[str]:
     for other in later:
         found |= names & (placeholders(other.request) | placeholders(other.checks))
     return found
+
+
+def _members(request: Request) -> dict[str, Any] | None:
+    """The members of a JSON object that is sent."""
+    sent = request.body.value if isinstance(request.body, JsonBody) else None
+    return sent if isinstance(sent, dict) else None
 
 
 def _given(way: Existing, step: Step) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -49,6 +49,7 @@ from testops_lib.model import (
     UnsupportedMethod,
     make_case,
 )
+from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Operation, Parameter, Schema
 
 ORIGIN: Final = Origin(source="rules", version="1")
@@ -228,11 +229,28 @@ class Planner:
                 made = self.drafter.optional(asked, parameter)
                 if made is not None:
                     asked = replace(asked.put(parameter.where, parameter.name, made[0]), sure=False)
-        yield asked, "with what the refusal names"
+        yield self._with_members(operation, asked, said), "with what the refusal names"
         for salt in range(1, _MOST["tries"] + 1):
             for full in (False, True):
                 for draft, label in self._try(operation, f"try {salt + 1}", salt=salt, full=full):
                     yield replace(draft, sure=False), f"{label}, all properties" if full else label
+
+    def _with_members(self, operation: Operation, draft: Draft, said: Collection[str]) -> Draft:
+        """The draft with those optional members of its body that a refusal names."""
+        try:
+            full = self.drafter.draft(operation, full=True)
+        except Impossible:
+            return draft
+        if not isinstance(draft.body, dict) or not isinstance(full.body, dict):
+            return draft
+        named = {name: value for name, value in full.body.items() if name in said and name not in draft.body}
+        body = {**draft.body, **named}
+        schema = self._body_schema(operation, draft)
+        if not named or schema is None or self.schemas.rejects(schema, fill(body, full.samples)):
+            return draft
+        return replace(
+            draft, body=body, sure=False, setup=full.setup, cleanup=full.cleanup, path=full.path, samples=full.samples
+        )
 
     def _try(self, operation: Operation, label: str, **wanted: Any) -> Iterator[tuple[Draft, str]]:
         try:

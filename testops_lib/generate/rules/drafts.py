@@ -29,7 +29,7 @@ from testops_lib.model import SAFE_METHODS, Capture, Request, Step
 from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Operation, Parameter, Schema
 
-MAX_SETUP: Final = 4
+MAX_SETUP: Final = 6
 """Producers that need producers, at most this deep."""
 
 ABSENT: Final = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
@@ -187,6 +187,9 @@ class Drafter:
         ):
             media = media or kinds_of_body[0]
             making = self._making(binding, stack, operation, full=full, unique=makes_things(operation))
+            if operation.method == "POST":
+                making.turn = sum(step.request.method == "POST" for step in binding.steps)
+                making.noun = collection_noun(operation.path)
             making.own = path.get(wire.parameter_names(operation.path)[-1]) if operation.path.endswith("}") else None
             body = self._body(operation, media, making, binding, example)
             sure, with_example = sure and making.sure, with_example or making.example

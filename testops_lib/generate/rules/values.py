@@ -43,6 +43,10 @@ class Making:
     """Another salt gives other values where the schema leaves room."""
     unique: bool = True
     """Names, addresses and codes should hold `{unique}`."""
+    turn: int = 0
+    """How many things the case has made before: each gets unique values of its own."""
+    noun: str = ""
+    """What is made: `topic`, whose property `topic` is its name."""
     refer: Callable[[str, Schema], Any] = field(default=lambda name, schema: None)
     """Field name and schema -> placeholder of a thing that an earlier step made, or what names one that an earlier
     round saw; None: there is no such thing."""
@@ -289,7 +293,7 @@ class Maker:
         making.example = True
         _note_reference(name, making, depth)
         flat = self._schemas.flat(schema)
-        if isinstance(value, str) and making.unique and _wants_unique(name, flat):
+        if isinstance(value, str) and _is_to_be_unique(name, flat, making):
             for candidate in self._unique_strings(flat, name, making, value):
                 if self._schemas.accepts(schema, candidate):
                     return candidate
@@ -306,7 +310,7 @@ class Maker:
             values = [value for value in flat["enum"] if value is not None] or flat["enum"]
             yield from (*values[making.salt % len(values) :], *values)
             return
-        if "default" in flat and flat["default"] is not None and not (making.unique and _wants_unique(name, flat)):
+        if "default" in flat and flat["default"] is not None and not _is_to_be_unique(name, flat, making):
             if not making.salt or isinstance(flat["default"], dict | list):
                 yield flat["default"]
         branches = self._schemas.branches(flat)
@@ -395,7 +399,7 @@ class Maker:
 
     def _string(self, flat: Flat, name: str, making: Making, depth: int) -> Iterator[Any]:
         form, pattern = str(flat.get("format", "")), flat.get("pattern")
-        wants_unique = making.unique and _wants_unique(name, flat)
+        wants_unique = _is_to_be_unique(name, flat, making)
         if wants_unique:
             yield from self._unique_strings(flat, name, making, "")
             making.salted = True
@@ -434,7 +438,7 @@ class Maker:
             yield padded if most is None else padded[: int(most)]
 
     def _unique_strings(self, flat: Flat, name: str, making: Making, like: str) -> Iterator[str]:
-        letter = "tuvwxyzabcdefghijklmnopqrs"[making.salt % 26]
+        letter = "tuvwxyzabcdefghijklmnopqrs"[(making.salt + making.turn) % 26]
         form = flat.get("format")
         if form in ("email", "idn-email") or (set(words(name)) & {"email", "mail"} and form is None) or "@" in like:
             yield f"{letter}{UNIQUE}@example.com"
@@ -576,13 +580,19 @@ def _refers(name: str) -> bool:
     return bool(found) and found[-1] in REFERRING
 
 
-def _wants_unique(name: str, flat: Flat) -> bool:
+def _is_to_be_unique(name: str, flat: Flat, making: Making) -> bool:
+    named = bool(making.noun) and plain(name) == making.noun
+    return making.unique and _wants_unique(name, flat, named)
+
+
+def _wants_unique(name: str, flat: Flat, named: bool = False) -> bool:
+    """`named`: the name says what is made, so the value is likely to be its name."""
     if "enum" in flat or "const" in flat or flat.get("format") in ("date", "date-time", "time", "uri", "url", "byte"):
         return False
     if "string" not in kinds(flat):
         return False
     found = words(name)
-    if _is_id(name):
+    if _is_id(name) or named:
         return True
     return bool(found) and bool({found[-1], found[0]} & _UNIQUE_WORDS) and not set(found) & _NOT_UNIQUE
 

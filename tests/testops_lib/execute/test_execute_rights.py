@@ -215,3 +215,28 @@ def test_who_may_not_remove_things_tries_it_twice(serve: Serve) -> None:
     results = execute(Engine(plan(server.url, concurrency=1), {}, run="r"), [reading(n) for n in range(5)])
     assert [result.verdict for result in results] == ["passed"] * 5
     assert sum(seen.method == "DELETE" for seen in server.seen) == 2
+
+
+def test_what_an_operation_has_taken_prepares_cases_in_place_of_what_it_refuses(serve: Serve) -> None:
+    """The minimal request is refused, the one with all members is not."""
+
+    def handle(connection: socket.socket, seen: Seen) -> bytes:
+        if seen.method == "POST":
+            return answer(201, '{"id": 3}') if b"colour" in seen.body else answer(422, '{"error": "colour?"}')
+        return answer(200, '{"id": 3}')
+
+    server = serve(handle)
+    full = case(about("POST", "/shelves", body={"name": "{unique}", "colour": "red"}))
+    minimal = structs.replace(MAKE, request=Request(method="POST", path="/shelves", body=JsonBody(value={"name": "a"})))
+    reads = [Request(method="GET", path="/shelves/{shelf_id}", query=(("n", number),)) for number in "1234"]
+    cases = [case(minimal, structs.replace(READ, request=read)) for read in reads]
+    results = execute(Engine(plan(server.url, concurrency=1), {}, run="r"), [cases[0], full, *cases[1:]])
+    assert [result.verdict for result in results] == ["skipped", *["passed"] * 4]
+    assert sum(seen.method == "POST" for seen in server.seen) == 6  # twice refused, then as it was taken
+
+
+def test_answers_to_the_case_itself_are_not_tried_again_with_other_data(serve: Serve) -> None:
+    server = serve(lambda connection, seen: answer(422 if b"bad" in seen.body else 201))
+    good, bad = (case(about("POST", "/shelves", body={"name": name})) for name in ("good", "bad"))
+    execute(Engine(plan(server.url, concurrency=1), {}, run="r"), [good, bad, bad])
+    assert [b"bad" in seen.body for seen in server.seen] == [False, True, True]
