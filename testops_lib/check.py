@@ -321,7 +321,7 @@ class Judge:
                 failure = next((failure for failure in ordered if failure.basis != "guess"), ordered[0])
                 return (_with_reason(failure, step, answer, captured) if status >= 500 else failure,)
         body = _Body(answer.body)
-        readable = not why_unjudged(answer)
+        readable = not (answer.truncated or answer.streaming or answer.undecodable)
         found = _conformance(step, checks, answer, documented, body, index) if documented.response is not None else []
         due = 200 <= status < 300 or NegativeDataRejection in checks
         if isinstance(wanted := checks.get(StatusIs), StatusIs):
@@ -460,7 +460,7 @@ def _conformance(
         found.append(_failure(typed, step, index, said, basis="guess" if alike else None))
     if headed and response.headers:
         found += [_failure(headed, step, index, said) for said in _header_faults(documented, response, answer)]
-    if bodied and not why_unjudged(answer):
+    if bodied and not (answer.truncated or answer.streaming or answer.undecodable):
         faults = list(_body_faults(documented, response, media, answer.status, body))
         disputed = bool(faults) and body.disputed()
         found += [_failure(bodied, step, index, said, disputed=disputed) for said in faults]

@@ -149,7 +149,7 @@ class _Sent:
 
     __slots__ = (
         "answer", "asked_to_wait", "elapsed_ms", "error", "fresh", "instead", "operation", "overload", "repeated",
-        "requests", "status", "step", "unjudged", "waited_s", "wanted", "wire",
+        "requests", "status", "step", "streaming", "unjudged", "waited_s", "wanted", "wire",
     )  # fmt: skip
 
     def __init__(self, operation: str, wire: Wire, instead: str) -> None:
@@ -159,7 +159,7 @@ class _Sent:
         self.elapsed_ms = 0.0
         self.error = self.repeated = ""
         self.unjudged: tuple[str, ...] = ()
-        self.fresh = self.wanted = False
+        self.fresh = self.wanted = self.streaming = False
         self.overload = ""
         self.asked_to_wait = 0
         self.waited_s = 0.0
@@ -564,8 +564,9 @@ class Engine:
             failures = self._judge.judge(judged, outcome, captured, index=index)
         except TestOpsError as error:
             raise _Ended("errored", f"check: {error.what}") from error
-        failures = (*failures, *transfer.failures(step, outcome, index))
-        attempt.sent[-1].unjudged = unjudged(judged, outcome)
+        if outcome.truncated or outcome.streaming or outcome.undecodable:
+            failures = (*failures, *transfer.failures(step, outcome, index))
+            attempt.sent[-1].unjudged = unjudged(judged, outcome)
         if failures:
             slow = any(failure.check == _MAX_RESPONSE_TIME for failure in failures)
             if slow and not await self._slow_again(attempt, index, step):
@@ -641,7 +642,8 @@ class Engine:
             raise _Ended("errored", STOPPED if self._killed else str(error)) from error
         sent = _Sent(step.operation, wire, sent_instead(step.operation, plain.method, plain.url, self._base_url))
         sent.step = step
-        sent.wanted = any(capture.source == "body" and not capture.optional for capture in step.captures)
+        if step.captures:
+            sent.wanted = any(capture.source == "body" and not capture.optional for capture in step.captures)
         attempt.sent.append(sent)
         outcome = await self._send(attempt, sent, wire, cleanup=cleanup, step=step)
         if isinstance(outcome, Answer) and outcome.status == 401 and credentials.session:
@@ -789,7 +791,7 @@ class Engine:
         seconds = self._patience(answer, repeatable=wire.method in _IDEMPOTENT)
         if seconds is None or sent.asked_to_wait > patience.TIMES or self.stopped or not self._may_send_extra(attempt):
             return False
-        sent.waited_s += seconds
+        sent.waited_s = round(sent.waited_s + seconds, 3)
         sent.repeated = f"answered {answer.status}"
         await self._wait(attempt, seconds)
         return True
@@ -888,7 +890,8 @@ class Engine:
         fresh = sent.fresh or (not repeat and sent.operation in self._on_fresh_connections)
         assert self._client is not None
         begun = time.monotonic()
-        wire = self._traced(wire, attempt.case.id)
+        if self._trace is not None:
+            wire = self._traced(wire, self._trace, attempt.case.id)
         self._in_flight += 1
         if self._in_flight > 1:
             self._crowded_at = begun
@@ -912,6 +915,7 @@ class Engine:
         if isinstance(outcome, Answer):
             self._answered = True
             if outcome.streaming:
+                sent.streaming = True
                 self._streaming.add(sent.operation)
             if outcome.status != _UNAVAILABLE:
                 self._alive_at = max(self._alive_at, begun)
@@ -922,12 +926,12 @@ class Engine:
             raise ended
         return outcome
 
-    def _traced(self, wire: Wire, case: str) -> Wire:
+    def _traced(self, wire: Wire, trace: Trace, case: str) -> Wire:
         """The request with the headers that say where it belongs, if the target wants them and it goes there."""
-        if self._trace is None or origin(wire.url) != self._base:
+        if origin(wire.url) != self._base:
             return wire
         named = {name.lower() for name, _ in wire.headers}
-        told = ((self._trace.run, self._run), (self._trace.case, case))
+        told = ((trace.run, self._run), (trace.case, case))
         added = tuple((name, quote(text, safe=_PLAIN)) for name, text in told if name and name.lower() not in named)
         return structs.replace(wire, headers=(*wire.headers, *added))
 
@@ -936,6 +940,9 @@ class Engine:
         answer = outcome if isinstance(outcome, Answer) else None
         if isinstance(outcome, Answer):
             self._have_answered.add(sent.operation)
+            if outcome.status < 400 and not self.concurrency.lowered_to:
+                sent.overload = ""
+                return
         elif outcome.kind != "timeout" or sent.operation not in self._have_answered:  # it may hang by itself
             return
         sent.overload = overload(answer)
@@ -1024,7 +1031,8 @@ class Engine:
     async def _send_beside(self, attempt: _Attempt, wire: Wire, timeout_s: float) -> Answer | Fault:
         """A login or a probe: counted, but no step's. Over a connection of its own, so that it is sent once."""
         assert self._client is not None
-        wire = self._traced(wire, attempt.case.id)
+        if self._trace is not None:
+            wire = self._traced(wire, self._trace, attempt.case.id)
         exchange = await self._client.send(wire, timeout_s=timeout_s, fresh=True)
         self._count(attempt, exchange.sent)
         attempt.before += exchange.sent
@@ -1333,22 +1341,18 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
 
-def _streams(sent: _Sent) -> bool:
-    return sent.answer is not None and sent.answer.streaming
-
-
 def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:
     if redactor is None:
         return StepOutcome(
             operation=sent.operation, sent=sent.instead, status=sent.status, elapsed_ms=sent.elapsed_ms,
-            requests=sent.requests, error=sent.error, repeated=sent.repeated, streaming=_streams(sent),
-            overload=sent.overload, asked_to_wait=sent.asked_to_wait, waited_s=round(sent.waited_s, 3),
+            requests=sent.requests, error=sent.error, repeated=sent.repeated, streaming=sent.streaming,
+            overload=sent.overload, asked_to_wait=sent.asked_to_wait, waited_s=sent.waited_s,
             unjudged=sent.unjudged,
         )  # fmt: skip
     return StepOutcome(
         operation=sent.operation, sent=redactor.text(sent.instead), status=sent.status, elapsed_ms=sent.elapsed_ms,
-        requests=sent.requests, error=redactor.text(sent.error), repeated=sent.repeated, streaming=_streams(sent),
-        overload=sent.overload, asked_to_wait=sent.asked_to_wait, waited_s=round(sent.waited_s, 3),
+        requests=sent.requests, error=redactor.text(sent.error), repeated=sent.repeated, streaming=sent.streaming,
+        overload=sent.overload, asked_to_wait=sent.asked_to_wait, waited_s=sent.waited_s,
         unjudged=sent.unjudged, request=evidence.of_request(sent.wire, redactor),
         response=evidence.of_response(sent.answer, redactor) if sent.answer is not None else None,
     )  # fmt: skip
