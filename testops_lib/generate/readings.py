@@ -120,11 +120,16 @@ class Reader:
             yield Reading(value, exact and plain)
 
     def best(self, schema: Schema, text: str, *, strict: bool) -> Any:
-        """The first reading of a scalar that the schema takes; the text when there is none."""
+        """The first reading of a member or item that the schema takes; the text when there is none."""
         numbers = "number" in self._schemas.all_kinds(schema)
         for value, sure in scalars(text, numbers=numbers):
             if (sure or not strict) and self._schemas.accepts(schema, value):
                 return value
+        if not strict and text[:1] in ("{", "["):
+            try:
+                return json.loads(text)
+            except (ValueError, RecursionError):
+                pass
         return text
 
     def _arrays(self, parameter: Parameter, texts: Sequence[str], raw: str) -> Iterator[Reading]:

@@ -298,6 +298,7 @@ FORM: Any = {
     "required": ["n"],
     "properties": {
         "n": INTEGER, "name": STRING, "list": NUMBERS, "maybe": EITHER, "file": {**STRING, "format": "binary"},
+        "points": {"type": "array", "items": POINT},
     },
 }  # fmt: skip
 
@@ -307,7 +308,9 @@ FORM: Any = {
     [
         ([("n", "5")], "valid"), ([("n", "+5")], "unsure"), ([("n", "five")], "invalid"), ([("name", "x")], "invalid"),
         ([("n", "1"), ("list", "1"), ("list", "2")], "valid"), ([("n", "1"), ("list", "x")], "invalid"),
-        ([("n", "1"), ("maybe", "")], "unsure"), ([("n", "1"), ("name", "{made}")], "valid"),
+        ([("n", "1"), ("maybe", "")], "unsure"), ([("n", "1"), ("points", '{"a": 1}')], "unsure"),
+        ([("n", "1"), ("points", '{"a": "x"}')], "invalid"), ([("n", "1"), ("points", "x")], "invalid"),
+        ([("n", "1"), ("name", "{made}")], "valid"),
     ],
 )  # fmt: skip
 def test_in_a_form_all_is_text(fields: Any, validity: str) -> None:
@@ -501,8 +504,8 @@ def test_the_judge_agrees_with_python_jsonschema(path: Path) -> None:
                 assert not asserted or tagged(schema, spec), (operation.key, sent, asserted)
             else:
                 assert faults, (operation.key, sent, other.message)
-    if path.name != "httpbin-0.10.4.json":  # it describes no JSON bodies
-        assert compared > 30, path
+    if path.is_relative_to(ROOT / "tests"):  # others need not describe a JSON body
+        assert compared > 30
 
 
 _NOT_ASSERTED = frozenset({"format", "minimum", "maximum", "oneOf", "anyOf"})
