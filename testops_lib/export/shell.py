@@ -23,17 +23,33 @@ from testops_lib.model import (
     TextBody,
 )
 
+PLACEHOLDER = "[redacted]"
+"""As the redactor writes it."""
+
+_VARIABLE = re.compile(r'"\$([A-Z_][A-Z0-9_]*)"')
+_RESERVED = {"PATH", "HOME", "PWD", "IFS", "USER"}
 _CURL_MAKES = {"content-length", "accept-encoding", "transfer-encoding"}
 # A header that starts with `@` would make curl read a file: names that are no tokens are left out.
 
 
 def curl(evidence: RequestEvidence) -> str:
-    """One line of shell that sends the request again: every value is quoted, redacted ones stay redacted.
+    """One line of shell that sends the request again: every value is quoted, redacted ones are variables that the line
+    sets first. What the runner alone says of itself is left out.
 
     Line feeds, control and direction characters are written as bash's `$'\\xHH'`, so that the line is safe to print. A
     body that was cut in the evidence is cut here too. NUL cannot be an argument and is left out.
     """
-    return _curl(evidence.method, evidence.url, evidence.headers, evidence.body)
+    headers = tuple(pair for pair in evidence.headers if not _is_noise(*pair))
+    line = _curl(evidence.method, evidence.url, headers, evidence.body)
+    sets = "".join(f"{name}='…'; " for name in dict.fromkeys(_VARIABLE.findall(line)))
+    return f"{sets}{line}"
+
+
+def _is_noise(name: str, value: str) -> bool:
+    """Headers that curl sends anyway, or that only say who asks."""
+    return (name.lower(), value) == ("accept", "*/*") or (
+        name.lower() == "user-agent" and value.startswith("ai-testops/")
+    )
 
 
 def curl_case(case: Case, base_url: str) -> str:
@@ -99,6 +115,20 @@ def body_text(body: AnyBody | None) -> tuple[str, str]:
     return urlencode(body.fields, safe="{}", errors="replace"), "application/x-www-form-urlencoded"
 
 
+def _named(name: str, text: str) -> str:
+    """One word; what was redacted is a variable named after where it stood."""
+    variable = re.sub(r"[^A-Z0-9_]", "_", name.upper()).strip("_") or "SECRET"
+    variable = "TOKEN" if f" {PLACEHOLDER}" in text.partition(": ")[2] else variable
+    variable = f"V_{variable}" if variable[:1].isdigit() or variable in _RESERVED else variable
+    return f'"${variable}"'.join(_quoted(part) if part else "" for part in text.split(PLACEHOLDER))
+
+
+def _url(url: str) -> str:
+    head, mark, query = url.partition("?")
+    pairs = [_named(pair.partition("=")[0], pair) for pair in query.split("&")]
+    return _named("secret", head) + (_quoted("?") + "\\&".join(pairs) if mark else "")
+
+
 def _curl(method: str, url: str, headers: Pairs, body: str, extra: Iterable[str] = ()) -> str:
     words = ["curl", "-i"]
     if method == "HEAD" and not body:
@@ -109,14 +139,14 @@ def _curl(method: str, url: str, headers: Pairs, body: str, extra: Iterable[str]
         words.append("--globoff")
     if re.search(r"/\.\.?(?:/|$|\?|#)", url):
         words.append("--path-as-is")
-    words += ["--url", _quoted(url)]
+    words += ["--url", _url(url) if PLACEHOLDER in url else _quoted(url)]
     shown = [(name, value) for name, value in headers if name.lower() not in _CURL_MAKES and TOKEN.fullmatch(name)]
     for name, value in shown:
-        words += ["-H", _quoted(f"{name}: {value}" if value.strip() else f"{name};")]
+        words += ["-H", _named(name, f"{name}: {value}" if value.strip() else f"{name};")]
     if body:
         if not any(name.lower() == "content-type" for name, _ in shown):
             words += ["-H", _quoted("Content-Type:")]  # else curl adds its own
-        words += ["--data-raw", _quoted(body)]
+        words += ["--data-raw", _named("secret", body)]
     return " ".join([*words, *extra])
 
 

@@ -75,6 +75,7 @@ class _Card(Value, frozen=True, kw_only=True):
     title: str
     message: str
     curl: str
+    recipe: str
     exchanges: tuple[_Exchange, ...]
     left_out: bool
     operations: tuple[tuple[str, int], ...]
@@ -188,15 +189,22 @@ def _cards(report: Report) -> list[_Card]:
             if step.request or step.response or step.error
         )
         operations = operations_of(finding)
-        curl = visible(example.curl)
+        curl = visible(example.curl) if len(exchanges) < 2 or not example.recipe else ""
+        recipe = visible(example.recipe)
         message = visible(finding.message[:2_000])
-        size = _size(message) + _size(curl) + sum(_size(one.request) + _size(one.response) for one in exchanges)
+        size = (
+            _size(message)
+            + _size(curl)
+            + _size(recipe)
+            + sum(_size(one.request) + _size(one.response) for one in exchanges)
+        )
         fits = size <= budget
         budget -= size if fits else 0
         cards.append(
             _Card(
                 number=number, finding=finding, title=title(finding.check),
                 message=message if fits else one_line(finding.message), curl=curl if fits else "",
+                recipe=recipe if fits else "",
                 exchanges=exchanges if fits else (), left_out=not fits,
                 operations=tuple(operations.items())[:_MOST_SHOWN] if len(operations) > 1 else (),
             )

@@ -37,6 +37,7 @@ class JunitWriter:
         self._muted = {finding.fingerprint for finding in report.findings if finding.state == "muted"}
         self._muted |= {key for finding in report.findings if finding.check == CONCURRENCY for key in finding.folded}
         self._aside = set(report.quarantined)
+        self._recipes = {one.example.case: one.example.recipe for one in report.findings if one.example.recipe}
         self._suites = {operation: _Counts() for operation in report.operations}
         self._cases = sqlite3.connect("", isolation_level=None)
         self._cases.execute("CREATE TABLE cases (operation BLOB, name BLOB, id BLOB, attempt INTEGER, xml BLOB)")
@@ -47,6 +48,8 @@ class JunitWriter:
         if result.repeat:
             return
         case = _testcase(result, self._muted, result.case in self._aside)
+        if result.verdict == "failed" and result.case in self._recipes:
+            _say(case, f"see it again (a shell script):\n{self._recipes[result.case]}")
         self._suites.setdefault(result.operation, _Counts()).add(case)
         ElementTree.indent(case, level=2)
         key = (_key(result.operation), _key(result.case_name), _key(result.case), result.attempt)
@@ -121,6 +124,14 @@ def _opened(element: ElementTree.Element) -> bytes:
     """The start tag of an element that has children to come."""
     empty: bytes = ElementTree.tostring(element, "utf-8")
     return empty.removesuffix(b" />") + b">"
+
+
+def _say(case: ElementTree.Element, text: str) -> None:
+    """Adds to what the test case printed, which may be there once."""
+    out = case.find("system-out")
+    if out is None:
+        out = ElementTree.SubElement(case, "system-out")
+    out.text = f"{out.text}\n{xml_text(text)}" if out.text else xml_text(text)
 
 
 def _testcase(result: Result, muted: set[str], aside: bool) -> ElementTree.Element:

@@ -162,12 +162,21 @@ def _findings(console: Console, findings: list[Finding]) -> None:
 def _curls(console: Console, findings: list[Finding]) -> None:
     from rich.text import Text
 
-    lines = [(number, printable(finding.example.curl)) for number, finding in enumerate(findings, 1)]
-    short = [(number, line) for number, line in lines if 0 < len(line) <= _LONGEST_CURL][:_MOST_CURLS]
-    if short:
+    lines = []
+    for number, finding in enumerate(findings, 1):
+        example = finding.example
+        if len(example.steps) > 1 and example.recipe:
+            lines.append(f"{number}. {len(example.steps)} steps: testops reproduce {number}")
+        elif 0 < len(example.curl) <= _LONGEST_CURL:
+            lines.append(f"{number}. {printable(example.curl)}")
+    if lines:
         console.print(Text("\nSee it again", style="bold"))
-    for number, line in short:
-        console.print(Text(f"{number}. {line}"), soft_wrap=True)
+    for line in lines[:_MOST_CURLS]:
+        console.print(Text(line), soft_wrap=True)
+    if any(finding.example.recipe for finding in findings):
+        console.print(
+            Text("Each as a shell script: in report.html, or by `testops reproduce NUMBER --script`", style="dim")
+        )
 
 
 def _without_success(console: Console, report: Report) -> None:

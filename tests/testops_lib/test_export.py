@@ -73,13 +73,29 @@ def evidence(**more: Any) -> RequestEvidence:
 
 
 def test_a_plain_request_is_a_plain_line() -> None:
-    assert curl(evidence(method="GET", headers=(("Accept", "*/*"),))) == "curl -i --url http://h/p -H 'Accept: */*'"
+    assert curl(evidence(method="GET", headers=(("Accept", "a/b"),))) == "curl -i --url http://h/p -H 'Accept: a/b'"
     assert curl(evidence(method="HEAD")) == "curl -i --head --url http://h/p"
     assert curl(evidence(method="DELETE")) == "curl -i -X DELETE --url http://h/p"
 
 
-def test_redacted_values_stay_as_they_are() -> None:
-    assert "'Authorization: [redacted]'" in curl(evidence(headers=(("Authorization", "[redacted]"),)))
+def test_redacted_values_are_variables_that_the_line_sets_first() -> None:
+    headers = (("Authorization", "[redacted]"), ("X-Api-Key", "[redacted]"))
+    line = curl(
+        evidence(
+            method="POST", url="http://h/p?a=1&api_key=[redacted]&b=2", headers=headers, body='{"pin": "[redacted]"}'
+        )
+    )
+    assert line.startswith("API_KEY='…'; AUTHORIZATION='…'; X_API_KEY='…'; SECRET='…'; curl ")
+    given = line.replace("'…'", "'it s'")
+    words = arguments(given)
+    assert "http://h/p?a=1&api_key=it s&b=2" in words and '{"pin": "it s"}' in words
+    assert "Authorization: it s" in words and "X-Api-Key: it s" in words
+
+
+def test_what_the_runner_says_of_itself_is_left_out_of_a_line() -> None:
+    headers = (("Accept", "*/*"), ("User-Agent", "ai-testops/0.1.0"), ("X-A", "1"))
+    assert curl(evidence(headers=headers)).count("-H") == 1
+    assert curl(evidence(headers=(("User-Agent", "odd"), ("Accept", "text/csv")))).count("-H") == 2
 
 
 def test_hostile_values_are_one_argument_each() -> None:

@@ -346,6 +346,50 @@ def test_the_page_says_all_a_finding_has_to_say() -> None:
         assert reason in shown
 
 
+def repeated_report() -> tuple[Report, str]:
+    """The shop's report with a script, and a finding of each kind of proof."""
+    report = shop_report()
+    script = "#!/bin/sh\necho '<b>again</b>' && send \"$BASE_URL\"/orders\n"
+    proofs = [
+        {"reproduced": 3, "executed": 3},
+        {"reproduced": 1, "executed": 3},
+        {"not_repeated": "budget spent"},
+        {"check": "concurrency", "advisory": True, "reproduced": 1, "executed": 2, "together": ("GET /a: status: no",)},
+    ]
+    findings = [
+        msgspec.structs.replace(one, example=msgspec.structs.replace(one.example, recipe=script), **proof)
+        for one, proof in zip(report.findings, proofs, strict=False)
+    ]
+    return msgspec.structs.replace(report, findings=tuple(findings)), script
+
+
+def test_every_form_has_the_script_and_says_how_often_a_finding_came_back() -> None:
+    report, script = repeated_report()
+    said = ("reproduced 3 of 3", "intermittent: reproduced 1 of 3", "not repeated: budget spent")
+    page, text = render_html(report), terminal_text(report, 120)
+    assert Page(page).text.count(script.strip().splitlines()[1]) == len(report.findings)
+    assert "GET /a: status: no" in page and "Fails only while other cases run" in text
+    for words in said:
+        assert words in page and words in " ".join(text.split())
+    assert "testops reproduce" in text
+    assert json.loads(render_json(report))["findings"][0]["example"]["recipe"] == script
+    cases = ElementTree.fromstring(render_junit(report, shop_results())).iter("testcase")
+    printed = [out.text or "" for case in cases for out in case.findall("system-out")]
+    assert sum(script.strip() in text for text in printed) == len({one.example.case for one in report.findings})
+
+
+def test_the_headline_of_a_finding_is_what_is_wrong_and_not_the_name_of_its_case() -> None:
+    report, _ = repeated_report()
+    named = msgspec.structs.replace(report.findings[0].example, case_name="POST /x: name is too long")
+    finding = msgspec.structs.replace(report.findings[0], check="not_a_server_error", example=named)
+    report = msgspec.structs.replace(report, findings=(finding,))
+    lines = outline(render_html(report)).splitlines()
+    at = next(number for number, line in enumerate(lines) if named.case_name in line)
+    assert lines[at].startswith("Shown by the case") and "not after what is wrong" in lines[at]
+    assert next(number for number, line in enumerate(lines) if line.startswith("Server error")) < at
+    assert named.case_name not in terminal_text(report)
+
+
 def test_findings_stand_before_operations_and_operations_link_to_findings() -> None:
     html = render_html(shop_report())
     assert html.index('id="findings"') < html.index('id="operations"') < html.index('id="errors"')
