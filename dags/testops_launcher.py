@@ -73,7 +73,7 @@ class RunnerProcessOperator(BaseOperator):
             plan=self.plan,
             batch=self.batch,
             attempt=self.attempt,
-            again=self.results if context["ti"].try_number > 1 or down_since else "",
+            again=self.results if context["ti"].try_number > 1 or down_since or self._was_begun() else "",
             down_since=down_since,
         )
         command = [sys.executable, "-m", "runner", *told]
@@ -104,6 +104,15 @@ class RunnerProcessOperator(BaseOperator):
             fail(context, f"{self.task_id}: the runner refused its configuration: {said}")
         if code:
             raise AirflowException(f"the runner ended with {code}: {said}; it is retried")
+
+    def _was_begun(self) -> bool:
+        """Whether a runner was started for the batch before: Airflow may start over the same try after a crash."""
+        from testops_lib.store import Store
+
+        if not (dsn := configuration.read().dsn):
+            return False
+        with Store(dsn) as store:
+            return not store.begin_batch(self.run, self.batch, attempt=int(self.attempt))
 
     def _credentials(self, known: Collection[str]) -> dict[str, str]:
         from testops_lib import target as targets

@@ -104,6 +104,8 @@ class RunnerPodOperator(BaseOperator):
         settings = configuration.read()
         with Store(settings.need_dsn()) as store:
             settled = store.run(self.run).settled
+            # Airflow may start over the same try after a crash.
+            was_begun = not store.begin_batch(self.run, self.batch, attempt=int(self.attempt))
         target = settled.target if settled else Target(spec="")
         file = settings.targets_dir / f"{self.target}.yaml"
         own = targets.load(file).pod if self.target and file.is_file() else target.pod
@@ -116,7 +118,7 @@ class RunnerPodOperator(BaseOperator):
                 plan=self.plan,
                 batch=self.batch,
                 attempt=self.attempt,
-                again=self.results if context["ti"].try_number > 1 or down_since else "",
+                again=self.results if context["ti"].try_number > 1 or down_since or was_begun else "",
                 down_since=down_since,
             ),
             # Kafka's options may hold a password: pods have them from their secret.

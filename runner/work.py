@@ -12,6 +12,7 @@ import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Protocol
 
 import msgspec
@@ -22,7 +23,7 @@ from testops_lib.bus import Bus, ShareHolder
 from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
 from testops_lib.execute.wire import origin
-from testops_lib.model import Batch, Case, Plan, Result, Value, execution_key
+from testops_lib.model import IN_DOUBT, SAFE_METHODS, Batch, Case, Plan, Result, Value, VerdictName, execution_key
 from testops_lib.settings import Settings, reread_dotenv
 from testops_lib.text import printable
 
@@ -34,6 +35,7 @@ FIRST_WAIT_S, FURTHER_WAIT_S = 30.0, 5.0
 """How long a runner itself waits for a target that is down: when it goes down, and when it was down before."""
 
 JUDGED_BEFORE = "judged before"
+LEFT_IN_DOUBT = "left in doubt"
 
 STOP_S = 8
 """What the engine needs to end: what is in flight, and its cleanup."""
@@ -103,7 +105,7 @@ def shared(bus: Bus, plan: Plan, engine: Engine, limit_s: float, ends: Callable[
         return shares.part(plan.policy, holder.partitions, holder.assigned).concurrency > 0
 
     begun = time.monotonic()
-    with bus.share(str(origin(plan.base_url)), narrow) as holder:
+    with bus.share(str(origin(plan.base_url)), narrow, patience_s=limit_s) as holder:
         while not holder.wait(has_part, WAKE_S) and not ends():
             if time.monotonic() - begun > limit_s:
                 raise BusError(
@@ -114,19 +116,33 @@ def shared(bus: Bus, plan: Plan, engine: Engine, limit_s: float, ends: Callable[
             raise holder.trouble
 
 
-async def _ahead(cases: Iterator[Case]) -> AsyncIterator[list[Case]]:
+async def _ahead(cases: Iterator[Case], size: int) -> AsyncIterator[list[Case]]:
     """The cases, read in a thread so that Kafka never holds up the requests."""
-    while chunk := await asyncio.to_thread(lambda: list(itertools.islice(cases, CHUNK))):
+    while chunk := await asyncio.to_thread(lambda: list(itertools.islice(cases, size))):
         yield chunk
 
 
-async def _execute(engine: Engine, cases: Iterator[Case], ends_at: float) -> AsyncIterator[Result]:
+def is_unsafe(case: Case) -> bool:
+    """Whether a request of the case may change something."""
+    return any(step.request.method not in SAFE_METHODS for step in (*case.steps, *case.cleanup))
+
+
+def in_doubt(case: Case, work: Work) -> Result:
+    """What is known of a case while it is executed; its own result takes the place of this."""
+    return Result(
+        run=work.run, case=case.id, attempt=work.attempt, repeat=case.repeat, case_name=case.name,
+        operation=case.operation,
+        intent=case.intent, verdict="errored", reason=IN_DOUBT, started=datetime.now(UTC), origin=case.origin.source,
+    )  # fmt: skip
+
+
+async def _execute(engine: Engine, cases: Iterator[Case], ends_at: float, chunk: int) -> AsyncIterator[Result]:
     loop = asyncio.get_running_loop()
     alarm = loop.call_later(max(0.0, ends_at - STOP_S - time.monotonic()), engine.stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         if threading.current_thread() is threading.main_thread():
             loop.add_signal_handler(number, engine.stop)
-    async for result in engine.run(_ahead(cases)):
+    async for result in engine.run(_ahead(cases, chunk)):
         yield result
     alarm.cancel()
 
@@ -147,18 +163,33 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
     engine.limit(concurrency=0, requests_per_second=0)
     rate = shares.least_rate(plan.policy, settings.fleet_partitions)
     limit_s = work.deadline_s or batches.deadline_s(work.batch, rate)
-    judged: set[str] = set()
+    before: dict[str, VerdictName] = {}
     verdicts: Counter[str] = Counter()
+    careful = plan.policy.on_doubt == "error"
+    chunk = max(1, plan.policy.concurrency) if careful else CHUNK
 
     def missing() -> Iterator[Case]:
-        for case in bus.read_cases(work.batch, work.run, deadline_s=settings.kafka_timeout_s):
-            if execution_key(case.id, case.repeat) in judged:
+        for case in bus.read_cases(work.batch, work.run, deadline_s=limit_s):
+            verdict = before.get(execution_key(case.id, case.repeat))
+            if verdict in ("passed", "failed"):
                 verdicts[JUDGED_BEFORE] += 1
+            elif careful and verdict == "errored" and is_unsafe(case):
+                verdicts[LEFT_IN_DOUBT] += 1
             else:
                 yield case
 
+    def marked() -> Iterator[Case]:
+        """The cases; of some at a time it is known in Kafka that they have begun, before they do."""
+        cases, size = missing(), max(1, plan.policy.concurrency)
+        with bus.results_writer(patience_s=limit_s) as marks:
+            while some := list(itertools.islice(cases, size)):
+                for case in filter(is_unsafe, some):
+                    marks.write(in_doubt(case, work))
+                marks.flush()
+                yield from some
+
     async def drive() -> None:
-        async for result in _execute(engine, missing(), ends_at):
+        async for result in _execute(engine, marked() if careful else missing(), ends_at, chunk):
             writer.write(result)
             verdicts[result.verdict] += 1
             if hand:
@@ -168,17 +199,18 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
                 print(f"failed: {printable(failure.operation)} {failure.check} (case {result.case})", flush=True)
 
     with (
-        bus.results_writer() as writer,
+        bus.results_writer(patience_s=limit_s) as writer,
         shared(bus, plan, engine, limit_s, lambda: hand is not None and hand.given_back),
         asyncio.Runner(loop_factory=new_loop) as loop,
     ):
         ends_at = time.monotonic() + limit_s
         if work.again:  # not before we have a part: then whoever died with the batch has none
-            judged |= bus.judged_cases(work.again, work.run, attempt=work.attempt)
+            before |= bus.verdicts(work.again, work.run, attempt=work.attempt)
         if hand:
             hand.begin(engine)
         loop.run(drive())
-        writer.flush()
+        # Results wait for Kafka as long as the batch may last; not when we were told to end.
+        writer.flush(settings.kafka_timeout_s if engine.stopped else max(0.0, ends_at - time.monotonic()))
     told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no case of this run"
     print(f"{work.batch}: {told}; {engine.requests_sent} requests", flush=True)
     if slowed := str(engine.concurrency):

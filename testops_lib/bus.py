@@ -48,6 +48,7 @@ from testops_lib.model import (
     Returned,
     Taken,
     Value,
+    VerdictName,
     execution_key,
 )
 
@@ -125,7 +126,7 @@ class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
     case: str
     attempt: int = 1
     repeat: int = 0
-    verdict: str
+    verdict: VerdictName
 
 
 _VERDICT = msgspec.json.Decoder(_Verdict)
@@ -365,13 +366,16 @@ class Bus:
 
     # ------------------------------------------------------------------ results
 
-    def results_writer(self) -> ResultsWriter:
+    def results_writer(self, *, patience_s: float | None = None) -> ResultsWriter:
         """A writer of results, to be used as a context manager; leaving it flushes.
+
+        Args:
+            patience_s: how long brokers may be away before results are given up; None: the bus's `timeout_s`.
 
         Raises:
             BusError: the topic is missing or the brokers are away.
         """
-        return ResultsWriter(self._sender(self.topics.results), self.topics.results)
+        return ResultsWriter(self._sender(self.topics.results, patience_s=patience_s), self.topics.results)
 
     def results_position(self) -> dict[int, int]:
         """The end of the results topic now, by partition: no result of a run published later stands before it.
@@ -422,12 +426,22 @@ class Bus:
         """Which cases (`execution_key`) have a passed or failed result of this attempt between `start` and the topic's
         end now.
 
-        Reads every record from `start` on, keeps ids alone; what is no result is left to whoever collects.
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        return {case for case, verdict in self.verdicts(start, run, attempt=attempt).items() if verdict in _FINAL}
+
+    def verdicts(self, start: Mapping[int, int], run: str, *, attempt: int = 1) -> dict[str, VerdictName]:
+        """Case (`execution_key`) -> its verdict in this attempt between `start` and the topic's end now.
+
+        That is the first passed or failed one, else the last.
+
+        Reads every record from `start` on, keeps ids and verdicts alone; what is no result is left to whoever collects.
 
         Raises:
             BusError: the topic is missing or the brokers are away.
         """
-        judged: set[str] = set()
+        verdicts: dict[str, VerdictName] = {}
 
         def take(message: _Record) -> None:
             if _run(message) != run:
@@ -436,12 +450,13 @@ class Bus:
                 found = _VERDICT.decode(message.value() or b"")
             except (msgspec.MsgspecError, ValueError):
                 return
-            if found.run == run and found.attempt == attempt and found.verdict in _FINAL:
-                judged.add(execution_key(found.case, found.repeat))
+            key = execution_key(found.case, found.repeat)
+            if found.run == run and found.attempt == attempt and verdicts.get(key) not in _FINAL:
+                verdicts[key] = found.verdict
 
         for _ in ResultsReader(self, start, follow=False, stop=lambda: False, max_records=2_000, run=run, take=take):
             pass
-        return judged
+        return verdicts
 
     # ------------------------------------------------------------------ the fleet
 
@@ -529,18 +544,21 @@ class Bus:
 
     # ------------------------------------------------------------------ shares of a target's limits
 
-    def share(self, target: str, on_change: Callable[[ShareHolder], None] = lambda holder: None) -> ShareHolder:
+    def share(
+        self, target: str, on_change: Callable[[ShareHolder], None] = lambda holder: None, *, patience_s: float = 0
+    ) -> ShareHolder:  # fmt: skip
         """A part of the target's limits, to be used as a context manager; leaving it gives the part to the others.
 
         Args:
             target: whatever names it, the same for all who share.
             on_change: called with the holder when its part becomes another one, or none because of `trouble`, from a
                 thread of the holder. Only when it returns, others get what is taken away.
+            patience_s: how long brokers may be away once there was a part; at least the bus's `timeout_s`.
 
         Raises:
             BusError: the topic is missing or the brokers are away.
         """
-        return ShareHolder(self, target, on_change)
+        return ShareHolder(self, target, on_change, max(patience_s, self.timeout_s))
 
     # ------------------------------------------------------------------ dead letters
 
@@ -671,8 +689,9 @@ class Bus:
     def _is_refused(self) -> bool:
         return self._refused is not None
 
-    def _sender(self, topic: str, *, ahead: int = 100_000) -> _Sender:
+    def _sender(self, topic: str, *, ahead: int = 100_000, patience_s: float | None = None) -> _Sender:
         """A producer for a topic that is there; of at most `ahead` records on their way."""
+        patience_s = self.timeout_s if patience_s is None else patience_s
         with self._translated(topic):
             sender = _Sender(
                 self,
@@ -681,7 +700,7 @@ class Bus:
                         **{
                             "acks": "all",
                             "enable.idempotence": True,
-                            "delivery.timeout.ms": int(self.timeout_s * 1000),
+                            "delivery.timeout.ms": int(patience_s * 1000),
                             "linger.ms": 10,
                             "compression.type": "lz4",
                             "partitioner": "murmur2_random",
@@ -691,7 +710,7 @@ class Bus:
                         }
                     )
                 ),
-                self.timeout_s,
+                patience_s,
             )
             sender.partitions(topic, self.timeout_s)
             return sender
@@ -853,13 +872,13 @@ class ResultsWriter:
         """
         self._sender.send(self._topic, encode_result(result), key=result.case, run=result.run)
 
-    def flush(self) -> None:
-        """Returns when everything written so far is acknowledged.
+    def flush(self, patience_s: float | None = None) -> None:
+        """Returns when everything written so far is acknowledged; waits `patience_s` for it (None: the writer's own).
 
         Raises:
             BusError: a delivery failed since the last flush.
         """
-        self._sender.flush()
+        self._sender.flush(patience_s)
 
 
 class ResultsReader(Iterator[list[Result]]):
@@ -1174,8 +1193,11 @@ class ShareHolder:
     cannot reach Kafka for so long takes itself for dead.
     """
 
-    def __init__(self, bus: Bus, target: str, on_change: Callable[[ShareHolder], None]) -> None:
+    def __init__(
+        self, bus: Bus, target: str, on_change: Callable[[ShareHolder], None], patience_s: float
+    ) -> None:  # fmt: skip
         self._bus, self._topic, self._on_change = bus, bus.topics.shares, on_change
+        self._patience_s = patience_s
         self._coordinator = _Coordinator()
         self._leaving = threading.Event()
         self._changed = threading.Condition()
@@ -1230,15 +1252,17 @@ class ShareHolder:
 
     def _hold(self) -> None:
         self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
-        heard = time.monotonic()
+        heard, waits_s = time.monotonic(), self._bus.timeout_s
         while not self._leaving.is_set():
             message = self._consumer.poll(0.1)
+            if self.assigned:
+                waits_s = self._patience_s
             if self.assigned or (self._coordinator.state, self._coordinator.join_state) == ("up", "steady"):
                 heard = time.monotonic()
             error = message.error() if message is not None else None
             if error is not None and (error.fatal() or error.code() in _MISSING | _REFUSED):
                 self._give_up(self._bus._error(error, self._topic))
-            elif time.monotonic() - heard > self._bus.timeout_s:
+            elif time.monotonic() - heard > waits_s:
                 self._give_up(self._bus._error(KafkaError(KafkaError._TIMED_OUT), self._topic))
         self._consumer.close()
 
@@ -1413,9 +1437,9 @@ class _Sender:
         self._sent += 1
         self._producer.poll(0)
 
-    def flush(self) -> None:
+    def flush(self, patience_s: float | None = None) -> None:
         """Waits until all is delivered; what was delivered nobody knows where goes once more, which is harmless."""
-        self._flush()
+        self._flush(patience_s)
         for _ in range(_PLACINGS):
             unplaced, self._unplaced = self._unplaced, []
             for again in unplaced:
@@ -1425,8 +1449,8 @@ class _Sender:
         if left := len(self._unplaced):
             raise BusError(f"the brokers do not say where {left} records are", where="Kafka", next_step="repeat it")
 
-    def _flush(self) -> None:
-        deadline = time.monotonic() + self._timeout_s + 5
+    def _flush(self, patience_s: float | None = None) -> None:
+        deadline = time.monotonic() + (self._timeout_s if patience_s is None else patience_s) + 5
         # In short turns, so that a signal's handler runs meanwhile.
         while (left := self._producer.flush(0.5)) and time.monotonic() < deadline:
             pass

@@ -603,6 +603,9 @@ class Policy(Value, frozen=True, kw_only=True):
     trace: bool | Trace = False
     """Tell the target by headers which run and case a request belongs to; true: by those of the default names."""
     cases_per_batch: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    on_doubt: Literal["repeat", "error"] = "repeat"
+    """What becomes of a case with an unsafe method whose requests may have been sent by a runner that died, or of which
+    no verdict is known: it is executed again, or errored."""
 
 
 class BasicAuth(Value, frozen=True, kw_only=True):
@@ -856,6 +859,10 @@ class Left(Value, frozen=True, kw_only=True):
     count: int
     why: str
     """Why they were not deleted: `no DELETE documented`, `DELETE answered 409`, …"""
+
+
+IN_DOUBT = "in doubt: its requests may have been sent, and what came of them is not known"
+"""The reason of a case's result from its beginning to its end, where the policy's `on_doubt` is `error`."""
 
 
 class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):

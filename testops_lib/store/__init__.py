@@ -26,7 +26,7 @@ from testops_lib.target import Settled
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The migration this version of the code needs; the newest of `store/migrations/versions`."""
 
 CHANNEL = "testops_results"
@@ -440,6 +440,11 @@ class Store:
             cursor.execute(statements.DELETE_UNPUBLISHED_REPETITIONS, (run,))
             where = msgspec.json.encode(plan).decode() if plan is not None else None
             cursor.execute(statements.MARK_PUBLISHED, (json.dumps({**earlier, **lowest}), where, documents, run))
+
+    def begin_batch(self, run: str, batch: str, *, attempt: int = 1) -> bool:
+        """Notes that a runner is about to be started for the batch; gives whether it is the first one."""
+        with self._transaction() as connection:
+            return connection.execute(statements.BEGIN_BATCH, (run, batch, attempt)).rowcount == 1
 
     def published(self, run: str) -> int:
         """Cases published."""

@@ -95,6 +95,15 @@ run_cases = Table(
     comment="published cases",
 )  # fmt: skip
 
+begun_batches = Table(
+    "begun_batches", metadata,
+    _id("run"),
+    _id("batch"),
+    Column("attempt", Integer, nullable=False),
+    PrimaryKeyConstraint("run", "batch", "attempt"),
+    comment="batches for which a runner was started",
+)  # fmt: skip
+
 results_seq = Sequence("results_seq", metadata=metadata, schema="testops")
 
 results = Table(

@@ -177,6 +177,7 @@ GROUP BY current HAVING bool_or(status = 'quarantined') AND NOT bool_or(status =
 """
 """Ids of cases of the run's suite that run without counting."""
 
+BEGIN_BATCH = "INSERT INTO testops.begun_batches (run, batch, attempt) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
 DELETE_PUBLISHED = "DELETE FROM testops.run_cases WHERE run = %s"
 PUBLISH_FURTHER = "INSERT INTO testops.run_cases (case_id, run) SELECT unnest(%s::text[]), %s ON CONFLICT DO NOTHING"
 PUBLISHED_INCOMING = """

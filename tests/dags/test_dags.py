@@ -320,6 +320,20 @@ def test_a_task_is_tried_again_as_often_as_that_may_help(airflow_environment: Ma
     ]  # fmt: skip
 
 
+def test_a_try_that_is_started_over_looks_for_earlier_results(
+    airflow_environment: Mapping[str, str], store: Store, postgres: str
+) -> None:
+    environment = {**airflow_environment, "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO", "TESTOPS_DSN": postgres}
+    store.open_run("r", "shop")
+    looked = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", LAUNCH, "1"], env=environment, capture_output=True, text=True, cwd=ROOT
+        )
+        looked.append("'wrong' are no positions" in done.stdout + done.stderr)
+    assert looked == [False, True]
+
+
 CONNECTIONS = """
 import os, sys
 sys.path.insert(0, sys.argv[1])

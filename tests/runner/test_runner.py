@@ -20,6 +20,7 @@ from testops_lib.batch import positions_text, runner_arguments
 from testops_lib.bus import Bus
 from testops_lib.collect import collect
 from testops_lib.model import (
+    IN_DOUBT,
     Batch,
     Case,
     Contract,
@@ -33,6 +34,7 @@ from testops_lib.model import (
     Step,
     make_case,
 )
+from testops_lib.stack.kafka import Kafka
 from testops_lib.stack.samples import Sample
 from testops_lib.store import Store
 
@@ -43,8 +45,8 @@ CONTRACT = Contract(operation=OPERATION, responses={"200": ResponseContract(), "
 pytestmark = pytest.mark.integration
 
 
-def case(number: int, path: str = "/products") -> Case:
-    request = Request(method="GET", path=path, query=(("limit", str(number % 40 + 1)), ("n", str(number))))
+def case(number: int, path: str = "/products", method: str = "GET") -> Case:
+    request = Request(method=method, path=path, query=(("limit", str(number % 40 + 1)), ("n", str(number))))
     step = Step(operation=OPERATION, request=request, checks=(NotAServerError(), StatusCodeConformance()))
     return make_case(
         name=f"list {number}", intent="positive", operation=OPERATION, steps=(step,), origin=Origin(source="human")
@@ -184,6 +186,8 @@ class Log(ThreadingHTTPServer):
                 self.end_headers()
                 server.now -= 1
 
+            do_POST = do_GET
+
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
@@ -291,6 +295,55 @@ def test_a_hung_target_cannot_hold_a_batch_beyond_its_deadline(line: Bus, kafka:
         assert time.monotonic() - begun < 13
     assert code == 1 and "deadline of 10 s" in err
     assert "8 errored" in out
+
+
+def test_a_repeated_batch_sends_nothing_unsafe_of_which_it_is_not_known_what_came_of_it(
+    line: Bus, kafka: str, store: Store, log: Log
+) -> None:
+    run = "runner-doubt"
+    cases = [case(number, method="POST") for number in range(60)] + [case(number) for number in range(60, 80)]
+    careful = plan(log.url, requests_per_second=25, concurrency=3, on_doubt="error")
+    at, _ = publish(line, store, run, careful, cases)
+    [batch, *_] = line.publish_cases(run, cases, max_records=1000)
+    ids = set(line.case_ids(batch, run))
+    first = runner(kafka, "--run", run, "--plan", str(at), "--batch", str(batch))
+    while len(log.numbers) < 12:
+        time.sleep(0.01)
+    first.kill()
+    outcome(first)
+    again = positions_text(store.positions(run))
+    code, out, err = outcome(runner(kafka, "--run", run, "--plan", str(at), "--batch", str(batch), "--again", again))
+    assert code == 0, err
+    unsafe = [number for number in log.numbers if number < 60]
+    assert len(set(unsafe)) == len(unsafe), "nothing unsafe was sent twice"
+    collect(line, store, run)
+    verdicts = {result.case: result for result in store.results(run) if result.case in ids}
+    doubtful = [result for result in verdicts.values() if result.verdict == "errored"]
+    assert len(doubtful) <= 2 * 3 and all(result.reason == IN_DOUBT for result in doubtful)
+    assert (f"{len(doubtful)} left in doubt" in out) == bool(doubtful)
+    assert sum(result.verdict == "passed" for result in verdicts.values()) == len(ids) - len(doubtful)
+
+
+@pytest.mark.timeout(240)
+def test_a_kafka_that_is_away_for_longer_than_its_timeout_has_nothing_sent_twice(
+    breakable_kafka: Kafka, store: Store, log: Log
+) -> None:
+    run, cases = "runner-outage", [case(number) for number in range(80)]
+    bootstrap = breakable_kafka.start()
+    with Bus(bootstrap, timeout_s=60) as bus:
+        bus.create_topics(partitions=1)
+        at, [batch] = publish(bus, store, run, plan(log.url, requests_per_second=10), cases)
+        told = ["--run", run, "--plan", str(at), "--batch", str(batch)]
+        process = runner(bootstrap, *told, TESTOPS_KAFKA_TIMEOUT_S="5")
+        while len(log.numbers) < 10:
+            time.sleep(0.05)
+        breakable_kafka.kill(1)
+        time.sleep(15)  # three times as long
+        breakable_kafka.start()
+        code, out, err = outcome(process, timeout=120)
+        assert code == 0 and "80 passed" in out, err
+        assert sorted(log.numbers) == list(range(80)), "each was sent once"
+        assert collect(bus, store, run).no_result == 0
 
 
 def test_two_runs_of_one_target_together_keep_its_limits(line: Bus, kafka: str, store: Store, log: Log) -> None:

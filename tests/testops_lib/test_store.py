@@ -247,6 +247,14 @@ def test_groups_saved_at_the_same_time_all_arrive(opened: Store, postgres: str) 
 # --------------------------------------------------------------------------- publication
 
 
+def test_a_batch_begins_for_the_first_time_once(store: Store) -> None:
+    assert (
+        store.begin_batch("r", "c:0:0-9") and store.begin_batch("r", "c:0:9-18") and store.begin_batch("s", "c:0:0-9")
+    )
+    assert not store.begin_batch("r", "c:0:0-9")
+    assert store.begin_batch("r", "c:0:0-9", attempt=2) and not store.begin_batch("r", "c:0:0-9", attempt=2)
+
+
 def test_what_was_published_is_known(opened: Store) -> None:
     plan = Batch(topic="testops.plans", partition=0, first=1, end=3)
     batches = [Batch(topic="testops.cases", partition=one, first=0, end=2) for one in (1, 0)]
