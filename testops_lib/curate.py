@@ -27,13 +27,12 @@ from testops_lib.model import Case, Contract, JsonPathIs, Plan, Result, Value, m
 from testops_lib.pipeline import Order
 from testops_lib.redact import sensitive
 from testops_lib.renew import renew
-from testops_lib.report.text import plural
 from testops_lib.settings import Settings
 from testops_lib.sources import Ask, caps
 from testops_lib.spec.operation import Spec
 from testops_lib.store import Store
 from testops_lib.suite import Change, Member, Status, regression_slot
-from testops_lib.text import one_line
+from testops_lib.text import one_line, plural
 
 MAX_CASE_BYTES = 256 * 1024
 MAX_STEPS = 50

@@ -14,6 +14,7 @@ from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_o
 import msgspec
 
 from testops_lib.model import Finding, Report, Value
+from testops_lib.text import plural
 
 _log = logging.getLogger("testops.notify")
 
@@ -64,7 +65,7 @@ def summary(report: Report, ui_url: str = "") -> str:
     results = report.totals.results
     counts = ", ".join(f"{results.get(name, 0)} {name}" for name in ("passed", "failed", "errored", "skipped"))
     lines = [f"{_verdict(report).upper()}: {_plain(report.title or report.target)}, run {_plain(report.run)}"]
-    lines.append(f"{report.totals.cases} cases: {counts}")
+    lines.append(f"{plural(report.totals.cases, 'case')}: {counts}")
     lines.append(f"Findings: {len(new)} new, {known} known, {fixed} fixed")
     lines += [f"- {_finding(finding)}" for finding in new[:_MOST_FINDINGS]]
     if len(new) > _MOST_FINDINGS:

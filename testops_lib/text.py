@@ -50,3 +50,8 @@ def _command_escaped(match: re.Match[str]) -> str:
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65_536 else f"\\U{code:08x}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 case`, `1,000 cases`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

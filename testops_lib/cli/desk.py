@@ -42,6 +42,7 @@ from testops_lib.repetition import Repetitions, split
 from testops_lib.sources import make_all, plan_all, told_of
 from testops_lib.spec.operation import Spec
 from testops_lib.target import MAX_ROUNDS, Generate, PropertyBased, Scope, Target
+from testops_lib.text import plural
 
 _MOST_REASONS = 20
 """Operations that were not tested, as the terminal names them before the run; the report names all."""
@@ -390,7 +391,7 @@ def generate(spec: str, base_url: str, out: Path | None, only_plan: bool, **opti
                 write(file, Line(contract=contract))
         for case in cases:
             write(file, Line(case=case))
-    say(f"{out}: {len(cases)} cases for {len(scope)} operations")
+    say(f"{out}: {plural(len(cases), 'case')} for {plural(len(scope), 'operation')}")
     return 0
 
 
@@ -450,5 +451,5 @@ def shrink(
     for finding in small.findings:
         if finding.example.case in smallest:
             say(f"{finding.operation}: {finding.check}: {finding.message}\n  {finding.example.curl}")
-    say(f"{out}: {len(kept)} cases")
+    say(f"{out}: {plural(len(kept), 'case')}")
     return FINDINGS

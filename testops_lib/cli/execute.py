@@ -28,6 +28,7 @@ from testops_lib.cli.sending import (
 from testops_lib.errors import SettingsError, TestOpsError
 from testops_lib.model import Plan
 from testops_lib.repetition import Repetitions, split
+from testops_lib.text import plural
 
 
 @click.command(
@@ -78,7 +79,7 @@ def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any)
     failed = verdicts["failed"]
     others = "".join(f", {verdicts[each]} {each}" for each in ("errored", "skipped") if verdicts[each])
     again = f"; {len(repeated)} repetitions of failed ones" if repeated else ""
-    say(f"{out}: {len(own)} results, {failed} failed{others}{again}")
+    say(f"{out}: {plural(len(own), 'result')}, {failed} failed{others}{again}")
     if not stopped and not verdicts["passed"] + failed:
         reason, count = Counter(result.reason for result in own).most_common(1)[0] if own else ("no case", 0)
         hint = "is it up, and is --base-url right?"

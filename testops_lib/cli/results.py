@@ -23,6 +23,7 @@ from testops_lib.gate import blocks, global_causes
 from testops_lib.model import Case, GateRules, Plan, Policy, Report, Result
 from testops_lib.repetition import split
 from testops_lib.target import Target
+from testops_lib.text import plural
 
 
 def outcome(report: Report) -> int:
@@ -273,7 +274,7 @@ def _export_each(form: str, cases: Sequence[Case], base: str, file: Path, out: P
         out.mkdir(parents=True, exist_ok=True)
         for case in cases:
             (out / name.format(case.id)).write_text(render(case, base), "utf-8")
-        say(f"{out}: {len(cases)} files")
+        say(f"{out}: {plural(len(cases), 'file')}")
     elif form != "curl" and len(cases) > 1:
         raise SettingsError(f"{len(cases)} cases", where=str(file), next_step="choose one by --case, or give --out")
     else:

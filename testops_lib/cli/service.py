@@ -76,8 +76,7 @@ def dead_letters() -> None:
 def list_letters(run: str, every: bool) -> None:
     """One line each, oldest first: place, time, origin, run, reason."""
     from testops_lib.pipeline import bus
-    from testops_lib.report.text import plural
-    from testops_lib.text import one_line
+    from testops_lib.text import one_line, plural
 
     with bus(configuration.read()) as line:
         letters = [one for one in line.dead_letters() if run in ("", one.run)]

@@ -121,8 +121,7 @@ def conflicts(target: str, as_json: bool) -> None:
 
 
 def _print(members: list[Member], as_json: bool) -> None:
-    from testops_lib.report.text import plural
-    from testops_lib.text import one_line
+    from testops_lib.text import one_line, plural
 
     if as_json:
         for each in members:
@@ -299,8 +298,7 @@ Examples:
 def regenerate(target: str, operations: tuple[str, ...], names: tuple[str, ...], **wishes: Any) -> None:
     """Generate again, changed or not. Edits survive; with a review, what is new waits as drafts."""
     from testops_lib import curate
-    from testops_lib.report.text import plural
-    from testops_lib.text import one_line
+    from testops_lib.text import one_line, plural
 
     if bool(operations) == bool(names):
         raise click.UsageError("give either --operation GLOB or --case ID")
@@ -322,8 +320,7 @@ def shrink(run: str, who: str, why: str, **limits: Any) -> int:
     Sends requests from here to the target, under its policy and as its users.
     """
     from testops_lib import curate
-    from testops_lib.report.text import plural
-    from testops_lib.text import one_line
+    from testops_lib.text import one_line, plural
 
     found = curate.shrink(
         configuration.read(), run, lambda plan, contracts: tries(plan, contracts, new_run_id(), limits),

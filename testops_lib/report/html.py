@@ -28,7 +28,6 @@ from testops_lib.report.text import (
     costs,
     duration,
     operations_of,
-    plural,
     proof,
     protection,
     quiet,
@@ -39,7 +38,7 @@ from testops_lib.report.text import (
     verdict,
     where,
 )
-from testops_lib.text import one_line, visible
+from testops_lib.text import one_line, plural, visible
 
 if TYPE_CHECKING:
     from jinja2 import Template

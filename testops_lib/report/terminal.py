@@ -11,7 +11,6 @@ from testops_lib.report.text import (
     costs,
     duration,
     failed_sources,
-    plural,
     proof,
     protection,
     quiet,
@@ -22,7 +21,7 @@ from testops_lib.report.text import (
     verdict,
     where,
 )
-from testops_lib.text import one_line, printable
+from testops_lib.text import one_line, plural, printable
 
 if TYPE_CHECKING:
     from rich.console import Console

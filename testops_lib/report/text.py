@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from testops_lib.cost import in_words
 from testops_lib.model import CONCURRENCY, Finding, GateReport, Report
-from testops_lib.text import one_line
+from testops_lib.text import one_line, plural
 
 TITLES: dict[str, str] = {
     "not_a_server_error": "Server error",
@@ -56,10 +56,6 @@ def proof(finding: Finding) -> str:
         words = f"reproduced {finding.reproduced} of {finding.executed}"
         return words if finding.reproduced == finding.executed else f"intermittent: {words}"
     return f"not repeated: {one_line(finding.not_repeated, 60)}" if finding.not_repeated else ""
-
-
-def plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shown_findings(report: Report) -> list[Finding]:
