@@ -618,6 +618,14 @@ def test_every_check_has_a_title_a_severity_and_a_fault_code() -> None:
     assert all(code(name) == WFC_CODES[name] for name in WFC_CODES if WFC_CODES[name] in valid)
 
 
+def test_the_guide_s_table_of_severities_is_true() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    rows = re.findall(r"^\| (critical|high|medium|low) \| [^|]* \| ([^|]*) \|$", guide, re.MULTILINE)
+    named = {check: severity for severity, checks in rows for check in re.findall(r"`(\w+)`", checks)}
+    assert len(rows) == 4 and len(named) >= 8
+    assert {check: SEVERITIES[check] for check in named} == named
+
+
 @given(st.text())
 def test_visible_text_has_nothing_that_acts(text: str) -> None:
     shown = visible(text)
