@@ -24,7 +24,7 @@ from urllib.parse import quote, urljoin
 import msgspec
 from msgspec import structs
 
-from testops_lib.check import Answer, Judge, select, unjudged
+from testops_lib.check import Answer, Judge, select, unjudged, why_unjudged
 from testops_lib.errors import CaseError, TargetError, TestOpsError
 from testops_lib.execute import evidence, patience, tls, transfer
 from testops_lib.execute.adapt import Concurrency, overload
@@ -494,6 +494,7 @@ class Engine:
         planned = _planned(case) if detour is None else len(detour.steps) + len(case.cleanup)
         token = unique_token(self._run, case.id, self._attempt, case.repeat)
         attempt = _Attempt(case, token, self._policy.case_timeout_s, self._guard.made())
+        waits = self._breaker.open or self._budget.limited
         if self._breaker.open and not await self._back(attempt):
             if self._is_spent(attempt):
                 return self._not_run(case, "skipped", BUDGET_SPENT, attempt)
@@ -506,7 +507,8 @@ class Engine:
         attempt.reserved += planned
         if time.monotonic() >= self._time_up:
             return self._not_run(case, "skipped", BUDGET_SPENT, attempt)
-        attempt.begin(self._policy.case_timeout_s)
+        if waits:
+            attempt.begin(self._policy.case_timeout_s)
         started = datetime.now(UTC)
         verdict, reason = await self._carry_out(attempt, detour)
         anew = attempt.why_anew
@@ -1314,7 +1316,8 @@ def _capture(captures: tuple[Capture, ...], answer: Answer, captured: dict[str, 
         if found:
             captured[capture.name] = found[0]
         elif not capture.optional:
-            raise _Ended("errored", f"capture {capture.name} selected nothing")
+            why = why_unjudged(answer) if capture.source == "body" else ""
+            raise _Ended("errored", f"capture {capture.name} selected nothing" + (f": {why}" if why else ""))
 
 
 def _planned(case: Case) -> int:

@@ -197,6 +197,8 @@ def sent_instead(operation: str, method: str, url: str, base_url: str) -> str:
     """
     own_method, _, template = operation.partition(" ")
     path = url[len(base_url) :].partition("?")[0]
+    if path == template and method == own_method and "." not in path:
+        return ""
     if not _template_pattern(template).fullmatch(path) or not _DOT_SEGMENT.isdisjoint(path.split("/")):
         return f"{method} {path[:_LONGEST_PATH]}"
     return "" if method == own_method else f"{method} {template}"

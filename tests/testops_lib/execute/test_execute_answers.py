@@ -131,6 +131,13 @@ def test_a_body_over_the_limit_says_what_was_not_judged(serve: Serve) -> None:
     assert result.verdict == "passed" and result.steps[0].unjudged[0].startswith("jsonpath: ")
 
 
+def test_what_a_cut_body_does_not_give_is_said(serve: Serve) -> None:
+    body = json.dumps({"pad": "x" * 3_000, "id": 1})
+    wanted = step("GET", "/x", captures=(Capture(name="id", path="$.id"),))
+    result = one(plan(serve(lambda c, s: answer(200, body)).url, max_response_bytes=1_000), case(wanted))
+    assert result.reason == "capture id selected nothing: the body is longer than 1,000 bytes"
+
+
 def chunk(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
