@@ -95,6 +95,7 @@ class Schemas:
         self._by_content: dict[bytes, jsonschema_rs.Draft202012Validator | None] = {}
         self._requests: dict[str, tuple[Any, frozenset[str]]] = {}
         self._extending: dict[str, list[str]] = {}
+        self._loose: dict[int, tuple[Any, jsonschema_rs.Draft202012Validator | None]] = {}
 
     def flat(self, schema: Schema | None) -> Flat:
         """`schema` with its reference followed and its `allOf` merged; `anyOf` and `oneOf` stay."""
@@ -190,19 +191,23 @@ class Schemas:
     def tags(self, schema: Flat, branch: Schema) -> tuple[str, list[str]]:
         """The discriminating property of `schema`, and its values that mean `branch`, the document's own names first.
 
-        No values: the schema has no discriminator, or the branch itself says what the property may be.
+        No values: the schema has no discriminator, or what it discriminates by is no text.
         """
         tag = schema.get("discriminator")
         name = tag.get("propertyName") if isinstance(tag, dict) else None
         target = self.name(branch)
         if not isinstance(tag, dict) or not isinstance(name, str) or not target:
             return "", []
-        declared = self.flat(self.member(branch, name))
-        if {"const", "enum"} & set(declared) or "string" not in kinds(declared):
-            return name, []
         mapping = tag.get("mapping")
         goals = mapping.items() if isinstance(mapping, dict) else ()
-        return name, [*(key for key, goal in goals if str(goal).rsplit("/", 1)[-1] == target), target]
+        meant = [*(key for key, goal in goals if str(goal).rsplit("/", 1)[-1] == target), target]
+        declared = self.flat(self.member(branch, name))
+        if "string" not in kinds(declared):
+            return name, []
+        listed = [declared["const"]] if "const" in declared else declared.get("enum")
+        if isinstance(listed, list):  # the alternative says itself what it is called
+            return name, [value for value in meant if value in listed] or listed
+        return name, meant
 
     def subtypes(self, name: str) -> list[str]:
         """The definitions that extend the definition `name` by `allOf`, in the document's order."""
@@ -249,6 +254,17 @@ class Schemas:
             return not any(validator.is_valid(fill(value, {"unique": token})) for token in _TOKENS)
         return not validator.is_valid(value)
 
+    def takes(self, schema: Schema, value: Any) -> bool:
+        """`value` is valid, or it only fits more than one alternative of a `oneOf`: few servers mind that."""
+        if self.accepts(schema, value):
+            return True
+        known = self._loose.get(id(schema))
+        if known is None:
+            form = self.self_contained(schema)
+            loose = _with_any(form)
+            known = self._loose[id(schema)] = (schema, None if loose == form else _compiled(loose))
+        return known[1] is not None and known[1].is_valid(fill(value, {"unique": _TOKENS[0]}))
+
     def _validator(self, schema: Schema) -> jsonschema_rs.Draft202012Validator | None:
         self.planning.check()
         known = self._by_id.get(id(schema))
@@ -256,7 +272,7 @@ class Schemas:
             return known[1]
         content = msgspec.json.encode(schema)
         if content not in self._by_content:
-            self._by_content[content] = self._compile(schema)
+            self._by_content[content] = _compiled(self.self_contained(schema))
         compiled = self._by_content[content]
         self._by_id[id(schema)] = (schema, compiled)
         return compiled
@@ -283,12 +299,29 @@ class Schemas:
         if validator is not None:
             yield from validator.iter_errors(value)
 
-    def _compile(self, schema: Schema) -> jsonschema_rs.Draft202012Validator | None:
-        form = self.self_contained(schema)
-        try:
-            return jsonschema_rs.Draft202012Validator(form, validate_formats=True, formats={"byte": _is_base64})
-        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError):
-            return None
+
+def _compiled(form: Schema) -> jsonschema_rs.Draft202012Validator | None:
+    try:
+        return jsonschema_rs.Draft202012Validator(form, validate_formats=True, formats={"byte": _is_base64})
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError):
+        return None
+
+
+def _with_any(schema: Any) -> Any:
+    """A copy in which one alternative or more of each `oneOf` may hold."""
+    if isinstance(schema, list):
+        return [_with_any(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    form: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in SCHEMA_MAPS and isinstance(value, dict):
+            form[key] = {name: _with_any(item) for name, item in value.items()}
+        else:
+            form[key] = value if key in _LITERAL else _with_any(value)
+    if isinstance(form.get("oneOf"), list):
+        form["allOf"] = [*form.get("allOf", ()), {"anyOf": form.pop("oneOf")}]
+    return form
 
 
 def _holds_token(value: Any) -> bool:

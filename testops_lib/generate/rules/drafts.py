@@ -594,16 +594,16 @@ class Drafter:
         described = operation.body.content[media]
         schema: Schema = True if described.schema is None else described.schema
         if example is ABSENT and not making.full:
-            example = next((own for own in described.examples if self.schemas.accepts(schema, own)), ABSENT)
-        if example is not ABSENT and self.schemas.accepts(schema, example):
+            example = next((own for own in described.examples if self.schemas.takes(schema, own)), ABSENT)
+        if example is not ABSENT and self.schemas.takes(schema, example):
             spare = replace(making, example=True)
             value = self.maker.adapt(example, schema, "", spare)
-            if self.schemas.accepts(schema, fill(value, binding.samples)):
+            if self.schemas.takes(schema, fill(value, binding.samples)):
                 making.sure, making.example, making.salted = spare.sure, True, spare.salted
                 making.dangling, making.invented = spare.dangling, spare.invented
                 return value
         value = self.maker.make(schema, "body", making)
-        if not self.schemas.accepts(schema, fill(value, binding.samples)):
+        if not self.schemas.takes(schema, fill(value, binding.samples)):
             raise Impossible("the body with what earlier steps made does not fit its schema")
         return value
 

@@ -218,13 +218,18 @@ class Maker:
         for value in self._documented(flat):
             if self._schemas.accepts(schema, value):
                 return self._used(value, schema, name, making, depth)
+        ambiguous: list[Any] = []
         for value in self._candidates(schema, flat, name, making, depth):
-            if self._schemas.accepts(schema, fill(value, making.samples)):
-                documented = (
-                    isinstance(value, dict | list) or "enum" in flat or value == flat.get("default", value is None)
-                )
+            sent = fill(value, making.samples)
+            if self._schemas.accepts(schema, sent):
+                documented = isinstance(value, dict | list | None) or "enum" in flat or value == flat.get("default")
                 making.invented = making.invented or not documented
                 return value
+            if not ambiguous and self._schemas.takes(schema, sent):
+                ambiguous.append(value)
+        if ambiguous:  # it fits several alternatives of a `oneOf`, which only a literal reader minds
+            making.sure, making.invented = False, True
+            return ambiguous[0]
         if making.count > MOST_VALUES:
             raise Impossible(f"{name or 'value'}: it needs more than {MOST_VALUES:,} values")
         raise Impossible(f"{name or 'value'}: no valid value found")

@@ -516,6 +516,13 @@ def tagged(schema: Any, spec: Spec) -> bool:
     return "discriminator" in json.dumps(Schemas(spec.definitions).self_contained(schema))
 
 
+def test_what_fits_two_alternatives_of_a_one_of_leaves_the_judge_unsure() -> None:
+    either = {"oneOf": [{**CAT, "required": []}, {**DOG, "required": []}]}
+    assert a_body(JsonBody(value={"name": "Tom"}), either) == ("unsure", (("body", "oneOf"),))
+    assert a_body(JsonBody(value={"name": 5}), either)[0] == "unsure", "which many servers convert"
+    assert a_body(JsonBody(value={"name": []}), either)[0] == "invalid"
+
+
 def test_a_fault_says_where_and_why() -> None:
     spec = load({"/a": {"get": {"parameters": [{"name": "p", "in": "query", "required": True, "schema": INTEGER}]}}})
     (fault,) = RequestJudge(spec).judge("GET /a", Request(method="GET", path="/a")).faults

@@ -975,3 +975,32 @@ def test_a_base_with_a_discriminator_is_sent_as_what_extends_it(mapping: Any) ->
     assert first["kind"] in (cat, dog) and ("lives" in first) == (first["kind"] == cat)
     assert {sent["kind"] for sent, _ in bodies(made, "POST /cats", "positive")} == {cat}
     assert {sent["kind"] for sent, _ in bodies(made, "POST /dogs", "positive")} == {dog}
+
+
+def test_alternatives_that_nothing_tells_apart_are_sent_and_nothing_is_claimed_of_them() -> None:
+    cat = {"type": "object", "properties": {"name": {"type": "string"}}}
+    dog = {"type": "object", "properties": {"name": {"type": "string"}, "bark": {"type": "string"}}}
+    pet = {"oneOf": [ref("Cat"), ref("Dog")]}
+    inside = {"type": "object", "required": ["pet"], "properties": {"pet": pet}}
+    made = generate(
+        load({
+            "/pets": {"post": {"requestBody": takes(pet), "responses": says(None, also=("422",))}},
+            "/owners": {"post": {"requestBody": takes(inside), "responses": says(None, also=("422",))}},
+        }, Cat=cat, Dog=dog),
+        policy=ALL,
+    )  # fmt: skip
+    assert not made.generation.not_tested
+    for key in ("POST /pets", "POST /owners"):
+        positive = bodies(made, key, "positive")
+        assert positive and all(basis_of(case, PositiveDataAcceptance) == "guess" for _, case in positive)
+        assert any(basis_of(case, NegativeDataRejection) == "spec" for _, case in bodies(made, key, "negative"))
+
+
+@pytest.mark.parametrize("names", [(["Cat"], ["Dog"]), (["Cat", "Dog"], ["Cat", "Dog"]), (["tom"], ["rex"])])
+def test_an_alternative_is_sent_under_the_name_that_it_gives_itself(names: tuple[list[str], list[str]]) -> None:
+    kinds = [{"type": "object", "properties": {"kind": {"type": "string", "enum": enum}}} for enum in names]
+    pet = {"oneOf": [ref("Cat"), ref("Dog")], "discriminator": {"propertyName": "kind"}}
+    paths = {"/pets": {"post": {"requestBody": takes(pet), "responses": says(None)}}}
+    made = generate(load(paths, Cat=kinds[0], Dog=kinds[1]), policy=ALL)
+    sent = {body["kind"] for body, case in bodies(made, "POST /pets") if case.intent in ("positive", "boundary")}
+    assert sent == ({"tom", "rex"} if names[0] == ["tom"] else {"Cat", "Dog"})
