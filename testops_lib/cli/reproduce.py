@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from testops_lib.cli.sending import (
     identities,
     new_run_id,
     policy_of,
+    proxy_of,
     send_options,
 )
 from testops_lib.errors import CaseError, SettingsError
-from testops_lib.execute import Engine, run
+from testops_lib.execute import BUDGET_SPENT, Engine, run
 from testops_lib.fingerprint import fingerprint_of
 from testops_lib.model import Case, Contract, Finding, Plan, Result, Value
 from testops_lib.text import printable
@@ -85,7 +87,16 @@ def reproduce(
                 raise CaseError("has no script: its case is not known", where=finding.fingerprint)
             click.echo(finding.example.recipe, nl=False)
         return NOTHING_FOUND
-    outcomes = [_tried(finding, known, times, options) for finding in chosen]
+    proxy = proxy_of(options, known.plan.base_url)
+    most, until = options["max_requests"], time.monotonic() + (options["max_time"] or float("inf"))
+    outcomes: list[int] = []
+    results: list[Result] = []
+    for finding in chosen:
+        requests = most - sum(result.requests for result in results) if most else 0
+        seconds = until - time.monotonic() if options["max_time"] else 0
+        spent = (most and requests <= 0) or (options["max_time"] and seconds <= 0)
+        left = None if spent else (requests, seconds)
+        outcomes.append(_tried(finding, known, times, left, results, proxy))
     return FINDINGS if FINDINGS in outcomes else max(outcomes)
 
 
@@ -161,19 +172,27 @@ def _named(name: str, findings: Sequence[Finding]) -> Finding:
     return found[0]
 
 
-def _tried(finding: Finding, known: _Known, times: int, options: Mapping[str, Any]) -> int:
-    """Executes the finding's case and says what came of it; an exit code."""
+def _tried(
+    finding: Finding, known: _Known, times: int, left: tuple[int, float] | None, spent: list[Result], proxy: str
+) -> int:
+    """Executes the finding's case and says what came of it; an exit code.
+
+    `left`: requests and seconds, None when nothing is; the results go to `spent`.
+    """
     place = f"{finding.fingerprint} {finding.check}: {finding.sent or finding.operation}"
     case = known.cases.get(finding.example.case)
     if case is None:
         say(f"{place}: could not be tried: its case is not known", err=True)
         return COULD_NOT_RUN
+    if left is None:
+        say(f"{place}: could not be tried: {BUDGET_SPENT}")
+        return COULD_NOT_RUN
     engine = Engine(
-        known.plan, known.contracts, run=new_run_id(), max_requests=options["max_requests"],
-        max_time_s=options["max_time"],
+        known.plan, known.contracts, run=new_run_id(), max_requests=left[0], max_time_s=left[1], proxy=proxy
     )  # fmt: skip
     results: list[Result] = []
     run(engine, [structs.replace(case, repeat=number + 1) for number in range(times)], results.append)
+    spent += results
     judged = [result for result in results if _reached(finding, result)]
     back = sum(_shows(finding, result) for result in judged)
     for result in results[-1:]:

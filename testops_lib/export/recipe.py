@@ -171,7 +171,8 @@ class _Script:
         lines = ["#!/bin/sh"]
         if wrong:
             lines.append(f"# {comment(wrong)}")
-        lines += [f"# case {comment(self._case.id)}: {comment(self._case.name)}", "# needs curl and python3", "set -u"]
+        lines += [f"# case {comment(self._case.id)}: {comment(self._case.name)}", "# needs curl and python3"]
+        lines += ["# BASE_URL: another server; CURL_OPTIONS: more options, such as -k or --cacert FILE", "set -u"]
         lines.append(f"BASE_URL=${{BASE_URL:-{_quoted(self._base_url)}}}")
         for name, hint in self._secrets.items():
             lines.append(f"{name}=${{{name}:-}}  # {hint}")
@@ -184,7 +185,7 @@ class _Script:
             'value() { python3 "$tmp/value.py" "$1" "$2" "$3" "$tmp" 2>/dev/null; }',
             "send() {",
             '  rm -f "$tmp/head" "$tmp/body"',
-            '  curl -sS -g --path-as-is --max-time 60 -H Expect: -D "$tmp/head" -o "$tmp/body" \\',
+            '  curl ${CURL_OPTIONS-} -sS -g --path-as-is --max-time 60 -H Expect: -D "$tmp/head" -o "$tmp/body" \\',
             '    -w \'%{http_code} %{time_total}\' "$@" >"$tmp/said"',
             "  code=$?",
             '  [ ! -f "$tmp/head" ] || cat "$tmp/head"; [ ! -f "$tmp/body" ] || cat "$tmp/body"; echo',
