@@ -647,6 +647,7 @@ class Engine:
         if step.captures:
             sent.wanted = any(capture.source == "body" and not capture.optional for capture in step.captures)
         attempt.sent.append(sent)
+        began = time.monotonic()
         outcome = await self._send(attempt, sent, wire, cleanup=cleanup, step=step)
         if isinstance(outcome, Answer) and outcome.status == 401 and credentials.session:
             if step.identity != INVALID_CREDENTIALS and not overridden(credentials, step.request):
@@ -669,7 +670,8 @@ class Engine:
         else:
             sent.error, sent.elapsed_ms = outcome.reason, round(outcome.elapsed_ms, 3)
         if who is not None and isinstance(outcome, Answer) and not cleanup:
-            await self._look_for_lockout(attempt, step, who, plain, outcome)
+            if self._lockout.note(who, step, plain, outcome.status, began=began, ended=time.monotonic()):
+                await self._look_for_lockout(attempt, step, who, thorough=outcome.status == 401)
         return sent, outcome
 
     def _who(self, attempt: _Attempt, step: Step, credentials: Credentials) -> str | None:
@@ -678,8 +680,8 @@ class Engine:
             return None
         return None if attempt.case.last and credentials.session else self._identities.named(step.identity)
 
-    async def _look_for_lockout(self, attempt: _Attempt, step: Step, who: str, plain: Wire, answer: Answer) -> None:
-        """Ends the case where the answer shows that the credentials stopped working."""
+    async def _look_for_lockout(self, attempt: _Attempt, step: Step, who: str, *, thorough: bool) -> None:
+        """Ends the case where the credentials have stopped working."""
         login = self._login_sender(attempt)
 
         async def probe(request: Request, wire: Wire) -> int:
@@ -693,7 +695,7 @@ class Engine:
                 return 401
             return found.status if isinstance(found, Answer) else 0
 
-        if why := await self._lockout.note(who, step, plain, answer.status, probe):
+        if why := await self._lockout.look(who, step.operation, probe, thorough=thorough):
             raise _Ended("errored", why)
 
     async def _again_as(
