@@ -64,6 +64,7 @@ def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any)
         policy=policy,
         identities=identities(options),
         tls=tls_of(options),
+        given=plan.given if plan else {},
         observe=observe,
     )
     run_id, started = new_run_id(), datetime.now(UTC)

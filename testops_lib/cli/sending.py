@@ -99,6 +99,13 @@ def send_options(command: Any) -> Any:
                 metavar="PER_SECOND",
                 help="Most requests a second. 0: no limit.",
             ),
+            click.option(
+                "--foreign",
+                type=click.Choice(("never", "read", "write")),
+                default="read",
+                show_default=True,
+                help="What may be done to things that a case did not make: nothing, read them, change and delete them.",
+            ),
             click.option("--insecure", is_flag=True, help="Do not verify TLS certificates."),
             click.option(
                 "--cacert",
@@ -195,6 +202,7 @@ def private(spec: str, base_url: str) -> bool:
 def policy_of(options: Mapping[str, Any], *, allow_private: bool) -> Policy:
     return Policy(
         breaker_wait_s=0,
+        foreign=options["foreign"],
         allow_private=allow_private,
         concurrency=options["concurrency"],
         requests_per_second=options["rate"],

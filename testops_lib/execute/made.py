@@ -82,13 +82,15 @@ class Made:
 
     def note(self, step: Step, wire: Wire, answer: Answer) -> None:
         """Takes down what an answered request made or deleted."""
+        if wire.method != "DELETE" and wire.method not in _UNSAFE_MAKING:
+            return
         template = step.operation.partition(" ")[2]
         path = path_of(wire.url, self._base_url)
         decoded = unquote(path).rstrip("/")
         if wire.method == "DELETE" and (200 <= answer.status < 300 or answer.status in _GONE):
             for thing in self._things:
                 thing.gone = thing.gone or (thing.path != "" and f"{thing.path}/".startswith(f"{decoded}/"))
-        if wire.method not in _UNSAFE_MAKING or not 200 <= answer.status < 300:
+        if wire.method == "DELETE" or not 200 <= answer.status < 300:
             return
         contract = self._contracts.get(step.operation)
         ownership = contract.ownership if contract is not None else None
