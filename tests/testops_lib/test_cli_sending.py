@@ -101,3 +101,59 @@ def test_the_shell_completes_commands_and_options(monkeypatch: pytest.MonkeyPatc
         variables = {"_TESTOPS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
         done = CliRunner().invoke(cli, [], env=variables, prog_name="testops", complete_var="_TESTOPS_COMPLETE")
         assert expected in done.output
+
+
+HOSTILE = {
+    "openapi": "3.0.3",
+    "info": {"title": "t", "version": "1"},
+    "paths": {
+        f"/{name}": {
+            method: {
+                "parameters": [{"name": "n", "in": "query", "schema": {"type": "integer", "maximum": 5}}],
+                "responses": {"200": {"description": "ok"}},
+            }
+            for method in ("get", "post")
+        }
+        for name in ("fine", "down", "breaks", "fails", "later", "who")
+    },
+}
+USERS = {
+    "auth": [
+        {
+            "name": "ann",
+            "loginEndpointAuth": {
+                "endpoint": "/login",
+                "payloadRaw": "{}",
+                "token": {
+                    "extractFrom": "body", "extractSelector": "/token", "sendIn": "header",
+                    "sendName": "Authorization", "sendTemplate": "Bearer {token}",
+                },
+            },
+        }
+    ]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", [3, 40, 150])
+def test_every_request_of_a_run_at_the_desk_is_counted(tmp_path: Path, limit: int) -> None:
+    def handler(connection: Any, seen: Any) -> bytes | None:
+        name = seen.target.partition("?")[0]
+        if name == "/breaks":
+            return None
+        status = {"/down": 503, "/fails": 500, "/later": 429, "/who": 401}.get(name, 200)
+        return answer(status, '{"token": "t0k3n", "id": 1}', *(["Retry-After: 0"] if status == 429 else []))
+
+    server = Server(handler)
+    (tmp_path / "openapi.json").write_text(json.dumps(HOSTILE))
+    (tmp_path / "users.yaml").write_text(json.dumps(USERS))
+    arguments = [
+        "try", str(tmp_path / "openapi.json"), "--base-url", server.url, "--auth", str(tmp_path / "users.yaml"),
+        "--max-requests", str(limit), "--rounds", "1", "--out", str(tmp_path / "report"),
+    ]  # fmt: skip
+    try:
+        CliRunner().invoke(cli, arguments, standalone_mode=False)
+    finally:
+        server.close()
+    report = json.loads((tmp_path / "report" / "report.json").read_bytes())
+    assert report["totals"]["requests"] == len(server.seen) <= limit
+    assert len(server.seen) > limit / 2
