@@ -125,6 +125,8 @@ class Answer(Value, frozen=True, kw_only=True):
     """The headers came, the body went on without an end in sight, and we read it for a moment only."""
     undecodable: str = ""
     """Why the body could not be decoded as Content-Encoding says; it is left out."""
+    wrong_coding: str = ""
+    """What is wrong with Content-Encoding itself: the body is not that, or there is no such coding."""
 
 
 def why_unjudged(answer: Answer) -> str:

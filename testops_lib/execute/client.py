@@ -14,11 +14,13 @@ from typing import Any, Literal
 
 import pycurl
 from msgspec import Struct
+from msgspec.structs import replace
 
 from testops_lib.address import refusal
 from testops_lib.check import Answer, header_values, media_type
 from testops_lib.execute.stream import LOOK_EVERY_S, Progress, is_stream
 from testops_lib.execute.tls import Material
+from testops_lib.execute.transfer import no_codings
 from testops_lib.execute.wire import Wire
 from testops_lib.model import Pairs, Policy
 
@@ -138,9 +140,9 @@ class _Slot:
 
     __slots__ = (
         "bodiless", "body", "byte_at", "certified", "easy", "endless", "fresh", "full_at", "future", "has_length",
-        "head_at", "header_lines", "keep", "kept", "lines", "media_type", "own_port", "plain", "refused", "repeat",
-        "room", "site", "size", "size_seen", "spoiled", "stale", "streams", "timeout_ms", "tries", "truncated",
-        "wanted",
+        "head_at", "header_lines", "keep", "kept", "lines", "media_type", "own_port", "plain", "plain_body", "refused",
+        "repeat", "room", "site", "size", "size_seen", "spoiled", "stale", "streams", "timeout_ms", "tries",
+        "truncated", "wanted",
     )  # fmt: skip
 
     def __init__(self, allow_private: bool, vet: bool, kept: dict[int, int], spoiled: set[int]) -> None:
@@ -159,7 +161,7 @@ class _Slot:
         self.has_length, self.media_type = False, ""
         self.refused = ""
         # What the handle is set to already, so that equal options are not set again:
-        self.plain, self.certified = True, False
+        self.plain, self.certified, self.plain_body = True, False, False
         self.bodiless = self.site = ""
         self.timeout_ms = 0
         self.header_lines: list[str | bytes] | None = None
@@ -245,6 +247,8 @@ class Client:
         self._busy: dict[Any, _Slot] = {}
         self._watched: dict[int, int] = {}
         self._silent_closes = 0
+        self._plain = False
+        """The target has named a Content-Encoding that does not exist: no coding is asked for, and nothing decoded."""
         self._kept: dict[int, int] = {}
         """Local port -> descriptor of HTTP/1.1 connections that may be used again; may hold some long closed."""
         self._spoiled: set[int] = set()
@@ -330,7 +334,8 @@ class Client:
         setopt(pycurl.USERAGENT, "")
         setopt(pycurl.MAXAGE_CONN, _MAX_IDLE_S)
         setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
-        setopt(pycurl.ACCEPT_ENCODING, "")  # all that it can decode
+        setopt(pycurl.ACCEPT_ENCODING, None if self._plain else "")  # all that it can decode
+        slot.plain_body = self._plain
         if not self._policy.verify_tls:
             setopt(pycurl.SSL_VERIFYPEER, 0)
             setopt(pycurl.SSL_VERIFYHOST, 0)
@@ -360,6 +365,9 @@ class Client:
                 setopt(pycurl.URL, site)
                 slot.site = site
             setopt(pycurl.REQUEST_TARGET, target)
+        if self._plain and not slot.plain_body:
+            setopt(pycurl.ACCEPT_ENCODING, None)
+            slot.plain_body = True
         if self._certificates.cert and (own := wire.url.startswith(self._own)) != slot.certified:
             self._show_certificate(slot, own)
         if wire.body is not None:
@@ -468,10 +476,13 @@ class Client:
             return
         if code == pycurl.E_BAD_CONTENT_ENCODING and (headers := parse_headers(slot.lines)) is not None:
             coding = ", ".join(header_values(headers, "content-encoding"))
-            known = "Unrecognized" not in message
+            none = no_codings(headers)
+            self._plain = self._plain or bool(none)
+            lie = "" if "Unrecognized" in message else f"the body is not {coding}"
             outcome = Answer(
                 status=info(pycurl.RESPONSE_CODE), headers=headers, elapsed_ms=elapsed_ms,
-                undecodable=f"the body is not {coding}" if known else f"the body is encoded as {coding}",
+                undecodable=lie or f"the body is encoded as {coding}",
+                wrong_coding=f"{none} is no content coding" if none else lie,
             )  # fmt: skip
         elif code == 0 or slot.truncated:
             self._silent_closes += sent > 1
@@ -484,6 +495,8 @@ class Client:
                     status=info(pycurl.RESPONSE_CODE), headers=headers, body=_joined(slot.body),
                     elapsed_ms=elapsed_ms, truncated=slot.truncated, endless=slot.endless,
                 )  # fmt: skip
+                if self._plain:
+                    outcome = _as_it_came(outcome)
                 if info(pycurl.INFO_HTTP_VERSION) <= pycurl.CURL_HTTP_VERSION_1_1:
                     self._note_kept(slot.own_port, info(pycurl.ACTIVESOCKET), outcome.status)
         else:
@@ -609,6 +622,16 @@ def _split(url: str) -> tuple[str, str]:
 
 def _announces_length(lines: list[bytes]) -> bool:
     return any(line[:15].lower() == b"content-length:" for line in lines)
+
+
+def _as_it_came(answer: Answer) -> Answer:
+    """An answer whose body was not decoded: it can be judged unless a coding that exists is named."""
+    coding = ", ".join(header_values(answer.headers, "content-encoding"))
+    if not coding or coding.lower() == "identity":
+        return answer
+    if none := no_codings(answer.headers):
+        return replace(answer, wrong_coding=f"{none} is no content coding")
+    return replace(answer, body=b"", undecodable=f"the body is encoded as {coding}")
 
 
 def _joined(chunks: list[bytes]) -> bytes:

@@ -566,7 +566,7 @@ class Engine:
             failures = self._judge.judge(judged, outcome, captured, index=index)
         except TestOpsError as error:
             raise _Ended("errored", f"check: {error.what}") from error
-        if outcome.truncated or outcome.streaming or outcome.undecodable:
+        if outcome.truncated or outcome.streaming or outcome.undecodable or outcome.wrong_coding:
             failures = (*failures, *transfer.failures(step, outcome, index))
             attempt.sent[-1].unjudged = unjudged(judged, outcome)
         if failures:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from testops_lib.check import Answer, header_values
-from testops_lib.model import CONTENT_ENCODING, ENDLESS, Failure, Step
+from testops_lib.model import CONTENT_ENCODING, ENDLESS, Failure, Pairs, Step
 
-_CODINGS = frozenset(
+CODINGS = frozenset(
     {
         "aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "identity", "pack200-gzip",
         "x-compress", "x-gzip", "zstd",
@@ -14,23 +14,22 @@ _CODINGS = frozenset(
 """Source: IANA, HTTP Content Coding Registry."""
 
 
-def failures(step: Step, answer: Answer, index: int) -> tuple[Failure, ...]:
-    """A body that is not what Content-Encoding says (RFC 9110, 8.4), or that has no end.
+def no_codings(headers: Pairs) -> str:
+    """What Content-Encoding names that is no content coding, as it stands; "" when there is nothing such."""
+    named = [coding.strip() for value in header_values(headers, "content-encoding") for coding in value.split(",")]
+    return ", ".join(coding for coding in named if coding and coding.lower() not in CODINGS)
 
-    A coding that exists, but that we did not ask for and cannot decode, is a guess; so is a body without an end.
+
+def failures(step: Step, answer: Answer, index: int) -> tuple[Failure, ...]:
+    """A body that is not what Content-Encoding says, or a coding that does not exist (RFC 9110, 8.4); a body without an
+    end, which is a guess. A coding that exists and that we cannot decode is no failure: the body is not judged.
     """
-    if answer.undecodable:
+    if answer.wrong_coding:
         named = ",".join(header_values(answer.headers, "content-encoding")).lower()
-        codings = {coding.strip() for coding in named.split(",")}
-        lie = answer.undecodable.startswith("the body is not ") or not codings <= _CODINGS
-        asked = any(name.lower() == "accept-encoding" for name, _ in step.request.headers)
-        if not lie and asked:
-            return ()
-        what = answer.undecodable if lie else f"{answer.undecodable}, which the request did not accept"
         return (
             Failure(
-                check=CONTENT_ENCODING, operation=step.operation, message=f"Content-Encoding: {what}",
-                cause=f"{answer.status} {named}", basis="spec" if lie else "guess", step=index,
+                check=CONTENT_ENCODING, operation=step.operation, message=f"Content-Encoding: {answer.wrong_coding}",
+                cause=f"{answer.status} {named}", step=index,
             ),
         )  # fmt: skip
     if answer.endless:

@@ -98,7 +98,7 @@ def test_a_compressed_bomb_stops_at_the_limit(serve: Serve) -> None:
         ("gzip", b'{"id": 1}', "Content-Encoding: the body is not gzip"),
         ("br", b'{"id": 1}', "Content-Encoding: the body is not br"),
         ("gzip", gzip.compress(b"", mtime=0)[:10] + b"\xff" * 20, "Content-Encoding: the body is not gzip"),
-        ("utf-8", b'{"id": 1}', "Content-Encoding: the body is encoded as utf-8"),
+        ("utf-8", b'{"id": 1}', "Content-Encoding: utf-8 is no content coding"),
     ],
 )
 def test_a_lie_about_the_encoding_is_a_finding(serve: Serve, coding: str, body: bytes, message: str) -> None:
@@ -109,15 +109,28 @@ def test_a_lie_about_the_encoding_is_a_finding(serve: Serve, coding: str, body: 
     assert result.steps[0].status == 200 and result.steps[0].unjudged
 
 
-def test_a_coding_that_we_cannot_decode_is_at_most_a_guess(serve: Serve) -> None:
+def test_a_coding_that_does_not_exist_costs_no_later_body_its_checks(serve: Serve) -> None:
+    def handler(connection: socket.socket, seen: Seen) -> bytes:
+        if seen.target == "/file":
+            return answer(200, gzip.compress(b'{"id": 1}'), "Content-Encoding: gzip")
+        return answer(200, '{"id": 7}', "Content-Encoding: UTF-8")
+
+    server = serve(handler)
+    wanted = step("GET", "/x", checks=CONFORMANCE, captures=(Capture(name="id", path="$.id"),))
+    cases = [case(wanted, step("GET", "/y/{id}"), name=str(n)) for n in range(3)]
+    results = execute(
+        Engine(plan(server.url, concurrency=1), contract("GET /x"), run="r"), [*cases, case(step("GET", "/file"))]
+    )
+    first, *later, file = results
+    assert first.steps[0].unjudged and {each.steps[0].unjudged for each in later} == {()}
+    assert {failure.check for each in results for failure in each.failures} == {"content_encoding_conformance"}
+    assert server.targets().count("GET /y/7") == 2
+    assert (file.verdict, file.failures) == ("passed", ())
+
+
+def test_a_coding_that_we_cannot_decode_leaves_the_body_unjudged(serve: Serve) -> None:
     result = judged(serve, lambda c, s: answer(200, b"\x28", "Content-Encoding: compress"))
-    assert [(failure.check, failure.basis) for failure in result.failures] == [
-        ("content_encoding_conformance", "guess")
-    ]
-    server = serve(lambda c, s: answer(200, b"\x28", "Content-Encoding: compress"))
-    asked = step("GET", "/x", checks=CONFORMANCE, headers=(("Accept-Encoding", "compress"),))
-    (result,) = execute(Engine(plan(server.url), contract("GET /x"), run="r"), [case(asked)])
-    assert result.verdict == "passed"
+    assert (result.verdict, result.failures) == ("passed", ())
     assert result.steps[0].unjudged == ("response_schema_conformance: the body is encoded as compress",)
 
 
