@@ -63,7 +63,7 @@ class RequestJudge:
             (scheme.where, scheme.name.lower()) for scheme in spec.security_schemes.values() if scheme.kind == "apiKey"
         )
         self._parameters: dict[str, list[tuple[Parameter, str]]] = {}
-        self._templates: dict[str, re.Pattern[str] | None] = {}
+        self._templates: dict[str, re.Pattern[str]] = {}
 
     def judge(self, key: str, request: Request, captured: Collection[str] = ()) -> Judgement:
         """Whether a request of the operation `key` is valid, and why not; `captured` are names of earlier steps.
@@ -104,16 +104,12 @@ class RequestJudge:
         return not parameter.content_type and "object" in self._schemas.all_kinds(parameter.schema)
 
     def _path_texts(self, template: str, path: str) -> dict[str, str]:
-        """The percent-encoded text of each path parameter."""
+        """The percent-encoded text of each path parameter that is the only one of its segment."""
         if template not in self._templates:
-            names_once = _TEMPLATE.findall(template)
-            unclear = re.search(r"\}\{", template) or len(set(names_once)) < len(names_once)
-            pieces = _TEMPLATE.split(template)
-            pattern = "".join("([^/]*)" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
-            self._templates[template] = None if unclear else re.compile(pattern)
-        compiled = self._templates[template]
-        match = compiled.fullmatch(path) if compiled else None
-        return dict(zip(_TEMPLATE.findall(template), match.groups(), strict=True)) if match else {}
+            self._templates[template] = re.compile("/".join(map(_segment_pattern, template.split("/"))))
+        match = self._templates[template].fullmatch(path)
+        names_alone = [found[0] for part in template.split("/") if len(found := _TEMPLATE.findall(part)) == 1]
+        return dict(zip(names_alone, match.groups(), strict=True)) if match else {}
 
     def _spread(
         self, operation: Operation, parameter: Parameter, pairs: Mapping[str, list[str]], captured: Collection[str]
@@ -301,6 +297,14 @@ class RequestJudge:
         flat = self._schemas.flat(schema)
         parts = (flat, *map(self._schemas.flat, self._schemas.branches(flat)))
         return not any(path[-1] in part.get("required", ()) for part in parts)
+
+
+def _segment_pattern(part: str) -> str:
+    """Several parameters in one segment cannot be told apart, and trying to would take for ever."""
+    pieces = _TEMPLATE.split(part)
+    if len(pieces) > 3:
+        return "[^/]*"
+    return "([^/]*)".join(re.escape(piece) for piece in pieces[::2])
 
 
 def _converts(text: str) -> bool:

@@ -138,6 +138,23 @@ def test_a_delimiter_in_a_path_is_none_when_it_is_percent_encoded(
 
 
 @pytest.mark.parametrize(
+    ("template", "path", "places"),
+    [
+        ("/f/{a}.json/{b}", "/f/x.json/y", ["path/a", "path/b"]), ("/f/{a}-{b}/{c}", "/f/x-y/z", ["path/c"]),
+        ("/f/{a}/v{b}", "/f/x/v1", ["path/a"]), ("/f/{a}", "/f/x/y", []),
+        ("/f/{a}x{b}x{c}x{d}x{e}x{f}x{g}", "/f/" + "x" * 3_000 + "y/", []),
+    ],
+)  # fmt: skip
+def test_path_parameters_are_read_where_they_can_be_told_apart(template: str, path: str, places: list[str]) -> None:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": INTEGER} for name in re.findall(r"\{(\w+)\}", template)
+    ]
+    judge = RequestJudge(load({template: {"get": {"parameters": parameters}}}))
+    faults = judge.judge(f"GET {template}", Request(method="GET", path=path)).faults
+    assert [fault.place for fault in faults] == places
+
+
+@pytest.mark.parametrize(
     ("parameter", "pairs", "validity"),
     [
         ({"schema": INTEGER}, [("p", "1"), ("p", "2")], "unsure"),
