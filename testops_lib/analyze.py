@@ -450,6 +450,7 @@ class _Tally:
             self.transfers.add(repetition)
             self._repetitions.setdefault(repetition.case, {})[repetition.repeat] = repetition
             self.requests += repetition.requests
+            self._add_traces(repetition)
             if repetition.requests:
                 self._operation(repetition.operation).requests += repetition.requests
 
@@ -457,9 +458,7 @@ class _Tally:
         if self._taken_before(result.case, result.attempt):
             return
         self.requests += result.requests
-        self.withheld += result.withheld
-        for one in result.left:
-            self.left[one.operation, one.why] += one.count
+        self._add_traces(result)
         self.verdicts[result.verdict] += 1
         aside = result.case in self.quarantined
         if aside:
@@ -639,6 +638,12 @@ class _Tally:
             for key, operation in self._operations.items()
             if any(operation.by_global[cause, verdict] for verdict in _JUDGED) and not (by_fixed_path and "{" in key)
         ]
+
+    def _add_traces(self, result: Result) -> None:
+        """What was kept from the target, and what stays there."""
+        self.withheld += result.withheld
+        for one in result.left:
+            self.left[one.operation, one.why] += one.count
 
     def left_behind(self) -> tuple[Left, ...]:
         ranked = sorted(self.left.items(), key=lambda item: (-item[1], item[0]))

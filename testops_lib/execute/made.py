@@ -158,7 +158,7 @@ class Made:
             for made, at in self._ids.get((maker.operation, maker.source, maker.path), ()):
                 if made != value:
                     continue
-                if maker.below and f"{at}/".startswith(f"{prefix}/"):
+                if maker.below and _nested(at, prefix):
                     return "below"
                 if not maker.below and (maker.certain or _RANDOM.fullmatch(value)):
                     found = "elsewhere"
@@ -175,6 +175,11 @@ class Made:
             key = thing.operation, thing.why
             counts[key] = counts.get(key, 0) + 1
         return tuple(Left(operation=key, why=why, count=count) for (key, why), count in sorted(counts.items()))
+
+
+def _nested(one: str, other: str) -> bool:
+    """Either path lies below the other, or is it: `/users/register` and `/users`, `/users` and `/users/v1`."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def _makes(method: str, status: int, ownership: Ownership | None) -> bool:

@@ -26,6 +26,7 @@ from testops_lib.model import (
     GateRules,
     Generation,
     Intent,
+    Left,
     Report,
     RequestEvidence,
     ResponseEvidence,
@@ -671,3 +672,17 @@ def test_an_unknown_price_leaves_tokens_and_no_finding_leaves_no_price_for_each(
     made = Generation(source="openai", calls=1, input_tokens=10, output_tokens=2)
     cost = report(generation=(made,)).costs["openai"]
     assert (cost.money, cost.findings, cost.money_per_finding, cost.tokens_per_finding) == (None, 0, None, None)
+
+
+def test_what_is_left_behind_is_counted_by_operation_repetitions_included() -> None:
+    order = Left(operation="POST /orders", count=1, why="no DELETE documented")
+    kept = [msgspec.structs.replace(result(f"c{n}"), left=(order,), withheld=n) for n in range(3)]
+    again = msgspec.structs.replace(
+        result("c1"), repeat=1, left=(order, Left(operation="POST /pets", count=2, why="DELETE answered 409"))
+    )
+    found = report(*kept, repetitions=[again])
+    assert found.left_behind == (
+        Left(operation="POST /orders", count=4, why="no DELETE documented"),
+        Left(operation="POST /pets", count=2, why="DELETE answered 409"),
+    )
+    assert (found.totals.left_behind, found.totals.withheld) == (6, 3)

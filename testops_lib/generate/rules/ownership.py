@@ -248,8 +248,10 @@ def _akin(home: str, need: Need) -> bool:
 
 
 def is_collection(path: str) -> bool:
-    """`/orders`, not `/session`: its last word is a plural."""
+    """`/orders` and `/`, not `/session`: its last word is a plural."""
     parts = segments(path)
+    if not parts:
+        return True
     found = words(parts[-1])[-1:] if parts and is_static(parts[-1]) else ()
     return bool(found) and singular(found[0]) != found[0]
 
