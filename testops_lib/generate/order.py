@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Final, NamedTuple
 
 from testops_lib.generate.rules.words import is_static, segments, words
@@ -61,9 +62,10 @@ class Arrangement:
     """Operations reached, then faults, then depth.
 
     First the first positive case of every operation, cheap ones first, so producers before consumers; among them, one
-    request to each whose data is broken. Then whatever is worth most for its requests, cleanup included, each kind of
-    case fading as an operation gets more of it; another look at an operation whose first one may well have been refused
-    is worth much. Cases that may end the session or the service (`last`) come at the very end, those that end the most
+    request to each whose data is broken, and one for what need not be there. Then whatever is worth most for its
+    requests, cleanup included, each kind of case fading as an operation gets more of it; another look at an operation
+    whose first one may well have been refused is worth much. Cases that may end the session or the service (`last`)
+    come at the very end, those that end the most
     as the last.
 
     Of an operation's cases with equal tags the given order stands. It keeps some 20 bytes of each case, however large
@@ -104,12 +106,15 @@ class Arrangement:
             known = key in self._place  # about nothing the document offers: its first look is not worth a first turn
             seen: Counter[str] = Counter()
             unsure, broken = known, False
+            stranger = _telling_stranger(queue) if known else -1
             for index, (look, place) in enumerate((queue[0], *_varied(queue[1:]))):
                 kind = look.kind
                 if known and index == 0:
                     turn, rank = 0, float(look.cost)
                 elif known and look.cost == 1 and not broken and look.breaks_data:
                     turn, rank, broken = 0, _CHEAP + 0.5, True
+                elif place == stranger:
+                    turn, rank = 0, _CHEAP + 0.75
                 else:
                     worth, fading = _WORTH[kind]
                     worth = _LOOK if unsure and kind == "positive" else worth
@@ -125,6 +130,14 @@ class Arrangement:
         for values in (ats, ranks, turns):  # the weightiest last: sorting is stable, and makes no tuple of each case
             order = array("I", sorted(order, key=values.__getitem__))
         return array("I", (places[index] for index in order)), _final(self._final, self._place)
+
+
+def _telling_stranger(queue: list[tuple[_Look, int]]) -> int:
+    """The place of one request for what need not be there, an odd name before one that nothing has; -1: none."""
+    alone = [(look, place) for look, place in queue if "alone" in look.tags and look.cost == 1]
+    odd = (place for look, place in alone if look.intent == "boundary")
+    absent = (place for look, place in alone if "nonexistent" in look.tags)
+    return next(chain(odd, absent), -1)
 
 
 def _final(cases: Iterable[tuple[int, str]], place: Mapping[str, int]) -> list[int]:
@@ -169,6 +182,8 @@ def _breaks_data(case: Case) -> bool:
 
 
 def _kind(case: Case) -> str:
+    if case.intent == "security":
+        return case.intent
     return next((tag for tag in ("method", "alone", "combination") if tag in case.tags), case.intent)
 
 

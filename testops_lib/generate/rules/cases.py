@@ -568,6 +568,11 @@ class Planner:
             example = self.drafter.stranger(operation, dummies)
             if base.setup and operation.method in ("GET", "HEAD") and any(self._exemplified(p) for p in names):
                 yield self._case(f"{key}: as the document's example has it", "positive", example, CONFORMANCE)
+            if base.setup and operation.protected and operation.method in ("GET", "HEAD"):
+                yield self._case(
+                    f"{key}: without credentials, for what may not be there", "security", example,
+                    (NotAServerError(), IgnoredAuth(), *ANSWER), identity=NO_CREDENTIALS, tags=("security", "alone"),
+                )  # fmt: skip
             nobody = {p.name: value for p in names if (value := self._absent(operation, p)) is not None}
             if base.setup and len(nobody) == len(names):
                 draft = self.drafter.stranger(operation, nobody)
