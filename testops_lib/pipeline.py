@@ -23,7 +23,7 @@ import msgspec
 
 from testops_lib import batch as batches
 from testops_lib import collect as collecting
-from testops_lib import fleet
+from testops_lib import fleet, tls
 from testops_lib import notify as notifying
 from testops_lib import report as reporting
 from testops_lib import spec as specs
@@ -66,6 +66,7 @@ from testops_lib.renew import renew
 from testops_lib.repetition import Repetitions
 from testops_lib.settings import OTHER_DOCUMENT, SOURCES, Settings, may_be_named
 from testops_lib.sources import Ask, caps, less, told_of, without_repeated
+from testops_lib.spec.fetch import origin
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
 from testops_lib.target import Order as Order
@@ -457,7 +458,21 @@ def read_spec(order: Order, target: Target) -> Spec:
     """The document as it is now."""
     # A target file is reviewed; whatever else names a document may point it anywhere.
     reviewed = bool(order.target) and not order.spec
-    return specs.load(target.spec, allow_private=reviewed or target.policy.allow_private)
+    return specs.load(
+        target.spec,
+        allow_private=reviewed or target.policy.allow_private,
+        certificates=_certificates(target) if is_url(target.spec) else None,
+    )
+
+
+def _certificates(target: Target) -> tls.Material:
+    """Those of the target, for its document; none where they are the runners' alone, who read them elsewhere."""
+    try:
+        certificates = tls.read(target.tls, os.environ, where=f"target {target.name}")
+        own = bool(target.base_url) and origin(target.spec) == origin(target.base_url)
+    except (TargetError, ValueError):
+        return tls.Material()
+    return certificates if own else certificates.without_client()
 
 
 def stored_spec(store: Store, run: str) -> Spec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import click
 
 from testops_lib import spec as specs
+from testops_lib import tls
 from testops_lib.address import is_url
 from testops_lib.errors import DocumentRefusedError, SettingsError
+from testops_lib.model import Tls
 from testops_lib.spec.fetch import origin
 from testops_lib.spec.operation import Spec
 
@@ -40,8 +43,12 @@ def load_document(spec: str, base_url: str, options: Mapping[str, Any]) -> Spec:
     withheld = [name for name, _ in given]
     if given and base_url and is_url(spec) and origin(spec) == origin(base_url):
         headers, withheld = [*given, *headers], []
+    named = Tls(ca=options.get("cacert") or "", cert=options.get("cert") or "", key=options.get("key") or "")
+    certificates = tls.read(named, os.environ, where="the options")
+    if not (base_url and is_url(spec) and origin(spec) == origin(base_url)):
+        certificates = certificates.without_client()
     try:
-        return specs.load(spec, headers=dict(headers))
+        return specs.load(spec, headers=dict(headers), certificates=certificates)
     except DocumentRefusedError as error:
         next_step = "give its server's credentials: --spec-header 'Authorization: …'"
         if withheld:

@@ -110,7 +110,7 @@ def send_options(command: Any) -> Any:
             click.option(
                 "--cacert",
                 type=click.Path(exists=True, dir_okay=False, resolve_path=True),
-                help="Authorities to trust (PEM) in place of the system's, for SPEC too.",
+                help="Authorities to trust (PEM) in place of the system's, for SPEC as well.",
             ),
             click.option(
                 "--cert",
@@ -160,9 +160,7 @@ def basic(user: str) -> str:
 
 
 def tls_of(options: Mapping[str, Any]) -> Tls:
-    """The certificates that the options name; from now on the document is fetched with those authorities as well."""
-    if options["cacert"]:
-        os.environ["SSL_CERT_FILE"] = options["cacert"]
+    """The certificates that the options name."""
     if options["key"] and not options["cert"]:
         raise SettingsError("needs --cert", where="--key", next_step="give the certificate that the key belongs to")
     return Tls(ca=options["cacert"] or "", cert=options["cert"] or "", key=options["key"] or "")

@@ -19,10 +19,10 @@ from msgspec.structs import replace
 from testops_lib.address import refusal
 from testops_lib.check import Answer, header_values, media_type
 from testops_lib.execute.stream import LOOK_EVERY_S, Progress, is_stream
-from testops_lib.execute.tls import Material
 from testops_lib.execute.transfer import no_codings
 from testops_lib.execute.wire import Wire
 from testops_lib.model import Pairs, Policy
+from testops_lib.tls import Material
 
 _MAX_IDLE_S = 1
 """A kept connection idle for longer is not used again: servers close theirs after 2 s (gunicorn) or 5 s (uvicorn,

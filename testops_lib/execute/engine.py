@@ -24,9 +24,10 @@ from urllib.parse import quote, urljoin
 import msgspec
 from msgspec import structs
 
+from testops_lib import tls
 from testops_lib.check import Answer, Judge, select, unjudged, why_unjudged
 from testops_lib.errors import CaseError, TargetError, TestOpsError
-from testops_lib.execute import evidence, patience, tls, transfer
+from testops_lib.execute import evidence, patience, transfer
 from testops_lib.execute.adapt import Concurrency, overload
 from testops_lib.execute.breaker import PROBE_EVERY_S, Breaker
 from testops_lib.execute.client import Client, Fault, ca_file

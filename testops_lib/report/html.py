@@ -221,6 +221,9 @@ def _exchange(index: int, step: StepOutcome, failing: bool) -> _Exchange:
     notes = [f"{step.elapsed_ms:,.0f} ms"] if step.elapsed_ms else []
     if step.requests > 1:
         notes.append(f"{step.requests} requests")
+    if step.streaming:
+        notes.append("a stream, read for a moment")
+    notes += [f"not judged: {one_line(each)}" for each in step.unjudged]
     return _Exchange(
         title=f"{index + 1}. {one_line(step.operation)}", failing=failing, note=", ".join(notes),
         request=_request(step.request) if step.request else "",

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from testops_lib.address import is_url, refusal
 from testops_lib.errors import AddressError, DocumentRefusedError, SpecAwayError, SpecError
 from testops_lib.spec.limits import Limits
+from testops_lib.tls import Material
 
 _ACCEPT = "application/vnd.oai.openapi+json, application/json, application/vnd.oai.openapi, application/yaml, */*;q=0.5"
 
@@ -53,7 +54,9 @@ class Origins:
     An allowed entry is `host` (any port) or `host:port`.
     """
 
-    def __init__(self, source: str, allow_hosts: Collection[str]) -> None:
+    def __init__(self, source: str, allow_hosts: Collection[str], certificates: Material | None = None) -> None:
+        """`certificates`: what is trusted, and shown to the document's own origin."""
+        self.certificates = certificates or Material()
         self._own = {origin(source)} if is_url(source) else set()
         self._hosts = {host.lower() for host in allow_hosts}
 
@@ -95,7 +98,8 @@ def fetch(
     at = url
     for _ in range(limits.max_redirects + 1):
         own = origins.own(at)
-        status, location, body = _get(at, headers if own else {}, allow_private, room, end)
+        certificates = origins.certificates if own else origins.certificates.without_client()
+        status, location, body = _get(at, headers if own else {}, allow_private, room, end, certificates)
         if status not in (301, 302, 303, 307, 308) or not location:
             break
         to = urljoin(at, location)
@@ -121,7 +125,9 @@ def fetch(
     return body, at
 
 
-def _get(url: str, headers: Mapping[str, str], allow_private: bool, room: int, end: float) -> tuple[int, str, bytes]:
+def _get(
+    url: str, headers: Mapping[str, str], allow_private: bool, room: int, end: float, certificates: Material
+) -> tuple[int, str, bytes]:
     import pycurl
 
     where = shown(url)
@@ -177,8 +183,16 @@ def _get(url: str, headers: Mapping[str, str], allow_private: bool, room: int, e
         curl.setopt(pycurl.WRITEFUNCTION, body)
         curl.setopt(pycurl.HEADERFUNCTION, head)
         authorities = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
-        if authorities:
+        if isinstance(certificates.ca, bytes):
+            curl.setopt(pycurl.CAINFO_BLOB, certificates.ca)
+        elif authorities := certificates.ca or authorities or "":
             curl.setopt(pycurl.CAINFO, authorities)
+        if certificates.cert:
+            curl.setopt(pycurl.KEYPASSWD, "")  # else OpenSSL would ask the terminal
+            in_memory = isinstance(certificates.cert, bytes)
+            curl.setopt(pycurl.SSLCERT_BLOB if in_memory else pycurl.SSLCERT, certificates.cert)
+            in_memory = isinstance(certificates.key, bytes)
+            curl.setopt(pycurl.SSLKEY_BLOB if in_memory else pycurl.SSLKEY, certificates.key)
         try:
             curl.perform()
         except pycurl.error as error:

@@ -23,6 +23,7 @@ from testops_lib.spec.parse import parse
 from testops_lib.spec.reader import Reader, text, version_text
 from testops_lib.spec.schema import Schemas
 from testops_lib.spec.swagger2 import Swagger2
+from testops_lib.tls import Material
 
 _REFERENCE = re.compile(rb'"#/\$defs/([A-Za-z0-9._-]+)"')
 _DEFAULT = Limits()
@@ -30,13 +31,14 @@ _DEFAULT = Limits()
 
 def load(
     source: str | Path, *, allow_hosts: Collection[str] = (), allow_private: bool = True,
-    headers: Mapping[str, str] | None = None, limits: Limits = _DEFAULT,
+    headers: Mapping[str, str] | None = None, limits: Limits = _DEFAULT, certificates: Material | None = None,
 ) -> Spec:  # fmt: skip
     """The description read from an http(s) URL, a file or a pipe.
 
     Files that it refers to are read when they lie in its directory or below, links resolved; URLs when they have its
     own scheme, host and port, or their host stands in `allow_hosts` (`host` or `host:port`). `headers` are sent to its
-    own origin only. `allow_private` is about addresses: see `testops_lib.address`.
+    own origin only, which alone sees a client certificate. `allow_private` is about addresses: see
+    `testops_lib.address`.
 
     Raises:
         SpecError: it cannot be read, is no OpenAPI document, or breaks a limit.
@@ -45,7 +47,7 @@ def load(
     name = str(source)
     if is_url(name):
         deadline = Deadline(limits.seconds, shown(name))
-        origins = Origins(_checked(name), allow_hosts)
+        origins = Origins(_checked(name), allow_hosts, certificates)
         data, at = fetch(
             name, origins=origins, allow_private=allow_private, headers=headers or {}, limits=limits,
             room=limits.max_bytes, seconds=deadline.left(),
@@ -58,7 +60,8 @@ def load(
     path = Path(source)
     data = read(path, limits=limits, room=limits.max_bytes)
     return _read(
-        data, name, str(path.resolve()), path, Origins(name, allow_hosts), allow_private, headers, limits, deadline
+        data, name, str(path.resolve()), path, Origins(name, allow_hosts, certificates), allow_private, headers,
+        limits, deadline,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from testops_lib.cli import cli
 from testops_lib.cli.sending import basic, proxy_of, tls_of
-from testops_lib.errors import SettingsError
+from testops_lib.errors import SettingsError, TestOpsError
 from testops_lib.model import Tls
 from testops_lib.stack import certificates
 
@@ -35,26 +35,33 @@ def tls(tmp_path: Path) -> Any:
     context.load_cert_chain(tmp_path / "server.pem")
     context.load_verify_locations(tmp_path / "ca.pem")
     context.verify_mode = ssl.CERT_REQUIRED
-    server = Server(lambda connection, seen: answer(), context=context)
+    document = json.dumps(DOCUMENT)
+    server = Server(lambda c, seen: answer(200, document if seen.target == "/openapi.json" else "{}"), context=context)
     yield server, tmp_path
     server.close()
 
 
-def test_a_run_at_the_desk_goes_through_mutual_tls_and_basic(tls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_at_the_desk_goes_through_mutual_tls_and_basic(tls: Any) -> None:
     server, folder = tls
-    monkeypatch.setenv("SSL_CERT_FILE", "")
-    (folder / "openapi.json").write_text(json.dumps(DOCUMENT))
     arguments = [
-        "try", str(folder / "openapi.json"), "--base-url", server.url, "--cacert", str(folder / "ca.pem"),
+        "try", f"{server.url}/openapi.json", "--base-url", server.url, "--cacert", str(folder / "ca.pem"),
         "--cert", str(folder / "client.pem"), "--key", str(folder / "client.key"), "-u", "ann:s3cr3t:x",
         "--max-requests", "5", "--out", str(folder / "report"),
     ]  # fmt: skip
     done = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert done.return_value in (0, 1), done.output
-    assert 1 <= len(server.seen) <= 5
+    assert server.targets()[0] == "GET /openapi.json" and 1 <= len(server.seen) - 1 <= 5
     assert "Basic YW5uOnMzY3IzdDp4" in {seen.header("Authorization") for seen in server.seen}
     shown = (folder / "report" / "report.json").read_text() + done.output
     assert "s3cr3t" not in shown and "YW5uOnMzY3IzdDp4" not in shown
+
+
+def test_a_document_of_another_origin_sees_no_client_certificate(tls: Any, tmp_path: Path) -> None:
+    server, folder = tls
+    shown = ["--cert", str(folder / "client.pem"), "--key", str(folder / "client.key")]
+    arguments = ["try", f"{server.url}/openapi.json", "--base-url", "https://127.0.0.1:9", *shown]
+    done = CliRunner().invoke(cli, [*arguments, "--cacert", str(folder / "ca.pem")], standalone_mode=False)
+    assert isinstance(done.exception, TestOpsError) and not server.seen
 
 
 def test_a_password_that_is_left_out_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

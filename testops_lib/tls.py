@@ -1,4 +1,4 @@
-"""What TLS connections trust and show: files or texts named by the plan, read when the engine starts, never stored."""
+"""What TLS connections trust and show: files or texts named by a target or options, read when used, never stored."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ class Material(Struct, frozen=True, kw_only=True):
     ca: str | bytes = ""
     cert: str | bytes = ""
     key: str | bytes = ""
+
+    def without_client(self) -> Material:
+        """What is trusted alone: for servers other than the API's."""
+        return Material(ca=self.ca)
 
     def __repr__(self) -> str:
         """Without the values: they may be secrets."""
