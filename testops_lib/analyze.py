@@ -377,7 +377,7 @@ class _Seen:
             example=FindingExample(
                 case=result.case, case_name=result.case_name, message=failure.message,
                 curl=curl(step.request) if step and step.request else "",
-                steps=result.steps, failing_step=failure.step, source=result.origin,
+                steps=result.steps, performed=result.performed, failing_step=failure.step, source=result.origin,
             ),
         )  # fmt: skip
 

@@ -895,6 +895,9 @@ class Result(Value, tag="result", tag_field="kind", frozen=True, kw_only=True):
     """What the case has made and could not delete."""
     passed_again: int = 0
     """Set when a run is analysed: this attempt failed, and that later one passed."""
+    performed: tuple[Step, ...] = ()
+    """Of a failed one: the steps as they were executed, where they are not the case's (things that exist took the place
+    of those that may not be made)."""
     repeat: int = 0
     """Above 0: a repetition alone within the attempt, of this number. It tells whether a finding comes back, and counts
     for no verdict."""
@@ -911,6 +914,8 @@ class FindingExample(Value, frozen=True, kw_only=True):
     recipe: str = ""
     """A shell script that shows it again: every step with its captures, credentials as variables, cleanup."""
     steps: tuple[StepOutcome, ...] = ()
+    performed: tuple[Step, ...] = ()
+    """As `Result.performed`."""
     failing_step: int = 0
     source: str = ""
     """Of the case: `rules`, `gemini`, …"""

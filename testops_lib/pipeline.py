@@ -921,6 +921,7 @@ def with_recipes(report: Report, cases: Mapping[str, Case], identities: Sequence
     for finding in report.findings:
         example = finding.example
         if (case := cases.get(example.case)) is not None:
+            case = msgspec.structs.replace(case, steps=example.performed or case.steps)
             wrong = f"{finding.check}: {finding.sent or finding.operation}: {finding.message}"
             script = recipe(case, report.base_url, identities, failing=example.failing_step, wrong=wrong)
             example = msgspec.structs.replace(example, recipe=redactor.known(script))

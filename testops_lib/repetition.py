@@ -58,11 +58,14 @@ def comes_back(failure: Failure, repetition: Result) -> bool | None:
     wanted = fingerprint_of(failure)
     if any(fingerprint_of(each) == wanted for each in repetition.failures):
         return True
-    if repetition.verdict not in ("passed", "failed") or failure.step >= len(repetition.steps):
+    answers = [step for step in repetition.steps if (step.operation, step.sent) == (failure.operation, failure.sent)]
+    if repetition.verdict not in ("passed", "failed") or not answers:
         return None
     if any((each.operation, each.check) == (failure.operation, failure.check) for each in repetition.failures):
         return None
-    status = repetition.steps[failure.step].status
+    steps = repetition.steps
+    aligned = failure.step < len(steps) and steps[failure.step].operation == failure.operation
+    status = steps[failure.step].status if aligned else answers[-1].status
     return None if not status or status in _NO_STATEMENT else False
 
 

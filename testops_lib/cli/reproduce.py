@@ -206,17 +206,16 @@ def _tried(
 
 
 def _reached(finding: Finding, result: Result) -> bool:
-    """Whether the execution can tell: it was judged as far as the step that failed."""
-    return _shows(finding, result) or (
-        result.verdict in ("passed", "failed") and len(result.steps) > finding.example.failing_step
-    )
+    """Whether the execution can tell: it was judged as far as the request that failed."""
+    judged = result.verdict in ("passed", "failed")
+    return _shows(finding, result) or (judged and any(step.operation == finding.operation for step in result.steps))
 
 
 def _shows(finding: Finding, result: Result) -> bool:
     wanted = {finding.fingerprint, *finding.folded}
     return any(
         fingerprint_of(failure) in wanted
-        or (failure.check == finding.check and failure.step == finding.example.failing_step)
+        or (failure.check, failure.operation, failure.sent) == (finding.check, finding.operation, finding.sent)
         for failure in result.failures
     )
 

@@ -46,6 +46,7 @@ from testops_lib.execute.wire import (
     prepare,
     sent_instead,
     unique_token,
+    with_values,
 )
 from testops_lib.model import (
     INVALID_CREDENTIALS,
@@ -171,8 +172,8 @@ class _Attempt:
     """A case while it runs."""
 
     __slots__ = (
-        "before", "captured", "case", "cleanup_by", "deadline", "failures", "foreign", "made", "reserved", "sent",
-        "stands_for", "started", "steps", "token", "why_anew", "withheld",
+        "before", "captured", "case", "cleanup_by", "deadline", "failures", "foreign", "made", "performed", "reserved",
+        "sent", "stands_for", "started", "steps", "token", "why_anew", "withheld",
     )  # fmt: skip
 
     def __init__(self, case: Case, token: str, timeout_s: float, made: Made) -> None:
@@ -191,6 +192,8 @@ class _Attempt:
         """The step that broke when the case was begun for the first time, and how."""
         self.steps = deque(case.steps)
         """Those to come."""
+        self.performed: list[Step] = []
+        """Those that were sent, in order."""
         self.foreign: frozenset[str] = frozenset()
         """Names of captures that are things of somebody else."""
         self.stands_for: dict[int, Step] = {}
@@ -558,6 +561,7 @@ class Engine:
     async def _step(self, attempt: _Attempt, index: int, step: Step) -> bool:
         """Sends and judges one step; whether the next one may follow."""
         captured = attempt.captured
+        attempt.performed.append(step)
         _, outcome = await self._exchange(attempt, step, attempt.deadline)
         if isinstance(outcome, Fault):
             await self._judge_fault(attempt, index, step, outcome)
@@ -1193,7 +1197,8 @@ class Engine:
             intent=case.intent, verdict=verdict, reason=reason, failures=failures, steps=steps,
             requests=attempt.before + sum([sent.requests for sent in attempt.sent]),
             concurrency=self.concurrency.lowered_to, elapsed_ms=elapsed_ms, started=started,
-            origin=case.origin.source, repeat=case.repeat, withheld=attempt.withheld, left=attempt.made.report(),
+            performed=_performed(attempt) if verdict == "failed" else (), origin=case.origin.source,
+            repeat=case.repeat, withheld=attempt.withheld, left=attempt.made.report(),
         )  # fmt: skip
 
     def _observed(self, attempt: _Attempt, steps: tuple[StepOutcome, ...]) -> tuple[StepOutcome, ...]:
@@ -1222,6 +1227,21 @@ class Engine:
         if self._shared_redactor is None or self._shared_redactor[0] != len(secrets):
             self._shared_redactor = (len(secrets), Redactor(secrets))
         return self._shared_redactor[1]
+
+
+def _performed(attempt: _Attempt) -> tuple[Step, ...]:
+    """The steps as they were executed, with the values of things that exist in them; none where they are the case's."""
+    steps = tuple(attempt.performed)
+    refused = {
+        index for index, (step, sent) in enumerate(zip(steps, attempt.sent, strict=False))
+        if step.setup and not 200 <= sent.status < 300
+    }  # fmt: skip
+    if not refused and steps == attempt.case.steps[: len(steps)]:
+        return ()
+    steps = tuple(structs.replace(step, captures=()) if n in refused else step for n, step in enumerate(steps))
+    own = {capture.name for step in steps for capture in step.captures} | {"unique"}
+    values = {name: value for name, value in attempt.captured.items() if name not in own}
+    return tuple(structs.replace(step, request=with_values(step.request, values)) for step in steps)
 
 
 class _Source:

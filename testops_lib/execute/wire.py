@@ -220,6 +220,24 @@ def with_url(wire: Wire, url: str) -> Wire:
     return structs.replace(wire, url=url)
 
 
+def with_values(request: Request, values: Mapping[str, Any]) -> Request:
+    """The request with these captured values as texts of its own."""
+
+    def pairs(given: Pairs) -> Pairs:
+        return tuple((fill_text(name, values), fill_text(value, values)) for name, value in given)
+
+    body = request.body
+    if isinstance(body, JsonBody):
+        body = structs.replace(body, value=fill(body.value, values))
+    elif isinstance(body, FormBody):
+        body = structs.replace(body, fields=pairs(body.fields))
+    return structs.replace(
+        request, path=fill_text(request.path, values, _quoted), query=pairs(request.query),
+        headers=tuple((name, fill_text(value, values)) for name, value in request.headers),
+        cookies=tuple((name, fill_text(value, values)) for name, value in request.cookies), body=body,
+    )  # fmt: skip
+
+
 def placeholders(value: Any) -> set[str]:
     """The names in `{name}` anywhere in a struct's strings (a superset of what substitution looks at)."""
     try:

@@ -11,23 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_server import Seen, Serve, answer, case, one, plan, step
+from engine_server import Seen, Serve, answer, case, execute, one, plan, step
 
+from testops_lib.analyze import analyze
+from testops_lib.execute import Engine
 from testops_lib.export import public, recipe
 from testops_lib.model import (
     BasicAuth,
     BytesBody,
     Capture,
     Case,
+    Contract,
+    Existing,
     FormBody,
     Identity,
     JsonBody,
     Login,
     MultipartBody,
+    NotAServerError,
     Part,
+    Request,
     TextBody,
     TokenUse,
 )
+from testops_lib.pipeline import with_recipes
 
 HOSTILE = '\'; touch pwned; $(touch pwned) `touch pwned` "$HOME" \\ \n# !! * ? \x1b[31m\u202e é 漢字 %s @x'
 SHELLS = [shell for shell in ("dash", "sh", "bash") if shutil.which(shell)]
@@ -95,7 +102,7 @@ CASES: dict[str, Case] = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_script_sends_what_was_sent(serve: Serve, tmp_path: Path, name: str, shell: str) -> None:
     server = serve(echo)
-    result = one(plan(server.url), CASES[name])
+    result = one(plan(server.url, foreign="write"), CASES[name])
     assert result.verdict == "passed", result.reason
     ours = [sent(each) for each in server.seen]
     server.seen.clear()
@@ -172,3 +179,28 @@ def test_what_follows_the_failing_step_is_left_out_but_not_the_cleanup(serve: Se
     )
     assert server.targets() == ["GET /0", "GET /1", "DELETE /0"]
     assert "== wrong: wrong $(id)" in done.stdout and done.returncode == 0
+
+
+def test_a_script_takes_what_exists_where_the_case_may_not_make_it(serve: Serve, tmp_path: Path) -> None:
+    def refusing(connection: Any, seen: Seen) -> bytes:
+        if seen.method == "POST":
+            return answer(403)
+        return answer(200, '[{"id": 5}]') if seen.target == "/shelves" else answer(500)
+
+    listed = Existing(
+        operation="GET /shelves", beside=True, places={"$.id": "$[0].id"},
+        request=Request(method="GET", path="/shelves"),
+    )  # fmt: skip
+    make = step("POST", "/shelves", setup=True, captures=(Capture(name="shelf_id", path="$.id"),))
+    read = step("GET", "/shelves/{shelf_id}", checks=(NotAServerError(),))
+    for existing in ((listed,), (Existing(values={"$.id": 5}),)):
+        server = serve(refusing)
+        contracts = {"POST /shelves": Contract(operation="POST /shelves", responses={}, existing=existing)}
+        the_case = case(make, read)
+        [result] = execute(Engine(plan(server.url, concurrency=1), contracts, run="r"), [the_case])
+        assert [failure.check for failure in result.failures] == ["not_a_server_error"], result.reason
+        report = analyze([result], target="t", run="r", operations={}, base_url=server.url)
+        [finding] = with_recipes(report, {the_case.id: the_case}, ()).findings
+        server.seen.clear()
+        done = ran(finding.example.recipe, tmp_path)
+        assert (done.returncode, server.targets()[-1]) == (0, "GET /shelves/5"), done.stdout + done.stderr
