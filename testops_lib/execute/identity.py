@@ -401,6 +401,8 @@ def apply(wire: Wire, credentials: Credentials, request: Request) -> Wire:
 
 def overridden(credentials: Credentials, request: Request) -> bool:
     """The request itself names one of the credentials: what it is answered says nothing of the session."""
+    if not (request.headers or request.query or request.cookies):
+        return False
     headers = {name.lower() for name, _ in request.headers}
     query = {name for name, _ in request.query}
     cookies = {name for name, _ in request.cookies}

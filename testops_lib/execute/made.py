@@ -13,7 +13,7 @@ import msgspec
 
 from testops_lib.check import Answer, select
 from testops_lib.errors import CaseError
-from testops_lib.execute.wire import Wire
+from testops_lib.execute.wire import Wire, escape_target
 from testops_lib.model import Contract, Left, Maker, Ownership, Removal, Request, Step
 
 NO_DELETE: Final = "no DELETE documented"
@@ -28,13 +28,14 @@ _RANDOM: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}
 @lru_cache(maxsize=4096)
 def _pattern(template: str) -> re.Pattern[str]:
     """What a path must match as a whole, a group for each parameter; the last one may take several segments."""
-    parts = re.split(r"\{[^{}]*\}", template)
+    parts = [escape_target(part) for part in re.split(r"\{[^{}]*\}", template.partition("?")[0])]
     groups = ["([^/]+)"] * (len(parts) - 1)
     if groups and not parts[-1]:
         groups[-1] = "(.+)"
     return re.compile("".join(re.escape(part) + group for part, group in zip(parts, [*groups, ""], strict=True)))
 
 
+@lru_cache(maxsize=4096)
 def names(template: str) -> tuple[str, ...]:
     """The parameters of a path template, in order."""
     return tuple(re.findall(r"\{([^{}]*)\}", template))
@@ -42,10 +43,15 @@ def names(template: str) -> tuple[str, ...]:
 
 def values(template: str, path: str) -> dict[str, str] | None:
     """Parameter -> what stands in its place in a path as sent, decoded; None: the path is no such one."""
+    if path == template and "{" not in template:
+        return {}
     match = _pattern(template).fullmatch(path)
     if match is None:
         return None
-    return {name: unquote(value) for name, value in zip(names(template), match.groups(), strict=True)}
+    return {
+        name: unquote(value) if "%" in value else value
+        for name, value in zip(names(template), match.groups(), strict=True)
+    }
 
 
 def path_of(url: str, base_url: str) -> str:

@@ -13,6 +13,7 @@ from testops_lib import pipeline
 from testops_lib import spec as specs
 from testops_lib.absent import UUID, surely_absent
 from testops_lib.execute import Engine, run
+from testops_lib.execute.made import values
 from testops_lib.generate.rules.own_account import account_change
 from testops_lib.model import (
     Capture,
@@ -305,3 +306,21 @@ def test_what_changes_the_caller_s_account_is_recognised(
 )  # fmt: skip
 def test_only_what_surely_nothing_has_counts_as_absent(value: str, absent: bool) -> None:
     assert surely_absent(value, "a1b2c3d4e5f6") is absent
+
+
+@pytest.mark.parametrize(
+    ("template", "path", "found"),
+    [
+        ("/things/{id}", "/things/7", {"id": "7"}),
+        ("/thi\u00f1gs/{id}", "/thi%C3%B1gs/a%20b", {"id": "a b"}),
+        ("/things?kind=a", "/things", {}),
+        ("/my things", "/my%20things", {}),
+        ("/{a}-{b}", "/1-2", {"a": "1", "b": "2"}),
+        ("/files/{path}", "/files/a/b", {"path": "a/b"}),
+        ("/things/{id}/parts", "/things/7/8/parts", None),
+        ("/things/{id}", "/others/7", None),
+        ("/things", "/things/", None),
+    ],
+)
+def test_ids_are_read_from_a_path_as_it_is_sent(template: str, path: str, found: dict[str, str] | None) -> None:
+    assert values(template, path) == found
