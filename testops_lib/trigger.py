@@ -39,9 +39,6 @@ _DATABASE_AWAY = "Database error"
 MOST_CAUSES = 3
 """Of a run's failures that are looked into."""
 
-MOST_NOTE = 300
-"""Characters of a run's note; Airflow takes 1,000."""
-
 WAITS = "awaiting_input"
 """A task's state while a person is asked, as the review is."""
 
@@ -92,11 +89,6 @@ class Outcome(Value, frozen=True, kw_only=True):
     def words(self) -> str:
         """The verdict for people."""
         return {"passed": "the gate passed", "failed": "the gate is closed", "none": "no verdict"}[self.verdict]
-
-    @property
-    def text(self) -> str:
-        """The verdict with its reasons, in one line."""
-        return ": ".join([self.words, *filter(None, ["; ".join(self.reasons)])])
 
 
 class Airflow:
@@ -160,11 +152,6 @@ class Airflow:
             body["note"] = note
         self._call("POST", f"/api/v2/dags/{_part(dag)}/dagRuns", body, accept=(409,))
         return run_id
-
-    def note(self, dag: str, run: str, text: str) -> None:
-        """Writes what Airflow's list of runs shows beside the run; nothing happens where this user may not."""
-        body = {"note": " ".join(text.split())[:MOST_NOTE]}
-        self._call("PATCH", f"{self._run(dag, run)}?update_mask=note", body, accept=(403, 404))
 
     def is_paused(self, dag: str) -> bool:
         """Whether the runs of `dag` stay queued until somebody unpauses it."""

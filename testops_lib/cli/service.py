@@ -320,7 +320,6 @@ def trigger(**options: Any) -> int:
             state = told
             say(state)
     outcome = airflow.outcome(dag, run_id)
-    airflow.note(dag, run_id, f"{name}: {outcome.text}")
     say(outcome.words)
     for reason in outcome.reasons:
         say(f"  {one_line(reason, 500)}")

@@ -134,7 +134,6 @@ def _test(local: Local, order: Mapping[str, Any], shown: Display, clock: Clock, 
         print(flush=True)
         render_terminal(report)
     outcome = airflow.outcome(DAG, run_id)
-    airflow.note(DAG, run_id, f"{name}: {outcome.text}")
     code = outcome.code
     if code == COULD_NOT_RUN:
         _explain(airflow, last, outcome.reasons)

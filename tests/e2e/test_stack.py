@@ -136,6 +136,8 @@ def test_a_run_that_a_person_ends_is_no_success_whatever_they_call_it(
     outcome = airflow.outcome(DAG, run)
     assert (outcome.code, outcome.verdict) == (2, "none")
     assert "somebody ended the run" in " ".join(outcome.reasons)
+    noted = airflow.get(f"/api/v2/dags/{DAG}/dagRuns/{run}")["note"]
+    assert noted.startswith("slow: no verdict: somebody ended the run"), "Airflow's list of runs says it"
     assert airflow.log_tail(DAG, run, next(task for task in end.tasks if task.task == "notify")).count("NOT FINISHED")
 
 
