@@ -126,7 +126,7 @@ def test_a_missing_credential_is_named_by_gate_report_and_webhook(
     assert set(run["tries"]["execute"]) == {1}, "trying again would not help"
     report = json.loads((tmp_path / "reports" / "latest" / "report.json").read_bytes())
     for reasons in (report["gate"]["reasons"], hook.received[0]["reasons"]):
-        assert "TESTOPS_SHOP_ADMIN_TOKEN} is not set" in reasons[0], reasons
+        assert "TESTOPS_SHOP_ADMIN_TOKEN is not set" in reasons[0], reasons
         assert reasons[0].startswith("no_result: ")
 
 
