@@ -471,6 +471,7 @@ class Engine:
         if self._halted is None or self._loop is None:
             return
         self._halted.set()
+        self._wake()
         if self._killed:
             return
         if self._grace_timer is not None:

@@ -212,6 +212,16 @@ def test_those_who_wait_for_a_part_end_with_the_cases_and_with_a_stop(serve: Ser
         assert (len(results) == 4) if not stops else (1 <= len(results) < 20)
 
 
+@pytest.mark.timeout(30)
+def test_without_a_part_nothing_is_sent_and_a_stop_ends_it(serve: Serve) -> None:
+    server = serve()
+    engine = Engine(plan(server.url, concurrency=3), {}, run="r")
+    engine.limit(concurrency=0, requests_per_second=0)
+    threading.Timer(0.5, engine.stop).start()
+    assert execute(engine, [case(step("GET", f"/{number}")) for number in range(9)]) == []
+    assert server.seen == []
+
+
 def test_a_rate_may_change_on_the_way(serve: Serve) -> None:
     server = serve()
     engine = Engine(plan(server.url, concurrency=1, requests_per_second=20), {}, run="r")
