@@ -376,6 +376,16 @@ def test_what_another_method_was_answered_is_a_finding_that_names_it() -> None:
     assert sorted(finding.sent for finding in found) == ["", "PATCH /pets/{id}"]
     assert {finding.operation for finding in found} == {OPERATION}
     assert len({finding.fingerprint for finding in found}) == 2
+    stale = failure("use_after_free", "accessible")
+    assert len(report(result("1", stale), sent(result("2", stale), "HEAD /pets/{id}")).findings) == 2
+
+
+def test_the_example_of_a_slow_operation_is_an_answer_of_its_own() -> None:
+    usual = [{OPERATION: 5.0}] * 10
+    answers = [result(f"{n}", elapsed_ms=900 + n) for n in range(40)]
+    probe = sent(result("probe", elapsed_ms=5_000), "OPTIONS /pets/{id}")
+    (slow,) = report(*answers, probe, history=usual).findings
+    assert (slow.check, slow.example.case) == ("response_time_history", "39")
 
 
 def test_an_operation_out_of_scope_is_listed_but_not_counted() -> None:
@@ -550,6 +560,13 @@ def test_a_base_url_that_leads_elsewhere_is_one_cause_and_no_finding(results: li
         ],
         [one for one in everywhere(200, page()) if one.operation == OPERATION],
         everywhere(500, page(500)),
+        [
+            *everywhere(200, page()),
+            *(
+                msgspec.structs.replace(one, case=f"json {one.case}")
+                for one in everywhere(200, ResponseEvidence(status=200, body="{}"))
+            ),
+        ],
     ],
 )
 def test_404s_redirects_and_pages_of_single_operations_are_findings(results: list[Result]) -> None:
