@@ -12,6 +12,9 @@ from testops_lib.model import RESPONSE_TIMEOUT, Failure, Load, Result, StepOutco
 TIMEOUT: Final = "timeout"
 """What a step says that got no answer within the deadline of a request."""
 
+_CUT_SHORT = frozenset({"case timeout", "budget spent", "stopped"})
+"""Ends of a request by our own limits, before its deadline: they say nothing of the operation."""
+
 _LEAST_TIMEOUTS = 2
 
 
@@ -65,7 +68,7 @@ class Transfers:
             operation.waited_ms = max(operation.waited_ms, step.elapsed_ms)
             if operation.example is None and not operation.answers:
                 operation.example, operation.index = result, index
-        else:
+        elif step.requests and step.error not in _CUT_SHORT:
             operation.other_faults += 1
 
     def load(self) -> Load | None:

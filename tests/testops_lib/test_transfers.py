@@ -50,6 +50,13 @@ def test_one_timeout_a_later_answer_or_a_silent_target_is_none() -> None:
     assert report_of(*(result(str(n), timed_out()) for n in range(3))).findings == ()
 
 
+def test_requests_that_our_own_limits_cut_short_say_nothing() -> None:
+    cut = [result(f"cut {error}", StepOutcome(operation=SLOW, error=error)) for error in ("case timeout", "stopped")]
+    silent = [result(str(n), timed_out()) for n in range(2)]
+    assert [one.check for one in report_of(OK, *cut, *silent).findings] == ["response_timeout"]
+    assert report_of(OK, *cut).findings == ()
+
+
 def test_a_finding_about_silence_is_fixed_when_the_operation_answers() -> None:
     before = report_of(OK, *(result(str(n), timed_out()) for n in range(3)))
     after = analyze(
