@@ -72,6 +72,7 @@ _GLOBAL_LEAST = 5
 """From this share on, and this many results over at least two operations, one cause explains the run: one line and
 no findings."""
 
+_USE_AFTER_FREE = "use_after_free"
 _OTHER_CAUSES = "other causes"
 _OTHER_REASONS = "other reasons"
 _VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
@@ -145,6 +146,8 @@ def analyze(
     shown = [seen for seen in tally.findings.values() if seen.count > 0]
     together = [seen for seen in shown if concurrency > 1 and seen.proof.gone]
     findings = [seen.finding(run, known or {}, muted) for seen in shown if seen not in together]
+    if concurrency > 1:
+        findings = [_unproven(finding) for finding in findings]
     if together:
         findings.append(_only_together(together, run, known or {}, muted))
     findings += [tally.silent_finding(each, run, known or {}, muted) for each in tally.transfers.silences()]
@@ -255,6 +258,16 @@ def _fixed(previous: Collection[Finding], seen: set[str], operations: Mapping[st
         if all(map(had_its_chance, still_there)):
             gone.append(msgspec.structs.replace(finding, state="fixed", count=0))
     return gone
+
+
+def _unproven(finding: Finding) -> Finding:
+    """The finding; advisory where another case at the same time explains it as well and no repetition says otherwise.
+
+    An id that was freed may be another case's by the time it is looked for.
+    """
+    if finding.check != _USE_AFTER_FREE or finding.executed:
+        return finding
+    return msgspec.structs.replace(finding, advisory=True, not_repeated=finding.not_repeated or "no repetition")
 
 
 def _only_together(seen: Sequence[_Seen], run: str, known: Mapping[str, str], muted: Collection[str]) -> Finding:

@@ -703,3 +703,13 @@ def test_what_is_left_behind_is_counted_by_operation_repetitions_included() -> N
         Left(operation="POST /pets", count=2, why="DELETE answered 409"),
     )
     assert (found.totals.left_behind, found.totals.withheld) == (6, 3)
+
+
+def test_a_deleted_thing_that_is_still_there_counts_in_a_crowd_only_when_it_was_repeated() -> None:
+    first = result("a", failure("use_after_free", cause="answered 200"))
+    again = msgspec.structs.replace(first, repeat=1)
+    [alone] = report(first).findings
+    [crowded] = report(first, concurrency=8).findings
+    [proven] = report(first, concurrency=8, repetitions=[again]).findings
+    assert [one.advisory for one in (alone, crowded, proven)] == [False, True, False]
+    assert (crowded.not_repeated, proven.reproduced, proven.executed) == ("no repetition", 2, 2)
