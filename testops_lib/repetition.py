@@ -25,6 +25,9 @@ MOST_FAILURES: Final = 200
 _SHARE: Final = 10
 _LEAST_REQUESTS: Final = 200
 
+_SPARE: Final = 1
+"""Requests set aside beyond those of the first execution, which may have left out some of the case's cleanup."""
+
 _RANK: Final = {check: rank for rank, check in enumerate(SEVERITIES)}
 
 _NO_STATEMENT = frozenset({401, 429, 503})
@@ -125,7 +128,7 @@ class Repetitions:
             if any(each.case == result.case for each in shown):
                 continue
             if not shown:
-                wanted = requests
+                wanted = requests + _SPARE
             shown.append(_Shown((failure.basis == "guess", requests, size, result.case), bare, failure))
             shown.sort()
             del shown[MOST_CASES:]
