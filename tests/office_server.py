@@ -267,16 +267,20 @@ def _number(text: str) -> int:
 
 
 @contextmanager
-def serving(*, undeletable: bool = False, silent: bool = False, trap: bool = False) -> Iterator[tuple[str, Office]]:
+def serving(
+    *, undeletable: bool = False, silent: bool = False, in_body: bool = False, trap: bool = False
+) -> Iterator[tuple[str, Office]]:
     """The base URL of a running server, and what it holds.
 
     undeletable: no document says how to delete an invoice; silent: none says what an answer to POST holds; trap:
-    `POST /badges` ends the caller's token, and nothing says so.
+    `POST /badges` ends the caller's token, and nothing says so; in_body: tags can be made.
     """
     office = Office()
     office.document = copy.deepcopy(DOCUMENT)
     if trap:
         office.document["paths"]["/badges"] = {"post": {"requestBody": _body(THING), "responses": _SAVED}}
+    if in_body:
+        office.document["paths"]["/tags"]["post"] = {"requestBody": _body(THING), "responses": _SAVED}
     for path in office.document["paths"].values() if silent else ():
         if "post" in path:
             path["post"]["responses"] = _answers("201", "400")

@@ -324,3 +324,12 @@ def test_only_what_surely_nothing_has_counts_as_absent(value: str, absent: bool)
 )
 def test_ids_are_read_from_a_path_as_it_is_sent(template: str, path: str, found: dict[str, str] | None) -> None:
     assert values(template, path) == found
+
+
+def test_an_id_in_the_body_is_that_of_a_thing_which_the_case_made() -> None:
+    with office_server.serving(in_body=True) as (url, office):
+        report, results = run_of(url)
+    assert office.harm() == []
+    assert report.operations["PUT /tags"].success_seen
+    assert report.operations["POST /tags/remove"].success_seen
+    assert sum(result.withheld for result in results) < 12  # the edges of ids alone

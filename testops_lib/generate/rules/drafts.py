@@ -325,11 +325,20 @@ class Drafter:
         self, binding: Binding, stack: tuple[str, ...], operation: Operation, *, full: bool, unique: bool
     ) -> Making:
         def refer(name: str, schema: Schema) -> Any:
-            return self._reference(name, schema, binding, stack)
+            makers = self.guard.makers_elsewhere(operation, name)
+            if makers is None or "array" in kinds(self.schemas.flat(schema)):
+                return self._reference(name, schema, binding, stack)
+            own = self._supplied(makers, name, schema, binding, stack)
+            if own is None:  # what is changed is the case's own, or is not there
+                making.sure, making.dangling = False, True
+                values = (absent.NUMBER, *absent.TEXTS)
+                return next((value for value in values if self.schemas.accepts(schema, value)), None)
+            return own
 
-        return Making(
+        making = Making(
             seed=binding.seed, salt=binding.salt, unique=unique, refer=refer, full=full, samples=binding.samples
         )
+        return making
 
     def _path(
         self, operation: Operation, binding: Binding, stack: tuple[str, ...]
@@ -470,8 +479,16 @@ class Drafter:
         seen = self._seen(field_needs(name, schema), schema, binding)
         if seen is not None:
             return seen
-        for candidate in self.graph.for_field(name, schema):
-            if candidate.operation.key in stack:
+        return self._supplied(self.graph.for_field(name, schema), name, schema, binding, stack)
+
+    def _supplied(
+        self, candidates: Iterable[Candidate], name: str, schema: Schema, binding: Binding, stack: tuple[str, ...]
+    ) -> Any:
+        """A value that an earlier step gives, or None."""
+        if name in binding.fields:
+            return binding.fields[name]
+        for candidate in candidates:
+            if candidate.operation.key in stack or binding.alone or len(stack) > MAX_SETUP:
                 continue
             trial = binding.copy()
             supplied = self._produce(candidate, trial, stack, None, False)

@@ -109,19 +109,19 @@ class Things:
             for parameter in self.ids(operation)
         }
         if not things and operation.method not in SAFE_METHODS:
-            things = dict(self.elsewhere(operation))
+            things = {place: tuple(maker for _, maker in makers) for place, makers in self.elsewhere(operation).items()}
         return Ownership(
             things=things, collection=is_collection(operation.path), removal=self._removal(operation),
             account=self._graph.account_change(operation),
         )  # fmt: skip
 
-    def elsewhere(self, operation: Operation) -> Iterator[tuple[str, tuple[Maker, ...]]]:
+    def elsewhere(self, operation: Operation) -> dict[str, tuple[tuple[Candidate, Maker], ...]]:
         """Places of ids in query and body of the very things that the operation changes (`PUT /pet` with an `id`), and
         who makes these.
         """
         said = {word for part in segments(operation.path)[-1:] for word in words(part)}
         if operation.method == "POST" and not (said | set(words(operation.operation_id)[:1])) & _WRITING:
-            return
+            return {}
         places: dict[str, Schema] = {
             f"query/{one.name}": one.schema for one in operation.parameters if one.where == "query"
         }
@@ -129,19 +129,21 @@ class Things:
             flat = self._schemas.flat(described.schema)
             places |= {f"body/{name}": declared for name, declared in flat.get("properties", {}).items()}
         thing = collection_noun(operation.path)
+        made: dict[str, tuple[tuple[Candidate, Maker], ...]] = {}
         for place, schema in places.items():
             found = words(place.partition("/")[2])
             own = len(found) == 1 or "".join((*found[:-2], singular(found[-2]))) == thing
             if found and found[-1] in _IDS and own:
                 need = Need(place.partition("/")[2], thing, singular(found[-1]), schema)
-                yield place, tuple(maker for _, maker in self._made_by(self._graph.by_name(need), need, need.name))
+                made[place] = tuple(self._made_by(self._graph.by_name(need), need, need.name))
+        return made
 
     def needs_id_elsewhere(self, operation: Operation) -> bool:
         """It cannot be asked for without an id in its query or body."""
         required = {f"query/{one.name}" for one in operation.parameters if one.where == "query" and one.required}
         for described in operation.body.content.values() if operation.body and operation.body.required else ():
             required |= {f"body/{name}" for name in self._schemas.flat(described.schema).get("required", ())}
-        return any(place in required for place, _ in self.elsewhere(operation))
+        return any(place in required for place in self.elsewhere(operation))
 
     def _removal(self, operation: Operation) -> Removal | None:
         """By the collection's own DELETE; `with_ownership` knows of further ones."""
@@ -180,6 +182,14 @@ class Guard:
     def binds(self, method: str) -> bool:
         """A request by this method goes only to what the case made, or to what surely is not there."""
         return self._foreign == "never" or (self._foreign == "read" and method not in SAFE_METHODS)
+
+    def makers_elsewhere(self, operation: Operation, name: str) -> list[Candidate] | None:
+        """Who surely makes what an id called `name` in the query or body names; None where it may be any."""
+        if not self.binds(operation.method) or self._things.ids(operation):
+            return None
+        known = self._things.elsewhere(operation)
+        makers = known.get(f"body/{name}", known.get(f"query/{name}"))
+        return None if makers is None else [candidate for candidate, maker in makers if maker.certain]
 
     def own_only(self, operation: Operation) -> frozenset[str]:
         """The path parameters that must name what the case made, or what surely is not there."""
