@@ -49,10 +49,10 @@ class Idle(RunnerProcessOperator):
     def execute(self, context):
         pass
 
-def launch(task_id, batches, known, **kwargs):
+def launch(task_id, batches, known, at_once=SETTINGS.max_batches_at_once, **kwargs):
     return Idle.partial(
         task_id=task_id, run="{{{{ run_id }}}}", attempt=1,
-        max_active_tis_per_dagrun=SETTINGS.max_batches_at_once, pool=SETTINGS.pool,
+        max_active_tis_per_dagrun=at_once, pool=SETTINGS.pool,
         map_index_template=LABEL, **known, **kwargs,
     ).expand(batch=batches)
 
@@ -128,7 +128,7 @@ def empty_run():
         asked >> [gaps, made, further, executed_further]
         executed.append(executed_further)
     last = repeat()
-    executed_last = launch("execute_last", last, known, trigger_rule="none_failed")
+    executed_last = launch("execute_last", last, known, at_once=1, trigger_rule="none_failed")
     collected = collect()
     decided = gate().as_teardown(on_failure_fail_dagrun=True)
     opened >> groups
