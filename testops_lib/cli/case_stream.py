@@ -28,6 +28,10 @@ from testops_lib.target import Target
 
 _TOGETHER_S: Final = 2.0
 """Cases that are all made within this time are ordered as a whole before the first is executed."""
+_MOST_REQUESTS: Final = 4
+"""That an early case makes, as a rule."""
+_PATIENCE_S: Final = 60.0
+"""How long half of the requests is kept for cases that are still being made."""
 _PART: Final = 50
 """Cases that are given at once while more are made."""
 _SAY_EVERY_S: Final = 5.0
@@ -94,7 +98,7 @@ class CaseStream:
         own: dict[str, Case] = {}
         waiting: list[Case] = []
         given: set[str] = set()
-        whole = False
+        whole, changed, planned = False, False, 0
         said = begun = time.monotonic()
         try:
             while True:
@@ -102,6 +106,7 @@ class CaseStream:
                 fresh = {case.id: case for case in making.take() if case.id not in self.cases}
                 self.cases |= fresh
                 own |= fresh
+                changed = changed or bool(fresh)
                 if done and not whole:
                     whole = True
                     self._take_stock(making.made())
@@ -117,11 +122,19 @@ class CaseStream:
                 if not done and (now - begun < _TOGETHER_S or self._target.generate.max_cases):
                     await asyncio.sleep(_PAUSE_S)
                     continue
-                if fresh or not given:
+                if not done and now - begun < _PATIENCE_S and 0 < self._most <= 2 * planned:
+                    await asyncio.sleep(_PAUSE_S)  # what is still being made gets its share of the requests
+                    continue
+                if changed:
+                    changed = False
                     arranged = pipeline.suite(own.values(), self._document, self._target)
                     waiting = [case for case in arranged if case.id not in given]
-                part, waiting = _first_part(waiting, len(waiting) if done else max(_PART, len(own) // 10))
+                size = len(waiting) if done else max(_PART, len(own) // 10)
+                if not done and self._most:
+                    size = min(size, max(1, (self._most // 2 - planned) // _MOST_REQUESTS))
+                part, waiting = _first_part(waiting, size)
                 given.update(case.id for case in part)
+                planned += sum(len(case.steps) + len(case.cleanup) for case in part)
                 if part:
                     yield part
                 elif done:

@@ -52,6 +52,17 @@ def test_a_budget_is_used_when_the_cases_of_the_plan_are_spent(sound_shop: Sampl
     assert "other random data" in done.stderr
 
 
+def test_what_is_made_later_gets_its_share_of_a_budget(sound_shop: Sample, tmp_path: Path) -> None:
+    done = cli(
+        "try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, "-o", "GET /products*",
+        "--source", "rules", "--source", "property", "--max-requests", "200", "--out", str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_bytes().splitlines()]
+    origins = {result["origin"] for line in lines if (result := line.get("result")) and result.get("requests")}
+    assert origins == {"rules", "property"}
+
+
 def test_rounds_go_on_within_a_budget_as_long_as_they_gain(sound_shop: Sample, tmp_path: Path) -> None:
     common = (
         "try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, "-H", authorization(sound_shop),
