@@ -56,7 +56,7 @@ class SuiteTarget:
         }
         self.settings = Settings(
             dsn=self.dsn, targets_dir=self.folder, specs_dir=self.folder, gemini_api_key=KEY,
-            gemini_base_url=self.gemini.url, reports_dir=self.folder / "reports",
+            gemini_base_url=self.gemini.url, reports_dir=self.folder / "reports", adhoc="private",
         )  # fmt: skip
 
     def answer(self, request: Received) -> Reply:

@@ -322,8 +322,10 @@ def shrink(run: str, who: str, why: str, **limits: Any) -> int:
     from testops_lib import curate
     from testops_lib.text import one_line, plural
 
+    settings = configuration.read()
+    options = {**limits, "proxy": settings.proxy}
     found = curate.shrink(
-        configuration.read(), run, lambda plan, contracts: tries(plan, contracts, new_run_id(), limits),
+        settings, run, lambda plan, contracts: tries(plan, contracts, new_run_id(), options),
         who=_user(who), why=why,
     )  # fmt: skip
     for each in found:
