@@ -60,6 +60,8 @@ def test_a_killed_database_is_started_again_and_the_run_comes_to_its_verdict(sta
         timer.cancel()
         process.kill()
         process.wait()
+        if process.stdout:
+            process.stdout.close()
     told = "".join(lines)
     assert killed and "PostgreSQL had died and was started again" in told, told
     assert code == 0, told
