@@ -244,6 +244,8 @@ class Client:
         self._timer: asyncio.Handle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._free: list[_Slot] = []
+        self._free_certified: list[_Slot] = []
+        """Those that show the client certificate: libcurl cannot be told to forget it."""
         self._busy: dict[Any, _Slot] = {}
         self._watched: dict[int, int] = {}
         self._silent_closes = 0
@@ -267,7 +269,7 @@ class Client:
         """
         if timeout_s <= 0:
             return Exchange(outcome=Fault(kind="timeout", reason="timeout"), sent=0)
-        slot = self._free.pop() if self._free else self._new_slot()
+        slot = self._slot_for(wire)
         easy = slot.easy
         slot.room, slot.repeat, slot.keep = self._policy.max_response_bytes, repeat, keep
         slot.size = slot.tries = 0
@@ -315,9 +317,10 @@ class Client:
         if self._look is not None:
             self._look.cancel()
             self._look = None
-        for slot in self._free:
+        for slot in (*self._free, *self._free_certified):
             slot.easy.close()
         self._free.clear()
+        self._free_certified.clear()
         self._multi.close()
         self._loop.remove_reader(self._poll)
         self._poll.close()
@@ -345,15 +348,21 @@ class Client:
             setopt(pycurl.CAINFO, authorities)
         return slot
 
-    def _show_certificate(self, slot: _Slot, shown: bool) -> None:
-        """The client certificate goes along from now on, or no more."""
-        slot.certified = shown
+    def _slot_for(self, wire: Wire) -> _Slot:
+        """An idle slot, or a new one, that shows the client certificate where the request may."""
+        if not self._certificates.cert or wire.anonymous or not wire.url.startswith(self._own):
+            return self._free.pop() if self._free else self._new_slot()
+        if self._free_certified:
+            return self._free_certified.pop()
+        slot = self._new_slot()
+        slot.certified = True
         material, setopt = self._certificates, slot.easy.setopt
         setopt(pycurl.KEYPASSWD, "")  # else OpenSSL would ask the terminal
         parts = (pycurl.SSLCERT, pycurl.SSLCERT_BLOB, material.cert), (pycurl.SSLKEY, pycurl.SSLKEY_BLOB, material.key)
         for by_path, by_text, value in parts:
-            option = by_text if isinstance(value, bytes) else by_path
-            setopt(option, value if shown else None)
+            if value:
+                setopt(by_text if isinstance(value, bytes) else by_path, value)
+        return slot
 
     def _load(self, slot: _Slot, wire: Wire, timeout_s: float) -> None:
         setopt = slot.easy.setopt
@@ -368,8 +377,6 @@ class Client:
         if self._plain and not slot.plain_body:
             setopt(pycurl.ACCEPT_ENCODING, None)
             slot.plain_body = True
-        if self._certificates.cert and (own := wire.url.startswith(self._own)) != slot.certified:
-            self._show_certificate(slot, own)
         if wire.body is not None:
             setopt(pycurl.NOBODY, 0)
             setopt(pycurl.POST, 1)
@@ -601,7 +608,7 @@ class Client:
             return
         slot.lines.clear()
         slot.body.clear()
-        self._free.append(slot)
+        (self._free_certified if slot.certified else self._free).append(slot)
 
 
 def _was_kept(slot: _Slot) -> bool:

@@ -51,6 +51,7 @@ from testops_lib.execute.wire import (
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_ANSWER,
+    NO_CREDENTIALS,
     SAFE_METHODS,
     Capture,
     Case,
@@ -115,6 +116,8 @@ _CLEANUP_AFTER_STOP_S = 3.0
 BUDGET_SPENT = "budget spent"
 STOPPED = "stopped"
 TARGET_DOWN = "target down"
+NOT_LET_IN = "no connection without the client certificate"
+"""Nothing can be said of what the target answers to somebody without credentials."""
 
 
 class Judging(Protocol):
@@ -644,6 +647,8 @@ class Engine:
             if who is not None and (why := self._lockout.lost(who)):
                 raise _Ended("errored", why)
             wire = apply(plain, credentials, step.request) if credentials is not NOTHING else plain
+            if self._plan.tls.cert and step.identity in (NO_CREDENTIALS, INVALID_CREDENTIALS):
+                wire = structs.replace(wire, anonymous=True)
         except CaseError as error:
             raise _Ended("errored", f"refused: {error.what}") from error
         except LoginError as error:
@@ -744,6 +749,9 @@ class Engine:
             outcome = await self._send_once(attempt, sent, wire, cleanup=cleanup)
             if isinstance(outcome, Fault) and outcome.kept and outcome.kind == "broken":
                 outcome = await self._on_a_fresh_connection(attempt, sent, wire, outcome, cleanup=cleanup)
+            if isinstance(outcome, Fault) and outcome.kind in ("broken", "unreachable") and self._plan.tls.cert:
+                if wire.anonymous or origin(wire.url) != self._base:  # it may have asked for the certificate
+                    raise _Ended("skipped" if wire.anonymous else "errored", NOT_LET_IN)
             if isinstance(outcome, Answer) and not cleanup and await self._waited(attempt, sent, wire, outcome):
                 continue
             plain = isinstance(outcome, Answer) and outcome.status != _UNAVAILABLE

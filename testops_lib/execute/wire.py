@@ -42,6 +42,8 @@ class Wire(Struct, frozen=True, kw_only=True):
     """None: no body and no Content-Length."""
     isolated: bool = False
     """A header touches the framing: the request gets a connection of its own, so that no other case is harmed."""
+    anonymous: bool = False
+    """The client certificate is not shown: it would say whose request this is."""
 
 
 class Origin(Struct, frozen=True):

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from testops_lib.errors import TargetError
 from testops_lib.execute import Engine
-from testops_lib.model import Plan, Tls
+from testops_lib.model import Plan, StatusIs, Tls
 from testops_lib.stack import certificates
 
 
@@ -63,6 +63,33 @@ def test_without_a_client_certificate_the_reason_says_so(strict: Server, folder:
     assert not strict.seen
 
 
+def test_who_speaks_without_credentials_shows_no_client_certificate(serve: Serve, folder: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    context.load_verify_locations(folder / "ca.pem")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    server = serve(lambda connection, seen: answer(200 if connection.getpeercert() else 401), context=context)
+    tls = Tls(ca=str(folder / "ca.pem"), cert=str(folder / "client.pem"), key=str(folder / "client.key"))
+    cases = [
+        case(step("GET", f"/{number}", checks=(StatusIs(any_of=(status,)),), identity=identity))
+        for number, (identity, status) in enumerate([("", 200), ("none", 401), ("", 200), ("invalid", 401), ("", 200)])
+    ]
+    results = execute(Engine(with_tls(server, tls, concurrency=1), {}, run="r", environ={}), cases)
+    assert [result.verdict for result in results] == ["passed"] * 5, [result.failures for result in results]
+
+
+def test_a_server_that_talks_to_nobody_without_a_certificate_is_no_finding_and_not_down(
+    strict: Server, folder: Path
+) -> None:
+    tls = Tls(ca=str(folder / "ca.pem"), cert=str(folder / "client.pem"), key=str(folder / "client.key"))
+    cases = [case(step("GET", f"/{number}", identity="none" if number % 2 else "")) for number in range(30)]
+    results = execute(Engine(with_tls(strict, tls), {}, run="r", environ={}), cases)
+    reasons = {result.reason for result in results if result.verdict == "skipped"}
+    assert not [r.reason for r in results if r.verdict == "errored"]
+    assert sorted(result.verdict for result in results) == ["passed"] * 15 + ["skipped"] * 15
+    assert reasons == {"no connection without the client certificate"}
+
+
 def test_a_client_certificate_is_not_shown_elsewhere(serve: Serve, strict: Server, folder: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem")
@@ -70,7 +97,8 @@ def test_a_client_certificate_is_not_shown_elsewhere(serve: Serve, strict: Serve
     tls = Tls(ca=str(folder / "ca.pem"), cert=str(folder / "client.pem"), key=str(folder / "client.key"))
     policy = {"follow_redirects": 1, "hosts": (f"127.0.0.1:{strict.port}",), "breaker_after": 0}
     result = one(with_tls(target, tls, **policy), case(step()), environ={})
-    assert result.verdict == "errored" and not strict.seen
+    assert result.verdict == "errored", result.failures
+    assert not strict.seen
 
 
 @pytest.mark.parametrize(
