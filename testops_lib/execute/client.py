@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import select
 import socket
@@ -410,16 +409,16 @@ class Client:
         before = self._watched.get(fd, 0)
         if now == before:
             return
-        if not now:
-            del self._watched[fd]
-            with contextlib.suppress(OSError):  # closed already, and forgotten with that
-                self._poll.unregister(fd)
+        if now:
+            self._watched[fd] = now
+            change = self._poll.modify if before else self._poll.register
+            change(fd, now)
             return
-        self._watched[fd] = now
-        if before:
-            self._poll.modify(fd, now)
-        else:
-            self._poll.register(fd, now)
+        del self._watched[fd]
+        try:
+            self._poll.unregister(fd)
+        except OSError:  # closed already, and forgotten with that
+            return
 
     def _on_timer(self, timeout_ms: int) -> None:
         """Notes when libcurl wants to be called; it says so several times a request, and the loop's timers cost more

@@ -496,7 +496,7 @@ class Engine:
         refused = self._not_allowed(case)
         if refused:
             return self._not_run(case, "skipped", refused)
-        detour = self._rights.around(case.steps, self._rights.refused) if self._rights.learned() else None
+        detour = self._rights.around(case.steps, self._rights.refused) if self._rights.learned else None
         if detour is not None and detour.why:
             return self._not_run(case, "skipped", detour.why)
         planned = _planned(case) if detour is None else len(detour.steps) + len(case.cleanup)
@@ -546,13 +546,15 @@ class Engine:
                     attempt.take(detour)
                 while attempt.steps:
                     step = attempt.steps.popleft()
-                    if not await self._step(attempt, len(attempt.sent), self._rights.as_accepted(step) or step):
+                    if step.setup:
+                        step = self._rights.as_accepted(step) or step
+                    if not await self._step(attempt, len(attempt.sent), step):
                         break
             except _Ended as ended:
                 verdict, reason = ended.verdict, ended.reason
                 if isinstance(ended, _BrokenOnKept) and not self.stopped:
                     attempt.why_anew = len(attempt.sent) - 1, reason
-            if any(sent.requests for sent in attempt.sent):
+            if (attempt.case.cleanup or attempt.made.left()) and any(sent.requests for sent in attempt.sent):
                 await self._clean_up(attempt)
         except TargetError:
             raise
@@ -585,7 +587,8 @@ class Engine:
             attempt.failures += failures
         if not step.identity and (step.setup or attempt.case.intent == "positive"):
             self._rights.note(step.operation, outcome.status)
-            self._rights.note_request(step, outcome.status)
+            if step.request.method not in SAFE_METHODS:
+                self._rights.note_request(step, outcome.status)
         if step.setup and not 200 <= outcome.status < 300:
             reason = f"setup failed: {step.operation} answered {outcome.status}"
             return self._take_another_way(attempt, step, outcome.status, reason)
@@ -643,7 +646,7 @@ class Engine:
             if credentials is None:
                 login = self._login_sender(attempt)
                 credentials = await self._identities.credentials(step.identity, login, own=own)
-            who = self._who(attempt, step, credentials)
+            who = self._who(attempt, step, credentials) if credentials is not NOTHING else None
             if who is not None and (why := self._lockout.lost(who)):
                 raise _Ended("errored", why)
             wire = apply(plain, credentials, step.request) if credentials is not NOTHING else plain
@@ -658,7 +661,7 @@ class Engine:
         if step.captures:
             sent.wanted = any(capture.source == "body" and not capture.optional for capture in step.captures)
         attempt.sent.append(sent)
-        began = time.monotonic()
+        began = time.monotonic() if who is not None else 0.0
         outcome = await self._send(attempt, sent, wire, cleanup=cleanup, step=step)
         if isinstance(outcome, Answer) and outcome.status == 401 and credentials.session:
             if step.identity != INVALID_CREDENTIALS and not overridden(credentials, step.request):
@@ -686,8 +689,8 @@ class Engine:
         return sent, outcome
 
     def _who(self, attempt: _Attempt, step: Step, credentials: Credentials) -> str | None:
-        """Whose credentials are sent that other cases use, too; None: nobody's, wrong ones, a session of its own."""
-        if credentials is NOTHING or step.identity == INVALID_CREDENTIALS or overridden(credentials, step.request):
+        """Whose credentials are sent that other cases use, too; None: wrong ones, or a session of the case's own."""
+        if step.identity == INVALID_CREDENTIALS or overridden(credentials, step.request):
             return None
         return None if attempt.case.last and credentials.session else self._identities.named(step.identity)
 
@@ -752,12 +755,14 @@ class Engine:
             if isinstance(outcome, Fault) and outcome.kind in ("broken", "unreachable") and self._plan.tls.cert:
                 if wire.anonymous or origin(wire.url) != self._base:  # it may have asked for the certificate
                     raise _Ended("skipped" if wire.anonymous else "errored", NOT_LET_IN)
-            if isinstance(outcome, Answer) and not cleanup and await self._waited(attempt, sent, wire, outcome):
-                continue
-            plain = isinstance(outcome, Answer) and outcome.status != _UNAVAILABLE
-            if plain or not self._looks_down(outcome, wire, step):
-                if isinstance(outcome, Answer):
+            if isinstance(outcome, Answer):
+                asks = outcome.status in patience.STATUSES and not cleanup
+                if asks and await self._waited(attempt, sent, wire, outcome):
+                    continue
+                if outcome.status != _UNAVAILABLE or not self._looks_down(outcome, wire, step):
                     self._breaker.answered()
+                    return outcome
+            elif not self._looks_down(outcome, wire, step):
                 return outcome
             now = time.monotonic()
             self._breaker.failed(now)

@@ -77,6 +77,8 @@ class Thing:
 class Made:
     """What one case has made so far. `selectors`: operation -> where the ids of what it makes stand."""
 
+    __slots__ = ("_base_url", "_contracts", "_ids", "_loose", "_paths", "_selectors", "_things")
+
     def __init__(
         self, contracts: Mapping[str, Contract], selectors: Mapping[str, frozenset[Maker]], base_url: str
     ) -> None:
@@ -172,10 +174,14 @@ class Made:
 
     def left(self) -> list[Thing]:
         """What is still there, the latest first."""
+        if not self._things:
+            return []
         return [thing for thing in reversed(self._things) if not thing.gone]
 
     def report(self) -> tuple[Left, ...]:
         """What is left behind, by operation and reason."""
+        if not self._things:
+            return ()
         counts: dict[tuple[str, str], int] = {}
         for thing in self.left():
             key = thing.operation, thing.why

@@ -19,12 +19,13 @@ MOST_S: Final = 600.0
 TIMES: Final = 2
 """How often one request is sent again for this."""
 
-_STATUSES = frozenset({429, 503})
+STATUSES: Final = frozenset({429, 503})
+"""Answers that may ask to come back later."""
 
 
 def retry_after_s(answer: Answer, now: datetime) -> float | None:
     """The seconds that a 429 or 503 asks to wait (RFC 9110, 10.2.3), not below 0; None when it asks for nothing."""
-    values = header_values(answer.headers, "retry-after") if answer.status in _STATUSES else ()
+    values = header_values(answer.headers, "retry-after") if answer.status in STATUSES else ()
     if len(values) != 1:
         return None
     text = values[0].strip()

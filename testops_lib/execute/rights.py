@@ -65,6 +65,8 @@ class Rights:
         self._succeeded: set[str] = set()
         self._refusals: Counter[str] = Counter()
         self._statuses: dict[str, int] = {}
+        self.learned = False
+        """Something is refused."""
         self._useless: set[tuple[str, str]] = set()
         self._accepted: dict[str, dict[str, Any]] = {}
         self._unfit: Counter[str] = Counter()
@@ -76,10 +78,11 @@ class Rights:
         elif status in REFUSING:
             self._refusals[operation] += 1
             self._statuses[operation] = status
+            self.learned = True
 
     def note_request(self, step: Step, status: int) -> None:
-        """Takes down whether the operation takes the request of this step, as far as that is a matter of its data."""
-        if step.identity or step.request.method in SAFE_METHODS:
+        """Takes down whether the operation takes the unsafe request of this step, as far as its data decide that."""
+        if step.identity:
             return
         sent = _members(step.request)
         if status in _UNFIT and step.setup:
@@ -94,10 +97,11 @@ class Rights:
 
         `refused`: it was refused just now; else twice before. None: nothing better is known.
         """
-        known, own, body = self._accepted.get(step.operation), _members(step.request), step.request.body
+        known = self._accepted.get(step.operation)
         fewest = 1 if refused else _ENOUGH
         if known is None or not step.setup or step.identity or self._unfit[step.operation] < fewest:
             return None
+        own, body = _members(step.request), step.request.body
         if not isinstance(body, JsonBody) or own is None or known.keys() <= own.keys():
             return None
         better = structs.replace(body, value={**known, **own})
@@ -124,10 +128,6 @@ class Rights:
         if not step.setup or step.identity or key in self._succeeded or self._refusals[key] < _ENOUGH:
             return ""
         return in_words(key, self._statuses[key])
-
-    def learned(self) -> bool:
-        """Something is refused."""
-        return bool(self._refusals)
 
     def around(self, steps: Sequence[Step], refused: Callable[[Step], str]) -> Detour:
         """The steps, with things that exist in place of those that `refused` gives a reason for."""

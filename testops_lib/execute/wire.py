@@ -197,10 +197,10 @@ def sent_instead(operation: str, method: str, url: str, base_url: str) -> str:
 
     Another method on the operation's path gives `PATCH /pets/{id}`, another path the path itself, without its query.
     """
-    own_method, _, template = operation.partition(" ")
     path = url[len(base_url) :].partition("?")[0]
-    if path == template and method == own_method and "." not in path:
+    if operation == f"{method} {path}" and "." not in path:
         return ""
+    own_method, _, template = operation.partition(" ")
     if not _template_pattern(template).fullmatch(path) or not _DOT_SEGMENT.isdisjoint(path.split("/")):
         return f"{method} {path[:_LONGEST_PATH]}"
     return "" if method == own_method else f"{method} {template}"
