@@ -329,6 +329,8 @@ class Judge:
         if isinstance(wanted := checks.get(StatusIs), StatusIs):
             due = status in wanted.any_of
         for check in step.checks:
+            if type(check) in _JUDGED_AT_ONCE:
+                continue
             if not readable and isinstance(check, _OF_THE_BODY):
                 continue
             if isinstance(check, HeaderIs):
@@ -624,6 +626,9 @@ _STATUS_FAULTS: dict[type[Check], _StatusFault] = {
 }
 """Checks that the status alone decides, the telling ones first: the first that fails speaks for all, and what is known
 before what is guessed."""
+
+_JUDGED_AT_ONCE = frozenset({*_STATUS_FAULTS, *_CONFORMANCE})
+"""Checks that have been judged before each of the others is looked at."""
 
 
 def _repeated(check: Any, answer: Answer, body: _Body, captured: Mapping[str, Any]) -> tuple[str, str] | None:

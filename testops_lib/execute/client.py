@@ -368,10 +368,11 @@ class Client:
         if self._proxy:
             setopt(pycurl.URL, wire.url)
         else:  # libcurl would write `%2e` as `%2E`; the request target it takes as it is
-            site, target = _split(wire.url)
-            if site != slot.site:
-                setopt(pycurl.URL, site)
-                slot.site = site
+            if slot.site and wire.url.startswith(slot.site):
+                target = wire.url[len(slot.site) - 1 :]
+            else:
+                slot.site, target = _split(wire.url)
+                setopt(pycurl.URL, slot.site)
             setopt(pycurl.REQUEST_TARGET, target)
         if self._plain and not slot.plain_body:
             setopt(pycurl.ACCEPT_ENCODING, None)

@@ -90,6 +90,7 @@ _CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization
 _MAX_RESPONSE_TIME = "max_response_time"
 _UNAVAILABLE = 503
 _NO_DOCUMENT = object()
+_NO_NAMES: frozenset[str] = frozenset()
 
 _RESULTS_AHEAD = 256
 """Results that may wait for whoever takes them before no further case is started."""
@@ -197,7 +198,7 @@ class _Attempt:
         """Those to come."""
         self.performed: list[Step] = []
         """Those that were sent, in order."""
-        self.foreign: frozenset[str] = frozenset()
+        self.foreign = _NO_NAMES
         """Names of captures that are things of somebody else."""
         self.stands_for: dict[int, Step] = {}
 
@@ -502,8 +503,8 @@ class Engine:
         planned = _planned(case) if detour is None else len(detour.steps) + len(case.cleanup)
         token = unique_token(self._run, case.id, self._attempt, case.repeat)
         attempt = _Attempt(case, token, self._policy.case_timeout_s, self._guard.made())
-        waits = self._breaker.open or self._budget.limited
-        if self._breaker.open and not await self._back(attempt):
+        down = self._breaker.open
+        if down and not await self._back(attempt):
             if self._is_spent(attempt):
                 return self._not_run(case, "skipped", BUDGET_SPENT, attempt)
             if self.stopped:
@@ -515,7 +516,7 @@ class Engine:
         attempt.reserved += planned
         if time.monotonic() >= self._time_up:
             return self._not_run(case, "skipped", BUDGET_SPENT, attempt)
-        if waits:
+        if down or self._budget.limited:
             attempt.begin(self._policy.case_timeout_s)
         started = datetime.now(UTC)
         verdict, reason = await self._carry_out(attempt, detour)
@@ -1206,14 +1207,19 @@ class Engine:
             )  # fmt: skip
         if self._plan.observe:
             steps = self._observed(attempt, steps)
-        return Result(
+        result = Result(  # no more than 15 arguments: CPython makes a dict of more, which costs four times as much
             run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
             intent=case.intent, verdict=verdict, reason=reason, failures=failures, steps=steps,
-            requests=attempt.before + sum([sent.requests for sent in attempt.sent]),
-            concurrency=self.concurrency.lowered_to, elapsed_ms=elapsed_ms, started=started,
-            performed=_performed(attempt) if verdict == "failed" else (), origin=case.origin.source,
-            repeat=case.repeat, withheld=attempt.withheld, left=attempt.made.report(),
+            requests=attempt.before + sum([sent.requests for sent in attempt.sent]), elapsed_ms=elapsed_ms,
+            started=started, origin=case.origin.source,
         )  # fmt: skip
+        lowered_to, left = self.concurrency.lowered_to, attempt.made.report()
+        if verdict != "passed" or lowered_to or left or attempt.withheld or case.repeat:
+            result = structs.replace(
+                result, performed=_performed(attempt) if verdict == "failed" else (), concurrency=lowered_to,
+                left=left, withheld=attempt.withheld, repeat=case.repeat,
+            )  # fmt: skip
+        return result
 
     def _observed(self, attempt: _Attempt, steps: tuple[StepOutcome, ...]) -> tuple[StepOutcome, ...]:
         """The outcomes with what a further round can learn from the answers."""

@@ -26,6 +26,7 @@ _DOT_SEGMENT = frozenset({".", "..", "%2e", "%2E", "%2e%2e", "%2E%2E", ".%2e", "
 """Servers and proxies resolve them (RFC 3986, 5.2.4): the request reaches another path."""
 _LONGEST_PATH = 200
 _COMMON = frozenset(METHODS)
+_AS_LETTER = dict(zip("0123456789abcdef", "abcdefabcdefabcd", strict=True))
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"})
 
@@ -106,7 +107,7 @@ def unique_token(run: str, case: str, attempt: int, repeat: int = 0, *, anew: bo
     """
     repetition = f"\0{repeat}" if repeat else ""
     digits = hashlib.sha256(f"{run}\0{case}\0{attempt}{anew or ''}{repetition}".encode()).hexdigest()[:12]
-    return "abcdef"[int(digits[0], 16) % 6] + digits[1:]
+    return _AS_LETTER[digits[0]] + digits[1:]
 
 
 def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wire:
@@ -119,11 +120,11 @@ def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wir
     if method not in _COMMON and (not method or _NOT_TOKEN.search(method) or not method.isascii()):
         raise CaseError(f"method {method!r} is not a token")
     path = request.path
-    if not path.startswith("/"):
-        raise CaseError(f"path {path[:80]!r} does not start with a slash")
-    if _BREAKS_LINE.search(path):
-        raise CaseError("path holds CR, LF or NUL")
-    url = base_url + escape_target(fill_text(path, captured, _quoted))
+    if "{" in path:
+        _refuse_path(path)
+        url = base_url + escape_target(fill_text(path, captured, _quoted))
+    else:
+        url = base_url + _fixed_target(path)
     if request.query:
         url = add_query(url, [(fill_text(n, captured), fill_text(v, captured)) for n, v in request.query])
     headers = request.headers
@@ -141,6 +142,21 @@ def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wir
         body = b""
     whole, isolated = _whole_head(headers, media_type, base_url)
     return Wire(method=method, url=url, headers=whole, body=body, isolated=isolated)
+
+
+def _refuse_path(path: str) -> None:
+    """Raises CaseError for a path that must not be sent."""
+    if not path.startswith("/"):
+        raise CaseError(f"path {path[:80]!r} does not start with a slash")
+    if _BREAKS_LINE.search(path):
+        raise CaseError("path holds CR, LF or NUL")
+
+
+@lru_cache(maxsize=1024)
+def _fixed_target(path: str) -> str:
+    """The request target of a path without placeholders; raises as `_refuse_path`."""
+    _refuse_path(path)
+    return escape_target(path)
 
 
 @lru_cache(maxsize=1024)
