@@ -20,6 +20,7 @@ _WORTH: Final[Mapping[str, tuple[float, float]]] = {
     "negative": (1.0, 0.4),
     "boundary": (0.6, 0.4),
     "positive": (0.6, 0.7),
+    "guess": (0.4, 0.5),
     "combination": (0.2, 0.3),
 }
 """Kind of case -> what the first one about an operation is worth, and how fast further ones of the kind fade: the n-th
@@ -63,10 +64,9 @@ class Arrangement:
 
     First the first positive case of every operation, cheap ones first, so producers before consumers; among them, one
     request to each whose data is broken, and one for what need not be there. Then whatever is worth most for its
-    requests, cleanup included, each kind of case fading as an operation gets more of it; another look at an operation
-    whose first one may well have been refused is worth much. Cases that may end the session or the service (`last`)
-    come at the very end, those that end the most
-    as the last.
+    requests, cleanup included, each kind of case fading as an operation gets more of it; what can only give advisory
+    findings is worth little, another look at an operation whose first one may well have been refused is worth much.
+    Cases that may end the session or the service (`last`) come at the very end, those that end the most as the last.
 
     Of an operation's cases with equal tags the given order stands. It keeps some 20 bytes of each case, however large
     these are.
@@ -182,9 +182,19 @@ def _breaks_data(case: Case) -> bool:
 
 
 def _kind(case: Case) -> str:
+    if _only_guesses(case):
+        return "guess"
     if case.intent == "security":
         return case.intent
     return next((tag for tag in ("method", "alone", "combination") if tag in case.tags), case.intent)
+
+
+def _only_guesses(case: Case) -> bool:
+    """Whatever it finds is advisory; a valid request may still be the first that succeeds."""
+    if case.intent == "positive":
+        return False
+    bases = [getattr(check, "basis", "") for step in case.steps for check in step.checks]
+    return bool(bases) and all(basis == "guess" for basis in bases)
 
 
 def _sure(case: Case) -> bool:

@@ -23,12 +23,15 @@ from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_ANSWER,
     NO_CREDENTIALS,
+    Basis,
     Case,
     EnsureResourceAvailability,
     IgnoredAuth,
+    Intent,
     JsonBody,
     JsonPathIs,
     MaxResponseTime,
+    MethodAgreement,
     NegativeDataRejection,
     Origin,
     Policy,
@@ -710,6 +713,23 @@ def test_order_looks_again_at_once_where_the_first_look_may_be_refused(shop: Spe
     cases += [valid(second, f"/b{n}", unsure) for n in range(1, 6)]
     names = [case.name for case in order(cases, shop)]
     assert names[:4] == ["/a1", "/b1", "/b2", "/b3"]
+
+
+def test_order_has_what_can_only_be_advisory_after_what_can_count(shop: Spec) -> None:
+    key = shop.operations[0].key
+
+    def about(path: str, intent: Intent, basis: Basis) -> Case:
+        check = MethodAgreement(status="200", basis=basis)
+        step = Step(operation=key, request=Request(method="GET", path=path), checks=(check,))
+        return make_case(name=path, intent=intent, operation=key, steps=(step,), origin=Origin(source="rules"))
+
+    cases = [about("/first", "positive", "spec"), about("/guess", "stateful", "guess")]
+    cases += [
+        about("/firm", "stateful", "spec"),
+        about("/valid", "positive", "guess"),
+        about("/edge", "boundary", "spec"),
+    ]
+    assert [case.name for case in order(cases, shop)] == ["/first", "/valid", "/firm", "/edge", "/guess"]
 
 
 def test_order_breaks_each_rule_once_before_one_twice(shop: Spec, made: Generated) -> None:
