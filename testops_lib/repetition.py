@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct, structs
 
 from testops_lib.fingerprint import fingerprint_of
-from testops_lib.model import SEVERITIES, Case, Failure, Result
+from testops_lib.model import SAFE_METHODS, SEVERITIES, Case, Failure, Result
 
 BUDGET_SPENT: Final = "budget spent"
 RUNS_LAST: Final = "its case runs last"
@@ -128,7 +128,7 @@ class Repetitions:
             if any(each.case == result.case for each in shown):
                 continue
             if not shown:
-                wanted = requests + _SPARE
+                wanted = requests + (0 if _only_reads(result) else _SPARE)
             shown.append(_Shown((failure.basis == "guess", requests, size, result.case), bare, failure))
             shown.sort()
             del shown[MOST_CASES:]
@@ -195,6 +195,12 @@ class Repetitions:
             return None
         self._planned += cost
         return structs.replace(case, repeat=repeat)
+
+
+def _only_reads(result: Result) -> bool:
+    """All that was sent makes nothing, so that there is nothing to clean up."""
+    methods = [step.request.method if step.request else step.operation.partition(" ")[0] for step in result.steps]
+    return bool(methods) and SAFE_METHODS.issuperset(methods)
 
 
 def _skipped(result: Result, reason: str) -> Result:

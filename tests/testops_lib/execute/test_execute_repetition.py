@@ -201,6 +201,13 @@ def test_the_budget_holds_exactly_and_what_was_not_repeated_says_so(serve: Serve
     assert len(report.findings) == limit - limit // 10 and not any(each.advisory for each in report.findings)
 
 
+def test_the_repetition_of_what_only_reads_takes_no_more_than_it_took_before(serve: Serve) -> None:
+    server = serve(lambda connection, seen: answer(500 if seen.target == "/odd" else 200))
+    cases = [sound("/odd"), *(sound(f"/{number}") for number in range(60))]
+    report, _ = ran(plan(server.url, concurrency=3), cases, max_requests=40)
+    assert len(server.seen) == 40 and shown(report) == [("GET /odd", "not_a_server_error", 2, 2)]
+
+
 def test_a_tenth_of_the_time_is_left_for_repetitions(serve: Serve) -> None:
     def slow(connection: Any, seen: Seen) -> bytes:
         time.sleep(0.05)
