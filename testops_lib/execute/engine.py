@@ -310,7 +310,7 @@ class Engine:
 
         At most `policy.concurrency` cases run at once. Then come repetitions, one by one: those among the cases, and
         those that `repeating` chooses, for which a tenth of the time is kept. Cases marked `last` run one by one after
-        all others; of a request budget a fifth is kept for them, as soon as they are given. After
+        all others; of a request budget up to a fifth is kept for them, as soon as they are given. After
         `stop` nothing further is taken from `cases`, and what is left of a list is not started. Cases that come
         asynchronously are cheaper by the list: waiting for each alone costs more than judging it.
 
@@ -444,20 +444,27 @@ class Engine:
     def _hold(self, cases: Sequence[Case], held: int = 0) -> int:
         """Sets requests aside for the first case of every operation that comes last, a fifth of the budget at most.
 
-        `held`: as many were set aside before.
+        Only for what is sent as documented: a fiftieth of the budget is enough for probes and comparisons, as their
+        operations have other cases too. `held`: as many were set aside before.
         """
-        return self._budget.hold(sum(map(_planned, _first_of_each([case for case in cases if case.last]))), held)
+        documented, others = _by_need([case for case in cases if case.last])
+        return self._budget.hold(sum(map(_planned, documented)), sum(map(_planned, others)), held)
 
     def _affordable(self, last: list[Case], deliver: Callable[[Result], None]) -> list[Case]:
-        """All of them, or, where the budget is too small for all, the first of every operation."""
+        """Those that the budget is enough for, in their order; the first of every operation have precedence."""
         if self._budget.affords(sum(map(_planned, last))):
             return last
-        first = _first_of_each(last)
-        chosen = {case.id for case in first}
+        documented, others = _by_need(last)
+        chosen: set[str] = set()
+        cost = 0
+        for case in (*documented, *others, *last):
+            if case.id not in chosen and self._budget.affords(cost + _planned(case)):
+                chosen.add(case.id)
+                cost += _planned(case)
         for case in last:
             if case.id not in chosen:
                 deliver(self._not_run(case, "skipped", BUDGET_SPENT))
-        return first
+        return [case for case in last if case.id in chosen]
 
     def stop(self, grace_s: float = 5) -> None:
         """Takes no new cases; after `grace_s` what is still in flight is errored as `stopped`, its cleanup is sent
@@ -1365,6 +1372,12 @@ def _capture(captures: tuple[Capture, ...], answer: Answer, captured: dict[str, 
 
 def _planned(case: Case) -> int:
     return len(case.steps) + len(case.cleanup)
+
+
+def _by_need(last: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    """Of cases that come last the first of every operation: those that send it as documented, and then others."""
+    documented = _first_of_each(case for case in last if case.intent == "positive")
+    return documented, _first_of_each(case for case in last if case.intent != "positive")
 
 
 def _first_of_each(cases: Iterable[Case]) -> list[Case]:

@@ -37,12 +37,13 @@ class Budget:
         self._reserved += count
         return True
 
-    def hold(self, wanted: int, held: int = 0) -> int:
+    def hold(self, wanted: int, besides: int = 0, held: int = 0) -> int:
         """How many more requests are now kept back, until `release`: of those wanted no more than a fifth of all.
 
-        `held`: as many are kept back already.
+        Of what is wanted besides no more than a fiftieth. `held`: as many are kept back already.
         """
-        more = max(0, min(wanted, (self._limit + held) // 5) - held)
+        whole = self._limit + held
+        more = max(0, min(wanted + min(besides, whole // 50), whole // 5) - held)
         self._limit -= more
         return more
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from engine_server import Seen, Serve, answer, case, execute, one, plan, step
+from msgspec import structs
 from test_execute_cases import hang
 
 from testops_lib.execute import Engine, run
@@ -54,6 +55,27 @@ def test_a_fifth_of_the_budget_is_kept_for_what_comes_last(serve: Serve) -> None
     results = execute(Engine(plan(server.url, concurrency=3), {}, run="r", max_requests=10), cases)
     assert len(server.seen) == 10 and server.targets()[8:] == ["DELETE /all", "POST /logout"]
     assert [r.reason for r in results].count("budget spent") == 12
+
+
+def probe(path: str) -> Case:
+    return structs.replace(case(step("DELETE", path), last=True), intent="negative")
+
+
+def test_little_of_the_budget_is_kept_for_probes_that_come_last(serve: Serve) -> None:
+    server = serve()
+    cases = [case(step("GET", f"/{i}")) for i in range(120)]
+    cases += [*(probe(f"/probe/{i}") for i in range(20)), case(step("POST", "/logout"), last=True)]
+    results = execute(Engine(plan(server.url, concurrency=3), {}, run="r", max_requests=100), cases)
+    ends = ["DELETE /probe/0", "DELETE /probe/1", "POST /logout"]
+    assert len(server.seen) == 100 and server.targets()[97:] == ends
+    assert [r.reason for r in results].count("budget spent") == len(cases) - 100
+
+
+def test_probes_that_come_last_take_what_nobody_else_needs(serve: Serve) -> None:
+    server = serve()
+    cases = [case(step("GET", "/0")), *(probe(f"/probe/{i}") for i in range(8)), case(step("POST", "/out"), last=True)]
+    execute(Engine(plan(server.url, concurrency=3), {}, run="r", max_requests=7), cases)
+    assert server.targets() == ["GET /0", *(f"DELETE /probe/{i}" for i in range(5)), "POST /out"]
 
 
 def test_what_a_case_sets_aside_and_does_not_send_is_given_back(serve: Serve) -> None:
