@@ -27,6 +27,8 @@ def fill(value: Any, values: Mapping[str, Any]) -> Any:
     A string that is just `{name}` takes the value with its type. Names that `values` lacks stay as they are.
     """
     if isinstance(value, str):
+        if "{" not in value:
+            return value
         if value[:1] == "{" and value[-1:] == "}" and value[1:-1] in values:
             return values[value[1:-1]]
         return fill_text(value, values)

@@ -569,7 +569,7 @@ class Client:
         self._kept[own_port] = descriptor
         if status >= 500:
             self._spoiled.add(own_port)
-        else:
+        elif self._spoiled:
             self._spoiled.discard(own_port)
 
     def _send_fresh(self, slot: _Slot) -> None:

@@ -9,10 +9,8 @@ from collections import Counter, deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -37,6 +35,7 @@ from testops_lib.execute.lockout import Lockout
 from testops_lib.execute.made import Made, Thing
 from testops_lib.execute.pace import Budget, Pace
 from testops_lib.execute.rights import REFUSING, Detour, Rights
+from testops_lib.execute.source import Source
 from testops_lib.execute.wire import (
     Wire,
     allowed,
@@ -332,7 +331,7 @@ class Engine:
             self._time_up = begun + self._max_time_s * (_CROWD_SHARE if repeating is not None else 1)
         done: deque[Result] = deque()
         ready = asyncio.Event()
-        source = _Source(cases, self, self._halted)
+        source = Source(cases, self, self._halted)
         last: list[Case] = []
         repetitions: list[Case] = []
         in_parts = not isinstance(cases, Sequence)
@@ -419,7 +418,7 @@ class Engine:
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(self._wake)
 
-    async def _turn(self, number: int, source: _Source) -> bool:
+    async def _turn(self, number: int, source: Source) -> bool:
         """True, when so many may work that worker `number` does, too, or there is nothing left to do."""
         while number >= self._allowed() and not source.ended():
             assert self._widened is not None
@@ -654,10 +653,12 @@ class Engine:
             if credentials is None:
                 login = self._login_sender(attempt)
                 credentials = await self._identities.credentials(step.identity, login, own=own)
-            who = self._who(attempt, step, credentials) if credentials is not NOTHING else None
-            if who is not None and (why := self._lockout.lost(who)):
-                raise _Ended("errored", why)
-            wire = apply(plain, credentials, step.request) if credentials is not NOTHING else plain
+            who, wire = None, plain
+            if credentials is not NOTHING:
+                who = self._who(attempt, step, credentials)
+                if who is not None and (why := self._lockout.lost(who)):
+                    raise _Ended("errored", why)
+                wire = apply(plain, credentials, step.request)
             if self._plan.tls.cert and step.identity in (NO_CREDENTIALS, INVALID_CREDENTIALS):
                 wire = structs.replace(wire, anonymous=True)
         except CaseError as error:
@@ -674,27 +675,36 @@ class Engine:
         if isinstance(outcome, Answer) and outcome.status == 401 and credentials.session:
             if step.identity != INVALID_CREDENTIALS and not overridden(credentials, step.request):
                 outcome = await self._again_as(attempt, step, sent, plain, credentials, outcome, own, cleanup)
-        hops = 0
-        while isinstance(outcome, Answer) and outcome.status in _REDIRECTS and hops < self._policy.follow_redirects:
+        if isinstance(outcome, Answer) and outcome.status in _REDIRECTS:
+            outcome = await self._follow(attempt, sent, wire, outcome, credentials, cleanup=cleanup)
+        if isinstance(outcome, Fault):
+            sent.error, sent.elapsed_ms = outcome.reason, round(outcome.elapsed_ms, 3)
+            return sent, outcome
+        attempt.made.note(step, plain, outcome)
+        sent.answer, sent.status, sent.elapsed_ms = outcome, outcome.status, outcome.elapsed_ms
+        if who is not None and not cleanup:
+            if self._lockout.note(who, step, plain, outcome.status, began=began, ended=time.monotonic()):
+                await self._look_for_lockout(attempt, step, who, thorough=outcome.status == 401)
+        return sent, outcome
+
+    async def _follow(
+        self, attempt: _Attempt, sent: _Sent, wire: Wire, first: Answer, credentials: Credentials, *, cleanup: bool
+    ) -> Answer | Fault:
+        """What a redirect leads to, as far as the policy follows it."""
+        outcome: Answer | Fault = first
+        for _ in range(self._policy.follow_redirects):
+            if isinstance(outcome, Fault) or outcome.status not in _REDIRECTS:
+                break
             target = next((value for name, value in outcome.headers if name.lower() == "location"), "")
             if not target or not self._may_send_extra(attempt):
                 break
-            hops += 1
             try:
                 wire = self._redirected(wire, target, outcome.status, credentials)
             except _Ended as ended:
                 sent.error = ended.reason
                 raise
             outcome = await self._send(attempt, sent, wire, cleanup=cleanup)
-        if isinstance(outcome, Answer):
-            attempt.made.note(step, plain, outcome)
-            sent.answer, sent.status, sent.elapsed_ms = outcome, outcome.status, outcome.elapsed_ms
-        else:
-            sent.error, sent.elapsed_ms = outcome.reason, round(outcome.elapsed_ms, 3)
-        if who is not None and isinstance(outcome, Answer) and not cleanup:
-            if self._lockout.note(who, step, plain, outcome.status, began=began, ended=time.monotonic()):
-                await self._look_for_lockout(attempt, step, who, thorough=outcome.status == 401)
-        return sent, outcome
+        return outcome
 
     def _who(self, attempt: _Attempt, step: Step, credentials: Credentials) -> str | None:
         """Whose credentials are sent that other cases use, too; None: wrong ones, or a session of the case's own."""
@@ -968,12 +978,13 @@ class Engine:
 
     def _note_load(self, sent: _Sent, outcome: Answer | Fault, begun: float) -> None:
         """Fewer or more cases may run from now on, as the target bears it."""
-        answer = outcome if isinstance(outcome, Answer) else None
+        answer = None
         if isinstance(outcome, Answer):
             self._have_answered.add(sent.operation)
             if outcome.status < 400 and not self.concurrency.lowered_to:
                 sent.overload = ""
                 return
+            answer = outcome
         elif outcome.kind != "timeout" or sent.operation not in self._have_answered:  # it may hang by itself
             return
         sent.overload = overload(answer)
@@ -1269,72 +1280,6 @@ def _performed(attempt: _Attempt) -> tuple[Step, ...]:
     own = {capture.name for step in steps for capture in step.captures} | {"unique"}
     values = {name: value for name, value in attempt.captured.items() if name not in own}
     return tuple(structs.replace(step, request=with_values(step.request, values)) for step in steps)
-
-
-class _Source:
-    """Hands out cases one at a time to many workers, until there are no more or the engine is stopped."""
-
-    def __init__(
-        self, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]], engine: Engine,
-        halted: asyncio.Event,
-    ) -> None:  # fmt: skip
-        self._engine, self._halted = engine, halted
-        self._plain: Iterator[Case] | None = None
-        self._async: AsyncIterator[Case | list[Case]] | None = None
-        self._read: deque[Case] = deque()
-        if isinstance(cases, AsyncIterable):
-            given: AsyncIterable[Any] = cases
-            self._async = aiter(given)
-        else:
-            self._plain = iter(cases)
-        self._lock = asyncio.Lock()
-        self._over = False
-
-    async def take(self) -> Case | None:
-        """The next case, or None when no further one is to be started."""
-        if self.ended():
-            return None
-        if self._plain is not None:
-            case = next(self._plain, None)
-            self._over = case is None
-            return case
-        if not self._read:
-            async with self._lock:
-                while not self._read:
-                    if self.ended() or not await self._pull():
-                        return None
-        return self._read.popleft()
-
-    def ended(self) -> bool:
-        """No further case is to be started."""
-        return self._over or self._engine.stopped
-
-    async def _pull(self) -> bool:
-        """Reads the next case or list; False: there is none, or the engine was stopped meanwhile."""
-        assert self._async is not None
-        pull = asyncio.ensure_future(anext(self._async, None))
-        halt = asyncio.ensure_future(self._halted.wait())
-        try:
-            await asyncio.wait((pull, halt), return_when=asyncio.FIRST_COMPLETED)
-            if not pull.done():
-                return False
-            found = pull.result()
-            if found is None:
-                self._over = True
-            elif isinstance(found, list):
-                self._read.extend(found)
-            else:
-                self._read.append(found)
-            return not self._over
-        finally:
-            for task in (pull, halt):
-                task.cancel()
-            await asyncio.gather(pull, halt, return_exceptions=True)
-
-    async def close(self) -> None:
-        close = getattr(self._async, "aclose", None)
-        if close is not None:
-            await close()
 
 
 def _capture(captures: tuple[Capture, ...], answer: Answer, captured: dict[str, Any]) -> None:

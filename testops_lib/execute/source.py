@@ -1,0 +1,82 @@
+"""Where an engine's cases come from: a list, or an iterator that is waited for until the engine is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Any, Protocol
+
+from testops_lib.model import Case
+
+
+class Stoppable(Protocol):
+    """What the source must know of the engine."""
+
+    stopped: bool
+
+
+class Source:
+    """Hands out cases one at a time to many workers, until there are no more or the engine is stopped."""
+
+    def __init__(
+        self, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]], engine: Stoppable,
+        halted: asyncio.Event,
+    ) -> None:  # fmt: skip
+        self._engine, self._halted = engine, halted
+        self._plain: Iterator[Case] | None = None
+        self._async: AsyncIterator[Case | list[Case]] | None = None
+        self._read: deque[Case] = deque()
+        if isinstance(cases, AsyncIterable):
+            given: AsyncIterable[Any] = cases
+            self._async = aiter(given)
+        else:
+            self._plain = iter(cases)
+        self._lock = asyncio.Lock()
+        self._over = False
+
+    async def take(self) -> Case | None:
+        """The next case, or None when no further one is to be started."""
+        if self.ended():
+            return None
+        if self._plain is not None:
+            case = next(self._plain, None)
+            self._over = case is None
+            return case
+        if not self._read:
+            async with self._lock:
+                while not self._read:
+                    if self.ended() or not await self._pull():
+                        return None
+        return self._read.popleft()
+
+    def ended(self) -> bool:
+        """No further case is to be started."""
+        return self._over or self._engine.stopped
+
+    async def _pull(self) -> bool:
+        """Reads the next case or list; False: there is none, or the engine was stopped meanwhile."""
+        assert self._async is not None
+        pull = asyncio.ensure_future(anext(self._async, None))
+        halt = asyncio.ensure_future(self._halted.wait())
+        try:
+            await asyncio.wait((pull, halt), return_when=asyncio.FIRST_COMPLETED)
+            if not pull.done():
+                return False
+            found = pull.result()
+            if found is None:
+                self._over = True
+            elif isinstance(found, list):
+                self._read.extend(found)
+            else:
+                self._read.append(found)
+            return not self._over
+        finally:
+            for task in (pull, halt):
+                task.cancel()
+            await asyncio.gather(pull, halt, return_exceptions=True)
+
+    async def close(self) -> None:
+        close = getattr(self._async, "aclose", None)
+        if close is not None:
+            await close()
