@@ -62,6 +62,7 @@ def brotli_of_id_1() -> bytes:
         ("br", brotli_of_id_1()),
         ("identity", b'{"id": 1}'),
     ],
+    ids=["gzip", "x-gzip", "deflate", "br", "identity"],
 )
 def test_an_encoded_body_is_judged_by_what_it_holds(serve: Serve, coding: str, body: bytes) -> None:
     result = judged(serve, lambda c, s: answer(200, body, f"Content-Encoding: {coding}"))
