@@ -137,7 +137,7 @@ def send_options(command: Any) -> Any:
 def identities(options: Mapping[str, Any]) -> tuple[Identity, ...]:
     users = targets.load_auth(options["auth"]) if options["auth"] else ()
     headers, query = pairs(options["headers"], "-H"), []
-    if options["user"]:
+    if options.get("user"):
         headers.append(("Authorization", basic(options["user"])))
     for pair in options["queries"]:
         name, equals, value = pair.partition("=")

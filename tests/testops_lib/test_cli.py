@@ -289,6 +289,13 @@ def test_an_edited_case_that_keeps_its_id_is_refused_with_its_line(sound_shop: S
     )
 
 
+@pytest.mark.parametrize("credentials", [[], ["-H", "Authorization: Bearer t"], ["-Q", "key=t"]])
+def test_make_runs_command_takes_its_options_as_far_as_the_document(credentials: list[str], tmp_path: Path) -> None:
+    ended = cli("stack", "run", "--once", "--spec", str(tmp_path / "gone.json"), *credentials)
+    assert ended.returncode == 2 and "there is no such file" in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
 class Guarded(BaseHTTPRequestHandler):
     """A document behind a login, of an API that needs another one."""
 
