@@ -40,12 +40,13 @@ def load_document(spec: str, base_url: str, options: Mapping[str, Any]) -> Spec:
     """
     headers = pairs(options["spec_headers"], "--spec-header")
     given = pairs(options.get("headers") or (), "-H")
-    withheld = [name for name, _ in given]
-    if given and base_url and is_url(spec) and origin(spec) == origin(base_url):
-        headers, withheld = [*given, *headers], []
+    is_own_server = bool(base_url) and is_url(spec) and origin(spec) == origin(base_url)
+    withheld = [] if is_own_server else [name for name, _ in given]
+    if is_own_server:
+        headers = [*given, *headers]
     named = Tls(ca=options.get("cacert") or "", cert=options.get("cert") or "", key=options.get("key") or "")
     certificates = tls.read(named, os.environ, where="the options")
-    if not (base_url and is_url(spec) and origin(spec) == origin(base_url)):
+    if not is_own_server:
         certificates = certificates.without_client()
     try:
         return specs.load(spec, headers=dict(headers), certificates=certificates)

@@ -47,15 +47,11 @@ def _run(command: list[str], home: Path) -> None:
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, env=package_index())
     except subprocess.TimeoutExpired as error:
-        raise StackError(
-            f"took more than {_PATIENCE_S} s", where=str(home), next_step="is the index reachable?"
-        ) from error
+        raise StackError(f"took more than {_PATIENCE_S} s", where=str(home), next_step=_REMEDY) from error
     if ended.returncode:
         shutil.rmtree(home, ignore_errors=True)
         said = (ended.stderr or ended.stdout).strip()[-1_000:]
-        raise StackError(
-            f"packages could not be installed: {said}", where=str(home), next_step="is the index reachable?"
-        )
+        raise StackError(f"packages could not be installed: {said}", where=str(home), next_step=_REMEDY)
 
 
 def package_index() -> dict[str, str]:
