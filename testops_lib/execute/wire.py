@@ -234,10 +234,6 @@ def _template_pattern(template: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def with_url(wire: Wire, url: str) -> Wire:
-    return structs.replace(wire, url=url)
-
-
 def with_values(request: Request, values: Mapping[str, Any]) -> Request:
     """The request with these captured values as texts of its own."""
 
