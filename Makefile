@@ -48,7 +48,7 @@ $(UV):
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 run: $(READY)  ## start everything, test, report, serve
-	@SHOP_DEFECTS='$(DEFECTS)' exec $(BIN)/python -m testops_lib.cli stack run $(if $(ONCE),--once) \
+	@SHOP_DEFECTS='$(DEFECTS)' exec $(BIN)/python -m stack run $(if $(ONCE),--once) \
 	  $(if $(TARGET),--target '$(TARGET)') $(if $(SPEC),--spec '$(SPEC)') $(if $(BASE_URL),--base-url '$(BASE_URL)') \
 	  $(if $(AUTH),--auth '$(AUTH)') $(if $(HEADER),--header '$(HEADER)')
 
@@ -82,7 +82,7 @@ image:  ## the runner's image, testops-runner:VERSION
 	$(BUILDER) build -f runner/Dockerfile --build-arg VERSION=$(VERSION) -t testops-runner:$(VERSION) .
 
 stop:  ## end a `make run` in another terminal, and leftovers of one that was killed
-	@test ! -d .testops || $(PYTHON) -m testops_lib.stack.clean
+	@test ! -d .testops || $(PYTHON) -m stack.clean
 
 clean: stop  ## leave nothing behind
 	rm -rf .testops $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -19,10 +19,10 @@ import msgspec
 import yaml
 
 from bench.figures import FOLDER
+from stack import HOST, ports
+from stack.process import Child, Processes
+from stack.samples import READY, Sample
 from testops_lib.model import Value
-from testops_lib.stack import HOST, ports
-from testops_lib.stack.process import Child, Processes
-from testops_lib.stack.samples import READY, Sample
 
 INSTALLED = FOLDER / "apis"
 SAMPLES = ("shop", "httpbin")

@@ -14,8 +14,8 @@ from urllib.request import urlopen
 
 from bench.sample import DOCUMENT, SCHEMA
 from bench.target import await_server
-from testops_lib.stack import HOST, ports
-from testops_lib.stack.launch import tied
+from stack import HOST, ports
+from testops_lib.launch.tied import tied
 
 OPERATIONS = 20
 _ALLOWED = b"GET"

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from bench.figures import Figures
 from bench.sample import OPERATION, cases
 from bench.servers import running
-from testops_lib import collect as collecting
-from testops_lib.bus import Bus
+from testops_lib.bus.client import Bus
 from testops_lib.model import Failure, RequestEvidence, ResponseEvidence, Result, StepOutcome
+from testops_lib.run import collect as collecting
 from testops_lib.store import Store
 
 EVERY = 20

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from bench import services
 from bench.figures import Figures
-from testops_lib.stack.postgres import Postgres
+from stack.postgres import Postgres
 
 LINKS = 8
 

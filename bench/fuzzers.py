@@ -15,11 +15,11 @@ from bench.apis import environment, run_all
 from bench.figures import FOLDER, Ended, Started
 from bench.proxy import NUMBER, Counted
 from testops_lib.cli.lines import read
-from testops_lib.fingerprint import fingerprint_of
 from testops_lib.model import WFC_CODES, Failure, Result
-from testops_lib.repetition import comes_back, split
 from testops_lib.report.wfc import OWN_CODES
 from testops_lib.settings import SOURCES
+from testops_lib.verdict.fingerprint import fingerprint_of
+from testops_lib.verdict.repetition import comes_back, split
 
 PEER = FOLDER / "schemathesis"
 PEER_PACKAGE = "schemathesis==4.32.5"

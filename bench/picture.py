@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.figures import ROOT
-from testops_lib.stack.samples import Sample
+from stack.samples import Sample
 
 PICTURE = ROOT / "docs" / "img" / "report.png"
 _SIZE = "1280,1250"

@@ -26,22 +26,22 @@ from bench import services
 from bench.figures import ROOT, Figures
 from bench.sample import SCHEMA
 from bench.target import serving
-from testops_lib.stack.local import Local
+from stack.local import Local
 from testops_lib.target import MAX_ROUNDS
 
 BATCHES = 8
 
-IMPORTED = ("testops_lib.pipeline", "pandas", "jsonschema_rs", "jinja2", "pycurl")
-"""What a task of the local stack finds imported (`config/airflow_services.py`)."""
+IMPORTED = ("testops_lib.run.pipeline", "pandas", "jsonschema_rs", "jinja2", "pycurl")
+"""What a task of the local stack finds imported (`stack/airflow_services.py`)."""
 
 EMPTY = f"""
 from airflow.sdk import Asset, TaskGroup, dag, get_current_context, task
 
-from testops_launcher import LABEL, RunnerProcessOperator
-from testops_review import ReviewOperator
-from testops_rounds import RoundsOperator
+from testops_airflow.launcher import LABEL, RunnerProcessOperator
+from testops_airflow.review import ReviewOperator
+from testops_airflow.rounds import RoundsOperator
 from testops_lib import settings as configuration
-from testops_retries import DEFAULT_ARGS
+from testops_airflow.retries import DEFAULT_ARGS
 
 SETTINGS = configuration.read()
 
@@ -271,8 +271,8 @@ def work(local: Local) -> tuple[dict[str, float], float]:
 
 
 def _run(run: str) -> dict[str, float]:
-    from testops_lib import pipeline
     from testops_lib import settings as configuration
+    from testops_lib.run import pipeline
 
     settings = configuration.read()
     order = pipeline.parse_order({"target": "customers"})

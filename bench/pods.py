@@ -12,7 +12,7 @@ from bench import services
 from bench.figures import ROOT, Figures
 from bench.pipeline import stack
 from bench.target import serving
-from testops_lib.trigger import TaskState
+from testops_lib.airflow_api import TaskState
 
 BATCHES = 4
 WORK_S = 1.5

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from testops_lib.stack import HOST
+from stack import HOST
 
 NUMBER = "X-Request-Number"
 

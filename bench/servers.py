@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from testops_lib.bus import Bus
-from testops_lib.stack.kafka import Kafka
-from testops_lib.stack.postgres import Postgres
+from stack.kafka import Kafka
+from stack.postgres import Postgres
+from testops_lib.bus.client import Bus
 from testops_lib.store import Store
 
 

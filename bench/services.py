@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stack import ports
+from stack.airflow import SERVICES, AirflowStack
+from stack.process import Processes
+from testops_lib.airflow_api import Airflow
 from testops_lib.errors import TriggerError
-from testops_lib.stack import ports
-from testops_lib.stack.airflow import SERVICES, AirflowStack
-from testops_lib.stack.process import Processes
-from testops_lib.trigger import Airflow
 
 NEEDED = (
     *("CORE__DAGS_FOLDER", "CORE__LOAD_EXAMPLES", "CORE__FERNET_KEY", "CORE__EXECUTION_API_SERVER_URL"),

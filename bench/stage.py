@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from bench.sample import CONTRACT, cases, plan
-from testops_lib.bus import Bus
+from testops_lib.bus.client import Bus
 from testops_lib.model import Batch
 
 
@@ -38,7 +38,7 @@ def collect(kafka: str, dsn: str, run: str) -> dict[str, Any]:
     """Collects the run and counts what the store then holds."""
     import psycopg
 
-    from testops_lib import collect as collecting
+    from testops_lib.run import collect as collecting
     from testops_lib.store import Store
 
     with Bus(kafka, timeout_s=120) as bus, Store(dsn) as store:

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import cast
 
 from bench.sample import DOCUMENT
-from testops_lib.stack import HOST, ports
-from testops_lib.stack.launch import tied
+from stack import HOST, ports
+from testops_lib.launch.tied import tied
 
 NGINX = """daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 512; }}

@@ -10,11 +10,11 @@ from typing import Any
 from airflow.sdk import DAG, BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, DagRunTriggerException
 
+from testops_airflow.outcome import OUTCOME
 from testops_lib import settings as configuration
 from testops_lib import target as targets
 from testops_lib.errors import TargetError
 from testops_lib.target import Target
-from testops_outcome import OUTCOME
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STARTED = "testops_run"

@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 
+from testops_airflow.retries import DEFAULT_ARGS
 from testops_lib import settings as configuration
-from testops_retries import DEFAULT_ARGS
 
 SETTINGS = configuration.read()
 LIST = {"type": ["array", "null"], "items": {"type": "string"}}
@@ -69,7 +69,7 @@ def testops_regenerate() -> None:
         """Generates again; gives what came of it, by source."""
         import msgspec
 
-        from testops_lib import curate
+        from testops_lib.run import editing as curate
 
         given = get_current_context()["params"]
         done = curate.regenerate(

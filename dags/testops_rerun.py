@@ -10,11 +10,11 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from testops_launcher import launch
+from testops_airflow.launcher import launch
+from testops_airflow.links import with_report
+from testops_airflow.outcome import read_causes, write_outcome
+from testops_airflow.retries import DEFAULT_ARGS
 from testops_lib import settings as configuration
-from testops_links import with_report
-from testops_outcome import read_causes, write_outcome
-from testops_retries import DEFAULT_ARGS
 
 SETTINGS = configuration.read()
 PARAMS = {
@@ -42,7 +42,7 @@ def _run() -> str:
 def _again() -> Any:
     import msgspec
 
-    from testops_lib import pipeline
+    from testops_lib.run import pipeline
 
     return msgspec.convert(get_current_context()["ti"].xcom_pull(task_ids="begin"), pipeline.Again)
 
@@ -65,7 +65,7 @@ def testops_rerun() -> None:
         """Settles which attempt this is."""
         import msgspec
 
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         again: dict[str, Any] = msgspec.to_builtins(pipeline.open_again(_run(), SETTINGS))
         return again
@@ -73,7 +73,7 @@ def testops_rerun() -> None:
     @task
     def publish() -> list[str]:
         """Puts the cases that did not pass into Kafka; gives the batches."""
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         done = pipeline.publish_again(_run(), _again(), SETTINGS)
         print(f"{done.cases} cases run again")
@@ -92,7 +92,7 @@ def testops_rerun() -> None:
         """Brings every result into the store; a case whose result did not come keeps its failure, if it had one."""
         import msgspec
 
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         counts: dict[str, int] = msgspec.to_builtins(pipeline.collect(_run(), SETTINGS, attempt=_again().attempt))
         return counts
@@ -100,7 +100,7 @@ def testops_rerun() -> None:
     @task
     def analyze() -> dict[str, int]:
         """Writes the run's report anew."""
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         report = pipeline.analyze_again(_run(), SETTINGS, causes=read_causes(get_current_context()))
         flaky = sum(finding.passed_again > 0 for finding in report.findings)
@@ -109,7 +109,7 @@ def testops_rerun() -> None:
     @task
     def gate() -> str:
         """Fails when the run, all its attempts together, does not pass the target's gate."""
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         outcome = pipeline.gate(_run(), SETTINGS)
         write_outcome(get_current_context(), outcome)

@@ -1,6 +1,6 @@
 """`testops_run`: one run of a target's suite, from its OpenAPI document to the gate's verdict.
 
-The tasks are wiring; each makes one call into `testops_lib.pipeline`. XCom carries ids, counts and slices only.
+The tasks are wiring; each makes one call into `testops_lib.run.pipeline`. XCom carries ids, counts and slices only.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Any
 from airflow.sdk import Asset, Param, TaskGroup, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from testops_launcher import launch
+from testops_airflow.launcher import launch
+from testops_airflow.links import with_report
+from testops_airflow.outcome import read_causes, read_ending, read_outcome, write_outcome
+from testops_airflow.retries import DEFAULT_ARGS
+from testops_airflow.review import ReviewOperator
+from testops_airflow.rounds import RoundsOperator
 from testops_lib import settings as configuration
-from testops_links import with_report
-from testops_outcome import read_causes, read_ending, read_outcome, write_outcome
-from testops_retries import DEFAULT_ARGS
-from testops_review import ReviewOperator
-from testops_rounds import RoundsOperator
 
 SETTINGS = configuration.read()
 ROUNDS = range(1, 4)
@@ -175,7 +175,7 @@ def _run() -> str:
 
 
 def _order() -> Any:
-    from testops_lib import pipeline
+    from testops_lib.run import pipeline
 
     context = get_current_context()
     return pipeline.parse_order({**context["params"], **(context["dag_run"].conf or {})})
@@ -204,7 +204,7 @@ def testops_run() -> None:
     @task
     def open_run() -> list[str]:
         """Settles what the run does and registers it; gives what else it needs: a review, rounds or nothing."""
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         return list(pipeline.open_run(_run(), _order(), SETTINGS))
 
@@ -213,7 +213,7 @@ def testops_run() -> None:
         """Reads and stores the document; one group of operations for each generate task."""
         import msgspec
 
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         groups = pipeline.load_spec(_run(), SETTINGS)
         return [msgspec.to_builtins(group) for group in groups]
@@ -223,7 +223,7 @@ def testops_run() -> None:
         """Makes and stores the cases of one group of operations."""
         import msgspec
 
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         chosen = msgspec.convert(group, pipeline.Group)
         _label(chosen.name)
@@ -233,7 +233,7 @@ def testops_run() -> None:
     @task(trigger_rule="none_failed")
     def publish() -> list[str]:
         """Puts the suite into Kafka; gives the batches, and under keys of their own what else the runners must know."""
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         done = pipeline.publish(_run(), SETTINGS)
         instance = get_current_context()["ti"]
@@ -245,7 +245,7 @@ def testops_run() -> None:
     @task
     def find_gaps(number: int) -> int:
         """Collects what is there; gives the operations of which a further round could gain something."""
-        from testops_lib import rounds
+        from testops_lib.run import rounds
 
         gaps = rounds.find_gaps(_run(), number, SETTINGS)
         if not gaps:
@@ -255,7 +255,7 @@ def testops_run() -> None:
     @task
     def generate_further(number: int) -> int:
         """Makes and stores the cases of a round, by what the API answered before."""
-        from testops_lib import rounds
+        from testops_lib.run import rounds
 
         cases = rounds.generate(_run(), number, SETTINGS)
         if not cases:
@@ -265,7 +265,7 @@ def testops_run() -> None:
     @task
     def publish_further(number: int) -> list[str]:
         """Puts the cases of a round into Kafka; gives its batches."""
-        from testops_lib import rounds
+        from testops_lib.run import rounds
 
         done = rounds.publish(_run(), number, SETTINGS)
         get_current_context()["ti"].xcom_push("last", list(done.last))
@@ -274,7 +274,7 @@ def testops_run() -> None:
     @task(trigger_rule="none_failed")
     def repeat() -> list[str]:
         """Chooses failed cases to be repeated alone; gives their batches, then those that may end the session."""
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         again = pipeline.repeat(_run(), SETTINGS)
         published = ["publish", *(f"round_{number}.publish" for number in ROUNDS)]
@@ -286,7 +286,7 @@ def testops_run() -> None:
         """Brings every result into the store and proves that none is missing."""
         import msgspec
 
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         counts: dict[str, int] = msgspec.to_builtins(pipeline.collect(_run(), SETTINGS))
         if not counts.get("published"):
@@ -296,7 +296,7 @@ def testops_run() -> None:
     @task
     def analyze() -> dict[str, int]:
         """Writes the report."""
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         report = pipeline.analyze(_run(), SETTINGS, causes=read_causes(get_current_context()))
         return {"findings": report.totals.findings, "advisory": report.totals.advisory, "cases": report.totals.cases}
@@ -304,7 +304,7 @@ def testops_run() -> None:
     @task(outlets=[VERDICT])
     def gate(*, outlet_events: Any = None) -> str:
         """Fails unless the run was analyzed and passes the target's gate; tells whoever waits for the asset."""
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         context = get_current_context()
         analyzed, why = read_ending(context, analyzed="analyze")
@@ -319,7 +319,7 @@ def testops_run() -> None:
     @task
     def notify() -> None:
         """Tells people how the run ended."""
-        from testops_lib import pipeline
+        from testops_lib.run import pipeline
 
         context = get_current_context()
         target = str((context["dag_run"].conf or {}).get("target") or "")

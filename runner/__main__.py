@@ -14,8 +14,8 @@ import threading
 from collections.abc import Sequence
 
 from runner.work import RETRY, Work, execute, told
-from testops_lib import batch as batches
 from testops_lib import settings as configuration
+from testops_lib.bus import batch as batches
 from testops_lib.errors import TestOpsError
 
 PORT = 8090

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 
 from runner.metrics import Metrics, serve
 from runner.work import AWAY, DONE, RETRY, STOP_S, Work, execute, told
-from testops_lib import batch as batches
-from testops_lib import fleet as shares
-from testops_lib.bus import Bus, Delivered
+from testops_lib.bus import batch as batches
+from testops_lib.bus.client import Bus, Delivered
 from testops_lib.errors import BusError
 from testops_lib.execute import Engine
+from testops_lib.launch import fleet as shares
 from testops_lib.model import BatchOrder, Ended, Outcome, Result, Returned, Taken
 from testops_lib.settings import Settings
 

@@ -17,12 +17,12 @@ from typing import Protocol
 
 import msgspec
 
-from testops_lib import batch as batches
-from testops_lib import fleet as shares
-from testops_lib.bus import Bus, ShareHolder
+from testops_lib.bus import batch as batches
+from testops_lib.bus.client import Bus, ShareHolder
 from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
 from testops_lib.execute.wire import origin
+from testops_lib.launch import fleet as shares
 from testops_lib.model import IN_DOUBT, SAFE_METHODS, Batch, Case, Plan, Result, Value, VerdictName, execution_key
 from testops_lib.settings import Settings, reread_dotenv
 from testops_lib.text import printable

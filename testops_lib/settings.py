@@ -12,6 +12,9 @@ import msgspec
 
 from testops_lib.errors import SettingsError
 
+CHECKOUT = Path(__file__).resolve().parents[1]
+"""Where the library stands: in a checkout `dags/`, `targets/` and `.env` are beside it."""
+
 DOCUMENTATION: dict[str, str] = {
     "TESTOPS_DSN": "PostgreSQL of results and reports: postgresql://user:password@host:port/database",
     "TESTOPS_KAFKA_BOOTSTRAP": "Kafka's bootstrap servers: host:port[,host:port…]",

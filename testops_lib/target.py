@@ -12,8 +12,8 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 import yaml
 
-from testops_lib.address import base_url_fault, is_url
 from testops_lib.errors import TargetError
+from testops_lib.http.address import base_url_fault, is_url
 from testops_lib.model import (
     CHECKS,
     BasicAuth,

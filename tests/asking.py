@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
-from testops_lib.feedback import Gap
-from testops_lib.generate import Generated, gemini, openai, propose
-from testops_lib.generate.propose import Limits, Provider
+from testops_lib.generate import Generated
+from testops_lib.generate.feedback import Gap
+from testops_lib.generate.llm import gemini, openai, propose
+from testops_lib.generate.llm.propose import Limits, Provider
 from testops_lib.model import Policy
 from testops_lib.spec.operation import Operation, Response, Spec
 from tests.generation_specs import pets

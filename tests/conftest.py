@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from testops_lib.bus import Bus, Topics
-from testops_lib.stack.kafka import Kafka
-from testops_lib.stack.postgres import Postgres
-from testops_lib.stack.samples import Sample
+from stack.kafka import Kafka
+from stack.postgres import Postgres
+from stack.samples import Sample
+from testops_lib.bus.client import Bus, Topics
 from testops_lib.store import Store
 
 # Machines are shared and noisy: how long an example takes says nothing here. The same examples in every run.
@@ -31,10 +31,10 @@ LONG = (
     "tests/e2e/",
     "tests/dags/",
     "tests/runner/",
-    "tests/testops_lib/generate/test_tiny_llm.py",
-    "tests/testops_lib/test_trigger.py",
-    "tests/testops_lib/test_cli.py",
-    "tests/testops_lib/test_property_shop.py",
+    "tests/testops_lib/generate/llm/test_tiny_llm.py",
+    "tests/testops_lib/test_airflow_api.py",
+    "tests/testops_lib/cli/test_cli.py",
+    "tests/testops_lib/generate/test_property_shop.py",
     "tests/testops_lib/generate/test_property.py",
 )
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from testops_lib import pipeline
-from testops_lib.pipeline import Order
+from testops_lib.run import pipeline
+from testops_lib.run.pipeline import Order
 from testops_lib.settings import Settings
 from testops_lib.store import Store
 from testops_lib.suite import Member

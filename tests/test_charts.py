@@ -76,8 +76,8 @@ def test_the_runner_understands_what_the_chart_tells_it() -> None:
 
 
 def test_keda_scales_on_the_lag_of_the_runners_own_group_and_topic() -> None:
-    from testops_lib.bus import Topics
-    from testops_lib.fleet import GROUP
+    from testops_lib.bus.client import Topics
+    from testops_lib.launch.fleet import GROUP
 
     made = render()
     scaled = made["ScaledObject"]["spec"]

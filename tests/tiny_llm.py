@@ -12,8 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from testops_lib.stack import ports
-from testops_lib.stack.process import Child, Processes
+from stack import ports
+from stack.process import Child, Processes
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ROOT / ".testops" / "tiny-llm"

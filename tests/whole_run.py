@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from testops_lib import pipeline
+from stack.samples import Sample
 from testops_lib import settings as configuration
-from testops_lib.bus import Bus
+from testops_lib.bus.client import Bus
 from testops_lib.model import Report
-from testops_lib.pipeline import Order
+from testops_lib.run import pipeline
+from testops_lib.run.pipeline import Order
 from testops_lib.settings import Settings
-from testops_lib.stack.samples import Sample
 from testops_lib.store import Store
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,7 @@ import click
 
 from testops_lib.cli.output import say
 from testops_lib.errors import TestOpsError
-from testops_lib.settings import read_dotenv
-from testops_lib.stack import PROJECT
+from testops_lib.settings import CHECKOUT, read_dotenv
 
 COULD_NOT_RUN = 2
 
@@ -28,7 +27,6 @@ COMMANDS = {
     "collect": "service:collect",
     "dead-letters": "service:dead_letters",
     "db": "service:db",
-    "stack": "service:stack",
     "cases": "suite:cases",
     "drift": "suite:drift",
 }
@@ -65,14 +63,14 @@ def cli() -> None:
     """
 
 
-def main() -> None:
+def main(command: click.Command = cli) -> None:
     """The console script: errors become a line of where, what and what next, and exit code 2.
 
     What the checkout's `.env` names counts as the environment, as for `make run`.
     """
     try:
-        read_dotenv(PROJECT / ".env")
-        outcome = cli.main(standalone_mode=False)
+        read_dotenv(CHECKOUT / ".env")
+        outcome = command.main(standalone_mode=False)
         sys.exit(outcome if isinstance(outcome, int) else 0)
     except TestOpsError as error:
         say(f"error: {error}", err=True)

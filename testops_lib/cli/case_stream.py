@@ -14,17 +14,17 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from testops_lib import pipeline
 from testops_lib import settings as configuration
 from testops_lib.cli.output import say
 from testops_lib.execute import Engine
-from testops_lib.feedback import learn
 from testops_lib.generate import Generated
+from testops_lib.generate.feedback import learn
+from testops_lib.generate.sources import Ask, Tell, caps, is_paid, less, make_all
 from testops_lib.model import Case, Generation, Result
-from testops_lib.repetition import split
-from testops_lib.sources import Ask, Tell, caps, is_paid, less, make_all
+from testops_lib.run import pipeline
 from testops_lib.spec.operation import Spec
 from testops_lib.target import Target
+from testops_lib.verdict.repetition import split
 
 _TOGETHER_S: Final = 2.0
 """Cases that are all made within this time are ordered as a whole before the first is executed."""

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from testops_lib import spec as specs
-from testops_lib import tls
-from testops_lib.address import is_url
 from testops_lib.errors import DocumentRefusedError, SettingsError
+from testops_lib.http import tls
+from testops_lib.http.address import is_url
 from testops_lib.model import Tls
 from testops_lib.spec.fetch import origin
 from testops_lib.spec.operation import Spec

@@ -27,8 +27,8 @@ from testops_lib.cli.sending import (
 )
 from testops_lib.errors import SettingsError, TestOpsError
 from testops_lib.model import Plan
-from testops_lib.repetition import Repetitions, split
 from testops_lib.text import plural
+from testops_lib.verdict.repetition import Repetitions, split
 
 
 @click.command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from testops_lib.address import base_url_fault
+from testops_lib.http.address import base_url_fault
 
 
 class BaseUrl(click.ParamType[str]):

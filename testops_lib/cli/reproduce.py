@@ -27,9 +27,9 @@ from testops_lib.cli.sending import (
 )
 from testops_lib.errors import CaseError, SettingsError
 from testops_lib.execute import BUDGET_SPENT, Engine, run
-from testops_lib.fingerprint import fingerprint_of
 from testops_lib.model import Case, Contract, Finding, Plan, Result, Value
 from testops_lib.text import printable
+from testops_lib.verdict.fingerprint import fingerprint_of
 
 
 class _Known(Value, frozen=True, kw_only=True):
@@ -101,7 +101,7 @@ def reproduce(
 
 
 def _from_file(source: Path, base_url: str, options: Mapping[str, Any]) -> _Known:
-    from testops_lib import pipeline
+    from testops_lib.run import pipeline
 
     path = source / FINDINGS_FILE if source.is_dir() else source
     about, plan = About(run="", target=path.stem), None
@@ -131,7 +131,7 @@ def _from_file(source: Path, base_url: str, options: Mapping[str, Any]) -> _Know
 
 
 def _from_store(run_id: str, base_url: str, options: Mapping[str, Any]) -> _Known:
-    from testops_lib import pipeline
+    from testops_lib.run import pipeline
     from testops_lib.store import Store
 
     with Store(configuration.read().need_dsn()) as store:

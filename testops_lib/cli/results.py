@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 import msgspec
 
-from testops_lib import differ, pipeline
 from testops_lib import export as exporting
 from testops_lib import report as reporting
 from testops_lib import settings as configuration
@@ -19,11 +18,13 @@ from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.output import say
 from testops_lib.cli.sending import FINDINGS, NOTHING_FOUND
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
-from testops_lib.gate import blocks, global_causes
 from testops_lib.model import Case, GateRules, Plan, Policy, Report, Result
-from testops_lib.repetition import split
+from testops_lib.run import pipeline
 from testops_lib.target import Target
 from testops_lib.text import plural
+from testops_lib.verdict import differential as differ
+from testops_lib.verdict.gate import blocks, global_causes
+from testops_lib.verdict.repetition import split
 
 
 def outcome(report: Report) -> int:

@@ -17,13 +17,13 @@ import click
 import msgspec
 
 from testops_lib import target as targets
-from testops_lib.address import is_url
 from testops_lib.cli.document import pairs
 from testops_lib.cli.output import say
 from testops_lib.errors import SettingsError
 from testops_lib.execute import Engine, run
+from testops_lib.http.address import is_url
 from testops_lib.model import Case, Contract, Identity, Plan, Policy, Result, Tls
-from testops_lib.repetition import Repetitions
+from testops_lib.verdict.repetition import Repetitions
 
 _LINE_EVERY_S = 0.5
 _SLOW_LINE_EVERY_S = 10.0
@@ -189,7 +189,7 @@ def private(spec: str, base_url: str) -> bool:
     """At the desk loopback and private addresses are fine, unless a document from elsewhere points there by itself."""
     from urllib.parse import urlsplit
 
-    from testops_lib.address import refusal
+    from testops_lib.http.address import refusal
 
     if base_url or not is_url(spec):
         return True
@@ -299,7 +299,7 @@ def tries(
     spent: Iterable[Result] = (), began: datetime | None = None,
 ) -> Callable[[Case], Result | None]:  # fmt: skip
     """What executes one case within what is left of the options' requests and time; None when nothing is."""
-    from testops_lib.shrink import attempts
+    from testops_lib.run.shrink import attempts
 
     most, seconds = options["max_requests"], options["max_time"]
     left = most - sum(result.requests for result in spent) if most else 0

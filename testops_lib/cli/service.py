@@ -1,4 +1,4 @@
-"""`trigger`, `collect`, `dead-letters`, `db`, `stack`: the commands that speak to servers."""
+"""`trigger`, `collect`, `dead-letters`, `db`: the commands that speak to servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from testops_lib.cli.output import say
 from testops_lib.errors import SettingsError
 
 if TYPE_CHECKING:
-    from testops_lib.bus import Bus, DeadLetter
+    from testops_lib.bus.client import Bus, DeadLetter
     from testops_lib.settings import Settings
 
 SHOWN_BYTES = 4096
@@ -47,8 +47,8 @@ def upgrade() -> None:
 @click.option("--run", default="", help="Collect what this run lacks, and end.")
 def collect(follow: bool, run: str) -> int:
     """Bring results from Kafka into PostgreSQL. Several collectors may work at once."""
-    from testops_lib import collect as collecting
-    from testops_lib import pipeline
+    from testops_lib.run import collect as collecting
+    from testops_lib.run import pipeline
     from testops_lib.store import Store
 
     settings = configuration.read()
@@ -75,7 +75,7 @@ def dead_letters() -> None:
 @click.option("--all", "every", is_flag=True, help="Also those that were put back.")
 def list_letters(run: str, every: bool) -> None:
     """One line each, oldest first: place, time, origin, run, reason."""
-    from testops_lib.pipeline import bus
+    from testops_lib.run.pipeline import bus
     from testops_lib.text import one_line, plural
 
     with bus(configuration.read()) as line:
@@ -101,8 +101,8 @@ def show(place: str, count: int, save: str | None) -> None:
 
     Credentials are masked on the screen, and kept in --save.
     """
-    from testops_lib.pipeline import bus
     from testops_lib.redact import Redactor
+    from testops_lib.run.pipeline import bus
     from testops_lib.text import one_line, visible
 
     with bus(configuration.read()) as line:
@@ -145,8 +145,8 @@ def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bo
     It gets a new place, which no batch of its run holds: a case is executed by --execute, or by the printed commands.
     Its result then counts for the run, when the run published a case of that id; clear `analyze` to renew the report.
     """
-    from testops_lib import pipeline
     from testops_lib.errors import BusError
+    from testops_lib.run import pipeline
 
     settings = configuration.read()
     if execute:
@@ -199,46 +199,6 @@ def _plan_of(settings: Settings, run: str) -> str:
     return str(at)
 
 
-@click.group()
-def stack() -> None:
-    """The local servers: PostgreSQL, Apache Kafka, Airflow, the sample APIs. State lives in .testops/."""
-
-
-@stack.command(epilog="\b\nExamples:\n  testops stack run --once\n  testops stack run --target airflow\n")
-@click.option("--target", default="", help="A target file's name. Default: shop.")
-@click.option("--spec", default="", metavar="SPEC", help="Any OpenAPI document instead: URL or file.")
-@click.option("--base-url", type=BaseUrl(), default="", help="Where that API answers.")
-@click.option("-H", "--header", "headers", multiple=True, metavar="HEADER", help="With --spec: sent with each request.")
-@click.option(
-    "-Q", "--query", "queries", multiple=True, metavar="NAME=VALUE", help="With --spec: the same in the query."
-)
-@click.option(
-    "--auth",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="With --spec: Web Fuzzing Commons authentication file: users, logins.",
-)
-@click.option("--once", is_flag=True, help="End after the report with the gate's verdict as exit code.")
-def run(**options: Any) -> int:
-    """Start everything, test one target, show the report, serve until Ctrl-C. This is `make run`.
-
-    TESTOPS_LAUNCHER=fleet has the batches executed by runners that stand.
-    """
-    from testops_lib.cli.sending import identities
-    from testops_lib.stack.run import run as run_stack
-
-    target = options.pop("target") or ("" if options["spec"] else "shop")
-    users = identities({name: options.pop(name) for name in ("auth", "headers", "queries")})
-    return run_stack(target=target, identities=users, **options)
-
-
-@stack.command()
-def clean() -> None:
-    """End leftover servers of an earlier `stack run`, by their recorded process ids."""
-    from testops_lib.stack.run import clean as clean_stack
-
-    clean_stack()
-
-
 @click.command(
     epilog="""
 \b
@@ -276,13 +236,13 @@ def trigger(**options: Any) -> int:
 
     The password is read from TESTOPS_AIRFLOW_PASSWORD.
     """
-    from testops_lib import pipeline
     from testops_lib import report as reporting
-    from testops_lib.analyze import settle
+    from testops_lib.airflow_api import WAITS, Airflow
     from testops_lib.errors import TriggerError
+    from testops_lib.run import pipeline
     from testops_lib.store import Store
     from testops_lib.text import one_line
-    from testops_lib.trigger import WAITS, Airflow
+    from testops_lib.verdict.analyze import settle
 
     given = ((key, options[key]) for key in ("target", "spec", "base_url"))
     conf = {**dict(_param(each) for each in options["params"]), **{key: value for key, value in given if value}}

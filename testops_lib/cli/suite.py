@@ -43,9 +43,9 @@ Examples:
 )  # fmt: skip
 def drift(old: str | None, new: str | None, target: str, as_json: bool, fail_on: str) -> int:
     """What changed between two OpenAPI documents (URLs or files), and whether it breaks a client."""
-    from testops_lib import curate
-    from testops_lib import drift as drifts
     from testops_lib import spec as specs
+    from testops_lib.run import editing as curate
+    from testops_lib.spec import drift as drifts
     from testops_lib.text import visible
 
     if bool(target) == bool(old) or bool(old) != bool(new):
@@ -104,7 +104,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
 def list_cases(target: str, as_json: bool, **wanted: Any) -> None:
     """One line each: id, status, source, operation, name."""
-    from testops_lib import curate
+    from testops_lib.run import editing as curate
 
     found = curate.listed(configuration.read(), target, **wanted)
     _print(found, as_json)
@@ -115,7 +115,7 @@ def list_cases(target: str, as_json: bool, **wanted: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
 def conflicts(target: str, as_json: bool) -> None:
     """The cases that a person changed and whose source now makes something that contradicts it."""
-    from testops_lib import curate
+    from testops_lib.run import editing as curate
 
     _print([each for each in curate.listed(configuration.read(), target) if each.offered], as_json)
 
@@ -139,8 +139,8 @@ def _print(members: list[Member], as_json: bool) -> None:
 @click.option("--offered", is_flag=True, help="With --json: the new case of a conflict.")
 def show(name: str, as_json: bool, offered: bool) -> None:
     """A case: its steps and checks, its history, its conflict."""
-    from testops_lib import curate
     from testops_lib.errors import StoreError
+    from testops_lib.run import editing as curate
     from testops_lib.text import one_line
 
     shown = curate.show(configuration.read(), name)
@@ -208,7 +208,7 @@ def _step(head: str, step: Step) -> Iterator[str]:
 @_by
 def edit(name: str, file: Path, who: str, why: str) -> None:
     """Let another case take the place of this one. It survives when its source is asked again."""
-    from testops_lib import curate
+    from testops_lib.run import editing as curate
 
     member = curate.edit(configuration.read(), name, file.read_bytes(), who=_user(who), why=why)
     say(f"{member.id} runs case {member.current}")
@@ -235,7 +235,7 @@ Examples:
 @_by
 def resolve(name: str, ours: bool, theirs: bool, file: Path | None, who: str, why: str) -> None:
     """Decide a conflict between an edited case and what its source makes now."""
-    from testops_lib import curate
+    from testops_lib.run import editing as curate
 
     if ours + theirs + bool(file) != 1:
         raise click.UsageError("give one of --ours, --theirs and --with FILE")
@@ -252,7 +252,7 @@ def _mover(word: str, help_text: str) -> click.Command:
     @click.argument("names", metavar="ID...", nargs=-1, required=True)
     @_by
     def command(names: tuple[str, ...], who: str, why: str) -> None:
-        from testops_lib import curate
+        from testops_lib.run import editing as curate
 
         to: Any = word
         for member in curate.move(configuration.read(), names, to, who=_user(who), why=why):
@@ -275,7 +275,7 @@ for _word, _help in (
 @_by
 def promote(names: tuple[str, ...], who: str, why: str) -> None:
     """Let the advisory checks of cases count: they rest on your word from now on."""
-    from testops_lib import curate
+    from testops_lib.run import editing as curate
 
     for name in names:
         member = curate.promote(configuration.read(), name, who=_user(who), why=why)
@@ -297,7 +297,7 @@ Examples:
 @click.option("--instruction", default="", help="What a model is asked besides; it changes none of its rules.")
 def regenerate(target: str, operations: tuple[str, ...], names: tuple[str, ...], **wishes: Any) -> None:
     """Generate again, changed or not. Edits survive; with a review, what is new waits as drafts."""
-    from testops_lib import curate
+    from testops_lib.run import editing as curate
     from testops_lib.text import one_line, plural
 
     if bool(operations) == bool(names):
@@ -319,7 +319,7 @@ def shrink(run: str, who: str, why: str, **limits: Any) -> int:
 
     Sends requests from here to the target, under its policy and as its users.
     """
-    from testops_lib import curate
+    from testops_lib.run import editing as curate
     from testops_lib.text import one_line, plural
 
     settings = configuration.read()

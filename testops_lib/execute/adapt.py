@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import Final
 
-from testops_lib.check import Answer
+from testops_lib.http.answer import Answer
 
 ANSWERS_A_STEP: Final = 8
 """So many answers, times the present number of cases, without a sign of overload before one more case may run."""

@@ -22,13 +22,10 @@ from urllib.parse import quote, urljoin
 import msgspec
 from msgspec import structs
 
-from testops_lib import tls
-from testops_lib.check import Answer, Judge, select, unjudged, why_unjudged
 from testops_lib.errors import CaseError, TargetError, TestOpsError
 from testops_lib.execute import evidence, patience, transfer
 from testops_lib.execute.adapt import Concurrency, overload
 from testops_lib.execute.breaker import PROBE_EVERY_S, Breaker
-from testops_lib.execute.client import Client, Fault, ca_file
 from testops_lib.execute.foreign import Guard
 from testops_lib.execute.identity import NOTHING, Credentials, Identities, LoginError, apply, overridden
 from testops_lib.execute.lockout import Lockout
@@ -37,7 +34,6 @@ from testops_lib.execute.pace import Budget, Pace
 from testops_lib.execute.rights import REFUSING, Detour, Rights
 from testops_lib.execute.source import Source
 from testops_lib.execute.wire import (
-    Wire,
     allowed,
     escape_target,
     origin,
@@ -47,6 +43,9 @@ from testops_lib.execute.wire import (
     unique_token,
     with_values,
 )
+from testops_lib.http import tls
+from testops_lib.http.answer import Answer, Wire
+from testops_lib.http.client import Client, Fault, ca_file
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_ANSWER,
@@ -71,6 +70,7 @@ from testops_lib.model import (
     VerdictName,
 )
 from testops_lib.redact import Redactor, sensitive
+from testops_lib.verdict.check import Judge, select, unjudged, why_unjudged
 
 _ENDING_CHECKS = frozenset(
     {

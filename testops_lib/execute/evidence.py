@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from testops_lib.body import decode
-from testops_lib.check import Answer
-from testops_lib.execute.wire import Wire
+from testops_lib.http.answer import Answer, Wire
+from testops_lib.http.body import decode
 from testops_lib.model import Pairs, RequestEvidence, ResponseEvidence
 from testops_lib.redact import Redactor, sensitive
 

@@ -10,7 +10,7 @@ import msgspec
 
 from testops_lib.absent import surely_absent
 from testops_lib.execute.made import Made, names, path_of, values
-from testops_lib.execute.wire import Wire
+from testops_lib.http.answer import Wire
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,

@@ -17,10 +17,10 @@ from urllib.parse import parse_qsl, quote_plus, urljoin
 import msgspec
 from msgspec import Struct, structs
 
-from testops_lib.check import Answer
 from testops_lib.errors import CaseError, TargetError
-from testops_lib.execute.client import Fault
-from testops_lib.execute.wire import Wire, add_query, allowed, escape_target, origin, refuse_header
+from testops_lib.execute.wire import add_query, allowed, escape_target, origin, refuse_header
+from testops_lib.http.answer import Answer, Wire
+from testops_lib.http.client import Fault
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,

@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from testops_lib.execute.wire import Wire
-from testops_lib.gate import LOCKED_OUT
+from testops_lib.http.answer import Wire
 from testops_lib.model import SAFE_METHODS, Contract, Request, Step
+from testops_lib.verdict.gate import LOCKED_OUT
 
 _UNAUTHORIZED: Final = 401
 _MOST_WITNESSES: Final = 3

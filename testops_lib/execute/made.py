@@ -11,10 +11,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from testops_lib.check import Answer, select
 from testops_lib.errors import CaseError
-from testops_lib.execute.wire import Wire, escape_target
+from testops_lib.execute.wire import escape_target
+from testops_lib.http.answer import Answer, Wire
 from testops_lib.model import Contract, Left, Maker, Ownership, Removal, Request, Step
+from testops_lib.verdict.check import select
 
 NO_DELETE: Final = "no DELETE documented"
 _UNKNOWN_ID: Final = "its id is not known"

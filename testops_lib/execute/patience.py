@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from testops_lib.check import Answer, header_values
+from testops_lib.http.answer import Answer, header_values
 
 LONGEST_S: Final = 60.0
 """Whoever asks for more is not waited for; a 503 for no longer than a target that is down (but `_LONGEST_503_S`)."""

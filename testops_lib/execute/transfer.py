@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-from testops_lib.check import Answer, header_values
-from testops_lib.model import CONTENT_ENCODING, ENDLESS, Failure, Pairs, Step
-
-CODINGS = frozenset(
-    {
-        "aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "identity", "pack200-gzip",
-        "x-compress", "x-gzip", "zstd",
-    }
-)  # fmt: skip
-"""Source: IANA, HTTP Content Coding Registry."""
-
-
-def no_codings(headers: Pairs) -> str:
-    """What Content-Encoding names that is no content coding, as it stands; "" when there is nothing such."""
-    named = [coding.strip() for value in header_values(headers, "content-encoding") for coding in value.split(",")]
-    return ", ".join(coding for coding in named if coding and coding.lower() not in CODINGS)
+from testops_lib.http.answer import Answer, header_values
+from testops_lib.model import CONTENT_ENCODING, ENDLESS, Failure, Step
 
 
 def failures(step: Step, answer: Answer, index: int) -> tuple[Failure, ...]:

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Struct, structs
 
 from testops_lib.errors import CaseError, TargetError
+from testops_lib.http.answer import Wire
+from testops_lib.http.multipart import encode_multipart
 from testops_lib.model import METHODS, BytesBody, FormBody, JsonBody, MultipartBody, Pairs, Request, TextBody
-from testops_lib.multipart import encode_multipart
 from testops_lib.placeholder import encode, fill, fill_text, names
 
 USER_AGENT = "ai-testops/0.1.0"
@@ -29,22 +30,6 @@ _COMMON = frozenset(METHODS)
 _AS_LETTER = dict(zip("0123456789abcdef", "abcdefabcdefabcd", strict=True))
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"})
-
-
-class Wire(Struct, frozen=True, kw_only=True):
-    """One request as it will be sent."""
-
-    method: str
-    url: str
-    """Absolute; sent byte for byte."""
-    headers: Pairs
-    """Every header line but Host and Content-Length, in order; an empty value is sent as an empty value."""
-    body: bytes | None = None
-    """None: no body and no Content-Length."""
-    isolated: bool = False
-    """A header touches the framing: the request gets a connection of its own, so that no other case is harmed."""
-    anonymous: bool = False
-    """The client certificate is not shown: it would say whose request this is."""
 
 
 class Origin(Struct, frozen=True):

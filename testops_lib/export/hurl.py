@@ -11,6 +11,7 @@ import msgspec
 
 from testops_lib.export.shell import body_text
 from testops_lib.export.text import HIDDEN, PLACEHOLDER, TOKEN, comment
+from testops_lib.http.multipart import encode_multipart
 from testops_lib.model import (
     AnyBody,
     AnyCheck,
@@ -33,7 +34,6 @@ from testops_lib.model import (
     UnsupportedMethod,
     UseAfterFree,
 )
-from testops_lib.multipart import encode_multipart
 
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)

@@ -15,6 +15,7 @@ import msgspec
 
 from testops_lib.export.shell import body_text
 from testops_lib.export.text import PLACEHOLDER, comment, places
+from testops_lib.http.multipart import encode_multipart
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,
@@ -38,7 +39,6 @@ from testops_lib.model import (
     UnsupportedMethod,
     UseAfterFree,
 )
-from testops_lib.multipart import encode_multipart
 
 _SHARED = """
 function fill(value, values) {

@@ -13,13 +13,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn
 from urllib.parse import unquote
 
-from testops_lib.check import fits
 from testops_lib.generate import wire
 from testops_lib.generate.readings import Reader
 from testops_lib.generate.schemas import RANGES, Schemas, kind_of, kinds
 from testops_lib.model import BytesBody, FormBody, JsonBody, MultipartBody, Part, Request, TextBody, Value
 from testops_lib.placeholder import fill, fill_text, names
 from testops_lib.spec.operation import MediaType, Operation, Parameter, Schema, Spec
+from testops_lib.verdict.check import fits
 
 Validity = Literal["valid", "invalid", "unsure"]
 

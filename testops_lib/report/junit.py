@@ -15,9 +15,9 @@ from typing import BinaryIO
 from xml.etree import ElementTree
 
 from testops_lib.export import curl
-from testops_lib.fingerprint import fingerprint_of
 from testops_lib.model import CONCURRENCY, Failure, Report, Result, severity_of
 from testops_lib.text import one_line, xml_text
+from testops_lib.verdict.fingerprint import fingerprint_of
 
 _MOST_TEXT = 4_000
 """Characters of one text; tools that show JUnit files load them whole."""

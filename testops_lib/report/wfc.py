@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from testops_lib.fingerprint import fingerprint_of
 from testops_lib.model import WFC_CODES, Report, Result, severity_of
 from testops_lib.report.text import seconds
 from testops_lib.text import one_line
+from testops_lib.verdict.fingerprint import fingerprint_of
 
 SCHEMA_VERSION = "0.2.0"
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from fnmatch import translate
 from urllib.parse import urljoin, urlsplit
 
-from testops_lib.address import base_url_fault, is_url
 from testops_lib.errors import SpecError
+from testops_lib.http.address import base_url_fault, is_url
 from testops_lib.model import SAFE_METHODS
 from testops_lib.spec.fetch import shown
 from testops_lib.spec.operation import Operation, Spec

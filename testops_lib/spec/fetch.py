@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from testops_lib.address import is_url, refusal
 from testops_lib.errors import AddressError, DocumentRefusedError, SpecAwayError, SpecError
+from testops_lib.http.address import is_url, refusal
+from testops_lib.http.tls import Material
 from testops_lib.spec.limits import Limits
-from testops_lib.tls import Material
 
 _ACCEPT = "application/vnd.oai.openapi+json, application/json, application/vnd.oai.openapi, application/yaml, */*;q=0.5"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-from testops_lib.address import is_url
 from testops_lib.errors import AddressError, SpecError
+from testops_lib.http.address import is_url
 from testops_lib.spec.fetch import Origins, fetch, inside, read, shown
 from testops_lib.spec.limits import Deadline, Limits, Notes
 from testops_lib.spec.parse import escape, parse

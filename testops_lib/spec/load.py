@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from testops_lib.address import is_url
 from testops_lib.errors import SpecError
+from testops_lib.http.address import is_url
+from testops_lib.http.tls import Material
 from testops_lib.spec.fetch import Origins, fetch, read, shown
 from testops_lib.spec.graph import components
 from testops_lib.spec.library import Document, Library, kind
@@ -23,7 +24,6 @@ from testops_lib.spec.parse import parse
 from testops_lib.spec.reader import Reader, text, version_text
 from testops_lib.spec.schema import Schemas
 from testops_lib.spec.swagger2 import Swagger2
-from testops_lib.tls import Material
 
 _REFERENCE = re.compile(rb'"#/\$defs/([A-Za-z0-9._-]+)"')
 _DEFAULT = Limits()
@@ -38,7 +38,7 @@ def load(
     Files that it refers to are read when they lie in its directory or below, links resolved; URLs when they have its
     own scheme, host and port, or their host stands in `allow_hosts` (`host` or `host:port`). `headers` are sent to its
     own origin only, which alone sees a client certificate. `allow_private` is about addresses: see
-    `testops_lib.address`.
+    `testops_lib.http.address`.
 
     Raises:
         SpecError: it cannot be read, is no OpenAPI document, or breaks a limit.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from testops_lib.address import is_url
+from testops_lib.http.address import is_url
 from testops_lib.spec.library import Place, kind
 from testops_lib.spec.operation import Header, MediaType, Parameter, RequestBody, Response, Schema, SecurityScheme
 from testops_lib.spec.reader import Entry, Reader, text

@@ -17,12 +17,12 @@ import msgspec
 import psycopg
 
 from testops_lib.errors import StoreError
-from testops_lib.history import medians
 from testops_lib.model import SLOWER, Batch, Case, Generation, OperationReport, Report, Result, Value
-from testops_lib.repetition import split
 from testops_lib.store import migrate, rows, statements
 from testops_lib.suite import Change, Made, Member, digest
 from testops_lib.target import Settled
+from testops_lib.verdict.repetition import split
+from testops_lib.verdict.response_times import medians
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ def airflow_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "TESTOPS_TARGETS_DIR": str(ROOT / "targets"),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "dags")]),
+        "PYTHONPATH": str(ROOT),
     }
     environment = {**kept, **settings}
     subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.pipeline import EMPTY
-from testops_lib import curate
+from testops_lib.run import editing as curate
 from testops_lib.settings import LAUNCHERS
 from testops_lib.store import Store
 from testops_lib.target import MAX_ROUNDS, Order, Settled, load
@@ -24,14 +24,10 @@ pytestmark = pytest.mark.airflow
 HEAVY = (
     *("pandas", "google.genai", "kubernetes", "kubernetes_asyncio", "sqlalchemy", "alembic", "aiohttp", "asgiref"),
     *("confluent_kafka", "pycurl", "jsonschema_rs", "psycopg", "jinja2.environment", "rich", "click", "difflib"),
-    *("testops_lib.pipeline", "testops_lib.bus", "airflow.models", "airflow.api", "airflow.providers.cncf"),
+    *("testops_lib.run.pipeline", "testops_lib.bus.client", "airflow.models", "airflow.api", "airflow.providers.cncf"),
 )
 
-FILES = sorted(
-    path.stem
-    for path in (ROOT / "dags").glob("*.py")
-    if path.name not in (ROOT / "dags/.airflowignore").read_text("utf-8").split()
-)
+FILES = sorted(path.stem for path in (ROOT / "dags").glob("*.py"))
 
 PARSE = """
 import json, sys
@@ -43,7 +39,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 STRUCTURE = """
 import json, os
-from testops_review import OPTIONS
+from testops_airflow.review import OPTIONS
 from airflow.dag_processing.dagbag import DagBag
 from airflow.utils.file import list_py_file_paths
 folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
@@ -74,7 +70,7 @@ from types import SimpleNamespace
 from airflow.sdk.exceptions import TaskDeferred
 from kubernetes.client import V1ObjectMeta, V1Pod, V1PodSpec
 sys.path.insert(0, os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
-from testops_kubernetes import Pod
+from testops_airflow.kubernetes import Pod
 waits = []
 for lives in (None, 1500, 7800):
     pod = Pod(task_id="execute", batch="b", namespace="", kubeconfig="", execution_timeout=timedelta(minutes=30))
@@ -262,7 +258,7 @@ def test_parsing_a_dag_file_imports_nothing_heavy(
 LAUNCH = """
 import sys
 from types import SimpleNamespace
-from testops_launcher import RunnerProcessOperator
+from testops_airflow.launcher import RunnerProcessOperator
 operator = RunnerProcessOperator(task_id="t", run="r", plan="p:0:0-1", batch="b:0:0-1", results="wrong", attempt=1)
 try:
     ti = SimpleNamespace(try_number=int(sys.argv[1]), xcom_push=lambda key, value: print(f"{key}: {value}"))
@@ -289,7 +285,7 @@ RETRIES = """
 import json
 from types import SimpleNamespace
 from testops_lib import errors
-from testops_retries import POLICY
+from testops_airflow.retries import POLICY
 causes = []
 context = {"ti": SimpleNamespace(task_id="load_spec", xcom_push=lambda key, value: causes.append(value))}
 wrong, away = errors.SpecError("wrong"), errors.SpecAwayError("away")
@@ -337,7 +333,7 @@ def test_a_try_that_is_started_over_looks_for_earlier_results(
 CONNECTIONS = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from testops_launcher import RunnerProcessOperator
+from testops_airflow.launcher import RunnerProcessOperator
 operator = RunnerProcessOperator(task_id="t", run="r", plan="p", batch="b", results="", target="pets")
 try:
     print(sorted(operator._credentials(os.environ).items()))
@@ -395,7 +391,7 @@ import json, sys
 from datetime import datetime, timezone
 from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
-from testops_fleet import FleetOperator, FleetTrigger
+from testops_airflow.fleet import FleetOperator, FleetTrigger
 from airflow.triggers.base import BaseTrigger
 from testops_lib.fleet import Told
 import msgspec
@@ -436,7 +432,7 @@ def test_what_a_fleet_says_becomes_the_state_of_its_task(airflow_environment: Ma
     assert found["refused"][0] == "AirflowFailException" and "refused" in found["refused"][1]
     assert found["never"][0] == "AirflowException" and "2 batches never taken: is the fleet up" in found["never"][1]
     assert found["dead"][0] == "AirflowException" and "is their runner alive" in found["dead"][1]
-    assert found["path"] == "testops_fleet.FleetTrigger" and found["same"]
+    assert found["path"] == "testops_airflow.fleet.FleetTrigger" and found["same"]
     assert found["kwargs"] == ["down_since", "expires", "orders", "outcomes", "run"], (
         "what lies in the database in the clear"
     )
@@ -482,7 +478,7 @@ def test_the_empty_run_of_the_benchmark_has_the_tasks_of_the_real_one(
 ) -> None:
     shutil.copytree(ROOT / "dags", tmp_path / "dags")
     (tmp_path / "dags/empty_run.py").write_text(EMPTY, "utf-8")
-    there = {"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"), "PYTHONPATH": f"{ROOT}:{tmp_path / 'dags'}"}
+    there = {"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"), "PYTHONPATH": str(ROOT)}
     errors, empty, real = json.loads(python(ALIKE, environment={**airflow_environment, **there}))
     assert errors == {}
     assert empty == real

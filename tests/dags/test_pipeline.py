@@ -11,10 +11,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from testops_lib.bus import Bus
+from stack.fleet import Fleet
+from stack.samples import Sample
+from testops_lib.bus.client import Bus
 from testops_lib.cli.results import diff
-from testops_lib.stack.fleet import Fleet
-from testops_lib.stack.samples import Sample
 from testops_lib.store import Store
 from tests import club_server
 

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
-from testops_lib.stack import HOST, PROJECT, ports
-from testops_lib.stack.launch import tied
+from stack import HOST, PROJECT, ports
+from testops_lib.launch.tied import tied
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "page": {"type": "integer", "minimum": 1, "maximum": 1000},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from testops_lib.stack.local import PORTS
+from stack.local import PORTS
 from tests.e2e.pods import IMAGE, ROOT, Cluster
 
 # Any free ports: two stacks that start at the same time would both find the usual ones free.

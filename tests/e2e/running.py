@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from stack.local import Local
+from testops_lib.airflow_api import Airflow, Snapshot
 from testops_lib.errors import StoreError
-from testops_lib.stack.local import Local
 from testops_lib.store import Progress, Store
-from testops_lib.trigger import Airflow, Snapshot
 
 DAG = "testops_run"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from stack import run, seed
+from stack.local import Local
 from testops_lib import spec as specs
-from testops_lib.stack import run, seed
-from testops_lib.stack.local import Local
+from testops_lib.airflow_api import Airflow
 from testops_lib.store import Store
-from testops_lib.trigger import Airflow
 from tests.e2e.running import DAG, client, last
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(900)]

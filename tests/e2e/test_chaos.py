@@ -16,10 +16,10 @@ import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
-from testops_lib.bus import Topics
-from testops_lib.stack.local import Local
+from stack.local import Local
+from testops_lib.airflow_api import Airflow
+from testops_lib.bus.client import Topics
 from testops_lib.store import Store
-from testops_lib.trigger import Airflow
 from tests.e2e import pods
 from tests.e2e.big_target import BigTarget
 from tests.e2e.running import DAG, all_passed_once, client, last, midway

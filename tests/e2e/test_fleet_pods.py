@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from testops_lib import pipeline
-from testops_lib.batch import parse_positions, positions_text
-from testops_lib.bus import Bus
-from testops_lib.fleet import Standing
+from stack import ports
+from testops_lib.bus.batch import parse_positions, positions_text
+from testops_lib.bus.client import Bus
+from testops_lib.launch.fleet import Standing
+from testops_lib.run import pipeline
 from testops_lib.settings import Settings
-from testops_lib.stack import ports
 from testops_lib.store import Store
 from tests.e2e.pods import Cluster
 from tests.runner.test_runner import Log, case, plan, publish

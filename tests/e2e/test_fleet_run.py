@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from stack.local import Local
+from testops_lib.airflow_api import Airflow
 from testops_lib.errors import StoreError
-from testops_lib.stack.local import Local
 from testops_lib.store import Progress, Store
-from testops_lib.trigger import Airflow
 from tests.e2e.running import DAG, client, last
 from tests.e2e.writing_target import WritingTarget
 

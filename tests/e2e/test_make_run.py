@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from testops_lib.stack.clean import clean
-from testops_lib.stack.process import entries, started_at
+from stack.clean import clean
+from stack.process import entries, started_at
 
 ROOT = Path(__file__).parents[2]
 

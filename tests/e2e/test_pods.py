@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stack.local import Local
+from stack.samples import Sample
+from testops_lib.airflow_api import Airflow
 from testops_lib.model import Report
-from testops_lib.stack.local import Local
-from testops_lib.stack.samples import Sample
 from testops_lib.store import Store
-from testops_lib.trigger import Airflow
 from tests.e2e.pods import BASE, IMAGE, ON_THE_HOST, ROOT, Cluster, exhaust, kill, launcher, pods_of, running_pod
 from tests.e2e.running import DAG, all_passed_once, client, last, midway
 

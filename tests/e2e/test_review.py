@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from testops_lib.stack.local import Local
-from testops_lib.stack.samples import Sample
+from stack.local import Local
+from stack.samples import Sample
+from testops_lib.airflow_api import Airflow
 from testops_lib.store import Store
-from testops_lib.trigger import Airflow
 from tests.e2e.running import DAG, client, last
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(500)]

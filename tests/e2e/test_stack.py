@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from testops_lib.stack.local import Local
-from testops_lib.stack.samples import Sample
+from stack.local import Local
+from stack.samples import Sample
+from testops_lib.airflow_api import Airflow
 from testops_lib.store import Store
-from testops_lib.trigger import Airflow
 from tests.e2e.running import DAG, all_passed_once, client, last, midway, runner_process
 
 ROOT = Path(__file__).parents[2]

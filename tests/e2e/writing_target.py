@@ -16,8 +16,8 @@ from collections import Counter
 from types import TracebackType
 from typing import Any, cast
 
-from testops_lib.stack import HOST, PROJECT, ports
-from testops_lib.stack.launch import tied
+from stack import HOST, PROJECT, ports
+from testops_lib.launch.tied import tied
 
 FIELDS: dict[str, dict[str, Any]] = {
     "amount": {"type": "integer", "minimum": 1, "maximum": 100_000},

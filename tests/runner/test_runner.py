@@ -16,9 +16,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from runner.__main__ import arguments as parsed
-from testops_lib.batch import positions_text, runner_arguments
-from testops_lib.bus import Bus
-from testops_lib.collect import collect
+from stack.kafka import Kafka
+from stack.samples import Sample
+from testops_lib.bus.batch import positions_text, runner_arguments
+from testops_lib.bus.client import Bus
 from testops_lib.model import (
     IN_DOUBT,
     Batch,
@@ -34,8 +35,7 @@ from testops_lib.model import (
     Step,
     make_case,
 )
-from testops_lib.stack.kafka import Kafka
-from testops_lib.stack.samples import Sample
+from testops_lib.run.collect import collect
 from testops_lib.store import Store
 
 ROOT = Path(__file__).parents[2]

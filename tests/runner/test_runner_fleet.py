@@ -17,15 +17,15 @@ import pytest
 from confluent_kafka import Producer
 
 from runner import health
-from testops_lib import pipeline
-from testops_lib.batch import parse_positions, positions_text
-from testops_lib.bus import Bus
-from testops_lib.collect import collect
-from testops_lib.fleet import MOST_TAKES, Standing, Told
+from stack.fleet import Fleet, Member
+from stack.kafka import Kafka
+from testops_lib.bus.batch import parse_positions, positions_text
+from testops_lib.bus.client import Bus
+from testops_lib.launch.fleet import MOST_TAKES, Standing, Told
 from testops_lib.model import Batch, BatchOrder, Ended, Taken
+from testops_lib.run import pipeline
+from testops_lib.run.collect import collect
 from testops_lib.settings import Settings
-from testops_lib.stack.fleet import Fleet, Member
-from testops_lib.stack.kafka import Kafka
 from testops_lib.store import Store
 from tests.runner.test_runner import Log, case, outcome, plan, publish, runner
 

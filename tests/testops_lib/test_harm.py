@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from testops_lib import pipeline
 from testops_lib import spec as specs
 from testops_lib.absent import UUID, surely_absent
 from testops_lib.execute import Engine, run
 from testops_lib.execute.made import values
 from testops_lib.generate.rules.own_account import account_change
+from testops_lib.generate.sources import Ask, make_all
 from testops_lib.model import (
     Capture,
     Case,
@@ -34,8 +34,8 @@ from testops_lib.model import (
 )
 from testops_lib.report.html import render_html
 from testops_lib.report.terminal import terminal_text
+from testops_lib.run import pipeline
 from testops_lib.settings import Settings
-from testops_lib.sources import Ask, make_all
 from testops_lib.spec.operation import Operation
 from testops_lib.target import Generate, PropertyBased, Target
 from tests import office_server

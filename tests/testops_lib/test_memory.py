@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from testops_lib.bus import Bus
+from testops_lib.bus.client import Bus
 from testops_lib.model import Generation, Origin, Request, Result, StatusCodeConformance, Step, make_case
 from testops_lib.store import Store
 from tests.suite_target import zoo_target

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from testops_lib.analyze import analyze
-from testops_lib.gate import decide
 from testops_lib.model import Failure, GateRules, Report, Result
 from testops_lib.notify import SIGNATURE_HEADER, Message, log, message, summary, unfinished, webhook
+from testops_lib.verdict.analyze import analyze
+from testops_lib.verdict.gate import decide
 
 HOSTILE = "<!channel> @here \x1b[31m\nPASSED: all is well `x` [a](http://evil)"
 

@@ -8,11 +8,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testops_lib import pipeline
 from testops_lib import settings as configuration
 from testops_lib import target as targets
 from testops_lib.errors import TargetError
 from testops_lib.model import CHECKS, BasicAuth, GateRules, Policy, TokenUse
+from testops_lib.run import pipeline
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,6 +1,6 @@
 """`sample_pipeline`: a DAG with something of everything that Airflow's REST API can be asked about.
 
-One run is started, and other data laid beside it, by `testops_lib.stack.seed` when Airflow itself is under test.
+One run is started, and other data laid beside it, by `stack.seed` when Airflow itself is under test.
 """
 
 from __future__ import annotations

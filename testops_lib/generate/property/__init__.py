@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from testops_lib.feedback import Feedback
 from testops_lib.generate import Generated
+from testops_lib.generate.feedback import Feedback
 from testops_lib.generate.planning import PlanningLimit, within_size
 from testops_lib.generate.property.draws import Draws
 from testops_lib.generate.property.random_cases import ORIGIN, Lost, RandomCases

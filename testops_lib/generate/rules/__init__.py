@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from testops_lib.feedback import Feedback
 from testops_lib.generate import Generated, wire
+from testops_lib.generate.feedback import Feedback
 from testops_lib.generate.planning import OPERATION_BYTES, PlanningLimit, within_size
 from testops_lib.generate.rules import existing
 from testops_lib.generate.rules.cases import ORIGIN, Planner, Untested

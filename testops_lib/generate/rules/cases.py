@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from testops_lib import absent
-from testops_lib.feedback import Feedback, Gap
 from testops_lib.generate import wire
+from testops_lib.generate.feedback import Feedback, Gap
 from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.rules import boundary, negative
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter, makes_things

@@ -14,7 +14,7 @@ import pytest
 from engine_server import Handler, Seen, Serve, answer, case, execute, one, plan, step
 
 from testops_lib.execute import Engine
-from testops_lib.execute.stream import Progress, is_stream
+from testops_lib.http.stream import Progress, is_stream
 from testops_lib.model import (
     Capture,
     ContentTypeConformance,

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from engine_server import Seen, Serve, answer, case, execute, one, plan, step
 
-from testops_lib.analyze import analyze
 from testops_lib.execute import Engine
 from testops_lib.export import public, recipe
 from testops_lib.model import (
@@ -34,7 +33,8 @@ from testops_lib.model import (
     TextBody,
     TokenUse,
 )
-from testops_lib.pipeline import with_recipes
+from testops_lib.run.pipeline import with_recipes
+from testops_lib.verdict.analyze import analyze
 
 HOSTILE = '\'; touch pwned; $(touch pwned) `touch pwned` "$HOME" \\ \n# !! * ? \x1b[31m\u202e é 漢字 %s @x'
 SHELLS = [shell for shell in ("dash", "sh", "bash") if shutil.which(shell)]

@@ -13,9 +13,7 @@ import msgspec
 import pytest
 from engine_server import Seen, Serve, answer, case, plan, step
 
-from testops_lib.analyze import analyze
 from testops_lib.execute import Engine, run
-from testops_lib.gate import decide
 from testops_lib.model import (
     Capture,
     Case,
@@ -28,7 +26,9 @@ from testops_lib.model import (
     Result,
     UseAfterFree,
 )
-from testops_lib.repetition import Repetitions, split
+from testops_lib.verdict.analyze import analyze
+from testops_lib.verdict.gate import decide
+from testops_lib.verdict.repetition import Repetitions, split
 
 
 def ran(the_plan: Plan, cases: Sequence[Case], *, max_requests: int = 0, **options: Any) -> tuple[Report, list[Result]]:

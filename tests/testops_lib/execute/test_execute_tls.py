@@ -9,10 +9,10 @@ import pytest
 from engine_server import Serve, Server, answer, case, execute, one, plan, step
 from msgspec.structs import replace
 
+from stack import certificates
 from testops_lib.errors import TargetError
 from testops_lib.execute import Engine
 from testops_lib.model import Plan, StatusIs, Tls
-from testops_lib.stack import certificates
 
 
 @pytest.fixture(scope="module")

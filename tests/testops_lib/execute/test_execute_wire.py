@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testops_lib.errors import CaseError, TargetError
-from testops_lib.execute.client import parse_headers
 from testops_lib.execute.wire import Origin, allowed, origin, prepare, unique_token
+from testops_lib.http.client import parse_headers
 from testops_lib.model import (
     BytesBody,
     Capture,

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from testops_lib import pipeline
 from testops_lib import spec as specs
 from testops_lib.execute import Engine, run
 from testops_lib.generate import rules
+from testops_lib.generate.sources import Ask, make_all
 from testops_lib.model import Identity, Policy, Report, Result
+from testops_lib.run import pipeline
 from testops_lib.settings import Settings
-from testops_lib.sources import Ask, make_all
 from testops_lib.target import Generate, Target
 from tests import oracle_server
 

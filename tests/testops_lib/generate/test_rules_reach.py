@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from testops_lib import spec as specs
-from testops_lib.feedback import Feedback, Gap, Refusal
 from testops_lib.generate import rules
+from testops_lib.generate.feedback import Feedback, Gap, Refusal
 from testops_lib.model import Case, JsonBody, Policy, Step
 
 TEXT = {"type": "string"}

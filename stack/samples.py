@@ -1,0 +1,132 @@
+"""The APIs under test that come with the project: the shop with its seeded defects, and httpbin."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from stack import HOST, PROJECT, ports
+from stack.environment import environment
+from stack.process import Child, Processes
+from testops_lib.errors import StackError
+
+READY = {"shop": "/openapi.json", "httpbin": "/spec.json"}
+"""Name -> a path that answers 200 as soon as the sample can be tested: its own OpenAPI document."""
+
+AIRFLOW = "airflow"
+"""The sample that is no server of its own: DAGs and data in the Airflow that runs anyway (`seed`)."""
+
+
+class Sample:
+    """One sample server. `defects` (`all`, `none`, or ids separated by commas) is for the shop alone.
+
+    `port` is the wanted one, 0 any. Its tokens are made once and kept in `state`.
+    """
+
+    def __init__(self, name: str, state: Path, *, port: int = 0, defects: str = "all") -> None:
+        if name not in READY:
+            raise StackError(f"there is no sample {name!r}", next_step=f"there are: {', '.join(READY)}")
+        self.name, self.state, self.defects = name, state.absolute(), defects
+        self._wanted = port
+        self._port = 0
+        self.processes = Processes(self.state)
+        self._child: Child | None = None
+
+    @property
+    def url(self) -> str:
+        """Its base URL. Known after `prepare`."""
+        return f"http://{HOST}:{self._port}"
+
+    def prepare(self) -> str:
+        """The base URL, settled before the start."""
+        self.processes.claim()
+        if not self._port:
+            self._port = ports.settle(self.state / "ports.json", {self.name: self._wanted})[self.name]
+        return self.url
+
+    def variables(self) -> dict[str, str]:
+        """What the target file of this sample refers to: `TESTOPS_SHOP_URL`, `TESTOPS_SHOP_TOKEN`, …"""
+        prefix = f"TESTOPS_{self.name.upper()}"
+        found = {f"{prefix}_URL": self.prepare()}
+        if self.name == "shop":
+            found |= {f"{prefix}_TOKEN": self._token("token"), f"{prefix}_ADMIN_TOKEN": self._token("admin-token")}
+        return found
+
+    def start(self, *, patience: float = 60) -> str:
+        """The base URL, when it answers; starts it again if it has ended.
+
+        Raises:
+            StackError: it ended, did not answer in time, or could not be installed; with the end of what was said.
+        """
+        self.prepare()
+        if self._child and self._child.returncode is None:
+            return self.url
+        child = self._child = self.processes.start(self.name, self._command(), env=self._environment(), cwd=PROJECT)
+        deadline = time.monotonic() + patience
+        while not _answers(self.url + READY[self.name]):
+            child.require("starting")
+            if time.monotonic() > deadline:
+                raise child.failure(f"no answer within {patience:.0f} s")
+            time.sleep(0.05)
+        return self.url
+
+    @property
+    def is_running(self) -> bool:
+        return self._child is not None and self._child.returncode is None
+
+    def stop(self) -> None:
+        """End it; the directory is free for the next owner."""
+        if self._child:
+            self._child.stop(patience=3)
+            self._child = None
+        ports.release(self.state / "ports.json")
+        self.processes.release()
+
+    def _command(self) -> list[str]:
+        if self.name == "shop":
+            return [
+                *(sys.executable, "-m", "uvicorn", "examples.shop.app:app", "--host", HOST, "--port", str(self._port)),
+                *("--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "1"),
+            ]
+        # gunicorn: httpbin answers chunked requests with 501 under any other server. Threads rather than gevent: its
+        # slow endpoints sleep, and nothing has to be patched.
+        python = str(
+            environment(PROJECT / ".testops" / "samples" / self.name, PROJECT / "examples/httpbin/requirements.txt")
+        )
+        return [
+            *(python, "-m", "gunicorn", "httpbin:app", "--bind", f"{HOST}:{self._port}", "--workers", "1"),
+            *("--worker-class", "gthread", "--threads", "32", "--timeout", "120", "--graceful-timeout", "1"),
+            *("--log-level", "warning"),
+        ]
+
+    def _environment(self) -> Mapping[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        if self.name == "shop":
+            kept |= {"SHOP_DEFECTS": self.defects, "SHOP_TOKEN": self._token("token")}
+            kept |= {"SHOP_ADMIN_TOKEN": self._token("admin-token")}
+        return kept
+
+    def _token(self, name: str) -> str:
+        path = self.state / name
+        if not path.exists():
+            self.state.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f"{name}.part")
+            part.touch(mode=0o600)
+            part.write_text(secrets.token_hex(20))
+            part.rename(path)
+        return path.read_text()
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

@@ -1,0 +1,186 @@
+"""Batches handed to a standing fleet: one deferred task orders them and waits until each has its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from testops_airflow.outcome import fail
+from testops_lib import settings as configuration
+
+if TYPE_CHECKING:
+    from testops_lib.bus.client import OutcomesFollower
+    from testops_lib.model import Outcome
+
+CONFIGURATION = 2
+"""The runner's exit code that a retry would not change."""
+
+POLL_S = 1.0
+AWAY_S = 5.0
+"""Before Kafka is asked again when it was away."""
+
+
+class FleetOperator(BaseOperator):
+    """Orders each batch from the fleet and defers until all have ended; skipped when there is none.
+
+    `alone`: one batch after the other. A retry orders only the batches that still hold a case without a verdict.
+    """
+
+    template_fields = ("run", "plan", "batches", "results", "attempt")
+    ui_color = "#d5e8d4"
+
+    def __init__(
+        self,
+        *,
+        run: str,
+        plan: str,
+        batches: Sequence[str],
+        results: str,
+        attempt: int = 1,
+        alone: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.run, self.plan, self.batches = run, plan, batches
+        self.results, self.attempt, self.alone = results, attempt, alone
+
+    def execute(self, context: Any) -> None:
+        """Writes the orders and defers."""
+        self._order(context, 0)
+
+    def resume(self, context: Any, event: Any = None, *, since: float) -> None:
+        """Orders what is missing, after a pause for a target that was down."""
+        self._order(context, since)
+
+    def _order(self, context: Any, down_since: float) -> None:
+        from testops_lib.run import pipeline
+
+        if not self.batches:
+            raise AirflowSkipException("there is no batch to execute")
+        handed = pipeline.hand_out(
+            self.run,
+            configuration.read(),
+            plan=self.plan,
+            wanted=list(self.batches),
+            results=self.results,
+            attempt=int(self.attempt),
+            try_number=context["ti"].try_number + bool(down_since),
+            down_since=down_since,
+            alone=self.alone,
+        )
+        if not handed.orders:
+            self.log.info("every case has its verdict already")
+            return
+        self.log.info("%d of %d batches handed to the fleet", len(handed.orders), len(self.batches))
+        left = handed.expires - datetime.now(UTC)
+        self.defer(
+            trigger=FleetTrigger(
+                run=self.run,
+                orders=handed.orders,
+                outcomes=handed.outcomes,
+                expires=handed.expires.isoformat(),
+                down_since=down_since,
+            ),
+            method_name="finish",
+            timeout=left + timedelta(minutes=5),
+        )
+
+    def finish(self, context: Any, event: dict[str, Any]) -> None:
+        """Judges what the fleet said: done, to be tried again, or not worth it."""
+        import msgspec
+
+        from testops_lib.launch import fleet
+
+        down_since = event.pop("down_since", 0)
+        told = msgspec.convert(event, fleet.Told)
+        for batch, (_, text) in told.ended.items():
+            self.log.info("%s: %s", batch, text)
+        code, why = fleet.ending(told)
+        if code == fleet.AWAY:
+            from testops_airflow.target_down import defer
+
+            defer(self, down_since)
+        if code == CONFIGURATION:
+            fail(context, f"{self.task_id}: {why}")
+        if code:
+            raise AirflowException(f"{why}; it is retried")
+
+
+class FleetTrigger(BaseTrigger):
+    """Waits until each order has its outcome, or the orders have expired; the event says how far they are.
+
+    Follows the outcomes from where they begin, so a triggerer that takes it over knows what the one before knew. Kafka
+    is asked in a thread of its own: the triggerer's loop and its other triggers go on meanwhile.
+    """
+
+    def __init__(self, *, run: str, orders: dict[str, str], outcomes: str, expires: str, down_since: float = 0) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.down_since = down_since
+        self.run_id_of_orders, self.orders, self.outcomes, self.expires = run, orders, outcomes, expires
+        self._follower: OutcomesFollower | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """No secret is among these: they lie in Airflow's database in the clear."""
+        kept: dict[str, Any] = {"orders": self.orders, "outcomes": self.outcomes, "expires": self.expires}
+        kept["down_since"] = self.down_since
+        return f"{__name__}.FleetTrigger", {"run": self.run_id_of_orders, **kept}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event."""
+        import msgspec
+
+        from testops_lib.launch import fleet
+
+        standing, expires = fleet.Standing(self.orders), datetime.fromisoformat(self.expires)
+        loop, said = asyncio.get_running_loop(), ""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
+        try:
+            while not standing.complete and datetime.now(UTC) < expires:
+                for outcome in await loop.run_in_executor(pool, self._poll):
+                    standing.add(outcome)
+                told = standing.told()
+                now = f"{len(told.ended)} batches ended, {len(told.begun)} in work, {len(told.waiting)} waiting"
+                if now != said:
+                    self.log.info("%s", now)
+                    said = now
+        finally:
+            pool.submit(self._close)
+            pool.shutdown(wait=False)
+        yield TriggerEvent({**msgspec.to_builtins(standing.told()), "down_since": self.down_since})
+
+    async def on_kill(self) -> None:
+        """The task was marked or cleared by a person: what no member has begun is not executed any more."""
+        await asyncio.to_thread(self._withdraw)
+
+    def _withdraw(self) -> None:
+        from testops_lib.run import pipeline
+
+        pipeline.withdraw(self.run_id_of_orders, self.orders, configuration.read())
+
+    def _poll(self) -> list[Outcome]:
+        from testops_lib.bus import batch
+        from testops_lib.errors import BusError
+        from testops_lib.run import pipeline
+
+        try:
+            if self._follower is None:
+                line = pipeline.bus(configuration.read())
+                start = batch.parse_positions(self.outcomes)
+                self._follower = line.follow_outcomes(start, self.run_id_of_orders)
+            return self._follower.poll(POLL_S)
+        except BusError as error:
+            self.log.warning("%s", error)
+            time.sleep(AWAY_S)
+            return []
+
+    def _close(self) -> None:
+        if self._follower is not None:
+            self._follower.close()

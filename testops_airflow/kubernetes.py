@@ -1,0 +1,79 @@
+"""The pod of a batch, made and followed by Airflow's own operator. Importing this costs seconds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk.exceptions import AirflowException
+
+from testops_airflow.outcome import fail
+from testops_lib.launch.pod import CONTAINER, START_S
+
+CONFIGURATION, AWAY = 2, 3
+"""The runner's exit codes that a retry would not change, and of a target that is down and waited for."""
+
+
+class Pod(KubernetesPodOperator):
+    """Works for a `RunnerPodOperator`, whose methods have the names under which this one asks to be resumed."""
+
+    def __init__(self, *, batch: str, namespace: str, kubeconfig: str, **kwargs: Any) -> None:
+        super().__init__(
+            namespace=namespace or None,
+            in_cluster=not kubeconfig,
+            config_file=kubeconfig or None,
+            kubernetes_conn_id=None,
+            base_container_name=CONTAINER,
+            automount_service_account_token=False,
+            do_xcom_push=False,
+            deferrable=True,
+            startup_check_interval_seconds=1,
+            poll_interval=1,
+            startup_timeout_seconds=300,
+            # Pod specifications hold variables; logs are read by many.
+            log_pod_spec_on_failure=False,
+            log_events_on_startup=False,
+            log_events_on_failure=True,
+            on_finish_action="delete_succeeded_pod",
+            on_kill_action="delete_pod",
+            **kwargs,
+        )
+        self.batch = batch
+        self.is_target_down = False
+        """The pod ended because of that: another one is to be made later."""
+
+    # The operator looks whether there is a parameter `context`, and heeds no timeout without one.
+    def invoke_defer_method(self, last_log_time: Any = None, context: Any = None) -> None:
+        """Defers, to wait for the pod as long as Kubernetes lets it live."""
+        if self.execution_timeout and self.pod and (lives_s := self.pod.spec.active_deadline_seconds):
+            self.execution_timeout = max(self.execution_timeout, timedelta(seconds=lives_s + START_S))
+        super().invoke_defer_method(last_log_time, context)
+
+    def convert_config_file_to_dict(self) -> None:
+        """Nothing: the trigger would carry the kubeconfig into the database. The triggerer reads KUBECONFIG itself."""
+
+    def cleanup(self, pod: Any, remote_pod: Any, xcom_result: Any = None, context: Any = None) -> None:
+        """Deletes a pod that succeeded; says of another how it ended, and whether the batch is repeated."""
+        try:
+            super().cleanup(pod, remote_pod, xcom_result, context)
+        except AirflowException:
+            code, reason = ending(remote_pod)
+            if code == AWAY:
+                self.is_target_down = True
+                return
+            if code == CONFIGURATION:
+                fail(context, f"batch {self.batch}: the runner refused its configuration, see the task's log")
+            raise AirflowException(
+                f"batch {self.batch}: pod {remote_pod.metadata.name} ended with {code} ({reason}), see above; "
+                "it is retried"
+            ) from None
+
+
+def ending(pod: Any) -> tuple[int | None, str]:
+    """The runner's exit code (none: it never ran) and why Kubernetes says the pod ended: `OOMKilled`, `Evicted`, …"""
+    for status in pod.status.container_statuses or ():
+        if status.name == CONTAINER and status.state and status.state.terminated:
+            done = status.state.terminated
+            return done.exit_code, pod.status.reason or done.reason or "no reason given"
+    return None, pod.status.reason or pod.status.message or "no reason given"

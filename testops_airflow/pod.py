@@ -1,0 +1,133 @@
+"""A batch in a pod of its own: what a DAG file names, without the Kubernetes clients that it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator
+
+from testops_lib import settings as configuration
+
+DOWN_SINCE = "down_since"
+"""Key in Airflow's state of the task: when the target went down (seconds since the epoch)."""
+
+TEMPLATE = Path(__file__).with_name("pod.yaml")
+
+
+class RunnerPodOperator(BaseOperator):
+    """Executes one batch in a pod; deferred while it works, the runner's lines are the task's log at its end.
+
+    A runner that ends with 2 (configuration) fails the task at once. Everything else is retried on the same batch:
+    1 (infrastructure), a pod that was killed, evicted or deleted, one that ran out of memory.
+
+    What the target's file says of pods is read when the pod is made, so that a retry heeds a larger memory limit; the
+    rest of the file is heeded as it was when the run was opened.
+
+    The work is done by Airflow's `KubernetesPodOperator`. Its import costs seconds, which every parse of a DAG file
+    would pay: it is made where the task is executed or resumed.
+    """
+
+    template_fields: Sequence[str] = ("run", "plan", "batch", "results", "attempt", "target")
+    ui_color = "#d5e8d4"
+
+    def __init__(
+        self,
+        *,
+        run: str,
+        plan: str,
+        batch: str,
+        results: str,
+        target: str,
+        attempt: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.run, self.plan, self.batch, self.target = run, plan, batch, target
+        self.results, self.attempt = results, attempt
+        self._worker: Any = None
+
+    def execute(self, context: Any) -> None:
+        """Makes the pod and defers."""
+        if context["ti"].try_number > 1:
+            context["task_state_store"].set(DOWN_SINCE, 0)  # an outage of the try before
+        self._start(context, 0)
+
+    def resume(self, context: Any, event: Any = None, *, since: float) -> None:
+        """Makes a further pod, after a pause for a target that was down."""
+        self._start(context, since)
+
+    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
+        """Goes on when the pod has ended, or its trigger has failed."""
+        pod = self._pod()
+        pod.trigger_reentry(context, event)
+        if pod.is_target_down:
+            from testops_airflow.target_down import HERE_S, defer
+
+            # What resumes us is the pod's trigger, which does not carry it.
+            since = float(context["task_state_store"].get(DOWN_SINCE) or 0) or time.time() - HERE_S
+            context["task_state_store"].set(DOWN_SINCE, since)
+            defer(self, since)
+
+    def _start(self, context: Any, down_since: float) -> None:
+        self._pod(pod_template_dict=self._manifest(context, down_since)).execute_async(context)
+
+    def on_kill(self) -> None:
+        """Deletes the pod."""
+        if self._worker is not None:
+            self._worker.on_kill()
+
+    def _pod(self, **kwargs: Any) -> Any:
+        from testops_airflow.kubernetes import Pod
+
+        settings = configuration.read()
+        self._worker = Pod(
+            task_id=self.task_id,
+            execution_timeout=self.execution_timeout,
+            batch=self.batch,
+            namespace=settings.pod_namespace,
+            kubeconfig=settings.kubeconfig,
+            **kwargs,
+        )
+        return self._worker
+
+    def _manifest(self, context: Any, down_since: float) -> dict[str, Any]:
+        from testops_lib import target as targets
+        from testops_lib.bus.batch import deadline_s, parse, runner_arguments
+        from testops_lib.launch import pod as pods
+        from testops_lib.launch.fleet import least_rate
+        from testops_lib.store import Store
+        from testops_lib.target import Target
+
+        settings = configuration.read()
+        with Store(settings.need_dsn()) as store:
+            settled = store.run(self.run).settled
+            # Airflow may start over the same try after a crash.
+            was_begun = not store.begin_batch(self.run, self.batch, attempt=int(self.attempt))
+        target = settled.target if settled else Target(spec="")
+        file = settings.targets_dir / f"{self.target}.yaml"
+        own = targets.load(file).pod if self.target and file.is_file() else target.pod
+        return pods.manifest(
+            pods.read_template(settings.pod_template or TEMPLATE),
+            own,
+            image=settings.need_runner_image(),
+            arguments=runner_arguments(
+                run=self.run,
+                plan=self.plan,
+                batch=self.batch,
+                attempt=self.attempt,
+                again=self.results if context["ti"].try_number > 1 or down_since or was_begun else "",
+                down_since=down_since,
+            ),
+            # Kafka's options may hold a password: pods have them from their secret.
+            environment={
+                "TESTOPS_KAFKA_BOOTSTRAP": settings.pod_kafka_bootstrap or settings.need_kafka(),
+                "TESTOPS_KAFKA_TIMEOUT_S": str(settings.kafka_timeout_s),
+            },
+            target=self.target or "adhoc",
+            run=self.run,
+            batch=self.batch,
+            deadline_s=deadline_s(parse(self.batch), least_rate(target.policy, settings.fleet_partitions)),
+        )

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from testops_lib.bus.batch import batches, cut, deadline_s, parse, parse_positions, positions_text
+from testops_lib.errors import SettingsError
+from testops_lib.model import Batch
+
+offsets = st.integers(0, 10_000)
+
+
+@given(first=offsets, length=st.integers(0, 500), size=st.integers(1, 60))
+def test_cut_ranges_lose_nothing_and_touch(first: int, length: int, size: int) -> None:
+    ranges = cut(first, first + length, size)
+    assert [offset for one in ranges for offset in one] == list(range(first, first + length))
+    assert all(0 < len(one) <= size for one in ranges)
+    assert all(len(one) == size for one in ranges[:-1])
+
+
+@pytest.mark.parametrize(("first", "end", "size"), [(0, 5, 0), (0, 5, -1), (6, 5, 1)])
+def test_cut_refuses_what_has_no_answer(first: int, end: int, size: int) -> None:
+    with pytest.raises(ValueError):
+        cut(first, end, size)
+
+
+@given(
+    topic=st.from_regex(r"[a-z0-9._-]{1,30}", fullmatch=True),
+    partition=st.integers(0, 999),
+    first=offsets,
+    length=offsets,
+)
+def test_a_batch_survives_being_written_and_read(topic: str, partition: int, first: int, length: int) -> None:
+    batch = Batch(topic=topic, partition=partition, first=first, end=first + length)
+    assert parse(str(batch)) == batch
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "testops.cases", "testops.cases:0", "testops.cases:0:5", "testops.cases:0:9-5", "a:b:1-2", "a:0:1-2 x",
+     "a:-1:1-2", ":0:1-2", "a b:0:1-2", "a:0:1-٣", f"a:0:1-{'9' * 30}"],
+)  # fmt: skip
+def test_what_is_no_batch_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"testops\.cases:0:100-180"):
+        parse(text)
+
+
+deliveries = st.dictionaries(st.tuples(st.integers(0, 2), st.integers(0, 200)), st.integers(1, 50), max_size=80)
+
+
+@given(delivered=deliveries, max_records=st.integers(1, 20), max_bytes=st.integers(1, 200), seed=st.randoms())
+def test_every_delivered_record_is_in_exactly_one_batch_within_the_limits(
+    delivered: dict[tuple[int, int], int], max_records: int, max_bytes: int, seed: object
+) -> None:
+    records = [(*place, size) for place, size in delivered.items()]
+    seed.shuffle(records)  # type: ignore[attr-defined]
+    made = batches("t", records, max_records=max_records, max_bytes=max_bytes)
+    found = []
+    for one in made:
+        inside = [place for place in delivered if place[0] == one.partition and one.first <= place[1] < one.end]
+        assert 0 < len(inside) <= max_records
+        assert len(inside) == 1 or sum(delivered[place] for place in inside) <= max_bytes
+        assert (one.partition, one.first) in inside and (one.partition, one.end - 1) in inside
+        found += inside
+    assert sorted(found) == sorted(delivered)
+
+
+def test_a_batch_spans_foreign_records_but_not_endlessly() -> None:
+    near = batches("t", [(0, 5, 1), (0, 8, 1)], max_records=10, max_bytes=100)
+    far = batches("t", [(0, 5, 1), (0, 500_000, 1)], max_records=10, max_bytes=100)
+    assert [str(one) for one in near] == ["t:0:5-9"]
+    assert [str(one) for one in far] == ["t:0:5-6", "t:0:500000-500001"]
+
+
+def test_nothing_delivered_gives_no_batch() -> None:
+    assert batches("t", [], max_records=1, max_bytes=1) == []
+
+
+@given(st.dictionaries(st.integers(0, 999), offsets))
+def test_positions_survive_being_written_and_read(positions: dict[int, int]) -> None:
+    assert parse_positions(positions_text(positions)) == positions
+
+
+@pytest.mark.parametrize("text", ["0", "0:1;1:2", "0:-1", "a:1", "0:1 ,1:2", "0:1:2"])
+def test_what_are_no_positions_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError):
+        parse_positions(text)
+
+
+def test_a_rate_gives_a_batch_the_time_that_it_needs() -> None:
+    batch = Batch(topic="c", partition=0, first=100, end=300)
+    assert deadline_s(batch, 0) == 900
+    assert deadline_s(batch, 1) == 1700
