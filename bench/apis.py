@@ -132,9 +132,13 @@ def serving(api: Api) -> Iterator[Serving]:
         data = here / "data"
         data.mkdir()
         names = {
-            "bin": api.home / "bin", "python": api.home / "bin" / "python", "home": api.home, "data": data,
-            "port": port, "ports": _in_a_row(_FURTHER_PORTS),
-        }  # fmt: skip
+            "bin": api.home / "bin",
+            "python": api.home / "bin" / "python",
+            "home": api.home,
+            "data": data,
+            "port": port,
+            "ports": _in_a_row(_FURTHER_PORTS),
+        }
         processes = Processes(here / "state")
         own = {name: value.format(**names) for name, value in api.environ.items()}
         environ = {**os.environ, **own, "PATH": f"{api.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
@@ -142,9 +146,7 @@ def serving(api: Api) -> Iterator[Serving]:
             subprocess.run(
                 [part.format(**names) for part in command], check=True, capture_output=True, timeout=60, cwd=data
             )
-        child = processes.start(
-            api.name, [part.format(**names) for part in api.start], env=environ, cwd=data
-        )  # fmt: skip
+        child = processes.start(api.name, [part.format(**names) for part in api.start], env=environ, cwd=data)
         try:
             served = api.document.startswith("/")
             text = _fetched(port, api.ready or api.document, child, api.headers)

@@ -101,6 +101,11 @@ if __name__ == "__main__":
     import uvicorn
 
     uvicorn.run(
-        app, host=HOST, port=int(sys.argv[1]), lifespan="off", access_log=False, log_level="warning",
+        app,
+        host=HOST,
+        port=int(sys.argv[1]),
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
         timeout_keep_alive=60,
-    )  # fmt: skip
+    )

@@ -51,9 +51,12 @@ def measure(*, quick: bool) -> Figures:
     figures.add("publish: cases acknowledged", max(rates["publish"]), "cases/s", more=_cost(costs["publish"]))
     figures.add("runner's writer: results acknowledged", max(rates["write"]), "results/s", more=_cost(costs["write"]))
     figures.add(
-        "collect to PostgreSQL", max(rates["collect"]), "results/s", goal="≥ 8,000",
+        "collect to PostgreSQL",
+        max(rates["collect"]),
+        "results/s",
+        goal="≥ 8,000",
         more=f"{_cost(costs['collect'])}; passes {min(rates['collect']):,.0f}–{max(rates['collect']):,.0f}",
-    )  # fmt: skip
+    )
     figures.note(
         f"{passes} passes of {count:,}; every {EVERY}th result is a failure with evidence. PostgreSQL with fsync, "
         "collecting by one process, every run into the same tables."
@@ -70,13 +73,25 @@ def _result(run: str, case: str, name: str, *, failed: bool) -> Result:
     failures: tuple[Failure, ...] = ()
     if failed:
         step = StepOutcome(
-            operation=OPERATION, status=200, elapsed_ms=1.25, requests=1,
+            operation=OPERATION,
+            status=200,
+            elapsed_ms=1.25,
+            requests=1,
             request=RequestEvidence(method="GET", url="http://127.0.0.1:8000/customers?page=1"),
             response=ResponseEvidence(status=200, headers=(("Content-Type", "application/json"),), body="x" * 900),
-        )  # fmt: skip
+        )
         failures = (Failure(check="response_schema_conformance", operation=OPERATION, message="body at /total: …"),)
     return Result(
-        run=run, case=case, case_name=name, operation=OPERATION, intent="positive", requests=1, elapsed_ms=1.4,
-        verdict="failed" if failed else "passed", failures=failures, steps=(step,), started=datetime.now(UTC),
+        run=run,
+        case=case,
+        case_name=name,
+        operation=OPERATION,
+        intent="positive",
+        requests=1,
+        elapsed_ms=1.4,
+        verdict="failed" if failed else "passed",
+        failures=failures,
+        steps=(step,),
+        started=datetime.now(UTC),
         origin="human",
-    )  # fmt: skip
+    )

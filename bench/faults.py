@@ -145,9 +145,7 @@ def _kept(api: Api, name: str, budget: int) -> Measured | None:
 # --------------------------------------------------------------------------- judging
 
 
-def judged(
-    api: str, operations: list[str], base: str, log: list[Seen], outcome: Outcome, review: Review
-) -> Measured:  # fmt: skip
+def judged(api: str, operations: list[str], base: str, log: list[Seen], outcome: Outcome, review: Review) -> Measured:
     """What the log and the report come to.
 
     A 5xx is one fault (100), whatever else the document does not say of it; a refusal of valid data by a status that is
@@ -243,16 +241,21 @@ def _rows(figures: Figures, api: Api, found: Mapping[str, Measured], budget: int
         within = len(one.reached.keys() - outside)
         told = len(one.faults) + len(one.wrong)
         figures.add(
-            f"{api.name}, {name}: operations with a 2xx", 100 * within / reachable, "%",
+            f"{api.name}, {name}: operations with a 2xx",
+            100 * within / reachable,
+            "%",
             goal="≥ 90" if name == "ours" else "",
             more=f"{' / '.join(str(reached) for reached, _ in curve)} of {one.operations}"
             + (f", {within} of {reachable} reachable" if outside else ""),
-        )  # fmt: skip
+        )
         figures.add(f"{api.name}, {name}: faults", len(one.faults), "", more=" / ".join(str(n) for _, n in curve))
         figures.add(
-            f"{api.name}, {name}: wrong verdicts", 100 * len(one.wrong) / told if told else 0, "%", goal="< 5",
+            f"{api.name}, {name}: wrong verdicts",
+            100 * len(one.wrong) / told if told else 0,
+            "%",
+            goal="< 5",
             more=f"{len(one.wrong)} of {told}" + (f"; {len(one.open)} not reviewed" if one.open else ""),
-        )  # fmt: skip
+        )
         figures.add(f"{api.name}, {name}: CPU", one.cpu_s, "s", more=f"{one.requests:,} requests; {one.note}")
 
 
@@ -270,9 +273,12 @@ def _totals(figures: Figures, found: Mapping[str, Mapping[str, Measured]], budge
         ratios = [tools["ours"].at(step)[1] / max(1, tools["schemathesis"].at(step)[1]) for tools in both.values()]
         if ratios:
             figures.add(
-                f"all: faults at {step:,}, ours ÷ Schemathesis, mean", sum(ratios) / len(ratios), "×", goal="≥ 1.3",
+                f"all: faults at {step:,}, ours ÷ Schemathesis, mean",
+                sum(ratios) / len(ratios),
+                "×",
+                goal="≥ 1.3",
                 more=", ".join(f"{api} {ratio:.2f}" for api, ratio in zip(both, ratios, strict=True)),
-            )  # fmt: skip
+            )
     for name in ("ours", "schemathesis"):
         seen = [tools[name] for tools in found.values() if name in tools]
         told = sum(len(one.faults) + len(one.wrong) for one in seen)
@@ -290,9 +296,7 @@ def _keys(api: str) -> list[str]:
     return found
 
 
-def _write(
-    api: Api, name: str, one: Measured, outcome: Outcome, log: list[Seen], keys: list[str], budget: int
-) -> None:  # fmt: skip
+def _write(api: Api, name: str, one: Measured, outcome: Outcome, log: list[Seen], keys: list[str], budget: int) -> None:
     """Everything about one run, for reading: what was not reached and how it answered, what was reported and why."""
     route = Router(keys, api.base)
     answers: dict[str, dict[int, int]] = {key: {} for key in keys}

@@ -83,9 +83,13 @@ class Started:
     """A child whose resources are known when it has ended."""
 
     def __init__(
-        self, command: Sequence[str], *, environ: Mapping[str, str] | None = None, core: int | None = None,
+        self,
+        command: Sequence[str],
+        *,
+        environ: Mapping[str, str] | None = None,
+        core: int | None = None,
         folder: Path = ROOT,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.begun = time.monotonic()
         self._command = command
         self._out = (FOLDER / "out").with_suffix(f".{os.getpid()}.{id(self)}")

@@ -29,9 +29,10 @@ OFFLINE = tuple(source for source in SOURCES if source in ("rules", "property"))
 
 _PATIENCE_S = 1500.0
 _PEER_CODES = {
-    **WFC_CODES, **{check: code for check, code in OWN_CODES.items() if check not in WFC_CODES},
+    **WFC_CODES,
+    **{check: code for check, code in OWN_CODES.items() if check not in WFC_CODES},
     "missing_required_header": 102,
-}  # fmt: skip
+}
 
 
 class Reported(NamedTuple):
@@ -121,8 +122,13 @@ def _reported(result: Result, failure: Failure, latest: int) -> Reported:
     number = (numbers[failure.step] if failure.step < len(numbers) else 0) or latest
     code = WFC_CODES.get(failure.check) or OWN_CODES.get(failure.check, 999)
     return Reported(
-        code, failure.operation, failure.check, step.status if step else 0, number, failure.message,
-    )  # fmt: skip
+        code,
+        failure.operation,
+        failure.check,
+        step.status if step else 0,
+        number,
+        failure.message,
+    )
 
 
 # --------------------------------------------------------------------------- Schemathesis
@@ -144,10 +150,23 @@ def schemathesis(document: Path, base_url: str, headers: dict[str, str], folder:
     """`st run` with its default phases, seeded, ended when the proxy's budget is spent."""
     events = folder / "events.ndjson"
     command = [
-        str(PEER / "bin" / "st"), "run", str(document), "--url", base_url, "--seed", "1", "--report", "ndjson",
-        "--report-ndjson-path", str(events), "--suppress-health-check", "all", "--request-timeout", "10",
+        str(PEER / "bin" / "st"),
+        "run",
+        str(document),
+        "--url",
+        base_url,
+        "--seed",
+        "1",
+        "--report",
+        "ndjson",
+        "--report-ndjson-path",
+        str(events),
+        "--suppress-health-check",
+        "all",
+        "--request-timeout",
+        "10",
         *(part for name, value in headers.items() for part in ("-H", f"{name}: {value}")),
-    ]  # fmt: skip
+    ]
     environ = {"PYTHONPATH": "", "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")}
     started = Started(command, environ=environ, folder=folder)  # it keeps crashes where it is started
     ended = _until_spent(started, counted)
@@ -193,9 +212,13 @@ def _peer_failures(events: Path) -> Iterator[Reported]:
                         if check.get("status") != "success" and check["name"] in _PEER_CODES:
                             failure = check.get("failure_info", {}).get("failure", {})
                             yield Reported(
-                                _PEER_CODES[check["name"]], failure.get("operation", ""), check["name"], status,
-                                number or latest, f"{failure.get('title', '')}: {failure.get('message', '')}",
-                            )  # fmt: skip
+                                _PEER_CODES[check["name"]],
+                                failure.get("operation", ""),
+                                check["name"],
+                                status,
+                                number or latest,
+                                f"{failure.get('title', '')}: {failure.get('message', '')}",
+                            )
             elif "NonFatalError" in event:
                 error = event["NonFatalError"]
                 kind = error.get("value", {}).get("type", "")

@@ -111,6 +111,9 @@ def cases(count: int, *, checks: tuple[Check, ...] = CHECKS, path: str = "/custo
         request = Request(method="GET", path=path, query=(("page", str(number)),))
         step = Step(operation=operation, request=request, checks=checks)  # type: ignore[arg-type]
         yield make_case(
-            name=f"customers, page {number}", intent="positive", operation=operation, steps=(step,),
+            name=f"customers, page {number}",
+            intent="positive",
+            operation=operation,
+            steps=(step,),
             origin=Origin(source="human"),
-        )  # fmt: skip
+        )

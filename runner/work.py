@@ -130,10 +130,18 @@ def is_unsafe(case: Case) -> bool:
 def in_doubt(case: Case, work: Work) -> Result:
     """What is known of a case while it is executed; its own result takes the place of this."""
     return Result(
-        run=work.run, case=case.id, attempt=work.attempt, repeat=case.repeat, case_name=case.name,
+        run=work.run,
+        case=case.id,
+        attempt=work.attempt,
+        repeat=case.repeat,
+        case_name=case.name,
         operation=case.operation,
-        intent=case.intent, verdict="errored", reason=IN_DOUBT, started=datetime.now(UTC), origin=case.origin.source,
-    )  # fmt: skip
+        intent=case.intent,
+        verdict="errored",
+        reason=IN_DOUBT,
+        started=datetime.now(UTC),
+        origin=case.origin.source,
+    )
 
 
 async def _execute(engine: Engine, cases: Iterator[Case], ends_at: float, chunk: int) -> AsyncIterator[Result]:

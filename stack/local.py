@@ -156,15 +156,19 @@ class Local:
 
     def variables(self) -> dict[str, str]:
         """What every task, the collector and the command line need to know; secrets included."""
-        airflow = {} if self._airflow is None else {
-            "TESTOPS_AIRFLOW_URL": self._airflow.url,
-            "TESTOPS_AIRFLOW_USERNAME": self._airflow.username,
-            "TESTOPS_AIRFLOW_PASSWORD": self._airflow.password,
-            "TESTOPS_UI_URL": self._airflow.url,
-            # What the target `airflow` asks about: the sample, or what is there anyway.
-            "TESTOPS_AIRFLOW_DAG": seed.DAG if self._seeded else "testops_run",
-            "TESTOPS_AIRFLOW_TASK": seed.TASK if self._seeded else "open_run",
-        }  # fmt: skip
+        airflow = (
+            {}
+            if self._airflow is None
+            else {
+                "TESTOPS_AIRFLOW_URL": self._airflow.url,
+                "TESTOPS_AIRFLOW_USERNAME": self._airflow.username,
+                "TESTOPS_AIRFLOW_PASSWORD": self._airflow.password,
+                "TESTOPS_UI_URL": self._airflow.url,
+                # What the target `airflow` asks about: the sample, or what is there anyway.
+                "TESTOPS_AIRFLOW_DAG": seed.DAG if self._seeded else "testops_run",
+                "TESTOPS_AIRFLOW_TASK": seed.TASK if self._seeded else "open_run",
+            }
+        )
         samples = {name: value for sample in self.samples for name, value in sample.variables().items()}
         variables = {
             "TESTOPS_DSN": self.dsn,

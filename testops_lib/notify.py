@@ -83,19 +83,27 @@ def message(report: Report, ui_url: str = "") -> Message:
     """The webhook's document."""
     new = [finding for finding in report.findings if finding.state == "new"][:50]
     return Message(
-        text=summary(report, ui_url), verdict=_verdict(report), target=report.target, run=report.run, url=ui_url,
+        text=summary(report, ui_url),
+        verdict=_verdict(report),
+        target=report.target,
+        run=report.run,
+        url=ui_url,
         totals=cast(dict[str, Any], msgspec.to_builtins(report.totals)),
         reasons=report.gate.reasons if report.gate else (),
         new_findings=tuple(
             {
-                "fingerprint": one.fingerprint, "operation": one.operation,
-                "operations": len(one.operations) or 1, "check": one.check,
-                "severity": one.severity, "count": one.count,
-                "advisory": one.advisory, "message": _plain(one.message),
+                "fingerprint": one.fingerprint,
+                "operation": one.operation,
+                "operations": len(one.operations) or 1,
+                "check": one.check,
+                "severity": one.severity,
+                "count": one.count,
+                "advisory": one.advisory,
+                "message": _plain(one.message),
             }
             for one in new
         ),
-    )  # fmt: skip
+    )
 
 
 def log(told: Message) -> NotifyResult:
@@ -109,9 +117,14 @@ def unfinished(target: str, run: str, ui_url: str = "", *, reasons: Sequence[str
     lines = [f"NOT FINISHED: {_plain(target)}, run {_plain(run)}"]
     lines += [_plain(reason) for reason in reasons[:_MOST_REASONS]] or ["The run ended without a verdict."]
     return Message(
-        text="\n".join([*lines, *filter(None, [ui_url])]), verdict="none", target=target, run=run, totals={},
-        reasons=tuple(reasons), url=ui_url,
-    )  # fmt: skip
+        text="\n".join([*lines, *filter(None, [ui_url])]),
+        verdict="none",
+        target=target,
+        run=run,
+        totals={},
+        reasons=tuple(reasons),
+        url=ui_url,
+    )
 
 
 def webhook(

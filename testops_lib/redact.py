@@ -22,24 +22,76 @@ _SHORTEST = 4
 
 _EXACT = frozenset(
     {
-        "authorization", "proxyauthorization", "cookie", "setcookie", "auth", "xauth", "xauthkey", "jwt", "pwd",
-        "passphrase", "pin", "otp", "sid", "sessionid", "session", "sessionkey", "phpsessid", "jsessionid",
-        "connectsid", "credentials", "credential", "signature", "accesskey", "xaccesskey", "sig",
-        "ssn", "cvv", "cvv2", "cvc", "totp", "mnemonic",
+        "authorization",
+        "proxyauthorization",
+        "cookie",
+        "setcookie",
+        "auth",
+        "xauth",
+        "xauthkey",
+        "jwt",
+        "pwd",
+        "passphrase",
+        "pin",
+        "otp",
+        "sid",
+        "sessionid",
+        "session",
+        "sessionkey",
+        "phpsessid",
+        "jsessionid",
+        "connectsid",
+        "credentials",
+        "credential",
+        "signature",
+        "accesskey",
+        "xaccesskey",
+        "sig",
+        "ssn",
+        "cvv",
+        "cvv2",
+        "cvc",
+        "totp",
+        "mnemonic",
     }
-)  # fmt: skip
+)
 _CONTAINED = (
-    "password", "passwd", "passcode", "secret", "apikey", "privatekey", "accesstoken", "refreshtoken", "authtoken",
-    "recoverycode", "recoverykey", "recoveryphrase", "backupcode", "seedphrase", "securitycode", "verificationcode",
-    "onetimecode", "otpcode", "socialsecurity", "cardnumber",
-)  # fmt: skip
+    "password",
+    "passwd",
+    "passcode",
+    "secret",
+    "apikey",
+    "privatekey",
+    "accesstoken",
+    "refreshtoken",
+    "authtoken",
+    "recoverycode",
+    "recoverykey",
+    "recoveryphrase",
+    "backupcode",
+    "seedphrase",
+    "securitycode",
+    "verificationcode",
+    "onetimecode",
+    "otpcode",
+    "socialsecurity",
+    "cardnumber",
+)
 _ENDINGS = ("token", "sessionid", "accesskey", "accesskeyid", "subscriptionkey", "csrf", "xsrf")
 _NOT_SENSITIVE = frozenset(
     {
-        "pagetoken", "nextpagetoken", "previouspagetoken", "prevpagetoken", "nexttoken", "continuationtoken",
-        "synctoken", "secretary", "nextsynctoken", "pagingtoken",
+        "pagetoken",
+        "nextpagetoken",
+        "previouspagetoken",
+        "prevpagetoken",
+        "nexttoken",
+        "continuationtoken",
+        "synctoken",
+        "secretary",
+        "nextsynctoken",
+        "pagingtoken",
     }
-)  # fmt: skip
+)
 _KEYS = frozenset({"key", "keys"})
 """Names that hold a credential or a harmless name (`{"key": "PROJ-1"}`): the value decides."""
 _LOOKS_GENERATED = re.compile(r"(?=[^0-9]*+[0-9])(?=[^A-Za-z]*+[A-Za-z])[A-Za-z0-9+/=_.~-]{16,}+")

@@ -244,11 +244,15 @@ def with_references(users: Iterable[Identity], prefix: str) -> tuple[tuple[Ident
 
     replaced = tuple(
         msgspec.structs.replace(
-            user, headers=pairs(user.headers), query=pairs(user.query), cookies=pairs(user.cookies),
-            basic=basic(user.basic), login=login(user),
+            user,
+            headers=pairs(user.headers),
+            query=pairs(user.query),
+            cookies=pairs(user.cookies),
+            basic=basic(user.basic),
+            login=login(user),
         )
         for user in users
-    )  # fmt: skip
+    )
     return replaced, secrets
 
 

@@ -34,10 +34,16 @@ class Asking:
         return made(**{"api_key": KEY, "limits": Limits(**{"backoff_s": 0.01, **limits}), **given})
 
     def __call__(
-        self, script: Callable[[Received], Reply] | Iterable[Reply], *keys: str, spec: Spec | None = None,
-        policy: Policy | None = None, values: dict[str, tuple[Any, ...]] | None = None,
-        cache_reply: Reply | None = None, gaps: Iterable[Gap] = (), **settings: Any,
-    ) -> tuple[Generated, ModelServer]:  # fmt: skip
+        self,
+        script: Callable[[Received], Reply] | Iterable[Reply],
+        *keys: str,
+        spec: Spec | None = None,
+        policy: Policy | None = None,
+        values: dict[str, tuple[Any, ...]] | None = None,
+        cache_reply: Reply | None = None,
+        gaps: Iterable[Gap] = (),
+        **settings: Any,
+    ) -> tuple[Generated, ModelServer]:
         spec = spec or pets()
         operations = [operation for operation in spec.operations if not keys or operation.key in keys]
         with ModelServer(script, self.protocol, cache_reply=cache_reply) as server:

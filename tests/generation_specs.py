@@ -33,22 +33,30 @@ def pets(*, description: str = PETS_TEXT, protected: bool = True) -> Spec:
     missing = Response(description="There is no such pet.", content=json_body({"$ref": "#/$defs/Error"}))
     found = Response(description="The pet.", content=json_body(PET, {"id": 7, "name": "Rex", "tag": "dog"}))
     return Spec(
-        title="Pets", version="1", dialect="3.1", source="pets.yaml",
+        title="Pets",
+        version="1",
+        dialect="3.1",
+        source="pets.yaml",
         security_schemes={"key": SecurityScheme(kind="apiKey", name="X-Pets", where="header")},
         definitions={
             "Pet": {
-                "type": "object", "required": ["id", "name"],
+                "type": "object",
+                "required": ["id", "name"],
                 "properties": {
-                    "id": {"type": "integer"}, "name": {"type": "string", "maxLength": 40},
-                    "tag": {"type": "string"}, "parents": {"type": "array", "items": PET},
+                    "id": {"type": "integer"},
+                    "name": {"type": "string", "maxLength": 40},
+                    "tag": {"type": "string"},
+                    "parents": {"type": "array", "items": PET},
                 },
             },
             "NewPet": {
-                "type": "object", "required": ["name"],
+                "type": "object",
+                "required": ["name"],
                 "properties": {
                     "name": {"type": "string", "minLength": 1, "maxLength": 40},
                     "age": {"type": "integer", "minimum": 0, "description": "Whole years; a pet is younger than 200."},
-                    "tag": {"type": "string"}, "mother": {"type": "integer"},
+                    "tag": {"type": "string"},
+                    "mother": {"type": "integer"},
                 },
             },
             "Error": {"type": "object", "required": ["message"], "properties": {"message": {"type": "string"}}},
@@ -56,55 +64,79 @@ def pets(*, description: str = PETS_TEXT, protected: bool = True) -> Spec:
         },
         operations=(
             Operation(
-                key="GET /pets", method="GET", path="/pets", operation_id="listPets", summary="Lists pets",
+                key="GET /pets",
+                method="GET",
+                path="/pets",
+                operation_id="listPets",
+                summary="Lists pets",
                 security=security,
                 parameters=(
                     Parameter(name="limit", where="query", schema={"type": "integer", "minimum": 1, "maximum": 100}),
                     Parameter(name="tag", where="query", schema=NAMES, style="form", explode=True),
                     Parameter(name="X-Trace", where="header", schema={"type": "string", "maxLength": 10}),
                     Parameter(
-                        name="Authorization", where="header", schema={"type": "string"},
-                        examples=("Bearer abcdef123456789",)
+                        name="Authorization",
+                        where="header",
+                        schema={"type": "string"},
+                        examples=("Bearer abcdef123456789",),
                     ),
                 ),
                 responses={
                     "200": Response(
-                        description="A page of pets.", content=json_body({"type": "array", "items": PET}),
+                        description="A page of pets.",
+                        content=json_body({"type": "array", "items": PET}),
                         headers={"X-Total": Header(required=True, schema={"type": "integer"})},
                     )
                 },
             ),
             Operation(
-                key="POST /pets", method="POST", path="/pets", operation_id="createPet", description=description,
-                security=security, body=RequestBody(content=json_body({"$ref": "#/$defs/NewPet"}), required=True),
+                key="POST /pets",
+                method="POST",
+                path="/pets",
+                operation_id="createPet",
+                description=description,
+                security=security,
+                body=RequestBody(content=json_body({"$ref": "#/$defs/NewPet"}), required=True),
                 responses={
                     "201": Response(description="Created.", content=json_body(PET)),
                     "422": Response(description="Invalid.", content=json_body({"$ref": "#/$defs/Error"})),
                 },
             ),
             Operation(
-                key="GET /pets/{id}", method="GET", path="/pets/{id}", summary="One pet", security=security,
-                parameters=(identifier,), responses={"200": found, "404": missing},
+                key="GET /pets/{id}",
+                method="GET",
+                path="/pets/{id}",
+                summary="One pet",
+                security=security,
+                parameters=(identifier,),
+                responses={"200": found, "404": missing},
             ),
             Operation(
-                key="DELETE /pets/{id}", method="DELETE", path="/pets/{id}", security=security,
+                key="DELETE /pets/{id}",
+                method="DELETE",
+                path="/pets/{id}",
+                security=security,
                 parameters=(identifier,),
                 responses={"204": Response(description="Gone."), "404": missing},
             ),
             Operation(
-                key="POST /logout", method="POST", path="/logout", responses={"204": Response(description="Bye.")},
+                key="POST /logout",
+                method="POST",
+                path="/logout",
+                responses={"204": Response(description="Bye.")},
             ),
         ),
-    )  # fmt: skip
+    )
 
 
 def positive(name: str = "Rex", **changes: Any) -> dict[str, Any]:
     """A proposal that is right in every way."""
     create = {
-        "operation": "POST /pets", "body_json": f'{{"name": "{name}"}}',
+        "operation": "POST /pets",
+        "body_json": f'{{"name": "{name}"}}',
         "expect": [{"kind": "jsonpath", "path": "$.name", "op": "equals", "value_json": f'"{name}"', "basis": "guess"}],
         "captures": [{"name": "pet", "source": "body", "path": "$.id"}],
-    }  # fmt: skip
+    }
     delete = {"operation": "DELETE /pets/{id}", "path_params": [{"name": "id", "value": "{pet}"}]}
     case = {
         "name": "creates a pet",
@@ -128,6 +160,9 @@ def case(
     intent: str, *steps: dict[str, Any], about: str = "", cleanup: tuple[dict[str, Any], ...] = ()
 ) -> dict[str, Any]:
     return {
-        "name": f"a {intent} case", "intent": intent, "operation": about or steps[-1]["operation"],
-        "steps": list(steps), "cleanup": list(cleanup),
-    }  # fmt: skip
+        "name": f"a {intent} case",
+        "intent": intent,
+        "operation": about or steps[-1]["operation"],
+        "steps": list(steps),
+        "cleanup": list(cleanup),
+    }

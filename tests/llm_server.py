@@ -130,10 +130,12 @@ def _gemini(reply: Reply) -> dict[str, Any]:
     if reply.usage is not None:
         thoughts = min(30, reply.usage.output)
         usage["usageMetadata"] = {
-            "promptTokenCount": reply.usage.input, "candidatesTokenCount": reply.usage.output - thoughts,
-            "thoughtsTokenCount": thoughts, "cachedContentTokenCount": reply.usage.cached,
+            "promptTokenCount": reply.usage.input,
+            "candidatesTokenCount": reply.usage.output - thoughts,
+            "thoughtsTokenCount": thoughts,
+            "cachedContentTokenCount": reply.usage.cached,
             "totalTokenCount": reply.usage.input + reply.usage.output,
-        }  # fmt: skip
+        }
     if reply.blocked == "prompt":
         return {"promptFeedback": {"blockReason": "SAFETY"}, **usage}
     if reply.blocked == "answer":
@@ -145,8 +147,10 @@ def _gemini(reply: Reply) -> dict[str, Any]:
     finish = reply.finish or ("MAX_TOKENS" if reply.cut else "STOP")
     return {
         "candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": finish, "index": 0}],
-        "modelVersion": "gemini-test", "responseId": "r-1", **usage,
-    }  # fmt: skip
+        "modelVersion": "gemini-test",
+        "responseId": "r-1",
+        **usage,
+    }
 
 
 def _openai(reply: Reply) -> dict[str, Any]:
@@ -163,11 +167,12 @@ def _openai(reply: Reply) -> dict[str, Any]:
     made: dict[str, Any] = {"id": "c-1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
     if reply.usage is not None:
         made["usage"] = {
-            "prompt_tokens": reply.usage.input, "completion_tokens": reply.usage.output,
+            "prompt_tokens": reply.usage.input,
+            "completion_tokens": reply.usage.output,
             "total_tokens": reply.usage.input + reply.usage.output,
             "prompt_tokens_details": {"cached_tokens": reply.usage.cached},
             "completion_tokens_details": {"reasoning_tokens": min(30, reply.usage.output)},
-        }  # fmt: skip
+        }
     return made
 
 
@@ -284,8 +289,10 @@ class ModelServer:
         name = f"c{len(self.asked_for_caches)}"
         self.caches[name] = request.body
         made = {
-            "name": f"cachedContents/{name}", "model": "models/gemini-test",
-            "usageMetadata": {"totalTokenCount": 3000}, "createTime": "2026-01-01T00:00:00Z",
+            "name": f"cachedContents/{name}",
+            "model": "models/gemini-test",
+            "usageMetadata": {"totalTokenCount": 3000},
+            "createTime": "2026-01-01T00:00:00Z",
             "expireTime": "2026-01-01T00:10:00Z",
-        }  # fmt: skip
+        }
         return Reply(body=json.dumps(made).encode())

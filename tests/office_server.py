@@ -68,30 +68,79 @@ DOCUMENT: dict[str, Any] = {
         **_whole("invoices", "invoice_id"),
         # archived rooms are numbered by themselves, and nothing makes one
         "/archive/rooms/{room_id}": {"parameters": [_id("room_id")], "get": {"responses": _READ}, "delete": _REMOVED},
-        "/tags": {"get": {"responses": _LISTED}, "delete": _DONE, "put": {**_CHANGED, "requestBody": _body(
-            {**THING, "required": ["id", "name"], "properties": {**THING["properties"], "id": {"type": "integer"}}}
-        )}},
-        "/tags/{tag}": {"parameters": [_id("tag", "work", "string")], "get": {"responses": _READ}, "put": _CHANGED,
-                        "delete": _REMOVED},
-        "/tags/remove": {"post": {"requestBody": _body({
-            "type": "object", "required": ["ids"], "properties": {
-                "ids": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "example": [1, 2]}},
-        }), "responses": _DONE["responses"]}},
+        "/tags": {
+            "get": {"responses": _LISTED},
+            "delete": _DONE,
+            "put": {
+                **_CHANGED,
+                "requestBody": _body(
+                    {
+                        **THING,
+                        "required": ["id", "name"],
+                        "properties": {**THING["properties"], "id": {"type": "integer"}},
+                    }
+                ),
+            },
+        },
+        "/tags/{tag}": {
+            "parameters": [_id("tag", "work", "string")],
+            "get": {"responses": _READ},
+            "put": _CHANGED,
+            "delete": _REMOVED,
+        },
+        "/tags/remove": {
+            "post": {
+                "requestBody": _body(
+                    {
+                        "type": "object",
+                        "required": ["ids"],
+                        "properties": {
+                            "ids": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "example": [1, 2]}
+                        },
+                    }
+                ),
+                "responses": _DONE["responses"],
+            }
+        },
         "/clients/{client_id}/deactivate": {"parameters": [_id("client_id")], "post": _DONE},
-        "/clients/{client_id}/notes": {"parameters": [_id("client_id")], "get": {"responses": _LISTED},
-                                       "post": {"requestBody": _body(THING), "responses": _SAVED}},
-        "/clients/{client_id}/notes/{note_id}": {"parameters": [_id("client_id"), _id("note_id")], "delete": _REMOVED,
-                                                 "get": {"responses": _READ}},
+        "/clients/{client_id}/notes": {
+            "parameters": [_id("client_id")],
+            "get": {"responses": _LISTED},
+            "post": {"requestBody": _body(THING), "responses": _SAVED},
+        },
+        "/clients/{client_id}/notes/{note_id}": {
+            "parameters": [_id("client_id"), _id("note_id")],
+            "delete": _REMOVED,
+            "get": {"responses": _READ},
+        },
         "/current/user": {"get": {"responses": _READ}, "put": _CHANGED},
-        "/current/user/password": {"post": {"requestBody": _body({
-            "type": "object", "required": ["password"], "properties": {"password": {"type": "string"}},
-        }), "responses": _DONE["responses"]}},
+        "/current/user/password": {
+            "post": {
+                "requestBody": _body(
+                    {
+                        "type": "object",
+                        "required": ["password"],
+                        "properties": {"password": {"type": "string"}},
+                    }
+                ),
+                "responses": _DONE["responses"],
+            }
+        },
         "/current/user/token": {"delete": _DONE},
-        "/change-secret-word": {"post": {"requestBody": _body({
-            "type": "object", "required": ["new_password"], "properties": {"new_password": {"type": "string"}},
-        }), "responses": _DONE["responses"]}},
+        "/change-secret-word": {
+            "post": {
+                "requestBody": _body(
+                    {
+                        "type": "object",
+                        "required": ["new_password"],
+                        "properties": {"new_password": {"type": "string"}},
+                    }
+                ),
+                "responses": _DONE["responses"],
+            }
+        },
     },
-}  # fmt: skip
+}
 
 
 class Office:

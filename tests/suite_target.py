@@ -55,9 +55,14 @@ class SuiteTarget:
             for item in (False, True)
         }
         self.settings = Settings(
-            dsn=self.dsn, targets_dir=self.folder, specs_dir=self.folder, gemini_api_key=KEY,
-            gemini_base_url=self.gemini.url, reports_dir=self.folder / "reports", adhoc="private",
-        )  # fmt: skip
+            dsn=self.dsn,
+            targets_dir=self.folder,
+            specs_dir=self.folder,
+            gemini_api_key=KEY,
+            gemini_base_url=self.gemini.url,
+            reports_dir=self.folder / "reports",
+            adhoc="private",
+        )
 
     def answer(self, request: Received) -> Reply:
         """The server's script."""
@@ -71,16 +76,22 @@ class SuiteTarget:
 
     def write(self) -> None:
         document = {
-            "openapi": "3.1.0", "info": {"title": "Zoo", "version": "1"}, "paths": self.paths,
+            "openapi": "3.1.0",
+            "info": {"title": "Zoo", "version": "1"},
+            "paths": self.paths,
             "servers": [{"url": "http://127.0.0.1:9"}],
-        }  # fmt: skip
+        }
         (self.folder / "zoo.json").write_text(json.dumps(document), "utf-8")
         described = {
-            "spec": "zoo.json", "base_url": "http://127.0.0.1:9", "policy": {"allow_private": True},
+            "spec": "zoo.json",
+            "base_url": "http://127.0.0.1:9",
+            "policy": {"allow_private": True},
             "generate": {
-                "sources": list(self.sources), "review": self.review, "promote_after": self.promote_after,
+                "sources": list(self.sources),
+                "review": self.review,
+                "promote_after": self.promote_after,
             },
-        }  # fmt: skip
+        }
         (self.folder / "zoo.yaml").write_text(json.dumps(described), "utf-8")
 
     def run(self, **wishes: Any) -> list[list[str]]:

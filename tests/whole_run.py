@@ -29,9 +29,12 @@ def prepared(
     with Bus(kafka) as bus:
         bus.create_topics(partitions=2)
     own = {
-        "TESTOPS_DSN": postgres, "TESTOPS_KAFKA_BOOTSTRAP": kafka, "TESTOPS_REPORTS_DIR": str(reports),
-        "TESTOPS_TARGETS_DIR": str(targets), **shop.variables(),
-    }  # fmt: skip
+        "TESTOPS_DSN": postgres,
+        "TESTOPS_KAFKA_BOOTSTRAP": kafka,
+        "TESTOPS_REPORTS_DIR": str(reports),
+        "TESTOPS_TARGETS_DIR": str(targets),
+        **shop.variables(),
+    }
     for name, value in own.items():
         monkeypatch.setenv(name, value)
     return configuration.read()

@@ -39,9 +39,12 @@ class RequestId:
 def right_shop(settings: Settings) -> FastAPI:
     """The shop as its document describes it."""
     app = FastAPI(
-        redirect_slashes=False, docs_url=None, redoc_url=None, generate_unique_id_function=lambda route: route.name,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         exception_handlers={HTTPException: on_http_exception, RequestValidationError: on_invalid},
-    )  # fmt: skip
+    )
     app.state.shop = Shop(settings)
     app.state.routes = []
     for part in (catalogue, people, sales, supply):

@@ -20,9 +20,10 @@ Nothing ever runs out, and the oldest things make room when a collection grows b
 """
 
 _REQUEST_ID = {
-    "description": "Names this request in the shop's logs.", "required": True,
+    "description": "Names this request in the shop's logs.",
+    "required": True,
     "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-}  # fmt: skip
+}
 
 
 def finished(app: FastAPI) -> dict[str, Any]:

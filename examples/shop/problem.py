@@ -45,9 +45,12 @@ def problem(
 ) -> ProblemResponse:
     """The answer that says a request failed."""
     document = {
-        "type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail,
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
         "errors": errors or [],
-    }  # fmt: skip
+    }
     return ProblemResponse(json.dumps(document), status_code=status, headers=headers)
 
 
@@ -100,8 +103,9 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         if status == 401:
             found[status]["headers"] = {
                 "WWW-Authenticate": {
-                    "description": "The scheme to use.", "required": True,
+                    "description": "The scheme to use.",
+                    "required": True,
                     "schema": {"type": "string", "const": "Bearer"},
                 }
-            }  # fmt: skip
+            }
     return found

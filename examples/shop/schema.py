@@ -70,10 +70,13 @@ class CategoryInput(Input):
     slug: Annotated[
         Text,
         Field(
-            min_length=2, max_length=40, pattern="^[a-z0-9-]{2,40}$", examples=["garden"],
+            min_length=2,
+            max_length=40,
+            pattern="^[a-z0-9-]{2,40}$",
+            examples=["garden"],
             description="For addresses: lower-case letters, digits and hyphens.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 class Category(Output):
@@ -96,10 +99,14 @@ Tag = Annotated[Text, Field(min_length=1, max_length=20)]
 class ProductInput(Input):
     model_config = _example(
         {
-            "name": "Watering can", "price": 19.9, "category_id": 1, "tags": ["green", "steel"],
-            "description": "Ten litres.", "dimensions": {"width_mm": 400, "height_mm": 350, "depth_mm": 200},
+            "name": "Watering can",
+            "price": 19.9,
+            "category_id": 1,
+            "tags": ["green", "steel"],
+            "description": "Ten litres.",
+            "dimensions": {"width_mm": 400, "height_mm": 350, "depth_mm": 200},
         }
-    )  # fmt: skip
+    )
     name: Annotated[Name, Field(examples=["Watering can"])]
     price: Price
     category_id: Id = Field(description="An existing category; 1 and 2 always exist.")
@@ -155,10 +162,12 @@ class Address(Input):
 class CustomerInput(Input):
     model_config = _example(
         {
-            "name": "Ada Lovelace", "email": "ada@example.org",
-            "address": {"street": "Lindenstr. 1", "city": "Köln", "country": "DE"}, "newsletter": True,
+            "name": "Ada Lovelace",
+            "email": "ada@example.org",
+            "address": {"street": "Lindenstr. 1", "city": "Köln", "country": "DE"},
+            "newsletter": True,
         }
-    )  # fmt: skip
+    )
     name: Annotated[Name, Field(examples=["Ada Lovelace"])]
     email: Annotated[Email, Field(examples=["ada@example.org"])]
     address: Address

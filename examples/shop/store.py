@@ -100,9 +100,16 @@ class Account:
 
 def _product(number: int, name: str, price: float, category: int) -> schema.Product:
     return schema.Product(
-        id=number, name=name, price=price, category_id=category, description=None, tags=["seed"], dimensions=None,
-        in_stock=True, created_at="2024-01-01T00:00:00Z",
-    )  # fmt: skip
+        id=number,
+        name=name,
+        price=price,
+        category_id=category,
+        description=None,
+        tags=["seed"],
+        dimensions=None,
+        in_stock=True,
+        created_at="2024-01-01T00:00:00Z",
+    )
 
 
 @dataclass
@@ -138,14 +145,18 @@ class Shop:
                 (
                     schema.SEEDED_CUSTOMER,
                     schema.Customer(
-                        id=schema.SEEDED_CUSTOMER, name="Grace Hopper", email="grace@example.org",
+                        id=schema.SEEDED_CUSTOMER,
+                        name="Grace Hopper",
+                        email="grace@example.org",
                         address=schema.Address(street="Hafenstr. 3", city="Hamburg", country="DE"),
-                        newsletter=False, loyalty_points=120, created_at="2024-01-01T00:00:00Z",
+                        newsletter=False,
+                        loyalty_points=120,
+                        created_at="2024-01-01T00:00:00Z",
                     ),
                 )
             ]
         )
-    )  # fmt: skip
+    )
     wishlists: Collection[int, schema.Wishlist] = field(
         default_factory=lambda: Collection([(1, schema.Wishlist(id=1, title="Spring", product_ids=[3]))])
     )
@@ -160,7 +171,7 @@ class Shop:
                 )
             ]
         )
-    )  # fmt: skip
+    )
     carts: Collection[str, schema.Cart] = field(
         default_factory=lambda: Collection(
             [(schema.SEEDED_CART, schema.Cart(id=schema.SEEDED_CART, currency="EUR", note=None, items=[]))]
@@ -171,26 +182,36 @@ class Shop:
             (
                 key,
                 schema.Order(
-                    id=key, product_id=1, quantity=1, priority="normal", comment=None, channel="web", status="open",
-                    total=24.5, created_at="2024-01-03T00:00:00Z",
+                    id=key,
+                    product_id=1,
+                    quantity=1,
+                    priority="normal",
+                    comment=None,
+                    channel="web",
+                    status="open",
+                    total=24.5,
+                    created_at="2024-01-03T00:00:00Z",
                 ),
             )
             for key in (schema.SEEDED_ORDER, "0b7d3f5e-6a57-4c3c-9f0e-2f1f5f6b8a04")
         )
-    )  # fmt: skip
+    )
     payments: Collection[int, schema.Payment] = field(
         default_factory=lambda: Collection(
             [
                 (
                     1,
                     schema.Payment(
-                        id=1, order_id=schema.SEEDED_ORDER, amount=24.5,
-                        source=schema.CardSource(kind="card", last4="4242"), created_at="2024-01-03T00:00:00Z",
+                        id=1,
+                        order_id=schema.SEEDED_ORDER,
+                        amount=24.5,
+                        source=schema.CardSource(kind="card", last4="4242"),
+                        created_at="2024-01-03T00:00:00Z",
                     ),
                 )
             ]
         )
-    )  # fmt: skip
+    )
     coupons: Collection[str, schema.Coupon] = field(
         default_factory=lambda: Collection(
             [

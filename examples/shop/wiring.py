@@ -66,9 +66,10 @@ def _shop(request: Request) -> Shop:
 Store = Annotated[Shop, Depends(_shop)]
 
 _token = HTTPBearer(
-    scheme_name="token", auto_error=False,
+    scheme_name="token",
+    auto_error=False,
     description="A service token, or the token of POST /sessions. Staff tokens do here, too.",
-)  # fmt: skip
+)
 _staff_token = HTTPBearer(scheme_name="staffToken", auto_error=False, description="The same, of somebody of the staff.")
 
 
@@ -135,17 +136,19 @@ Since = DateTime | SkipJsonSchema[None]
 
 TOTAL: Mapping[str, Any] = {
     "X-Total-Count": {
-        "description": "How many items there are in all, on every page.", "required": True,
+        "description": "How many items there are in all, on every page.",
+        "required": True,
         "schema": {"type": "integer", "minimum": 0},
     }
-}  # fmt: skip
+}
 
 LOCATION: Mapping[str, Any] = {
     "Location": {
-        "description": "Where the new resource is.", "required": True,
+        "description": "Where the new resource is.",
+        "required": True,
         "schema": {"type": "string", "format": "uri-reference", "pattern": "^/"},
     }
-}  # fmt: skip
+}
 
 
 def listing(description: str) -> dict[int | str, dict[str, Any]]:

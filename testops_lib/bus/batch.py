@@ -77,9 +77,7 @@ def parse_positions(text: str) -> dict[int, int]:
     return found
 
 
-def batches(
-    topic: str, records: Iterable[tuple[int, int, int]], *, max_records: int, max_bytes: int
-) -> list[Batch]:  # fmt: skip
+def batches(topic: str, records: Iterable[tuple[int, int, int]], *, max_records: int, max_bytes: int) -> list[Batch]:
     """Slices that hold every delivered record once, by partition and then by offset.
 
     Args:
@@ -140,7 +138,7 @@ def deadline_s(batch: Batch, requests_per_second: float) -> float:
 
 def runner_arguments(
     *, run: str, plan: str, batch: str, attempt: int = 1, again: str = "", down_since: float = 0
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """What a runner is told of its batch, wherever it runs: the words after `python -m runner`.
 
     `again` says where the run's results begin when the batch may have been executed before, whatever made it run again

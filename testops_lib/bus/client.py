@@ -185,9 +185,13 @@ class Bus:
     """
 
     def __init__(
-        self, bootstrap: str, *, options: Mapping[str, str] | None = None, topics: Topics | None = None,
+        self,
+        bootstrap: str,
+        *,
+        options: Mapping[str, str] | None = None,
+        topics: Topics | None = None,
         timeout_s: float = 60,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.bootstrap, self.topics, self.timeout_s = bootstrap, topics or Topics(), timeout_s
         self._options = dict(options or {})
         self._refused: KafkaError | None = None
@@ -214,9 +218,13 @@ class Bus:
     # ------------------------------------------------------------------ topics
 
     def create_topics(
-        self, *, partitions: int = 4, fleet_partitions: int = 12, replication: int = 1,
+        self,
+        *,
+        partitions: int = 4,
+        fleet_partitions: int = 12,
+        replication: int = 1,
         retention_ms: int = 7 * 86_400_000,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Creates the topics that do not exist yet and returns when each partition has a leader.
 
         Existing topics are left as they are. `partitions` holds for cases and results, `fleet_partitions` for orders of
@@ -257,9 +265,14 @@ class Bus:
     # ------------------------------------------------------------------ cases
 
     def publish_cases(
-        self, run: str, cases: Iterable[Case], *, max_records: int = 200, max_bytes: int = 8_000_000,
+        self,
+        run: str,
+        cases: Iterable[Case],
+        *,
+        max_records: int = 200,
+        max_bytes: int = 8_000_000,
         in_order: bool = False,
-    ) -> list[Batch]:  # fmt: skip
+    ) -> list[Batch]:
         """Writes the cases, each to the partition of its id, and gives the batches that hold them, each once.
 
         `in_order`: all of them to one partition, so that the batches hold them in the given order.
@@ -353,9 +366,10 @@ class Bus:
                 record = _PLAN.decode(message.value() or b"")
             except (msgspec.MsgspecError, ValueError) as error:
                 raise BusError(
-                    f"the record at offset {message.offset()} is neither plan nor contract: {error}", where=str(batch),
+                    f"the record at offset {message.offset()} is neither plan nor contract: {error}",
+                    where=str(batch),
                     next_step="publish the run again with the version that the runner has",
-                ) from error  # fmt: skip
+                ) from error
             if isinstance(record, Plan):
                 plan = record
             else:
@@ -391,9 +405,14 @@ class Bus:
             return {one: self._end(consumer, topic, one) for one in partitions}
 
     def read_results(
-        self, start: Mapping[int, int], *, follow: bool = False, stop: Callable[[], bool] = lambda: False,
-        max_records: int = 2_000, run: str | None = None,
-    ) -> ResultsReader:  # fmt: skip
+        self,
+        start: Mapping[int, int],
+        *,
+        follow: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+        max_records: int = 2_000,
+        run: str | None = None,
+    ) -> ResultsReader:
         """Results from `start` on, in lists as they come, none empty.
 
         Args:
@@ -482,9 +501,12 @@ class Bus:
                 sender.send(topic, msgspec.json.encode(order), key=order.batch, run=order.run, partition=partition)
 
     def join(
-        self, group: str, *, on_assigned: Callable[[frozenset[int]], None] = lambda assigned: None,
+        self,
+        group: str,
+        *,
+        on_assigned: Callable[[frozenset[int]], None] = lambda assigned: None,
         on_revoked: Callable[[frozenset[int], frozenset[int]], None] = lambda revoked, left: None,
-    ) -> OrderConsumer:  # fmt: skip
+    ) -> OrderConsumer:
         """A member of the consumer group that executes orders, to be used as a context manager.
 
         Args:
@@ -546,7 +568,7 @@ class Bus:
 
     def share(
         self, target: str, on_change: Callable[[ShareHolder], None] = lambda holder: None, *, patience_s: float = 0
-    ) -> ShareHolder:  # fmt: skip
+    ) -> ShareHolder:
         """A part of the target's limits, to be used as a context manager; leaving it gives the part to the others.
 
         Args:
@@ -563,9 +585,16 @@ class Bus:
     # ------------------------------------------------------------------ dead letters
 
     def dead_letter(
-        self, data: bytes, *, reason: str, topic: str, partition: int, offset: int, key: bytes | None = None,
+        self,
+        data: bytes,
+        *,
+        reason: str,
+        topic: str,
+        partition: int,
+        offset: int,
+        key: bytes | None = None,
         run: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Writes a record that nobody can use, unchanged, with its reason, origin and run as headers.
 
         It is on its way when this returns; `close` waits for it. Of one larger than a record of ours may be, the
@@ -629,16 +658,21 @@ class Bus:
         data, run = letter.data if data is None else data, letter.run if run is None else run
         if data is letter.data and letter.whole_bytes > len(data):
             raise BusError(
-                f"of its {letter.whole_bytes} bytes only {len(data)} were kept", where=f"dead letter {letter.place}",
+                f"of its {letter.whole_bytes} bytes only {len(data)} were kept",
+                where=f"dead letter {letter.place}",
                 next_step="give the whole record",
-            )  # fmt: skip
+            )
         self._require_usable(letter, data, run)
         placed: list[tuple[int, int]] = []
         with self._sender(letter.topic) as sender:
             sender.send(
-                letter.topic, data, key=letter.key, run=run, partition=letter.origin_partition,
+                letter.topic,
+                data,
+                key=letter.key,
+                run=run,
+                partition=letter.origin_partition,
                 delivered=lambda message: placed.append(_place(message)),
-            )  # fmt: skip
+            )
         [(partition, offset)] = placed
         batch = Batch(topic=letter.topic, partition=partition, first=offset, end=offset + 1)
         mark = {_REQUEUED: str(batch), "offset": str(letter.offset)}
@@ -657,16 +691,22 @@ class Bus:
             decoder.decode(data)
         except (msgspec.MsgspecError, ValueError) as error:
             raise BusError(
-                f"it would come back: {error}", where=where,
+                f"it would come back: {error}",
+                where=where,
                 next_step="repair the record and give it (--with FILE), or use the version that wrote it",
-            ) from error  # fmt: skip
+            ) from error
 
     def _bury(self, message: _Record, reason: str) -> None:
         partition, offset = _place(message)
         self.dead_letter(
-            message.value() or b"", reason=reason, topic=message.topic() or "", partition=partition, offset=offset,
-            key=message.key(), run=_run(message),
-        )  # fmt: skip
+            message.value() or b"",
+            reason=reason,
+            topic=message.topic() or "",
+            partition=partition,
+            offset=offset,
+            key=message.key(),
+            run=_run(message),
+        )
 
     # ------------------------------------------------------------------ librdkafka
 
@@ -843,9 +883,10 @@ class Bus:
                 if now - waiting_since > deadline_s:
                     said = f" ({trouble.str()})" if trouble is not None else ""
                     raise BusError(
-                        f"no record from Kafka at {self.bootstrap} for {deadline_s:g} s{said}", where=where,
+                        f"no record from Kafka at {self.bootstrap} for {deadline_s:g} s{said}",
+                        where=where,
                         next_step="check that the brokers run; then repeat",
-                    )  # fmt: skip
+                    )
 
 
 class ResultsWriter:
@@ -885,9 +926,16 @@ class ResultsReader(Iterator[list[Result]]):
     """What `Bus.read_results` gives: lists of results, and where reading stands."""
 
     def __init__(
-        self, bus: Bus, start: Mapping[int, int], *, follow: bool, stop: Callable[[], bool], max_records: int,
-        run: str | None, take: Callable[[_Record], None] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        bus: Bus,
+        start: Mapping[int, int],
+        *,
+        follow: bool,
+        stop: Callable[[], bool],
+        max_records: int,
+        run: str | None,
+        take: Callable[[_Record], None] | None = None,
+    ) -> None:
         self._bus, self._follow, self._stop, self._max, self._run = bus, follow, stop, max_records, run
         self._take_instead = take
         self.positions: dict[int, int] = dict(start)
@@ -946,9 +994,10 @@ class ResultsReader(Iterator[list[Result]]):
                     return
                 if not self._follow and time.monotonic() - heard > bus.timeout_s:
                     raise BusError(
-                        f"no record from Kafka at {bus.bootstrap} for {bus.timeout_s:g} s", where=topic,
+                        f"no record from Kafka at {bus.bootstrap} for {bus.timeout_s:g} s",
+                        where=topic,
                         next_step="check that the brokers run; then repeat",
-                    )  # fmt: skip
+                    )
 
     def _take(self, message: _Record, found: list[Result]) -> None:
         if self._take_instead is not None:
@@ -997,9 +1046,13 @@ class OrderConsumer:
     """
 
     def __init__(
-        self, bus: Bus, group: str, *, on_assigned: Callable[[frozenset[int]], None],
+        self,
+        bus: Bus,
+        group: str,
+        *,
+        on_assigned: Callable[[frozenset[int]], None],
         on_revoked: Callable[[frozenset[int], frozenset[int]], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._bus, self._topic = bus, bus.topics.batches
         self._on_assigned, self._on_revoked = on_assigned, on_revoked
         self._out: Delivered | None = None
@@ -1193,9 +1246,7 @@ class ShareHolder:
     cannot reach Kafka for so long takes itself for dead.
     """
 
-    def __init__(
-        self, bus: Bus, target: str, on_change: Callable[[ShareHolder], None], patience_s: float
-    ) -> None:  # fmt: skip
+    def __init__(self, bus: Bus, target: str, on_change: Callable[[ShareHolder], None], patience_s: float) -> None:
         self._bus, self._topic, self._on_change = bus, bus.topics.shares, on_change
         self._patience_s = patience_s
         self._coordinator = _Coordinator()
@@ -1399,9 +1450,16 @@ class _Sender:
         return self._bus._partitions(self._producer, topic, timeout_s)
 
     def send(
-        self, topic: str, data: bytes, *, key: str | bytes | None, run: str | None = None, partition: int = -1,
-        headers: Mapping[str, str] | None = None, delivered: Callable[[_Record], None] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        key: str | bytes | None,
+        run: str | None = None,
+        partition: int = -1,
+        headers: Mapping[str, str] | None = None,
+        delivered: Callable[[_Record], None] | None = None,
+    ) -> None:
         def report(error: KafkaError | None, message: _Record) -> None:
             if error is not None:
                 self._failed.append((topic, error))
@@ -1419,9 +1477,13 @@ class _Sender:
         while True:
             try:
                 self._producer.produce(
-                    topic, data, key=key, partition=partition, headers=[(name, text.encode()) for name, text in pairs],
+                    topic,
+                    data,
+                    key=key,
+                    partition=partition,
+                    headers=[(name, text.encode()) for name, text in pairs],
                     on_delivery=report,
-                )  # fmt: skip
+                )
                 break
             except BufferError as error:
                 if time.monotonic() > deadline:
@@ -1431,8 +1493,9 @@ class _Sender:
                 if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
                     raise BusError(
                         f"the record {key!r} has {len(data)} bytes, and {MAX_RECORD_BYTES} is the limit",
-                        where=topic, next_step="make the case smaller",
-                    ) from error  # fmt: skip
+                        where=topic,
+                        next_step="make the case smaller",
+                    ) from error
                 raise self._bus._error(error.args[0], topic) from error
         self._sent += 1
         self._producer.poll(0)
@@ -1564,12 +1627,18 @@ def _letter(message: _Record, headers: Mapping[str, str]) -> DeadLetter:
     kind, at_ms = message.timestamp()
     data = message.value() or b""
     return DeadLetter(
-        partition=partition, offset=offset, time=datetime.fromtimestamp(at_ms / 1000, UTC) if kind else None,
-        reason=headers.get("reason", ""), topic=headers.get("topic", ""),
-        origin_partition=_number(headers.get("partition")), origin_offset=_number(headers.get("offset")),
-        run=headers.get("run", ""), key=message.key(), data=data,
+        partition=partition,
+        offset=offset,
+        time=datetime.fromtimestamp(at_ms / 1000, UTC) if kind else None,
+        reason=headers.get("reason", ""),
+        topic=headers.get("topic", ""),
+        origin_partition=_number(headers.get("partition")),
+        origin_offset=_number(headers.get("offset")),
+        run=headers.get("run", ""),
+        key=message.key(),
+        data=data,
         whole_bytes=max(len(data), _number(headers.get("bytes"))),
-    )  # fmt: skip
+    )
 
 
 def _number(text: str | None) -> int:

@@ -48,9 +48,13 @@ _RANDOM: Final = "property"
 def ask_for(document: Spec, target: Target, *, most: int = 0) -> Ask:
     """Asks for everything in scope, within the target's caps."""
     return Ask(
-        spec=document, operations=pipeline.in_scope(document, target), target=target, settings=configuration.read(),
-        left=caps(target), most=most,
-    )  # fmt: skip
+        spec=document,
+        operations=pipeline.in_scope(document, target),
+        target=target,
+        settings=configuration.read(),
+        left=caps(target),
+        most=most,
+    )
 
 
 class CaseStream:
@@ -66,9 +70,12 @@ class CaseStream:
     """
 
     def __init__(
-        self, document: Spec, target: Target, options: Mapping[str, Any],
+        self,
+        document: Spec,
+        target: Target,
+        options: Mapping[str, Any],
         on_plan: Callable[[Sequence[Generated]], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._document, self._target, self._on_plan = document, target, on_plan
         self._rounds, self._most = int(options["rounds"]), int(options["max_requests"])
         self.limited = bool(self._most or options["max_time"])

@@ -70,9 +70,15 @@ def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any)
     run_id, started = new_run_id(), datetime.now(UTC)
     repeating = Repetitions(lambda ids: {case.id: case for case in cases}, limit=options["max_requests"])
     results, stopped = execute_all(
-        sending, contracts, cases, total=lambda: len(cases), run_id=run_id,
-        budget=(options["max_requests"], options["max_time"]), repeating=repeating, proxy=proxy_of(options, base),
-    )  # fmt: skip
+        sending,
+        contracts,
+        cases,
+        total=lambda: len(cases),
+        run_id=run_id,
+        budget=(options["max_requests"], options["max_time"]),
+        repeating=repeating,
+        proxy=proxy_of(options, base),
+    )
     done = msgspec.structs.replace(about, run=run_id, base_url=base, started=started, concurrency=policy.concurrency)
     write_results(out, done, sending, contracts, cases, results)
     own, repeated = split(results)

@@ -65,9 +65,13 @@ def write(file: IO[bytes], line: Line) -> None:
 
 
 def write_results(
-    path: Path, about: About, plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case],
+    path: Path,
+    about: About,
+    plan: Plan,
+    contracts: Mapping[str, Contract],
+    cases: Iterable[Case],
     results: Sequence[Result],
-) -> None:  # fmt: skip
+) -> None:
     """A file that `report`, `export`, `diff` and `shrink` take; of the cases it holds those that failed."""
     failing = {result.case for result in results if result.verdict == "failed"}
     with path.open("wb") as file:

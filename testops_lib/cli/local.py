@@ -203,9 +203,7 @@ def _write_findings(
 ) -> None:
     """A file that `testops reproduce` takes."""
     scope = {key: each.documented for key, each in report.operations.items()}
-    about = About(
-        run=report.run, target=report.target, title=report.title, base_url=report.base_url, operations=scope
-    )  # fmt: skip
+    about = About(run=report.run, target=report.target, title=report.title, base_url=report.base_url, operations=scope)
     wanted = {finding.example.case for finding in report.findings if finding.count}
     with path.open("wb") as file:
         write_evidence(file, about, plan, contracts, (cases[key] for key in sorted(wanted & cases.keys())))
@@ -278,11 +276,16 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         say(f"warning: {warning}", err=True)
     say(f"{document.title}: {len(pipeline.in_scope(document, target))} operations at {plan.base_url}", err=True)
     results, stopped = execute_all(
-        plan, pipeline.contracts(document, target), stream.lists, total=lambda: len(stream.cases), run_id=run_id,
-        budget=(options["max_requests"], options["max_time"]), results=stream.results,
+        plan,
+        pipeline.contracts(document, target),
+        stream.lists,
+        total=lambda: len(stream.cases),
+        run_id=run_id,
+        budget=(options["max_requests"], options["max_time"]),
+        results=stream.results,
         repeating=Repetitions(lambda ids: stream.cases, limit=options["max_requests"]),
         proxy=proxy_of(options, plan.base_url),
-    )  # fmt: skip
+    )
     cases = tuple(stream.cases.values())
     if not cases and not stopped:
         raise CaseError("no case could be made", where=document.source, next_step="see the lines above")
@@ -310,11 +313,16 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     if out:
         pipeline.write_report(report, results, out)
         about = About(
-            run=run_id, target=target.name, title=document.title, base_url=plan.base_url, started=started,
+            run=run_id,
+            target=target.name,
+            title=document.title,
+            base_url=plan.base_url,
+            started=started,
             operations=pipeline.documented(pipeline.in_scope(document, target)),
-            not_tested=pipeline.not_tested(document, target), generations=tuple(stream.generations),
+            not_tested=pipeline.not_tested(document, target),
+            generations=tuple(stream.generations),
             concurrency=policy.concurrency,
-        )  # fmt: skip
+        )
         contracts = pipeline.contracts(document, target)
         write_results(out / "results.jsonl", about, plan, contracts, cases, results)
         _write_findings(out / FINDINGS_FILE, report, plan, contracts, stream.cases)

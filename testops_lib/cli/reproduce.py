@@ -189,7 +189,7 @@ def _tried(
         return COULD_NOT_RUN
     engine = Engine(
         known.plan, known.contracts, run=new_run_id(), max_requests=left[0], max_time_s=left[1], proxy=proxy
-    )  # fmt: skip
+    )
     results: list[Result] = []
     run(engine, [structs.replace(case, repeat=number + 1) for number in range(times)], results.append)
     spent += results

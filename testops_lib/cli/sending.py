@@ -295,9 +295,14 @@ def new_run_id() -> str:
 
 
 def tries(
-    plan: Plan, contracts: Mapping[str, Contract], run_id: str, options: Any, *,
-    spent: Iterable[Result] = (), began: datetime | None = None,
-) -> Callable[[Case], Result | None]:  # fmt: skip
+    plan: Plan,
+    contracts: Mapping[str, Contract],
+    run_id: str,
+    options: Any,
+    *,
+    spent: Iterable[Result] = (),
+    began: datetime | None = None,
+) -> Callable[[Case], Result | None]:
     """What executes one case within what is left of the options' requests and time; None when nothing is."""
     from testops_lib.run.shrink import attempts
 

@@ -155,9 +155,10 @@ def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bo
         letter = _letter(line, place)
         if letter.requeued and not again:
             raise BusError(
-                f"was put back already, to {', '.join(letter.requeued)}", where=f"dead letter {place}",
+                f"was put back already, to {', '.join(letter.requeued)}",
+                where=f"dead letter {place}",
                 next_step="give --again to do it once more (results count once)",
-            )  # fmt: skip
+            )
         run = run or letter.run
         plan = _plan_of(settings, run)
         batch = line.requeue(letter, data=Path(repaired).read_bytes() if repaired else None, run=run)
@@ -261,9 +262,10 @@ def trigger(**options: Any) -> int:
         airflow.unpause(dag)
     elif airflow.is_paused(dag):
         raise TriggerError(
-            "is paused: a run of it would stay queued", where=f"DAG {dag}",
+            "is paused: a run of it would stay queued",
+            where=f"DAG {dag}",
             next_step="unpause it in Airflow, by the switch beside its name, or give --unpause",
-        )  # fmt: skip
+        )
     name = f"rerun of {options['rerun']}" if options["rerun"] else options["target"] or options["spec"]
     run_id = airflow.trigger(dag, conf, run_id=options["run_id"], name=options["target"], note=name)
     say(f"run {run_id}")

@@ -38,9 +38,12 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 @click.option(
-    "--fail-on", type=click.Choice(["nothing", "breaking", "any"]), default="nothing", show_default=True,
+    "--fail-on",
+    type=click.Choice(["nothing", "breaking", "any"]),
+    default="nothing",
+    show_default=True,
     help="What gives exit code 1.",
-)  # fmt: skip
+)
 def drift(old: str | None, new: str | None, target: str, as_json: bool, fail_on: str) -> int:
     """What changed between two OpenAPI documents (URLs or files), and whether it breaks a client."""
     from testops_lib import spec as specs
@@ -202,9 +205,13 @@ def _step(head: str, step: Step) -> Iterator[str]:
 )
 @click.argument("name", metavar="ID")
 @click.option(
-    "--with", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, metavar="FILE",
+    "--with",
+    "file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    metavar="FILE",
     help="The case as JSON.",
-)  # fmt: skip
+)
 @_by
 def edit(name: str, file: Path, who: str, why: str) -> None:
     """Let another case take the place of this one. It survives when its source is asked again."""
@@ -325,9 +332,12 @@ def shrink(run: str, who: str, why: str, **limits: Any) -> int:
     settings = configuration.read()
     options = {**limits, "proxy": settings.proxy}
     found = curate.shrink(
-        settings, run, lambda plan, contracts: tries(plan, contracts, new_run_id(), options),
-        who=_user(who), why=why,
-    )  # fmt: skip
+        settings,
+        run,
+        lambda plan, contracts: tries(plan, contracts, new_run_id(), options),
+        who=_user(who),
+        why=why,
+    )
     for each in found:
         say(f"{each.member.id}  {one_line(each.member.operation)}: {one_line(each.message)}\n  {each.curl}")
     say(f"{plural(len(found), 'regression')} smaller now")

@@ -74,10 +74,15 @@ from testops_lib.verdict.check import Judge, select, unjudged, why_unjudged
 
 _ENDING_CHECKS = frozenset(
     {
-        NO_ANSWER, "not_a_server_error", "positive_data_acceptance", "status_code_conformance", "status",
-        "ensure_resource_availability", "use_after_free",
+        NO_ANSWER,
+        "not_a_server_error",
+        "positive_data_acceptance",
+        "status_code_conformance",
+        "status",
+        "ensure_resource_availability",
+        "use_after_free",
     }
-)  # fmt: skip
+)
 """After a failure of one of these the later steps have nothing to stand on."""
 
 _ON_AN_EFFECT = (EnsureResourceAvailability, JsonPathIs, PositiveDataAcceptance, StatusIs, UseAfterFree)
@@ -153,9 +158,24 @@ class _Sent:
     """One step that was tried: kept until the verdict is known, because only then evidence is due."""
 
     __slots__ = (
-        "answer", "asked_to_wait", "elapsed_ms", "error", "fresh", "instead", "operation", "overload", "repeated",
-        "requests", "status", "step", "streaming", "unjudged", "waited_s", "wanted", "wire",
-    )  # fmt: skip
+        "answer",
+        "asked_to_wait",
+        "elapsed_ms",
+        "error",
+        "fresh",
+        "instead",
+        "operation",
+        "overload",
+        "repeated",
+        "requests",
+        "status",
+        "step",
+        "streaming",
+        "unjudged",
+        "waited_s",
+        "wanted",
+        "wire",
+    )
 
     def __init__(self, operation: str, wire: Wire, instead: str) -> None:
         self.operation, self.wire, self.instead = operation, wire, instead
@@ -175,9 +195,24 @@ class _Attempt:
     """A case while it runs."""
 
     __slots__ = (
-        "before", "captured", "case", "cleanup_by", "deadline", "failures", "foreign", "made", "performed", "reserved",
-        "sent", "stands_for", "started", "steps", "token", "why_anew", "withheld",
-    )  # fmt: skip
+        "before",
+        "captured",
+        "case",
+        "cleanup_by",
+        "deadline",
+        "failures",
+        "foreign",
+        "made",
+        "performed",
+        "reserved",
+        "sent",
+        "stands_for",
+        "started",
+        "steps",
+        "token",
+        "why_anew",
+        "withheld",
+    )
 
     def __init__(self, case: Case, token: str, timeout_s: float, made: Made) -> None:
         self.case, self.token, self.made = case, token, made
@@ -229,10 +264,18 @@ class Engine:
     """
 
     def __init__(
-        self, plan: Plan, contracts: Mapping[str, Contract], *, run: str, attempt: int = 1,
-        environ: Mapping[str, str] = os.environ, max_requests: int = 0, max_time_s: float = 0,
-        judge: Judging | None = None, proxy: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        plan: Plan,
+        contracts: Mapping[str, Contract],
+        *,
+        run: str,
+        attempt: int = 1,
+        environ: Mapping[str, str] = os.environ,
+        max_requests: int = 0,
+        max_time_s: float = 0,
+        judge: Judging | None = None,
+        proxy: str = "",
+    ) -> None:
         self._plan, self._policy = plan, plan.policy
         self._base = origin(plan.base_url)
         self._base_url = plan.base_url.rstrip("/")
@@ -302,9 +345,10 @@ class Engine:
     # -- the crowd
 
     async def run(
-        self, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]],
+        self,
+        cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]],
         repeating: Repeating | None = None,
-    ) -> AsyncGenerator[Result, None]:  # fmt: skip
+    ) -> AsyncGenerator[Result, None]:
         """One result for each case that was started, as they complete.
 
         At most `policy.concurrency` cases run at once. Then come repetitions, one by one: those among the cases, and
@@ -468,7 +512,7 @@ class Engine:
     def stop(self, grace_s: float = 5) -> None:
         """Takes no new cases; after `grace_s` what is still in flight is errored as `stopped`, its cleanup is sent
         within 3 s more. Safe to call from any thread and from a signal handler, any number of times.
-        """  # fmt: skip
+        """
         self.stopped = True
         loop = self._loop
         if loop is not None:
@@ -731,9 +775,16 @@ class Engine:
             raise _Ended("errored", why)
 
     async def _again_as(
-        self, attempt: _Attempt, step: Step, sent: _Sent, plain: Wire, used: Credentials, first: Answer, own: str,
+        self,
+        attempt: _Attempt,
+        step: Step,
+        sent: _Sent,
+        plain: Wire,
+        used: Credentials,
+        first: Answer,
+        own: str,
         cleanup: bool,
-    ) -> Answer | Fault:  # fmt: skip
+    ) -> Answer | Fault:
         login = self._login_sender(attempt)
         renewed = await self._identities.renewed(step.identity, used, login, own=own)
         if renewed is None or not self._may_send_extra(attempt):
@@ -840,9 +891,13 @@ class Engine:
     def _patience(self, answer: Answer, *, repeatable: bool) -> float | None:
         """How long to wait before the request is sent again; None: not at all."""
         return patience.wait_s(
-            answer, datetime.now(UTC), repeatable=repeatable, left_s=self._time_up - time.monotonic(),
-            waited_s=self._waited_s, down_s=self._policy.breaker_wait_s,
-        )  # fmt: skip
+            answer,
+            datetime.now(UTC),
+            repeatable=repeatable,
+            left_s=self._time_up - time.monotonic(),
+            waited_s=self._waited_s,
+            down_s=self._policy.breaker_wait_s,
+        )
 
     async def _wait(self, attempt: _Attempt, seconds: float) -> None:
         """Because the target asked for it: not the case's own time."""
@@ -938,9 +993,14 @@ class Engine:
             self._crowded_at = begun
         try:
             exchange = await self._client.send(
-                wire, timeout_s=timeout_s, repeat=repeat, keep=cleanup, fresh=fresh,
-                streams=sent.operation in self._streaming, wanted=sent.wanted,
-            )  # fmt: skip
+                wire,
+                timeout_s=timeout_s,
+                repeat=repeat,
+                keep=cleanup,
+                fresh=fresh,
+                streams=sent.operation in self._streaming,
+                wanted=sent.wanted,
+            )
         finally:
             self._in_flight -= 1
         count = exchange.sent
@@ -1107,10 +1167,13 @@ class Engine:
                 raise _BrokenOnKept("errored", f"on a kept connection: {fault.reason}")
             attempt.failures.append(
                 Failure(
-                    check=NO_ANSWER, operation=step.operation, message=f"no whole response: {fault.reason}",
-                    cause=fault.reason, step=index,
+                    check=NO_ANSWER,
+                    operation=step.operation,
+                    message=f"no whole response: {fault.reason}",
+                    cause=fault.reason,
+                    step=index,
                 )
-            )  # fmt: skip
+            )
             return
         if fault.kind == "timeout":
             now = time.monotonic()
@@ -1202,10 +1265,19 @@ class Engine:
         if attempt is not None:
             self._budget.give_back(attempt.reserved)
         return Result(
-            run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
-            intent=case.intent, verdict=verdict, reason=reason, started=datetime.now(UTC), origin=case.origin.source,
-            requests=attempt.before if attempt is not None else 0, repeat=case.repeat,
-        )  # fmt: skip
+            run=self._run,
+            case=case.id,
+            attempt=self._attempt,
+            case_name=case.name,
+            operation=case.operation,
+            intent=case.intent,
+            verdict=verdict,
+            reason=reason,
+            started=datetime.now(UTC),
+            origin=case.origin.source,
+            requests=attempt.before if attempt is not None else 0,
+            repeat=case.repeat,
+        )
 
     def _result(self, attempt: _Attempt, verdict: VerdictName, reason: str, started: datetime) -> Result:
         case, failures = attempt.case, tuple(attempt.failures)
@@ -1218,25 +1290,41 @@ class Engine:
             reason = redactor.text(reason)
             failures = tuple(
                 structs.replace(
-                    f, message=_short(redactor.text(f.message)), cause=_short(redactor.text(f.cause)),
+                    f,
+                    message=_short(redactor.text(f.message)),
+                    cause=_short(redactor.text(f.cause)),
                     sent=steps[f.step].sent if f.step < len(steps) else "",
                 )
                 for f in failures
-            )  # fmt: skip
+            )
         if self._plan.observe:
             steps = self._observed(attempt, steps)
         result = Result(  # no more than 15 arguments: CPython makes a dict of more, which costs four times as much
-            run=self._run, case=case.id, attempt=self._attempt, case_name=case.name, operation=case.operation,
-            intent=case.intent, verdict=verdict, reason=reason, failures=failures, steps=steps,
-            requests=attempt.before + sum([sent.requests for sent in attempt.sent]), elapsed_ms=elapsed_ms,
-            started=started, origin=case.origin.source,
-        )  # fmt: skip
+            run=self._run,
+            case=case.id,
+            attempt=self._attempt,
+            case_name=case.name,
+            operation=case.operation,
+            intent=case.intent,
+            verdict=verdict,
+            reason=reason,
+            failures=failures,
+            steps=steps,
+            requests=attempt.before + sum([sent.requests for sent in attempt.sent]),
+            elapsed_ms=elapsed_ms,
+            started=started,
+            origin=case.origin.source,
+        )
         lowered_to, left = self.concurrency.lowered_to, attempt.made.report()
         if verdict != "passed" or lowered_to or left or attempt.withheld or case.repeat:
             result = structs.replace(
-                result, performed=_performed(attempt) if verdict == "failed" else (), concurrency=lowered_to,
-                left=left, withheld=attempt.withheld, repeat=case.repeat,
-            )  # fmt: skip
+                result,
+                performed=_performed(attempt) if verdict == "failed" else (),
+                concurrency=lowered_to,
+                left=left,
+                withheld=attempt.withheld,
+                repeat=case.repeat,
+            )
         return result
 
     def _observed(self, attempt: _Attempt, steps: tuple[StepOutcome, ...]) -> tuple[StepOutcome, ...]:
@@ -1271,9 +1359,10 @@ def _performed(attempt: _Attempt) -> tuple[Step, ...]:
     """The steps as they were executed, with the values of things that exist in them; none where they are the case's."""
     steps = tuple(attempt.performed)
     refused = {
-        index for index, (step, sent) in enumerate(zip(steps, attempt.sent, strict=False))
+        index
+        for index, (step, sent) in enumerate(zip(steps, attempt.sent, strict=False))
         if step.setup and not 200 <= sent.status < 300
-    }  # fmt: skip
+    }
     if not refused and steps == attempt.case.steps[: len(steps)]:
         return ()
     steps = tuple(structs.replace(step, captures=()) if n in refused else step for n, step in enumerate(steps))
@@ -1348,25 +1437,46 @@ def _short(text: str) -> str:
 def _outcome(sent: _Sent, redactor: Redactor | None) -> StepOutcome:
     if redactor is None:
         return StepOutcome(
-            operation=sent.operation, sent=sent.instead, status=sent.status, elapsed_ms=sent.elapsed_ms,
-            requests=sent.requests, error=sent.error, repeated=sent.repeated, streaming=sent.streaming,
-            overload=sent.overload, asked_to_wait=sent.asked_to_wait, waited_s=sent.waited_s,
+            operation=sent.operation,
+            sent=sent.instead,
+            status=sent.status,
+            elapsed_ms=sent.elapsed_ms,
+            requests=sent.requests,
+            error=sent.error,
+            repeated=sent.repeated,
+            streaming=sent.streaming,
+            overload=sent.overload,
+            asked_to_wait=sent.asked_to_wait,
+            waited_s=sent.waited_s,
             unjudged=sent.unjudged,
-        )  # fmt: skip
+        )
     return StepOutcome(
-        operation=sent.operation, sent=redactor.text(sent.instead), status=sent.status, elapsed_ms=sent.elapsed_ms,
-        requests=sent.requests, error=redactor.text(sent.error), repeated=sent.repeated, streaming=sent.streaming,
-        overload=sent.overload, asked_to_wait=sent.asked_to_wait, waited_s=sent.waited_s,
-        unjudged=sent.unjudged, request=evidence.of_request(sent.wire, redactor),
+        operation=sent.operation,
+        sent=redactor.text(sent.instead),
+        status=sent.status,
+        elapsed_ms=sent.elapsed_ms,
+        requests=sent.requests,
+        error=redactor.text(sent.error),
+        repeated=sent.repeated,
+        streaming=sent.streaming,
+        overload=sent.overload,
+        asked_to_wait=sent.asked_to_wait,
+        waited_s=sent.waited_s,
+        unjudged=sent.unjudged,
+        request=evidence.of_request(sent.wire, redactor),
         response=evidence.of_response(sent.answer, redactor) if sent.answer is not None else None,
-    )  # fmt: skip
+    )
 
 
 def run(
-    engine: Engine, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]],
-    on_result: Callable[[Result], None], *, signals: Iterable[int] = (), grace_s: float = 5,
+    engine: Engine,
+    cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]],
+    on_result: Callable[[Result], None],
+    *,
+    signals: Iterable[int] = (),
+    grace_s: float = 5,
     repeating: Repeating | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Runs the engine on a uvloop of its own until every case has its result; each goes to `on_result` at once.
 
     signals: signal numbers that call `engine.stop(grace_s)` while it runs (main thread only).

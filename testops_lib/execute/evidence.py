@@ -27,16 +27,22 @@ _LONGEST_LOOKED_INTO = 262_144
 def of_request(wire: Wire, redactor: Redactor) -> RequestEvidence:
     body = wire.body or b""
     return RequestEvidence(
-        method=wire.method, url=redactor.url(wire.url)[:MAX_BODY_CHARS], headers=_headers(wire.headers, redactor),
-        body=_body(body, redactor), body_bytes=len(body),
-    )  # fmt: skip
+        method=wire.method,
+        url=redactor.url(wire.url)[:MAX_BODY_CHARS],
+        headers=_headers(wire.headers, redactor),
+        body=_body(body, redactor),
+        body_bytes=len(body),
+    )
 
 
 def of_response(answer: Answer, redactor: Redactor) -> ResponseEvidence:
     return ResponseEvidence(
-        status=answer.status, headers=_headers(answer.headers, redactor), body=_body(answer.body, redactor),
-        body_bytes=len(answer.body), truncated=answer.truncated,
-    )  # fmt: skip
+        status=answer.status,
+        headers=_headers(answer.headers, redactor),
+        body=_body(answer.body, redactor),
+        body_bytes=len(answer.body),
+        truncated=answer.truncated,
+    )
 
 
 def of_success(answer: Answer, redactor: Redactor) -> dict[str, tuple[str | int | float, ...]]:

@@ -90,9 +90,15 @@ class Guard:
         return not whole
 
     def _below_own(
-        self, ids: list[str], sent: Mapping[str, str], template: str, method: str, ownership: Ownership | None,
-        made: Made, token: str,
-    ) -> bool:  # fmt: skip
+        self,
+        ids: list[str],
+        sent: Mapping[str, str],
+        template: str,
+        method: str,
+        ownership: Ownership | None,
+        made: Made,
+        token: str,
+    ) -> bool:
         """The nearest ids decide: what lies below an own thing is the case's own."""
         for name in reversed(ids):
             last = name == ids[-1]
@@ -113,11 +119,7 @@ class Guard:
 
     def _named_own(self, ownership: Ownership, wire: Wire, made: Made, token: str) -> bool:
         """Ids in query and body."""
-        sent = [
-            (place, value)
-            for place in ownership.things
-            for value in _values_at(place, wire)
-        ]  # fmt: skip
+        sent = [(place, value) for place in ownership.things for value in _values_at(place, wire)]
         if not sent:
             return wire.method != "DELETE"
         return all(made.owns(ownership, place, value) or surely_absent(value, token) for place, value in sent)

@@ -44,10 +44,19 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 _PUBLIC_HEADERS = frozenset(
     {
-        "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-type", "origin",
-        "prefer", "referer", "user-agent", "x-requested-with",
+        "accept",
+        "accept-charset",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "content-type",
+        "origin",
+        "prefer",
+        "referer",
+        "user-agent",
+        "x-requested-with",
     }
-)  # fmt: skip
+)
 """Literal values of these are no secrets; masking `application/json` wherever it stands would blot out the reports."""
 
 Send = Callable[[Wire], Awaitable[Answer | Fault]]
@@ -281,9 +290,10 @@ class Identities:
         where = f"target {self._plan.target}, identity {identity.name!r}"
         if not allowed(origin(url), self._base, self._plan.policy.hosts):
             raise TargetError(
-                f"the login URL is on {origin(url)}, not on the target", where=where,
+                f"the login URL is on {origin(url)}, not on the target",
+                where=where,
                 next_step=f"add {origin(url).host}:{origin(url).port} to the policy's hosts",
-            )  # fmt: skip
+            )
         escape: Callable[[str], str] = str
         if "json" in login.media_type.lower():
             escape = _in_json

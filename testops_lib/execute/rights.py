@@ -155,9 +155,12 @@ def in_words(operation: str, status: int) -> str:
 
 
 def around(
-    steps: Sequence[Step], refused: Callable[[Step], str], ways: Callable[[Step], Iterator[Existing]], *,
+    steps: Sequence[Step],
+    refused: Callable[[Step], str],
+    ways: Callable[[Step], Iterator[Existing]],
+    *,
     may_write: bool,
-) -> Detour:  # fmt: skip
+) -> Detour:
     """The steps without the refused ones: what these would have made is taken from what exists already.
 
     Steps that only prepared a refused one are left out as well. Nothing that exists already is changed: a step that

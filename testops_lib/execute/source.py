@@ -20,9 +20,11 @@ class Source:
     """Hands out cases one at a time to many workers, until there are no more or the engine is stopped."""
 
     def __init__(
-        self, cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]], engine: Stoppable,
+        self,
+        cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]],
+        engine: Stoppable,
         halted: asyncio.Event,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._engine, self._halted = engine, halted
         self._plain: Iterator[Case] | None = None
         self._async: AsyncIterator[Case | list[Case]] | None = None

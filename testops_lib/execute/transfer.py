@@ -14,16 +14,23 @@ def failures(step: Step, answer: Answer, index: int) -> tuple[Failure, ...]:
         named = ",".join(header_values(answer.headers, "content-encoding")).lower()
         return (
             Failure(
-                check=CONTENT_ENCODING, operation=step.operation, message=f"Content-Encoding: {answer.wrong_coding}",
-                cause=f"{answer.status} {named}", step=index,
+                check=CONTENT_ENCODING,
+                operation=step.operation,
+                message=f"Content-Encoding: {answer.wrong_coding}",
+                cause=f"{answer.status} {named}",
+                step=index,
             ),
-        )  # fmt: skip
+        )
     if answer.endless:
         message = f"the body went on beyond {len(answer.body):,} bytes, and nothing announces its end"
         return (
             Failure(
-                check=ENDLESS, operation=step.operation, message=message, cause=f"{answer.status} endless",
-                basis="guess", step=index,
+                check=ENDLESS,
+                operation=step.operation,
+                message=message,
+                cause=f"{answer.status} endless",
+                basis="guess",
+                step=index,
             ),
-        )  # fmt: skip
+        )
     return ()

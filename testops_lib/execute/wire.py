@@ -231,10 +231,13 @@ def with_values(request: Request, values: Mapping[str, Any]) -> Request:
     elif isinstance(body, FormBody):
         body = structs.replace(body, fields=pairs(body.fields))
     return structs.replace(
-        request, path=fill_text(request.path, values, _quoted), query=pairs(request.query),
+        request,
+        path=fill_text(request.path, values, _quoted),
+        query=pairs(request.query),
         headers=tuple((name, fill_text(value, values)) for name, value in request.headers),
-        cookies=tuple((name, fill_text(value, values)) for name, value in request.cookies), body=body,
-    )  # fmt: skip
+        cookies=tuple((name, fill_text(value, values)) for name, value in request.cookies),
+        body=body,
+    )
 
 
 def placeholders(value: Any) -> set[str]:

@@ -64,9 +64,11 @@ def arazzo(cases: Iterable[Case], spec: str, *, title: str, operation_ids: Mappi
         except _Unsayable as error:
             left_out[case.id] = str(error)
     document = {
-        "arazzo": VERSION, "info": {"title": title, "version": "1"},
-        "sourceDescriptions": [{"name": SOURCE, "url": spec, "type": "openapi"}], "workflows": workflows,
-    }  # fmt: skip
+        "arazzo": VERSION,
+        "info": {"title": title, "version": "1"},
+        "sourceDescriptions": [{"name": SOURCE, "url": spec, "type": "openapi"}],
+        "workflows": workflows,
+    }
     return Arazzo(document=document, left_out=left_out)
 
 
@@ -81,15 +83,15 @@ def _workflow(case: Case, ids: Mapping[str, str]) -> dict[str, Any]:
         steps.append(_step(step, f"step{number}", outputs, ids, judged=number <= len(case.steps)))
     unique = {"type": "string", "description": "12 hexadecimal digits, new for each execution"}
     return {
-        "workflowId": f"case-{case.id}", "summary": case.name,
-        "inputs": {"type": "object", "properties": {"unique": unique}}, "steps": steps,
+        "workflowId": f"case-{case.id}",
+        "summary": case.name,
+        "inputs": {"type": "object", "properties": {"unique": unique}},
+        "steps": steps,
         EXTENSION: {"intent": case.intent, "operation": case.operation, "cleanup": len(case.cleanup)},
-    }  # fmt: skip
+    }
 
 
-def _step(
-    step: Step, name: str, outputs: dict[str, str], ids: Mapping[str, str], *, judged: bool
-) -> dict[str, Any]:  # fmt: skip
+def _step(step: Step, name: str, outputs: dict[str, str], ids: Mapping[str, str], *, judged: bool) -> dict[str, Any]:
     if step.identity:
         raise _Unsayable(f"it speaks as {step.identity}")
     method, _, template = step.operation.partition(" ")

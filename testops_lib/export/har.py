@@ -39,20 +39,29 @@ def har(results: Iterable[Result]) -> bytes:
 def _entry(step: StepOutcome, page: str, started: str) -> dict[str, Any]:
     assert step.request is not None
     return {
-        "pageref": page, "startedDateTime": started, "time": step.elapsed_ms, "request": _request(step.request),
-        "response": _response(step.response, step.error), "cache": {},
-        "timings": {"send": 0, "wait": step.elapsed_ms, "receive": 0}, "comment": step.operation,
-    }  # fmt: skip
+        "pageref": page,
+        "startedDateTime": started,
+        "time": step.elapsed_ms,
+        "request": _request(step.request),
+        "response": _response(step.response, step.error),
+        "cache": {},
+        "timings": {"send": 0, "wait": step.elapsed_ms, "receive": 0},
+        "comment": step.operation,
+    }
 
 
 def _request(sent: RequestEvidence) -> dict[str, Any]:
     media_type = next((value for name, value in sent.headers if name.lower() == "content-type"), "")
     made: dict[str, Any] = {
-        "method": sent.method, "url": sent.url, "httpVersion": "HTTP/1.1", "cookies": [],
+        "method": sent.method,
+        "url": sent.url,
+        "httpVersion": "HTTP/1.1",
+        "cookies": [],
         "headers": _pairs(sent.headers),
         "queryString": _pairs(tuple(parse_qsl(urlsplit(sent.url).query, keep_blank_values=True))),
-        "headersSize": -1, "bodySize": sent.body_bytes,
-    }  # fmt: skip
+        "headersSize": -1,
+        "bodySize": sent.body_bytes,
+    }
     if sent.body:
         made["postData"] = {"mimeType": media_type, "text": sent.body}
     return made
@@ -68,11 +77,17 @@ def _response(answer: ResponseEvidence | None, error: str) -> dict[str, Any]:
         "text": answer.body if answer else "",
     }
     return {
-        "status": answer.status if answer else 0, "statusText": "", "httpVersion": "HTTP/1.1", "cookies": [],
-        "headers": _pairs(headers), "content": content,
+        "status": answer.status if answer else 0,
+        "statusText": "",
+        "httpVersion": "HTTP/1.1",
+        "cookies": [],
+        "headers": _pairs(headers),
+        "content": content,
         "redirectURL": next((value for name, value in headers if name.lower() == "location"), ""),
-        "headersSize": -1, "bodySize": answer.body_bytes if answer else -1, "comment": error,
-    }  # fmt: skip
+        "headersSize": -1,
+        "bodySize": answer.body_bytes if answer else -1,
+        "comment": error,
+    }
 
 
 def _pairs(pairs: Pairs) -> list[dict[str, str]]:

@@ -165,9 +165,10 @@ def k6(case: Case, base_url: str) -> str:
     another identity than the default). Checks that need the API description are left out; `left_out` names them.
     """
     document = {
-        "base_url": base_url.rstrip("/"), "steps": [_step(step) for step in case.steps],
+        "base_url": base_url.rstrip("/"),
+        "steps": [_step(step) for step in case.steps],
         "cleanup": [_step(step) for step in case.cleanup],
-    }  # fmt: skip
+    }
     return f"// {comment(case.name)}\nconst CASE = {_json(document)};\n{_K6}"
 
 
@@ -186,8 +187,9 @@ def postman(cases: Iterable[Case], base_url: str, *, name: str) -> bytes:
     known = uuid.uuid5(uuid.NAMESPACE_URL, "".join(str(folder["description"]) for folder in folders))
     collection = {
         "info": {"_postman_id": str(known), "name": name, "schema": POSTMAN_SCHEMA},
-        "item": folders, "variable": variables,
-    }  # fmt: skip
+        "item": folders,
+        "variable": variables,
+    }
     return msgspec.json.encode(collection)
 
 
@@ -209,9 +211,10 @@ def _item(step: Step, case: Case, *, cleanup: bool = False) -> dict[str, Any]:
     made: dict[str, Any] = {"method": request.method}
     body = request.body
     if isinstance(body, FormBody):
-        made["body"] = {"mode": "urlencoded", "urlencoded": [
-            {"key": key, "value": template(value)} for key, value in body.fields
-        ]}  # fmt: skip
+        made["body"] = {
+            "mode": "urlencoded",
+            "urlencoded": [{"key": key, "value": template(value)} for key, value in body.fields],
+        }
     elif isinstance(body, MultipartBody):
         made["body"] = {"mode": "formdata", "formdata": [_form_part(part) for part in body.parts]}
     elif body is not None:
@@ -253,10 +256,17 @@ def _step(step: Step) -> dict[str, Any]:
     if request.cookies:
         headers.append(("Cookie", "; ".join(f"{name}={value}" for name, value in request.cookies)))
     return {
-        "operation": step.operation, "method": request.method, "path": request.path, "query": list(request.query),
-        "headers": headers, "identity": step.identity, "body": body, "tests": _tests(step),
-        "captures": _captures(step), "left_out": _left_out(step),
-    }  # fmt: skip
+        "operation": step.operation,
+        "method": request.method,
+        "path": request.path,
+        "query": list(request.query),
+        "headers": headers,
+        "identity": step.identity,
+        "body": body,
+        "tests": _tests(step),
+        "captures": _captures(step),
+        "left_out": _left_out(step),
+    }
 
 
 def _body(body: AnyBody | None) -> tuple[dict[str, Any] | None, str]:

@@ -103,11 +103,14 @@ def pytest_source(case: Case, base_url: str) -> str:
         for step in steps
     )
     head = _HEAD.format(
-        title=_docstring(case.name), case=_docstring(case.id), base_url=_literal(base_url.rstrip("/")),
-        no_credentials=_literal(NO_CREDENTIALS), invalid_credentials=_literal(INVALID_CREDENTIALS),
+        title=_docstring(case.name),
+        case=_docstring(case.id),
+        base_url=_literal(base_url.rstrip("/")),
+        no_credentials=_literal(NO_CREDENTIALS),
+        invalid_credentials=_literal(INVALID_CREDENTIALS),
         imports="import jsonpath_rfc9535\n" if uses_paths else "",
         needs=" and jsonpath-rfc9535" if uses_paths else "",
-    )  # fmt: skip
+    )
     lines = [head + (_SELECT if uses_paths else ""), "", f"def {_function_name(case)}():"]
     lines.append('    values = {"unique": uuid.uuid4().hex[:12]}')
     for step in case.steps:

@@ -335,8 +335,10 @@ class _Script:
         identity = chosen[0]
         suffix = "" if identity is self._identities[0] else _suffix(identity)
         for place, pairs in (
-            (made.headers, identity.headers), (made.query, identity.query), (made.cookies, identity.cookies)
-        ):  # fmt: skip
+            (made.headers, identity.headers),
+            (made.query, identity.query),
+            (made.cookies, identity.cookies),
+        ):
             place += [(name, self._secret(name, value, suffix, invalid)) for name, value in pairs]
         if identity.basic is not None:
             user = self._filled("user", identity.basic.username)

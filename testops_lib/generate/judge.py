@@ -82,9 +82,11 @@ class RequestJudge:
     def _of_parameters(self, operation: Operation, request: Request, captured: Collection[str]) -> Iterator[Fault]:
         raw = self._path_texts(operation.path, request.path)
         given = {
-            "query": _grouped(request.query), "header": _grouped(request.headers, fold=True),
-            "cookie": _grouped(request.cookies), "path": {name: [unquote(text)] for name, text in raw.items()},
-        }  # fmt: skip
+            "query": _grouped(request.query),
+            "header": _grouped(request.headers, fold=True),
+            "cookie": _grouped(request.cookies),
+            "path": {name: [unquote(text)] for name, text in raw.items()},
+        }
         if operation.key not in self._parameters:
             self._parameters[operation.key] = [
                 (parameter, parameter.name.lower() if parameter.where == "header" else parameter.name)
@@ -238,9 +240,13 @@ class RequestJudge:
             encoded = described.encoding.get(name, "")
             encoded = encoded or next((item.media_type for item in items if isinstance(item, Part)), "")
             field = Parameter(
-                name=name, where="query", schema=declared_schema, explode=True, style="form",
+                name=name,
+                where="query",
+                schema=declared_schema,
+                explode=True,
+                style="form",
                 content_type=encoded if encoded and wire.is_json(encoded) else "",
-            )  # fmt: skip
+            )
             yield from self._of_texts(field, [text for text in texts if text is not None], f"body/{name}")
 
     def _of_json(

@@ -85,9 +85,13 @@ class Arrangement:
         """The next case."""
         place = len(self._codes)
         look = _Look(
-            intent=case.intent, tags=case.tags, kind=_kind(case), cost=len(case.steps) + len(case.cleanup),
-            breaks_data=_breaks_data(case), is_sure=_sure(case),
-        )  # fmt: skip
+            intent=case.intent,
+            tags=case.tags,
+            kind=_kind(case),
+            cost=len(case.steps) + len(case.cleanup),
+            breaks_data=_breaks_data(case),
+            is_sure=_sure(case),
+        )
         self._codes.append(self._looks.setdefault(look, len(self._looks)))
         if case.last:
             self._final.append((place, case.operation))

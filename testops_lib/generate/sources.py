@@ -146,9 +146,15 @@ def key(source: str, ask: Ask, operation: Operation) -> str:
     """Equal as long as the source would be asked for the same cases of the operation."""
     target = ask.target
     return suites.digest(
-        operation.content_hash, source, _SOURCES[source].stamp(ask), target.values,
-        target.policy.methods, _users(target), target.generate.max_cases_per_operation, target.generate.instruction,
-    )  # fmt: skip
+        operation.content_hash,
+        source,
+        _SOURCES[source].stamp(ask),
+        target.values,
+        target.policy.methods,
+        _users(target),
+        target.generate.max_cases_per_operation,
+        target.generate.instruction,
+    )
 
 
 def told_of(generation: Generation) -> Iterator[str]:

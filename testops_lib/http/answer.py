@@ -8,10 +8,21 @@ from testops_lib.model import Pairs, Value
 
 CODINGS = frozenset(
     {
-        "aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "identity", "pack200-gzip",
-        "x-compress", "x-gzip", "zstd",
+        "aes128gcm",
+        "br",
+        "compress",
+        "dcb",
+        "dcz",
+        "deflate",
+        "exi",
+        "gzip",
+        "identity",
+        "pack200-gzip",
+        "x-compress",
+        "x-gzip",
+        "zstd",
     }
-)  # fmt: skip
+)
 """Source: IANA, HTTP Content Coding Registry."""
 
 

@@ -81,8 +81,9 @@ def why_unreadable(body: bytes) -> Unreadable:
     if number:
         return Unreadable(
             message=f"the body is JSON with a number that no double holds: {number[:_SHOWN]}",
-            cause="number out of range", is_json=True,
-        )  # fmt: skip
+            cause="number out of range",
+            is_json=True,
+        )
     if surrogate:
         return Unreadable(
             message=f"the body is JSON with half of a surrogate pair: {surrogate}", cause="lone surrogate", is_json=True

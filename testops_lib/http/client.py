@@ -87,21 +87,33 @@ _FAULTS: dict[int, tuple[FaultKind, str]] = {
 
 _SILENT = frozenset(
     {
-        pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_OPERATION_TIMEDOUT, pycurl.E_GOT_NOTHING,
-        pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, 65, pycurl.E_ABORTED_BY_CALLBACK,
+        pycurl.E_COULDNT_CONNECT,
+        pycurl.E_COULDNT_RESOLVE_HOST,
+        pycurl.E_OPERATION_TIMEDOUT,
+        pycurl.E_GOT_NOTHING,
+        pycurl.E_SSL_CONNECT_ERROR,
+        pycurl.E_SEND_ERROR,
+        pycurl.E_RECV_ERROR,
+        65,
+        pycurl.E_ABORTED_BY_CALLBACK,
     }
-)  # fmt: skip
+)
 """Codes that a target which is down can cause."""
 
 _IN_OR_OUT = select.EPOLLIN | select.EPOLLOUT
 _POLLED = {
-    pycurl.POLL_NONE: 0, pycurl.POLL_IN: select.EPOLLIN, pycurl.POLL_OUT: select.EPOLLOUT,
-    pycurl.POLL_INOUT: _IN_OR_OUT, pycurl.POLL_REMOVE: 0,
-}  # fmt: skip
+    pycurl.POLL_NONE: 0,
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: _IN_OR_OUT,
+    pycurl.POLL_REMOVE: 0,
+}
 _READY = {
-    0: 0, select.EPOLLIN: pycurl.CSELECT_IN, select.EPOLLOUT: pycurl.CSELECT_OUT,
+    0: 0,
+    select.EPOLLIN: pycurl.CSELECT_IN,
+    select.EPOLLOUT: pycurl.CSELECT_OUT,
     _IN_OR_OUT: pycurl.CSELECT_IN | pycurl.CSELECT_OUT,
-}  # fmt: skip
+}
 _TIMER_UNIT_S = 0.0005
 """Half of what a loop counts time in."""
 
@@ -136,11 +148,39 @@ class _Slot:
     """An easy handle that is used over and over, with the place where its answer collects."""
 
     __slots__ = (
-        "bodiless", "body", "byte_at", "certified", "easy", "endless", "fresh", "full_at", "future", "has_length",
-        "head_at", "header_lines", "keep", "kept", "lines", "media_type", "own_port", "plain", "plain_body", "refused",
-        "repeat", "room", "site", "size", "size_seen", "spoiled", "stale", "streams", "timeout_ms", "tries",
-        "truncated", "wanted",
-    )  # fmt: skip
+        "bodiless",
+        "body",
+        "byte_at",
+        "certified",
+        "easy",
+        "endless",
+        "fresh",
+        "full_at",
+        "future",
+        "has_length",
+        "head_at",
+        "header_lines",
+        "keep",
+        "kept",
+        "lines",
+        "media_type",
+        "own_port",
+        "plain",
+        "plain_body",
+        "refused",
+        "repeat",
+        "room",
+        "site",
+        "size",
+        "size_seen",
+        "spoiled",
+        "stale",
+        "streams",
+        "timeout_ms",
+        "tries",
+        "truncated",
+        "wanted",
+    )
 
     def __init__(self, allow_private: bool, vet: bool, kept: dict[int, int], spoiled: set[int]) -> None:
         self.easy: Any = pycurl.Curl()
@@ -254,9 +294,16 @@ class Client:
         """Local ports of HTTP/1.1 connections whose last answer was a server error; may hold some long closed."""
 
     async def send(
-        self, wire: Wire, *, timeout_s: float, repeat: bool = False, keep: bool = False, fresh: bool = False,
-        streams: bool = False, wanted: bool = False,
-    ) -> Exchange:  # fmt: skip
+        self,
+        wire: Wire,
+        *,
+        timeout_s: float,
+        repeat: bool = False,
+        keep: bool = False,
+        fresh: bool = False,
+        streams: bool = False,
+        wanted: bool = False,
+    ) -> Exchange:
         """Sends once and waits for the whole answer, at most `timeout_s` from now.
 
         `repeat`: the request may go out a second time when a kept connection died before any byte came back.
@@ -485,10 +532,12 @@ class Client:
             self._plain = self._plain or bool(none)
             lie = "" if "Unrecognized" in message else f"the body is not {coding}"
             outcome = Answer(
-                status=info(pycurl.RESPONSE_CODE), headers=headers, elapsed_ms=elapsed_ms,
+                status=info(pycurl.RESPONSE_CODE),
+                headers=headers,
+                elapsed_ms=elapsed_ms,
                 undecodable=lie or f"the body is encoded as {coding}",
                 wrong_coding=f"{none} is no content coding" if none else lie,
-            )  # fmt: skip
+            )
         elif code == 0 or slot.truncated:
             self._silent_closes += sent > 1
             headers = parse_headers(slot.lines)
@@ -497,9 +546,13 @@ class Client:
                 outcome = Fault(kind="broken", reason=reason, elapsed_ms=elapsed_ms, kept=_was_kept(slot))
             else:
                 outcome = Answer(
-                    status=info(pycurl.RESPONSE_CODE), headers=headers, body=_joined(slot.body),
-                    elapsed_ms=elapsed_ms, truncated=slot.truncated, endless=slot.endless,
-                )  # fmt: skip
+                    status=info(pycurl.RESPONSE_CODE),
+                    headers=headers,
+                    body=_joined(slot.body),
+                    elapsed_ms=elapsed_ms,
+                    truncated=slot.truncated,
+                    endless=slot.endless,
+                )
                 if self._plain:
                     outcome = _as_it_came(outcome)
                 if info(pycurl.INFO_HTTP_VERSION) <= pycurl.CURL_HTTP_VERSION_1_1:
@@ -532,10 +585,15 @@ class Client:
         if slot.size != slot.size_seen:
             slot.byte_at, slot.size_seen = now, slot.size
         progress = Progress(
-            status=slot.easy.getinfo(pycurl.RESPONSE_CODE), media_type=slot.media_type, has_length=slot.has_length,
-            head_s=now - slot.head_at, byte_s=now - slot.byte_at, size=slot.size, known=slot.streams,
+            status=slot.easy.getinfo(pycurl.RESPONSE_CODE),
+            media_type=slot.media_type,
+            has_length=slot.has_length,
+            head_s=now - slot.head_at,
+            byte_s=now - slot.byte_at,
+            size=slot.size,
+            known=slot.streams,
             wanted=slot.wanted,
-        )  # fmt: skip
+        )
         return is_stream(progress)
 
     def _comes(self, slot: _Slot) -> bool:
@@ -553,9 +611,14 @@ class Client:
         assert headers is not None and future is not None
         elapsed_ms = round((info(pycurl.STARTTRANSFER_TIME) - info(pycurl.PRETRANSFER_TIME)) * 1000, 3)
         outcome = Answer(
-            status=info(pycurl.RESPONSE_CODE), headers=headers, body=_joined(slot.body), elapsed_ms=elapsed_ms,
-            truncated=slot.truncated, endless=slot.endless, streaming=not slot.truncated,
-        )  # fmt: skip
+            status=info(pycurl.RESPONSE_CODE),
+            headers=headers,
+            body=_joined(slot.body),
+            elapsed_ms=elapsed_ms,
+            truncated=slot.truncated,
+            endless=slot.endless,
+            streaming=not slot.truncated,
+        )
         sent = slot.tries
         self._release(slot)
         if not future.done():

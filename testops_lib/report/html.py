@@ -101,18 +101,28 @@ def render_html(report: Report) -> str:
     to_look_at = shown_findings(report)
     cards = _cards(report)
     return template.render(
-        report=report, totals=report.totals, verdict=verdict(report.gate), style_hash=style_hash,
-        script_hash=script_hash, severities=sorted({one.severity for one in to_look_at}, key=get_args(Severity).index),
-        duration=duration(taken) if taken is not None else "", bars=_bars(report),
-        to_look_at=len(to_look_at), advisory=sum(finding.advisory for finding in to_look_at),
+        report=report,
+        totals=report.totals,
+        verdict=verdict(report.gate),
+        style_hash=style_hash,
+        script_hash=script_hash,
+        severities=sorted({one.severity for one in to_look_at}, key=get_args(Severity).index),
+        duration=duration(taken) if taken is not None else "",
+        bars=_bars(report),
+        to_look_at=len(to_look_at),
+        advisory=sum(finding.advisory for finding in to_look_at),
         shown=[card for card in cards if card.finding.state in ("new", "known")],
-        quiet=[card for card in cards if card.finding.state not in ("new", "known")], quiet_words=quiet(report),
+        quiet=[card for card in cards if card.finding.state not in ("new", "known")],
+        quiet_words=quiet(report),
         protection=protection(report),
-        left_out=max(0, len(report.findings) - _MOST_FINDINGS), operations=_operations(report),
+        left_out=max(0, len(report.findings) - _MOST_FINDINGS),
+        operations=_operations(report),
         operations_left_out=max(0, len(report.operations) - _MOST_OPERATIONS),
-        errors=list(report.errors.items())[:_MOST_REASONS], costs=costs(report), transfers=transfers(report),
+        errors=list(report.errors.items())[:_MOST_REASONS],
+        costs=costs(report),
+        transfers=transfers(report),
         with_cost=any(one.cost for one in report.operations.values()),
-    )  # fmt: skip
+    )
 
 
 @cache
@@ -164,9 +174,12 @@ def _operations(report: Report) -> list[tuple[str, str, OperationReport, list[tu
 
 def _documented(status: str, documented: tuple[str, ...]) -> bool:
     return (
-        status == "none" or not documented or status in documented or "default" in documented
+        status == "none"
+        or not documented
+        or status in documented
+        or "default" in documented
         or any(entry.upper() == f"{status[0]}XX" for entry in documented)
-    )  # fmt: skip
+    )
 
 
 def _seen(documented: str, statuses: dict[str, int]) -> bool:
@@ -201,13 +214,17 @@ def _cards(report: Report) -> list[_Card]:
         budget -= size if fits else 0
         cards.append(
             _Card(
-                number=number, finding=finding, title=title(finding.check),
-                message=message if fits else one_line(finding.message), curl=curl if fits else "",
+                number=number,
+                finding=finding,
+                title=title(finding.check),
+                message=message if fits else one_line(finding.message),
+                curl=curl if fits else "",
                 recipe=recipe if fits else "",
-                exchanges=exchanges if fits else (), left_out=not fits,
+                exchanges=exchanges if fits else (),
+                left_out=not fits,
                 operations=tuple(operations.items())[:_MOST_SHOWN] if len(operations) > 1 else (),
             )
-        )  # fmt: skip
+        )
     return cards
 
 
@@ -225,11 +242,13 @@ def _exchange(index: int, step: StepOutcome, failing: bool) -> _Exchange:
         notes.append("a stream, read for a moment")
     notes += [f"not judged: {one_line(each)}" for each in step.unjudged]
     return _Exchange(
-        title=f"{index + 1}. {one_line(step.operation)}", failing=failing, note=", ".join(notes),
+        title=f"{index + 1}. {one_line(step.operation)}",
+        failing=failing,
+        note=", ".join(notes),
         request=_request(step.request) if step.request else "",
         response=_response(response) if response else visible(step.error or "no response"),
         response_note=f"{response.body_bytes:,} bytes, cut" if response and _cut(response) else "",
-    )  # fmt: skip
+    )
 
 
 def _cut(response: ResponseEvidence) -> bool:

@@ -138,10 +138,11 @@ def _testcase(result: Result, muted: set[str], aside: bool) -> ElementTree.Eleme
     case = ElementTree.Element(
         "testcase",
         {
-            "classname": xml_text(result.operation), "name": one_line(xml_text(result.case_name or result.case)),
+            "classname": xml_text(result.operation),
+            "name": one_line(xml_text(result.case_name or result.case)),
             "time": f"{result.elapsed_ms / 1000:.3f}",
         },
-    )  # fmt: skip
+    )
     silent = {index for index, failure in enumerate(result.failures) if aside or _silent(failure, muted)}
     loud = [failure for index, failure in enumerate(result.failures) if index not in silent]
     if loud:

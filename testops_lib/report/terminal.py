@@ -150,9 +150,12 @@ def _findings(console: Console, findings: list[Finding]) -> None:
             table.add_row(str(number), what.append(message, style="dim"))
         else:
             table.add_row(
-                str(number), what.append(message, style="dim"), Text(where(finding)), f"{finding.count:,}",
+                str(number),
+                what.append(message, style="dim"),
+                Text(where(finding)),
+                f"{finding.count:,}",
                 Text("\n".join(marks), style="dim"),
-            )  # fmt: skip
+            )
     console.print(table)
     if len(findings) > _MOST_FINDINGS:
         console.print(Text(f"and {len(findings) - _MOST_FINDINGS} more in the report", style="dim"))

@@ -88,10 +88,12 @@ class WfcWriter:
             kinds = [{"code": number, "context": context} for context, number in sorted(contexts.items())]
             self._faults.add(
                 {
-                    "operationId": endpoint(operation), "endpointId": endpoint(operation), "testCaseId": self._case,
+                    "operationId": endpoint(operation),
+                    "endpointId": endpoint(operation),
+                    "testCaseId": self._case,
                     "faultCategories": kinds,
                 }
-            )  # fmt: skip
+            )
         self._categories = {}
 
     def write(self, file: BinaryIO) -> None:
@@ -99,9 +101,11 @@ class WfcWriter:
         self._end_case()
         report = self._report
         head = {
-            "schemaVersion": SCHEMA_VERSION, "toolName": "AI TestOps", "toolVersion": _version(),
+            "schemaVersion": SCHEMA_VERSION,
+            "toolName": "AI TestOps",
+            "toolVersion": _version(),
             "creationTime": _rfc3339(report.finished or report.started),
-        }  # fmt: skip
+        }
         endpoints = list(dict.fromkeys(endpoint(key) for key in report.operations))
         calls = {"outputHttpCalls": self._calls, "evaluatedHttpCalls": self._calls, "endpointIds": endpoints}
         file.write(_members(head) + b',"faults":{"totalNumber":%d,"foundFaults":' % len(self._kinds))

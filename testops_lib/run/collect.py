@@ -74,9 +74,10 @@ def drain(
         store.merge_results(results)
     if not reader.complete:
         raise BusError(
-            f"the end of {bus.topics.results} was not reached in {deadline_s:g} s", where=f"run {run}",
+            f"the end of {bus.topics.results} was not reached in {deadline_s:g} s",
+            where=f"run {run}",
             next_step="repeat with more time; what was read is stored",
-        )  # fmt: skip
+        )
     return dict(reader.positions)
 
 

@@ -64,9 +64,13 @@ class Renewed(Value, frozen=True, kw_only=True):
 
 
 def listed(
-    settings: Settings, suite: str, *, operations: Sequence[str] = (), statuses: Collection[str] = (),
+    settings: Settings,
+    suite: str,
+    *,
+    operations: Sequence[str] = (),
+    statuses: Collection[str] = (),
     sources: Collection[str] = (),
-) -> list[Member]:  # fmt: skip
+) -> list[Member]:
     """The suite's members by operation, source and position; `operations` are globs, empty filters take all.
 
     Raises:
@@ -103,9 +107,11 @@ def show(settings: Settings, name: str) -> Shown:
         member = _find(store, name)
         cases = store.cases({member.current, member.offered} - {""})
         return Shown(
-            member=member, case=cases[member.current], offered=cases.get(member.offered),
+            member=member,
+            case=cases[member.current],
+            offered=cases.get(member.offered),
             changes=tuple(store.changes(member.id)),
-        )  # fmt: skip
+        )
 
 
 def _find(store: Store, name: str) -> Member:
@@ -168,9 +174,10 @@ def move(settings: Settings, names: Sequence[str], to: Move, *, who: str, why: s
     def moved(member: Member) -> Member:
         if member.status not in allowed:
             raise StoreError(
-                f"is {member.status}", where=f"case {member.id}",
+                f"is {member.status}",
+                where=f"case {member.id}",
                 next_step=f"`{to}` is for cases that are {' or '.join(sorted(allowed))}",
-            )  # fmt: skip
+            )
         return msgspec.structs.replace(member, status=status)
 
     members = _together(settings, names)
@@ -186,9 +193,15 @@ def _together(settings: Settings, names: Sequence[str]) -> list[Member]:
 
 
 def _change(
-    store: Store, member: Member, changed: Callable[[Member], Member], *, who: str, why: str, what: str = "",
+    store: Store,
+    member: Member,
+    changed: Callable[[Member], Member],
+    *,
+    who: str,
+    why: str,
+    what: str = "",
     cases: Sequence[Case] = (),
-) -> Member:  # fmt: skip
+) -> Member:
     """The member as `changed` makes it of its latest state, stored with a line of history."""
     now = datetime.now(UTC)
     with store.locked(member.suite):
@@ -201,11 +214,17 @@ def _change(
             [after],
             [
                 Change(
-                    member=after.id, suite=after.suite, at=now, who=who, what=told, why=why,
-                    before=latest.current if differs else "", after=after.current if differs else "",
+                    member=after.id,
+                    suite=after.suite,
+                    at=now,
+                    who=who,
+                    what=told,
+                    why=why,
+                    before=latest.current if differs else "",
+                    after=after.current if differs else "",
                 )
             ],
-        )  # fmt: skip
+        )
     return after
 
 
@@ -293,9 +312,10 @@ def _read(settings: Settings, shown: Shown, document: bytes) -> Case:
         given = msgspec.json.decode(document, type=Case)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CaseError(
-            f"the document is no case: {error}", where=where,
+            f"the document is no case: {error}",
+            where=where,
             next_step="begin with `testops cases show ID --json`; its schema: docs/case.schema.json",
-        ) from error  # fmt: skip
+        ) from error
     with Store(settings.need_dsn()) as store:
         stored = store.suite_spec(shown.member.suite)
         spec = specs.decode(store.get_spec(stored)) if stored else None
@@ -303,9 +323,15 @@ def _read(settings: Settings, shown: Shown, document: bytes) -> Case:
     if problem:
         raise CaseError(problem, where=where, next_step="correct the document")
     return make_case(
-        name=given.name, intent=given.intent, operation=given.operation, steps=given.steps, cleanup=given.cleanup,
-        origin=shown.case.origin, tags=given.tags, last=given.last,
-    )  # fmt: skip
+        name=given.name,
+        intent=given.intent,
+        operation=given.operation,
+        steps=given.steps,
+        cleanup=given.cleanup,
+        origin=shown.case.origin,
+        tags=given.tags,
+        last=given.last,
+    )
 
 
 def _problem(case: Case, before: Case, spec: Spec | None) -> str:
@@ -338,9 +364,14 @@ def _problem(case: Case, before: Case, spec: Spec | None) -> str:
 
 
 def regenerate(
-    settings: Settings, target: str, *, operations: Sequence[str] = (), cases: Sequence[str] = (),
-    sources: Sequence[str] = (), instruction: str = "",
-) -> list[Renewed]:  # fmt: skip
+    settings: Settings,
+    target: str,
+    *,
+    operations: Sequence[str] = (),
+    cases: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    instruction: str = "",
+) -> list[Renewed]:
     """What came of generating operations, or what replaces chosen cases, again, by source.
 
     Of chosen operations everything is made anew; of chosen cases their operations are asked for again and only they
@@ -382,10 +413,13 @@ def regenerate(
             made = renew(store, suite, source, ask, again=True, replaces=replaces, instruction=instruction)
             done.append(
                 Renewed(
-                    source=source, operations=len(wanted), cases=made.cases, calls=made.calls,
+                    source=source,
+                    operations=len(wanted),
+                    cases=made.cases,
+                    calls=made.calls,
                     notes=(*made.notes, *(f"dropped {count}: {why}" for why, count in made.dropped.items())),
                 )
-            )  # fmt: skip
+            )
     return done
 
 
@@ -399,9 +433,13 @@ class Smaller(Value, frozen=True, kw_only=True):
 
 
 def shrink(
-    settings: Settings, run: str, attempts: Callable[[Plan, Mapping[str, Contract]], Callable[[Case], Result | None]],
-    *, who: str, why: str,
-) -> list[Smaller]:  # fmt: skip
+    settings: Settings,
+    run: str,
+    attempts: Callable[[Plan, Mapping[str, Contract]], Callable[[Case], Result | None]],
+    *,
+    who: str,
+    why: str,
+) -> list[Smaller]:
     """Lets the smallest request that still shows it take the place of each regression that the run found.
 
     Args:
@@ -506,9 +544,14 @@ def _span(text: str) -> str:
 
 
 def answer_review(
-    run: str, settings: Settings, *, answer: str, operations: Sequence[str] = (),
-    cases: Sequence[str] = (), who: str,
-) -> str:  # fmt: skip
+    run: str,
+    settings: Settings,
+    *,
+    answer: str,
+    operations: Sequence[str] = (),
+    cases: Sequence[str] = (),
+    who: str,
+) -> str:
     """Does what the reviewer answered, and says so in a line. Repeating it changes nothing more.
 
     Raises:
@@ -545,9 +588,10 @@ def answer_review(
                 store.keep_cases(run, {each.current for each in kept})
     if answer not in (APPROVE, CHOOSE):
         raise GenerateError(
-            f"rejected by {who}: {plural(len(drafts), 'draft')}; nothing is executed", where=f"review of {target.name}",
+            f"rejected by {who}: {plural(len(drafts), 'draft')}; nothing is executed",
+            where=f"review of {target.name}",
             next_step="`testops cases regenerate` with an instruction, or `testops cases approve`; then start a run",
-        )  # fmt: skip
+        )
     taken = sum(each.status == "active" for each in after)
     return f"{who}: {answer}: {taken} of {plural(len(drafts), 'draft')} approved"
 
@@ -565,9 +609,10 @@ def _chosen(members: Sequence[Member], operations: Sequence[str], cases: Sequenc
         ]
         if not found:
             raise GenerateError(
-                f"{one_line(given)!r} is neither an operation nor the id of a case of this run", where="review",
+                f"{one_line(given)!r} is neither an operation nor the id of a case of this run",
+                where="review",
                 next_step="clear the task `review` and answer again",
-            )  # fmt: skip
+            )
         chosen.update({each.id: each for each in found})
     if not chosen:
         raise GenerateError(

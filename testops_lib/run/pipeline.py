@@ -166,9 +166,10 @@ def _described(order: Order, settings: Settings) -> Target:
         for name in sorted(targets.all_references(target)):
             if not may_be_named(name, settings):
                 raise TargetError(
-                    f"may not refer to ${{{name}}}", where=target.name,
+                    f"may not refer to ${{{name}}}",
+                    where=target.name,
                     next_step="the operator says which names target files may hold: TESTOPS_TARGET_VARIABLES",
-                )  # fmt: skip
+                )
         return target
     name = re.sub(r"[^a-z0-9]+", "-", order.spec.lower().rsplit("/", 1)[-1]).strip("-") or "spec"
     target = Target(name=f"adhoc-{name}"[:63], spec=order.spec, policy=Policy(allow_private=order.allow_private))
@@ -191,14 +192,16 @@ def permit(order: Order, described: Target, settings: Settings) -> None:
         asked = "another document" if order.spec else "another base URL"
         if settings.adhoc == "off":
             raise SettingsError(
-                f"{asked} than a target file names may not be tested here", where="the run's conf",
+                f"{asked} than a target file names may not be tested here",
+                where="the run's conf",
                 next_step="write a target file, or have the operator set TESTOPS_ADHOC=public",
-            )  # fmt: skip
+            )
         if settings.adhoc == "public" and (order.allow_private or described.policy.allow_private):
             raise SettingsError(
-                f"{asked} may not be tested at private addresses here", where="the run's conf",
+                f"{asked} may not be tested at private addresses here",
+                where="the run's conf",
                 next_step="write a target file, or have the operator set TESTOPS_ADHOC=private",
-            )  # fmt: skip
+            )
 
 
 def _document(order: Order, target: Target, settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
@@ -398,9 +401,13 @@ def open_run(run: str, order: Order, settings: Settings) -> tuple[str, ...]:
     located = msgspec.structs.replace(target, spec=_document(order, target, settings))
     with Store(settings.need_dsn()) as store:
         store.open_run(
-            run, target.name, title=target.title, base_url=target.base_url,
-            settled=Settled(order=order, target=target), suite=_suite_name(order, located, described),
-        )  # fmt: skip
+            run,
+            target.name,
+            title=target.title,
+            base_url=target.base_url,
+            settled=Settled(order=order, target=target),
+            suite=_suite_name(order, located, described),
+        )
     wishes = target.generate
     if wishes.review == "never":
         return ("rounds",) if wishes.rounds else ()
@@ -432,10 +439,14 @@ def load_spec(run: str, settings: Settings) -> list[Group]:
         chosen = in_scope(spec, target)
         store.put_spec(spec.content_hash, specs.encode(spec))
         store.open_run(
-            run, target.name, title=target.title or spec.title,
-            base_url=specs.base_url(spec, located.spec, target.base_url), spec_hash=spec.content_hash, settled=known,
+            run,
+            target.name,
+            title=target.title or spec.title,
+            base_url=specs.base_url(spec, located.spec, target.base_url),
+            spec_hash=spec.content_hash,
+            settled=known,
             suite=about.suite,
-        )  # fmt: skip
+        )
         gone = store.retire(about.suite, kept=[each.key for each in spec.operations])
     if gone:
         _LOG.info("retired %d cases: the document does not describe their operations any more", gone)
@@ -495,9 +506,12 @@ def generate(run: str, group: Group, settings: Settings) -> int:
         chosen = tuple(spec.operation(key) for key in group.operations)
         before = spent_before(store, run, target)
         ask = Ask(
-            spec=spec, operations=chosen, target=target, settings=settings,
+            spec=spec,
+            operations=chosen,
+            target=target,
+            settings=settings,
             left=caps(target, spent=before, part=len(chosen) / group.of),
-        )  # fmt: skip
+        )
         place = {each.key: index for index, each in enumerate(chosen)}
         known: set[str] = set()
         for source in target.generate.sources:
@@ -801,12 +815,18 @@ def _promote(store: Store, named: str, target: Target) -> None:
             ],
             [
                 suites.Change(
-                    member=each.id, suite=named, at=now, who="", what="promoted", why=why, before=each.current,
+                    member=each.id,
+                    suite=named,
+                    at=now,
+                    who="",
+                    what="promoted",
+                    why=why,
+                    before=each.current,
                     after=cases[each.current].id,
                 )
                 for each in moved
             ],
-        )  # fmt: skip
+        )
     for each in moved:
         _LOG.info("promoted %s: %s: %s", each.id, printable(each.operation), printable(each.slot))
 
@@ -1053,9 +1073,17 @@ class HandedOut(Value, frozen=True, kw_only=True):
 
 
 def hand_out(
-    run: str, settings: Settings, *, plan: str, wanted: Sequence[str], results: str, attempt: int = 1,
-    try_number: int = 1, down_since: float = 0, alone: bool = False,
-) -> HandedOut:  # fmt: skip
+    run: str,
+    settings: Settings,
+    *,
+    plan: str,
+    wanted: Sequence[str],
+    results: str,
+    attempt: int = 1,
+    try_number: int = 1,
+    down_since: float = 0,
+    alone: bool = False,
+) -> HandedOut:
     """Orders the wanted batches from the fleet; from the second try on only those that hold a case without a verdict.
 
     `alone`: one after the other. `down_since`: when the target was found down before (seconds since the epoch).

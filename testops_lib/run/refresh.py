@@ -17,9 +17,15 @@ from testops_lib.store import Store
 
 
 def renew(
-    store: Store, named: str, source: str, ask: Ask, *, again: bool = False, replaces: Collection[str] | None = None,
+    store: Store,
+    named: str,
+    source: str,
+    ask: Ask,
+    *,
+    again: bool = False,
+    replaces: Collection[str] | None = None,
     instruction: str = "",
-) -> Generation:  # fmt: skip
+) -> Generation:
     """Makes the source's cases of those operations that changed and brings the suite to them; gives what it cost.
 
     Args:
@@ -51,13 +57,22 @@ def renew(
         documents = store.cases({one for each in changed for one in (each.current, each.generated)})
         evolved = [
             suites.evolve(
-                known[key], fresh, documents.__getitem__, suite=named, operation=key, source=source,
-                review=target.generate.review, at=now,
-                replaces=() if key in made.unfinished else None if replaces is None
+                known[key],
+                fresh,
+                documents.__getitem__,
+                suite=named,
+                operation=key,
+                source=source,
+                review=target.generate.review,
+                at=now,
+                replaces=()
+                if key in made.unfinished
+                else None
+                if replaces is None
                 else [each.slot for each in known[key] if each.id in replaces],
             )
             for key, fresh in cases.items()
-        ]  # fmt: skip
+        ]
         _keep(store, named, source, made.cases, evolved)
         store.put_made(named, source, _decided(stale, keys, made, cases, hashes))
     return made.generation
@@ -132,9 +147,12 @@ def _keep(store: Store, named: str, source: str, cases: Iterable[Case], evolved:
 
 
 def _decided(
-    asked: Iterable[Operation], keys: Mapping[str, str], made: Generated, cases: Mapping[str, Sequence[Case]],
+    asked: Iterable[Operation],
+    keys: Mapping[str, str],
+    made: Generated,
+    cases: Mapping[str, Sequence[Case]],
     hashes: Mapping[str, str],
-) -> dict[str, suites.Made]:  # fmt: skip
+) -> dict[str, suites.Made]:
     """What decided the cases of each operation that was wholly answered; one without a case is asked for again."""
     return {
         each.key: suites.Made(key=keys[each.key], calls=suites.calls(cases[each.key], each.key, hashes))

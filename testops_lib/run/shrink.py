@@ -139,9 +139,10 @@ def _as_true(judge: RequestJudge, before: Case, after: Case) -> bool:
             now = {(one.place, one.rule) for one in judge.judge(step.operation, step.request, captured).faults}
         except KeyError:
             raise CaseError(
-                f"the document has no operation {step.operation}", where=f"case {before.id}",
+                f"the document has no operation {step.operation}",
+                where=f"case {before.id}",
                 next_step="give the document that the case was made from",
-            ) from None  # fmt: skip
+            ) from None
         claimed = {(check.location, check.rule) for check in step.checks if isinstance(check, NegativeDataRejection)}
         if not now <= was or not claimed & was <= now or (claimed and not claimed & was and now != was):
             return False
@@ -174,9 +175,15 @@ def _with(case: Case, steps: tuple[Step, ...]) -> Case:
             known |= {capture.name for capture in step.captures}
     cleanup = tuple(step for step in case.cleanup if not _names(step) & ours - known)
     return make_case(
-        name=case.name, intent=case.intent, operation=case.operation, steps=tuple(kept) or case.steps,
-        cleanup=cleanup, origin=case.origin, tags=case.tags, last=case.last,
-    )  # fmt: skip
+        name=case.name,
+        intent=case.intent,
+        operation=case.operation,
+        steps=tuple(kept) or case.steps,
+        cleanup=cleanup,
+        origin=case.origin,
+        tags=case.tags,
+        last=case.last,
+    )
 
 
 def _names(step: Step) -> set[str]:

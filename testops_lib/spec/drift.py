@@ -37,9 +37,19 @@ _UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties
 _RULES = ("pattern", "format", "multipleOf", "contentEncoding", "contentMediaType")
 """Keywords that restrict a value and whose two values cannot be compared by size."""
 _OPAQUE = (
-    "not", "if", "then", "else", "dependentSchemas", "dependentRequired", "patternProperties", "propertyNames",
-    "contains", "prefixItems", "unevaluatedItems", "unevaluatedProperties",
-)  # fmt: skip
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentSchemas",
+    "dependentRequired",
+    "patternProperties",
+    "propertyNames",
+    "contains",
+    "prefixItems",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+)
 _ABSENT: Any = object()
 
 

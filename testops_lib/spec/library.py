@@ -86,9 +86,19 @@ class Library:
     """Reads documents and resolves references, each once."""
 
     def __init__(
-        self, first: Document, *, source: str, file: Path | None, origins: Origins, allow_private: bool,
-        headers: dict[str, str], limits: Limits, notes: Notes, deadline: Deadline, used: int,
-    ) -> None:  # fmt: skip
+        self,
+        first: Document,
+        *,
+        source: str,
+        file: Path | None,
+        origins: Origins,
+        allow_private: bool,
+        headers: dict[str, str],
+        limits: Limits,
+        notes: Notes,
+        deadline: Deadline,
+        used: int,
+    ) -> None:
         self.first, self.source, self._origins = first, source, origins
         self._directory = file.resolve().parent if file else None
         self._file = file.resolve() if file else None
@@ -244,9 +254,14 @@ class Library:
 
     def _fetch(self, url: str) -> bytes:
         return fetch(
-            url, origins=self._origins, allow_private=self._allow_private, headers=self._headers,
-            limits=self._limits, room=min(self._room, self._limits.max_bytes), seconds=self._deadline.left(),
-        )[0]  # fmt: skip
+            url,
+            origins=self._origins,
+            allow_private=self._allow_private,
+            headers=self._headers,
+            limits=self._limits,
+            room=min(self._room, self._limits.max_bytes),
+            seconds=self._deadline.left(),
+        )[0]
 
     def _admit(self, location: str, key: str, get: Any) -> None:
         if len(self._documents) + len(self._failed) >= self._limits.max_documents:

@@ -30,9 +30,14 @@ _DEFAULT = Limits()
 
 
 def load(
-    source: str | Path, *, allow_hosts: Collection[str] = (), allow_private: bool = True,
-    headers: Mapping[str, str] | None = None, limits: Limits = _DEFAULT, certificates: Material | None = None,
-) -> Spec:  # fmt: skip
+    source: str | Path,
+    *,
+    allow_hosts: Collection[str] = (),
+    allow_private: bool = True,
+    headers: Mapping[str, str] | None = None,
+    limits: Limits = _DEFAULT,
+    certificates: Material | None = None,
+) -> Spec:
     """The description read from an http(s) URL, a file or a pipe.
 
     Files that it refers to are read when they lie in its directory or below, links resolved; URLs when they have its
@@ -49,9 +54,14 @@ def load(
         deadline = Deadline(limits.seconds, shown(name))
         origins = Origins(_checked(name), allow_hosts, certificates)
         data, at = fetch(
-            name, origins=origins, allow_private=allow_private, headers=headers or {}, limits=limits,
-            room=limits.max_bytes, seconds=deadline.left(),
-        )  # fmt: skip
+            name,
+            origins=origins,
+            allow_private=allow_private,
+            headers=headers or {},
+            limits=limits,
+            room=limits.max_bytes,
+            seconds=deadline.left(),
+        )
         origins.add(at)
         return _read(data, shown(name), at, None, origins, allow_private, headers, limits, deadline)
     deadline = Deadline(limits.seconds, name)
@@ -60,15 +70,27 @@ def load(
     path = Path(source)
     data = read(path, limits=limits, room=limits.max_bytes)
     return _read(
-        data, name, str(path.resolve()), path, Origins(name, allow_hosts, certificates), allow_private, headers,
-        limits, deadline,
-    )  # fmt: skip
+        data,
+        name,
+        str(path.resolve()),
+        path,
+        Origins(name, allow_hosts, certificates),
+        allow_private,
+        headers,
+        limits,
+        deadline,
+    )
 
 
 def load_bytes(
-    data: bytes, source: str, *, allow_hosts: Collection[str] = (), allow_private: bool = True,
-    headers: Mapping[str, str] | None = None, limits: Limits = _DEFAULT,
-) -> Spec:  # fmt: skip
+    data: bytes,
+    source: str,
+    *,
+    allow_hosts: Collection[str] = (),
+    allow_private: bool = True,
+    headers: Mapping[str, str] | None = None,
+    limits: Limits = _DEFAULT,
+) -> Spec:
     """As `load`, for a document already in memory.
 
     `source` is what messages name, and, when it is a URL, what references are relative to. No file is ever read.
@@ -80,9 +102,7 @@ def load_bytes(
     if is_url(source):
         _checked(source)
     origins = Origins(source, allow_hosts)
-    return _read(
-        data, where, source, None, origins, allow_private, headers, limits, Deadline(limits.seconds, where)
-    )  # fmt: skip
+    return _read(data, where, source, None, origins, allow_private, headers, limits, Deadline(limits.seconds, where))
 
 
 def _checked(url: str) -> str:
@@ -94,23 +114,43 @@ def _checked(url: str) -> str:
 
 
 def _read(
-    data: bytes, source: str, location: str, file: Path | None, origins: Origins, allow_private: bool,
-    headers: Mapping[str, str] | None, limits: Limits, deadline: Deadline,
-) -> Spec:  # fmt: skip
+    data: bytes,
+    source: str,
+    location: str,
+    file: Path | None,
+    origins: Origins,
+    allow_private: bool,
+    headers: Mapping[str, str] | None,
+    limits: Limits,
+    deadline: Deadline,
+) -> Spec:
     notes = Notes(limits.max_warnings)
     root = parse(data, source, limits=limits, notes=notes, deadline=deadline)
     dialect = _dialect(root, source, notes)
     first = Document("", location, root)
     library = Library(
-        first, source=source, file=file, origins=origins, allow_private=allow_private, headers=dict(headers or {}),
-        limits=limits, notes=notes, deadline=deadline, used=len(data),
-    )  # fmt: skip
+        first,
+        source=source,
+        file=file,
+        origins=origins,
+        allow_private=allow_private,
+        headers=dict(headers or {}),
+        limits=limits,
+        notes=notes,
+        deadline=deadline,
+        used=len(data),
+    )
     schemas = Schemas(library, dialect, limits=limits, notes=notes, deadline=deadline)
     kinds: dict[str, type[Reader]] = {"2.0": Swagger2}
     reader = kinds.get(dialect, OpenApi3)(
-        library, schemas, root, source=location if is_url(location) else source, limits=limits, notes=notes,
+        library,
+        schemas,
+        root,
+        source=location if is_url(location) else source,
+        limits=limits,
+        notes=notes,
         deadline=deadline,
-    )  # fmt: skip
+    )
     try:
         operations = reader.operations()
         security = reader.security_schemes()
@@ -166,13 +206,16 @@ def _dialect(root: Any, source: str, notes: Notes) -> str:
         (
             f"this is {name}, not an OpenAPI document"
             for key, name in (
-                ("asyncapi", "an AsyncAPI document"), ("arazzo", "an Arazzo document"), ("swaggerVersion", "Swagger 1"),
-                ("__schema", "a GraphQL schema"), ("$schema", "a JSON Schema"),
+                ("asyncapi", "an AsyncAPI document"),
+                ("arazzo", "an Arazzo document"),
+                ("swaggerVersion", "Swagger 1"),
+                ("__schema", "a GraphQL schema"),
+                ("$schema", "a JSON Schema"),
             )
             if key in root
         ),
         "neither `openapi` nor `swagger` tells its version",
-    )  # fmt: skip
+    )
     raise SpecError(other, where=source, next_step=give)
 
 
@@ -216,9 +259,12 @@ def _usable(operations: list[Operation], schemas: Schemas) -> tuple[list[Operati
 
 
 def _hashed(
-    operations: list[Operation], definitions: dict[str, Schema], security: dict[str, SecurityScheme],
-    limits: Limits, source: str,
-) -> list[Operation]:  # fmt: skip
+    operations: list[Operation],
+    definitions: dict[str, Schema],
+    security: dict[str, SecurityScheme],
+    limits: Limits,
+    source: str,
+) -> list[Operation]:
     """With content hashes: of the operation, of all that its schemas lead to, of its security schemes.
 
     A definition's hash covers its strongly connected part and the hashes of the parts this leads to, so the cost grows

@@ -12,7 +12,7 @@ from testops_lib.spec.reader import Entry, Reader, text
 _STYLES = {"query": "form", "cookie": "form", "path": "simple", "header": "simple"}
 _KNOWN_STYLES = frozenset(
     {"simple", "form", "label", "matrix", "deepObject", "spaceDelimited", "pipeDelimited", "cookie"}
-)  # fmt: skip
+)
 _IGNORED_HEADERS = frozenset({"accept", "content-type", "authorization"})
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 

@@ -25,9 +25,18 @@ _OTHER_INT = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _ODD_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
 _WORDS: dict[str, Any] = {
-    "": None, "~": None, "null": None, "Null": None, "NULL": None,
-    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
-}  # fmt: skip
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 _NUMBER_START = frozenset("+-.0123456789")
 _TAG = "tag:yaml.org,2002:"
 _LONE = re.compile("[\ud800-\udfff]")
@@ -135,9 +144,7 @@ def _json(text: str, where: str, limits: Limits, notes: Notes, deadline: Deadlin
     def integer(digits: str) -> int | float | None:
         return int(digits) if len(digits) < 19 else _big(digits, odd)
 
-    decoder = json.JSONDecoder(
-        object_pairs_hook=member, parse_constant=constant, parse_float=number, parse_int=integer
-    )  # fmt: skip
+    decoder = json.JSONDecoder(object_pairs_hook=member, parse_constant=constant, parse_float=number, parse_int=integer)
     try:
         value, end = decoder.raw_decode(text, _blank(text, 0))
     except RecursionError:

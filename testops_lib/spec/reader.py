@@ -47,9 +47,16 @@ class Reader:
     """Reads one version; what differs between versions is in the subclasses."""
 
     def __init__(
-        self, library: Library, schemas: Schemas, root: dict[str, Any], *, source: str, limits: Limits, notes: Notes,
+        self,
+        library: Library,
+        schemas: Schemas,
+        root: dict[str, Any],
+        *,
+        source: str,
+        limits: Limits,
+        notes: Notes,
         deadline: Deadline,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.library, self.schemas, self.root, self.source = library, schemas, root, source
         self.limits, self.notes, self.deadline = limits, notes, deadline
         self.document = library.first

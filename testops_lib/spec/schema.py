@@ -23,10 +23,19 @@ PREFIX = "#/$defs/"
 
 ONE = frozenset(
     {
-        "additionalProperties", "contains", "contentSchema", "else", "if", "items", "not", "propertyNames", "then",
-        "unevaluatedItems", "unevaluatedProperties",
+        "additionalProperties",
+        "contains",
+        "contentSchema",
+        "else",
+        "if",
+        "items",
+        "not",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
     }
-)  # fmt: skip
+)
 """Keywords that hold a schema."""
 MANY = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 """Keywords that hold a list of schemas."""
@@ -39,22 +48,50 @@ _TEXTS = frozenset({"title", "description", "format", "contentMediaType", "conte
 _FLAGS = frozenset({"uniqueItems", "readOnly", "writeOnly", "deprecated"})
 _COUNTS = frozenset(
     {
-        "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+        "minContains",
         "maxContains",
     }
-)  # fmt: skip
+)
 _TYPES = frozenset({"null", "boolean", "object", "array", "number", "string", "integer"})
 _MISNAMED = {
-    "int": "integer", "int32": "integer", "int64": "integer", "long": "integer", "float": "number", "double": "number",
-    "bool": "boolean", "dict": "object", "map": "object", "list": "array", "none": "null", "date": "string",
-    "datetime": "string", "text": "string", "str": "string", "uuid": "string", "file": "string",
-}  # fmt: skip
+    "int": "integer",
+    "int32": "integer",
+    "int64": "integer",
+    "long": "integer",
+    "float": "number",
+    "double": "number",
+    "bool": "boolean",
+    "dict": "object",
+    "map": "object",
+    "list": "array",
+    "none": "null",
+    "date": "string",
+    "datetime": "string",
+    "text": "string",
+    "str": "string",
+    "uuid": "string",
+    "file": "string",
+}
 _ANNOTATIONS = frozenset(
     {
-        "title", "description", "default", "examples", "readOnly", "writeOnly", "deprecated", "discriminator", "xml",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "readOnly",
+        "writeOnly",
+        "deprecated",
+        "discriminator",
+        "xml",
         "$comment",
     }
-)  # fmt: skip
+)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _PATTERN_CHARS = 10_000
@@ -286,9 +323,7 @@ class Schemas:
     def _stringify(self, out: dict[str, Any]) -> None:
         if not all(isinstance(one, str) or one is None for one in out["enum"]):
             self._note("`enum` of a string holds other values; they are read as text")
-            out["enum"] = [
-                json.dumps(one) if isinstance(one, bool | int | float) else one for one in out["enum"]
-            ]  # fmt: skip
+            out["enum"] = [json.dumps(one) if isinstance(one, bool | int | float) else one for one in out["enum"]]
 
     def _any(self, value: Any, out: dict[str, Any], raw: dict[str, Any]) -> None:
         out["const"] = value

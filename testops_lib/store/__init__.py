@@ -162,9 +162,10 @@ class Store:
             raise _away(error) from error
         except CommandError as error:
             raise StoreError(
-                f"the database's schema is newer than this version ({error})", where="db upgrade",
+                f"the database's schema is newer than this version ({error})",
+                where="db upgrade",
                 next_step="update this installation",
-            ) from error  # fmt: skip
+            ) from error
 
     def version(self) -> str | None:
         """The version of the database's schema; None before the first upgrade."""
@@ -195,9 +196,16 @@ class Store:
     # ------------------------------------------------------------------ runs and cases
 
     def open_run(
-        self, run: str, target: str, *, title: str = "", base_url: str = "", spec_hash: str = "",
-        settled: Settled | None = None, suite: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        run: str,
+        target: str,
+        *,
+        title: str = "",
+        base_url: str = "",
+        spec_hash: str = "",
+        settled: Settled | None = None,
+        suite: str = "",
+    ) -> None:
         """Registers a run. Repeated for the same run it takes the new values and keeps what was stored of it."""
         document = msgspec.json.encode(settled).decode() if settled is not None else None
         values = (run, target, rows.text(title), rows.text(base_url), spec_hash, document, suite)
@@ -214,9 +222,21 @@ class Store:
         if found is None:
             raise _no_run(run)
         names = (
-            "run", "target", "title", "base_url", "spec_hash", "state", "started", "finished", "settled", "plan_batch",
-            "batches", "positions", "passed", "suite",
-        )  # fmt: skip
+            "run",
+            "target",
+            "title",
+            "base_url",
+            "spec_hash",
+            "state",
+            "started",
+            "finished",
+            "settled",
+            "plan_batch",
+            "batches",
+            "positions",
+            "passed",
+            "suite",
+        )
         known = dict(zip(names, found, strict=True))
         known["settled"] = msgspec.json.decode(known["settled"], type=Settled) if known["settled"] else None
         known["plan_batch"] = msgspec.json.decode(known["plan_batch"], type=Batch) if known["plan_batch"] else None
@@ -362,12 +382,15 @@ class Store:
                 statements.PUT_MADE,
                 [
                     (
-                        digest(suite, operation, source), suite, rows.text(operation), source,
+                        digest(suite, operation, source),
+                        suite,
+                        rows.text(operation),
+                        source,
                         rows.text(msgspec.json.encode(one).decode()),
                     )
                     for operation, one in sorted(made.items())
                 ],
-            )  # fmt: skip
+            )
 
     def run_members(self, run: str) -> list[Member]:
         """The members of the run's suite whose cases it takes."""
@@ -396,9 +419,15 @@ class Store:
     # ------------------------------------------------------------------ publication
 
     def mark_published(
-        self, run: str, cases: Iterable[str], *, positions: Mapping[int, int], plan: Batch | None = None,
-        batches: Sequence[Batch] = (), further: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        run: str,
+        cases: Iterable[str],
+        *,
+        positions: Mapping[int, int],
+        plan: Batch | None = None,
+        batches: Sequence[Batch] = (),
+        further: bool = False,
+    ) -> None:
         """Records what was published; a publication before of the same run is replaced.
 
         Results of cases that are no longer published are dropped; the others stay, and so do the earliest positions.
@@ -511,9 +540,12 @@ class Store:
             with self._transaction() as connection:
                 for one in sorted(fitting, key=lambda one: (one.run, one.case, one.repeat)):
                     values = {
-                        "run": rows.text(one.run), "case": rows.text(one.case), "repeat": one.repeat,
-                        "verdict": one.verdict, "document": msgspec.json.encode(one).decode(),
-                    }  # fmt: skip
+                        "run": rows.text(one.run),
+                        "case": rows.text(one.case),
+                        "repeat": one.repeat,
+                        "verdict": one.verdict,
+                        "document": msgspec.json.encode(one).decode(),
+                    }
                     changed += connection.execute(statements.PUT_REPETITION, values).rowcount
         return changed
 
@@ -548,10 +580,17 @@ class Store:
                 name, operation, intent, source = described.get(case, ("", "", "positive", ""))
                 closing.append(
                     Result(
-                        run=run, case=case, attempt=attempt, case_name=name, operation=operation,
-                        intent=intent or "positive", verdict="errored", reason=NO_RESULT, origin=source,
+                        run=run,
+                        case=case,
+                        attempt=attempt,
+                        case_name=name,
+                        operation=operation,
+                        intent=intent or "positive",
+                        verdict="errored",
+                        reason=NO_RESULT,
+                        origin=source,
                     )
-                )  # fmt: skip
+                )
             closed += self.merge_results(closing)
         return closed
 
@@ -583,9 +622,15 @@ class Store:
                 for one in result.failures
             )
         return Progress(
-            run=run, target=known.target, state=known.state, published=self.published(run), done=verdicts.total(),
-            by_verdict=dict(verdicts), failures=tuple(failures), seq=seq,
-        )  # fmt: skip
+            run=run,
+            target=known.target,
+            state=known.state,
+            published=self.published(run),
+            done=verdicts.total(),
+            by_verdict=dict(verdicts),
+            failures=tuple(failures),
+            seq=seq,
+        )
 
     def results(self, run: str) -> Iterator[Result]:
         """The final result of each case, its last attempt, by case id; read as they are taken, as of one moment."""
@@ -646,12 +691,17 @@ class Store:
                 statements.PUT_FINDING,
                 [
                     {
-                        "target": report.target, "fingerprint": one.fingerprint, "operation": rows.text(one.operation),
-                        "check": one.check, "message": rows.text(one.message), "state": one.state, "run": run,
+                        "target": report.target,
+                        "fingerprint": one.fingerprint,
+                        "operation": rows.text(one.operation),
+                        "check": one.check,
+                        "message": rows.text(one.message),
+                        "state": one.state,
+                        "run": run,
                     }
                     for one in sorted(report.findings, key=lambda one: one.fingerprint)
                 ],
-            )  # fmt: skip
+            )
 
     def report(self, run: str) -> Report | None:
         """The run's report; None as long as it has none."""
@@ -676,9 +726,10 @@ class Store:
             raise StoreError(what, where="store", next_step="run `testops db upgrade`")
         old = version < SCHEMA_VERSION
         raise StoreError(
-            f"the database's schema has version {version}, this installation needs {SCHEMA_VERSION}", where="store",
+            f"the database's schema has version {version}, this installation needs {SCHEMA_VERSION}",
+            where="store",
             next_step="run `testops db upgrade`" if old else "update this installation",
-        )  # fmt: skip
+        )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -38,14 +38,16 @@ def _text(name: str) -> Column[str]:
 
 
 specs = Table(
-    "specs", metadata,
+    "specs",
+    metadata,
     _id("hash"),
     Column("body", LargeBinary, nullable=False, comment="zlib"),
     PrimaryKeyConstraint("hash"),
-)  # fmt: skip
+)
 
 runs = Table(
-    "runs", metadata,
+    "runs",
+    metadata,
     _id("run"),
     Column("seq", BigInteger, Identity(always=True), nullable=False, comment="order in which runs were first opened"),
     _id("target"),
@@ -65,10 +67,11 @@ runs = Table(
     Column("suite", Text(collation="C"), nullable=False, server_default="", comment="whose cases it executes"),
     PrimaryKeyConstraint("run"),
     Index("runs_by_target", "target", "seq"),
-)  # fmt: skip
+)
 
 cases = Table(
-    "cases", metadata,
+    "cases",
+    metadata,
     _id("id"),
     _text("name"),
     _text("operation"),
@@ -76,38 +79,42 @@ cases = Table(
     _text("source"),
     Column("document", Text, nullable=False, comment="JSON of Case"),
     PrimaryKeyConstraint("id"),
-)  # fmt: skip
+)
 
 run_groups = Table(
-    "run_groups", metadata,
+    "run_groups",
+    metadata,
     _id("run"),
     _id("name"),
     Column("case_ids", ARRAY(Text(collation="C")), nullable=False, comment="in order"),
     Column("generation", Text, nullable=False, comment="JSON of Generation"),
     PrimaryKeyConstraint("run", "name"),
-)  # fmt: skip
+)
 
 run_cases = Table(
-    "run_cases", metadata,
+    "run_cases",
+    metadata,
     _id("run"),
     _id("case_id"),
     PrimaryKeyConstraint("run", "case_id"),
     comment="published cases",
-)  # fmt: skip
+)
 
 begun_batches = Table(
-    "begun_batches", metadata,
+    "begun_batches",
+    metadata,
     _id("run"),
     _id("batch"),
     Column("attempt", Integer, nullable=False),
     PrimaryKeyConstraint("run", "batch", "attempt"),
     comment="batches for which a runner was started",
-)  # fmt: skip
+)
 
 results_seq = Sequence("results_seq", metadata=metadata, schema="testops")
 
 results = Table(
-    "results", metadata,
+    "results",
+    metadata,
     _id("run"),
     _id("case_id"),
     Column("attempt", Integer, nullable=False),
@@ -121,10 +128,11 @@ results = Table(
     Column("document", Text, nullable=False, comment="JSON of Result"),
     PrimaryKeyConstraint("run", "case_id", "attempt"),
     Index("results_failed", "run", "seq", postgresql_where=text("verdict = 'failed'")),
-)  # fmt: skip
+)
 
 repetitions = Table(
-    "repetitions", metadata,
+    "repetitions",
+    metadata,
     _id("run"),
     _id("case_id"),
     Column("repeat", Integer, nullable=False, comment="from 1"),
@@ -132,10 +140,11 @@ repetitions = Table(
     Column("document", Text, nullable=False, comment="JSON of Result"),
     PrimaryKeyConstraint("run", "case_id", "repeat"),
     comment="failed cases executed again, alone, within their run",
-)  # fmt: skip
+)
 
 findings = Table(
-    "findings", metadata,
+    "findings",
+    metadata,
     _id("target"),
     _id("fingerprint"),
     _text("operation"),
@@ -145,10 +154,11 @@ findings = Table(
     _id("first_seen_run"),
     _id("last_seen_run"),
     PrimaryKeyConstraint("target", "fingerprint"),
-)  # fmt: skip
+)
 
 suite_members = Table(
-    "suite_members", metadata,
+    "suite_members",
+    metadata,
     _id("id"),
     _id("suite"),
     _text("operation"),
@@ -159,18 +169,17 @@ suite_members = Table(
     Column("current", Text(collation="C"), nullable=False, comment="case that runs"),
     Column("offered", Text, nullable=False, server_default="", comment="case that contradicts a change"),
     Column("edited", Boolean, nullable=False, server_default=text("false"), comment="a person changed the case"),
-    Column(
-        "status", Text(collation="C"), nullable=False, comment="draft, active, quarantined, rejected, retired"
-    ),
+    Column("status", Text(collation="C"), nullable=False, comment="draft, active, quarantined, rejected, retired"),
     _text("who"),
     _text("why"),
     Column("changed", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     PrimaryKeyConstraint("id"),
     Index("suite_members_by_suite", "suite", "status"),
-)  # fmt: skip
+)
 
 suite_changes = Table(
-    "suite_changes", metadata,
+    "suite_changes",
+    metadata,
     Column("seq", BigInteger, Identity(always=True), nullable=False),
     _id("member"),
     _id("suite"),
@@ -183,10 +192,11 @@ suite_changes = Table(
     PrimaryKeyConstraint("seq"),
     Index("suite_changes_by_member", "member", "seq"),
     comment="history of the members",
-)  # fmt: skip
+)
 
 suite_made = Table(
-    "suite_made", metadata,
+    "suite_made",
+    metadata,
     _id("id"),
     _id("suite"),
     _text("operation"),
@@ -195,4 +205,4 @@ suite_made = Table(
     PrimaryKeyConstraint("id"),
     Index("suite_made_by_suite", "suite"),
     comment="what decided the outcome of the last generation",
-)  # fmt: skip
+)

@@ -43,9 +43,17 @@ def member_id(suite: str, operation: str, source: str, slot: str) -> str:
 
 
 def evolve(
-    known: Sequence[Member], fresh: Sequence[Case], read: Callable[[str], Case], *, suite: str, operation: str,
-    source: str, review: str, at: datetime, replaces: Collection[str] | None = None,
-) -> Evolved:  # fmt: skip
+    known: Sequence[Member],
+    fresh: Sequence[Case],
+    read: Callable[[str], Case],
+    *,
+    suite: str,
+    operation: str,
+    source: str,
+    review: str,
+    at: datetime,
+    replaces: Collection[str] | None = None,
+) -> Evolved:
     """How one operation's members of one source change.
 
     A person's changes survive: they are merged with what is made now, and where the two contradict the person's case
@@ -67,11 +75,21 @@ def evolve(
     for position, (slot, case) in enumerate(zip(slots(fresh), fresh, strict=True)):
         old = before.pop(slot, None)
         if old is None:
-            members.append(Member(
-                id=member_id(suite, operation, source, slot), suite=suite, operation=operation, source=source,
-                slot=slot, position=position, generated=case.id, current=case.id, status=new_status,
-                why="generated", changed=at,
-            ))  # fmt: skip
+            members.append(
+                Member(
+                    id=member_id(suite, operation, source, slot),
+                    suite=suite,
+                    operation=operation,
+                    source=source,
+                    slot=slot,
+                    position=position,
+                    generated=case.id,
+                    current=case.id,
+                    status=new_status,
+                    why="generated",
+                    changed=at,
+                )
+            )
             continue
         now, why = _renewed(old, case, read, new_status, cases)
         if why:
@@ -108,11 +126,21 @@ def added(
             number += 1
             name = f"{slot} [{number}]"
         taken.add(name)
-        members.append(Member(
-            id=member_id(suite, operation, source, name), suite=suite, operation=operation, source=source, slot=name,
-            position=len(taken), generated=case.id, current=case.id, status="active", why="made in a further round",
-            changed=at,
-        ))  # fmt: skip
+        members.append(
+            Member(
+                id=member_id(suite, operation, source, name),
+                suite=suite,
+                operation=operation,
+                source=source,
+                slot=name,
+                position=len(taken),
+                generated=case.id,
+                current=case.id,
+                status="active",
+                why="made in a further round",
+                changed=at,
+            )
+        )
     return Evolved(members=tuple(members))
 
 
@@ -152,6 +180,12 @@ def _change(old: Member, now: Member, at: datetime, why: str) -> Change:
     what = f"{old.status} -> {now.status}" if now.status != old.status else "case" if now.current != old.current else ""
     moved = old.current != now.current
     return Change(
-        member=old.id, suite=old.suite, at=at, who=now.who, what=what or ("conflict" if now.offered else "settled"),
-        why=why, before=old.current if moved else "", after=now.current if moved else "",
-    )  # fmt: skip
+        member=old.id,
+        suite=old.suite,
+        at=at,
+        who=now.who,
+        what=what or ("conflict" if now.offered else "settled"),
+        why=why,
+        before=old.current if moved else "",
+        after=now.current if moved else "",
+    )

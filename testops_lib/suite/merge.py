@@ -34,9 +34,15 @@ def merge(old: Case, edited: Case, new: Case) -> Case | tuple[str, ...]:
     except (msgspec.ValidationError, RecursionError) as error:
         return (f"together they are no valid case: {error}",)
     case = make_case(
-        name=draft.name, intent=draft.intent, operation=draft.operation, steps=draft.steps, cleanup=draft.cleanup,
-        origin=draft.origin, tags=draft.tags, last=draft.last,
-    )  # fmt: skip
+        name=draft.name,
+        intent=draft.intent,
+        operation=draft.operation,
+        steps=draft.steps,
+        cleanup=draft.cleanup,
+        origin=draft.origin,
+        tags=draft.tags,
+        last=draft.last,
+    )
     if not case.steps:
         return ("steps: none is left",)
     loose = set(_loose(case, old, edited, new)) - {*_loose(edited, old, edited, new), *_loose(new, old, edited, new)}
@@ -96,9 +102,12 @@ def _merged_lists(old: list[Any], edited: list[Any], new: list[Any], where: str,
         found: dict[str, Any] = {}
         for name in _woven(list(anew), list(by_hand)):
             value = _merged(
-                before.get(name, _ABSENT), by_hand.get(name, _ABSENT), anew.get(name, _ABSENT), f"{where}[{name}]",
+                before.get(name, _ABSENT),
+                by_hand.get(name, _ABSENT),
+                anew.get(name, _ABSENT),
+                f"{where}[{name}]",
                 conflicts,
-            )  # fmt: skip
+            )
             if value is not _ABSENT:
                 found[name] = value
         return list(found.values())

@@ -30,6 +30,12 @@ def promoted(case: Case, basis: Literal["human", "stable"]) -> Case:
         )
 
     return make_case(
-        name=case.name, intent=case.intent, operation=case.operation, steps=firm(case.steps),
-        cleanup=firm(case.cleanup), origin=case.origin, tags=case.tags, last=case.last,
-    )  # fmt: skip
+        name=case.name,
+        intent=case.intent,
+        operation=case.operation,
+        steps=firm(case.steps),
+        cleanup=firm(case.cleanup),
+        origin=case.origin,
+        tags=case.tags,
+        last=case.last,
+    )

@@ -35,9 +35,17 @@ def regressions(
         if slot not in known:
             members.append(
                 Member(
-                    id=member_id(suite, case.operation, SOURCE, slot), suite=suite, operation=case.operation,
-                    source=SOURCE, slot=slot, position=len(known) + len(members), generated=case.id, current=case.id,
-                    status="active", why=f"it found: {finding.message}"[:2000], changed=at,
+                    id=member_id(suite, case.operation, SOURCE, slot),
+                    suite=suite,
+                    operation=case.operation,
+                    source=SOURCE,
+                    slot=slot,
+                    position=len(known) + len(members),
+                    generated=case.id,
+                    current=case.id,
+                    status="active",
+                    why=f"it found: {finding.message}"[:2000],
+                    changed=at,
                 )
-            )  # fmt: skip
+            )
     return Evolved(members=tuple(members))

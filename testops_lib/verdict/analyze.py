@@ -101,13 +101,27 @@ def settle(attempts: Iterable[Result]) -> Iterator[Result]:
 
 
 def analyze(
-    results: Iterable[Result], *, target: str, run: str, operations: Mapping[str, tuple[str, ...]],
-    base_url: str = "", title: str = "", known: Mapping[str, str] | None = None, muted: Collection[str] = (),
-    previous_run: str = "", previous: Collection[Finding] = (), generation: tuple[Generation, ...] = (),
-    started: datetime | None = None, finished: datetime | None = None, credentials_hint: str = "",
-    quarantined: Collection[str] = (), history: Sequence[Medians] = (), not_tested: Mapping[str, str] | None = None,
-    repetitions: Iterable[Result] = (), concurrency: int = 1,
-) -> Report:  # fmt: skip
+    results: Iterable[Result],
+    *,
+    target: str,
+    run: str,
+    operations: Mapping[str, tuple[str, ...]],
+    base_url: str = "",
+    title: str = "",
+    known: Mapping[str, str] | None = None,
+    muted: Collection[str] = (),
+    previous_run: str = "",
+    previous: Collection[Finding] = (),
+    generation: tuple[Generation, ...] = (),
+    started: datetime | None = None,
+    finished: datetime | None = None,
+    credentials_hint: str = "",
+    quarantined: Collection[str] = (),
+    history: Sequence[Medians] = (),
+    not_tested: Mapping[str, str] | None = None,
+    repetitions: Iterable[Result] = (),
+    concurrency: int = 1,
+) -> Report:
     """The report of one run, without a gate.
 
     `totals.results` has all four verdicts; `totals.findings` counts what was seen in this run (advisory and muted
@@ -162,21 +176,38 @@ def analyze(
     in_scope = [operation_reports[key] for key in operations] if operations else list(operation_reports.values())
     counted = [finding for finding in findings if finding.state != "fixed"]
     return Report(
-        target=target, run=run, title=title, base_url=base_url, started=started, finished=finished,
+        target=target,
+        run=run,
+        title=title,
+        base_url=base_url,
+        started=started,
+        finished=finished,
         totals=Totals(
-            cases=tally.cases, requests=tally.requests, results={name: tally.verdicts[name] for name in _VERDICTS},
-            operations=len(in_scope), operations_with_2xx=sum(one.success_seen for one in in_scope),
+            cases=tally.cases,
+            requests=tally.requests,
+            results={name: tally.verdicts[name] for name in _VERDICTS},
+            operations=len(in_scope),
+            operations_with_2xx=sum(one.success_seen for one in in_scope),
             operations_not_tested=sum(bool(one.not_tested) for one in in_scope),
-            findings=len(counted), advisory=sum(finding.advisory for finding in counted),
-            no_result=tally.no_result, target_down=tally.target_down, withheld=tally.withheld,
-            left_behind=sum(tally.left.values()), quarantined=dict(sorted((+tally.aside).items())),
+            findings=len(counted),
+            advisory=sum(finding.advisory for finding in counted),
+            no_result=tally.no_result,
+            target_down=tally.target_down,
+            withheld=tally.withheld,
+            left_behind=sum(tally.left.values()),
+            quarantined=dict(sorted((+tally.aside).items())),
         ),
-        operations=operation_reports, findings=tuple(findings), errors=tally.errors(),
-        left_behind=tally.left_behind(), previous_run=previous_run, generation=generation,
+        operations=operation_reports,
+        findings=tuple(findings),
+        errors=tally.errors(),
+        left_behind=tally.left_behind(),
+        previous_run=previous_run,
+        generation=generation,
         costs=_source_costs(generation, findings),
         currency=next((each.currency for each in generation if each.currency), ""),
-        quarantined=tuple(sorted(tally.cases_aside)), load=tally.transfers.load(),
-    )  # fmt: skip
+        quarantined=tuple(sorted(tally.cases_aside)),
+        load=tally.transfers.load(),
+    )
 
 
 def _source_costs(generation: Collection[Generation], findings: Collection[Finding]) -> dict[str, SourceCost]:
@@ -185,9 +216,12 @@ def _source_costs(generation: Collection[Generation], findings: Collection[Findi
     for each in generation:
         if each.calls:
             whole = Cost(
-                calls=each.calls, input_tokens=each.input_tokens, output_tokens=each.output_tokens,
-                cached_tokens=each.cached_tokens, money=each.money,
-            )  # fmt: skip
+                calls=each.calls,
+                input_tokens=each.input_tokens,
+                output_tokens=each.output_tokens,
+                cached_tokens=each.cached_tokens,
+                money=each.money,
+            )
             calls.setdefault(each.source, []).append(whole)
     found: dict[str, SourceCost] = {}
     for source, spent in calls.items():
@@ -198,11 +232,15 @@ def _source_costs(generation: Collection[Generation], findings: Collection[Findi
         )
         tokens = whole.input_tokens + whole.output_tokens
         found[source] = SourceCost(
-            calls=whole.calls, input_tokens=whole.input_tokens, output_tokens=whole.output_tokens,
-            cached_tokens=whole.cached_tokens, money=whole.money, findings=confirmed,
+            calls=whole.calls,
+            input_tokens=whole.input_tokens,
+            output_tokens=whole.output_tokens,
+            cached_tokens=whole.cached_tokens,
+            money=whole.money,
+            findings=confirmed,
             money_per_finding=whole.money / confirmed if confirmed and whole.money is not None else None,
             tokens_per_finding=tokens / confirmed if confirmed else None,
-        )  # fmt: skip
+        )
     return found
 
 
@@ -233,9 +271,14 @@ def _with_reasons(
 def _rank(finding: Finding) -> tuple[int, bool, int, int, int, str, str]:
     gone = max(0, _STATE_ORDER[finding.state] - 1)  # muted and fixed ask nothing of anybody: last
     return (
-        gone, finding.advisory, _SEVERITY_ORDER.index(finding.severity), _STATE_ORDER[finding.state],
-        _CHECK_ORDER.get(finding.check, len(_CHECK_ORDER)), finding.operation, finding.fingerprint,
-    )  # fmt: skip
+        gone,
+        finding.advisory,
+        _SEVERITY_ORDER.index(finding.severity),
+        _STATE_ORDER[finding.state],
+        _CHECK_ORDER.get(finding.check, len(_CHECK_ORDER)),
+        finding.operation,
+        finding.fingerprint,
+    )
 
 
 def _fixed(previous: Collection[Finding], seen: set[str], operations: Mapping[str, OperationReport]) -> list[Finding]:
@@ -284,13 +327,20 @@ def _only_together(seen: Sequence[_Seen], run: str, known: Mapping[str, str], mu
     first_seen = known.get(key, run)
     state: FindingState = "known" if first_seen != run else "new"
     return msgspec.structs.replace(
-        example, fingerprint=key, check=CONCURRENCY, severity=severity_of(CONCURRENCY), wfc_code=None,
-        count=sum(one.count for one in seen), operations=dict(sorted(operations.items(), key=_most_first)),
-        advisory=True, state="muted" if key in muted else state,
-        first_seen_run=first_seen, folded=tuple(sorted(one.fingerprint for one in seen)),
+        example,
+        fingerprint=key,
+        check=CONCURRENCY,
+        severity=severity_of(CONCURRENCY),
+        wfc_code=None,
+        count=sum(one.count for one in seen),
+        operations=dict(sorted(operations.items(), key=_most_first)),
+        advisory=True,
+        state="muted" if key in muted else state,
+        first_seen_run=first_seen,
+        folded=tuple(sorted(one.fingerprint for one in seen)),
         message=f"{said}: {example.message}",
         together=tuple(f"{one.operation}: {one.check}: {one.firmest.message}" for one in ordered[:MOST_TOGETHER]),
-    )  # fmt: skip
+    )
 
 
 class _Proof:
@@ -366,9 +416,12 @@ class _Seen:
         if _firmness(failure) < _firmness(self.firmest):
             self.firmest = failure
         rank = (
-            bool(explained), failure.basis == "guess", len(result.steps),
-            sum(step.request.body_bytes for step in result.steps if step.request), f"{result.case}/{result.attempt}",
-        )  # fmt: skip
+            bool(explained),
+            failure.basis == "guess",
+            len(result.steps),
+            sum(step.request.body_bytes for step in result.steps if step.request),
+            f"{result.case}/{result.attempt}",
+        )
         if self._rank is None or rank < self._rank:
             self._rank, self._example = rank, (result, failure)
 
@@ -381,18 +434,35 @@ class _Seen:
         step = result.steps[failure.step] if failure.step < len(result.steps) else None
         operations = sorted(((key, number) for key, number in self.operations.items() if number > 0), key=_most_first)
         return Finding(
-            fingerprint=self.fingerprint, operation=failure.operation, operations=dict(operations),
-            sent=failure.sent, check=self.check, severity=severity_of(self.check), wfc_code=WFC_CODES.get(self.check),
-            count=self.count, advisory=not self.counts, basis=self.firmest.basis, message=failure.message,
-            state="muted" if self.fingerprint in muted else state, first_seen_run=first_seen,
-            quote=self.firmest.quote, passed_again=0 if self.lasting else self.passed_again,
-            reproduced=reproduced, executed=executed, not_repeated="" if executed else self.proof.unclear,
+            fingerprint=self.fingerprint,
+            operation=failure.operation,
+            operations=dict(operations),
+            sent=failure.sent,
+            check=self.check,
+            severity=severity_of(self.check),
+            wfc_code=WFC_CODES.get(self.check),
+            count=self.count,
+            advisory=not self.counts,
+            basis=self.firmest.basis,
+            message=failure.message,
+            state="muted" if self.fingerprint in muted else state,
+            first_seen_run=first_seen,
+            quote=self.firmest.quote,
+            passed_again=0 if self.lasting else self.passed_again,
+            reproduced=reproduced,
+            executed=executed,
+            not_repeated="" if executed else self.proof.unclear,
             example=FindingExample(
-                case=result.case, case_name=result.case_name, message=failure.message,
+                case=result.case,
+                case_name=result.case_name,
+                message=failure.message,
                 curl=curl(step.request) if step and step.request else "",
-                steps=result.steps, performed=result.performed, failing_step=failure.step, source=result.origin,
+                steps=result.steps,
+                performed=result.performed,
+                failing_step=failure.step,
+                source=result.origin,
             ),
-        )  # fmt: skip
+        )
 
 
 def _most_first(entry: tuple[str, int]) -> tuple[int, str]:
@@ -582,9 +652,13 @@ class _Tally:
         message = f"{whole}the median of its 2xx answers is {slow.now_ms:.0f} ms, usually {slow.usual_ms:.0f} ms"
         _, result, index = self._slowest[slow.operation]
         failure = Failure(
-            check=SLOWER, step=index, operation=slow.operation, basis="guess", message=message,
+            check=SLOWER,
+            step=index,
+            operation=slow.operation,
+            basis="guess",
+            message=message,
             cause="as a whole" if slow.common else "alone",
-        )  # fmt: skip
+        )
         seen = _Seen(fingerprint(failure.operation, failure.check, failure.cause), failure)
         seen.add(result, failure, "", aside=False)
         seen.operations[failure.operation] = 1
@@ -668,14 +742,18 @@ class _Tally:
     def operation_reports(self) -> dict[str, OperationReport]:
         return {
             key: OperationReport(
-                cases=seen.cases, requests=seen.requests, statuses=dict(sorted(seen.statuses.items())),
+                cases=seen.cases,
+                requests=seen.requests,
+                statuses=dict(sorted(seen.statuses.items())),
                 success_seen=seen.reached,
                 results={name: seen.verdicts[name] for name in _VERDICTS if seen.verdicts[name]},
-                latency_ms=_percentiles(seen.elapsed_ms), streams=self.transfers.streams(key),
-                unjudged=self.transfers.unjudged(key), documented=seen.documented,
+                latency_ms=_percentiles(seen.elapsed_ms),
+                streams=self.transfers.streams(key),
+                unjudged=self.transfers.unjudged(key),
+                documented=seen.documented,
             )
             for key, seen in self._operations.items()
-        }  # fmt: skip
+        }
 
 
 def _percentiles(times_ms: Sequence[float]) -> dict[str, float]:

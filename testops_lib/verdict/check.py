@@ -80,8 +80,12 @@ _OF_THE_BODY = (
 _CONFORMANCE = (ContentTypeConformance, ResponseSchemaConformance, ResponseHeadersConformance)
 
 _SHARED = (
-    StatusCodeConformance, ContentTypeConformance, ResponseHeadersConformance, NegativeDataRejection, MethodAgreement
-)  # fmt: skip
+    StatusCodeConformance,
+    ContentTypeConformance,
+    ResponseHeadersConformance,
+    NegativeDataRejection,
+    MethodAgreement,
+)
 """Checks whose cause says all there is: two operations that fail them with one cause have one defect (a framework's
 habit, a shared parameter, a missing sentence of the document)."""
 
@@ -325,9 +329,14 @@ def _failure(
     shared = isinstance(check, _SHARED) or said[1].startswith(_COMPONENT)
     return Failure(
         check=type(check).__struct_config__.tag,  # type: ignore[arg-type]
-        operation=step.operation, message=said[0], cause=said[1], shared=shared,
-        basis="guess" if disputed else basis or check.basis, quote=check.quote, step=index,
-    )  # fmt: skip
+        operation=step.operation,
+        message=said[0],
+        cause=said[1],
+        shared=shared,
+        basis="guess" if disputed else basis or check.basis,
+        quote=check.quote,
+        step=index,
+    )
 
 
 def _weaker(check: Check, status: int, documented: _Documented) -> Basis | None:

@@ -14,8 +14,13 @@ NOT_FOUND_ANYWHERE = "404 to everything"
 REDIRECTED_EVERYWHERE = "a redirect to everything"
 PAGES_EVERYWHERE = "an HTML page to everything"
 GLOBAL_CAUSES = (
-    NO_ANSWER_AT_ALL, REFUSED_CREDENTIALS, LOCKED_OUT, NOT_FOUND_ANYWHERE, REDIRECTED_EVERYWHERE, PAGES_EVERYWHERE
-)  # fmt: skip
+    NO_ANSWER_AT_ALL,
+    REFUSED_CREDENTIALS,
+    LOCKED_OUT,
+    NOT_FOUND_ANYWHERE,
+    REDIRECTED_EVERYWHERE,
+    PAGES_EVERYWHERE,
+)
 """How the reasons of `Report.errors` begin that say: one cause outside of the operations spoiled the run."""
 TARGET_DOWN = "target down"
 """The reason of cases that were skipped because the target was down: they count as errored."""

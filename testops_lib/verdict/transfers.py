@@ -74,9 +74,11 @@ class Transfers:
     def load(self) -> Load | None:
         """None: nothing of it was seen."""
         load = Load(
-            overloaded=dict(self._overloaded.most_common()), concurrency=self._concurrency,
-            asked_to_wait=self._asked_to_wait, waited_s=round(self._waited_s, 1),
-        )  # fmt: skip
+            overloaded=dict(self._overloaded.most_common()),
+            concurrency=self._concurrency,
+            asked_to_wait=self._asked_to_wait,
+            waited_s=round(self._waited_s, 1),
+        )
         return load if load != Load() else None
 
     def streams(self, operation: str) -> int:

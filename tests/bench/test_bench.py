@@ -23,8 +23,12 @@ def test_every_benchmark_has_a_module() -> None:
 def test_a_benchmark_prints_a_table_and_writes_its_figures(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench", "--quick", "--out", str(tmp_path), "schema"],
-        capture_output=True, text=True, check=True, timeout=120, cwd=ROOT,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        cwd=ROOT,
+    )
     found = json.loads((tmp_path / "schema.json").read_bytes())
     assert found["cores"] and found["time"] and all(row["figure"] > 0 for row in found["rows"])
     assert all(f"| {row['what']}" in done.stdout for row in found["rows"])
@@ -43,9 +47,13 @@ def test_each_measured_client_gets_good_answers(monkeypatch: pytest.MonkeyPatch)
 def test_the_benchmark_of_pods_is_left_out_without_a_cluster(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench", "--out", str(tmp_path), "pods"],
-        capture_output=True, text=True, check=True, timeout=120, cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        cwd=ROOT,
         env={name: value for name, value in os.environ.items() if name != "TESTOPS_CLUSTER"},
-    )  # fmt: skip
+    )
     assert "TESTOPS_CLUSTER" in done.stdout
     assert json.loads((tmp_path / "pods.json").read_bytes())["rows"] == []
 

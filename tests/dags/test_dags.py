@@ -217,8 +217,12 @@ def test_a_wrong_target_file_spoils_only_its_own_dag_which_says_why(
     docs = {name.removeprefix("testops_nightly_"): text for name, text in found["dags"].items()}
     assert docs.pop("good").startswith("Tests the target **good**")
     assert sorted(name for name in docs if not name.startswith("My_API")) == [
-        "bytes", "empty", "no-cron", "no-key", "no-yaml"
-    ]  # fmt: skip
+        "bytes",
+        "empty",
+        "no-cron",
+        "no-key",
+        "no-yaml",
+    ]
     assert len([name for name in docs if name.startswith("My_API")]) == 2
     assert all("its file is wrong" in text for text in docs.values())
     assert "did you mean `policy`" in docs["no-key"] and "no-cron.yaml" in docs["no-cron"]
@@ -311,9 +315,12 @@ def test_a_task_is_tried_again_as_often_as_that_may_help(airflow_environment: Ma
     }
     # Each time it was the task's last try, and once more where five were not enough.
     assert found["causes"] == [
-        *["load_spec: t"] * 3, *["load_spec: wrong"] * 2, "load_spec: away", "load_spec: b",
+        *["load_spec: t"] * 3,
+        *["load_spec: wrong"] * 2,
+        "load_spec: away",
+        "load_spec: b",
         *["load_spec: KeyError, see the task's log"] * 2,
-    ]  # fmt: skip
+    ]
 
 
 def test_a_try_that_is_started_over_looks_for_earlier_results(

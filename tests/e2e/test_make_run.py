@@ -42,9 +42,13 @@ def pid_of(folder: Path, name: str) -> int:
 
 def test_a_killed_database_is_started_again_and_the_run_comes_to_its_verdict(state: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(state)], env={**os.environ, "SHOP_DEFECTS": "none"}, cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [sys.executable, "-c", RUN, str(state)],
+        env={**os.environ, "SHOP_DEFECTS": "none"},
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     timer = threading.Timer(800, process.kill)
     timer.start()
     lines, killed = [], 0

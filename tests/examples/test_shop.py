@@ -217,40 +217,44 @@ LOOKS: dict[str, tuple[Look, Any, Any]] = {
     "type-crash": (lambda api: api("POST", "/payments", PAYMENT).status_code, 422, 500),
     "malformed-crash": (
         lambda api: api("POST", "/subscriptions", **MALFORMED).status_code,
-        400, 500,
+        400,
+        500,
     ),
     "create-answers-200": (lambda api: api("POST", "/categories", {"name": "C", "slug": "cc"}).status_code, 201, 200),
     "undocumented-refusal": (lambda api: api("GET", "/reviews?min_rating=6").status_code, 422, 416),
     "wrong-type": (lambda api: type(api("GET", "/reports/inventory").json()["total_units"]), int, str),
     "missing-field": (lambda api: "created_at" in api("GET", "/payments/1").json(), True, False),
     "unknown-enum-value": (
-        lambda api: api("POST", f"/orders/{schema.SEEDED_ORDER}/cancel").json()["status"], "cancelled", "annulled"
+        lambda api: api("POST", f"/orders/{schema.SEEDED_ORDER}/cancel").json()["status"],
+        "cancelled",
+        "annulled",
     ),
     "unexpected-null": (
-        lambda api: api("GET", f"/customers/{schema.SEEDED_CUSTOMER}").json()["loyalty_points"], 120, None
+        lambda api: api("GET", f"/customers/{schema.SEEDED_CUSTOMER}").json()["loyalty_points"],
+        120,
+        None,
     ),
     "missing-header": (lambda api: "X-Total-Count" in api("GET", "/categories").headers, True, False),
     "wrong-content-type": (
         lambda api: api("GET", "/reports/inventory.csv").headers["content-type"].partition(";")[0],
-        "text/csv", "text/html",
+        "text/csv",
+        "text/html",
     ),
     "price-below-minimum": (lambda api: api("POST", "/products", PRODUCT).status_code, 422, 201),
     "name-too-long": (lambda api: api("POST", "/warehouses", LONG).status_code, 422, 201),
-    "missing-field-accepted": (
-        lambda api: api("POST", "/products/1/reviews", {"author": "A"}).status_code, 422, 201
-    ),
+    "missing-field-accepted": (lambda api: api("POST", "/products/1/reviews", {"author": "A"}).status_code, 422, 201),
     "unknown-sort-accepted": (lambda api: api("GET", "/products?sort=colour").status_code, 422, 200),
     "media-type-ignored": (lambda api: api("POST", "/carts", **PLAIN).status_code, 415, 201),
-    "maximum-refused": (
-        lambda api: api("POST", "/orders", {"product_id": 1, "quantity": 100}).status_code, 201, 422
-    ),
+    "maximum-refused": (lambda api: api("POST", "/orders", {"product_id": 1, "quantity": 100}).status_code, 201, 422),
     "no-credentials-needed": (
         lambda api: (api.anonymous("GET", "/stock").status_code, api.anonymous("GET", "/stock", "x").status_code),
-        (401, 401), (200, 401),
+        (401, 401),
+        (200, 401),
     ),
     "any-token-accepted": (
         lambda api: (api.anonymous("GET", "/payments").status_code, api.anonymous("GET", "/payments", "x").status_code),
-        (401, 401), (401, 200),
+        (401, 401),
+        (401, 200),
     ),
     "any-method-accepted": (_other_methods, {405}, {200}),
     "one-too-many": (lambda api: len(api("GET", "/orders?limit=1").json()), 1, 2),
@@ -260,7 +264,7 @@ LOOKS: dict[str, tuple[Look, Any, Any]] = {
     "change-not-stored": (_label_after_put, "second", "first"),
     "slow": (_is_slow, False, True),
     "cut-short": (_breaks_off, False, True),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("id", DEFECTS)
@@ -334,9 +338,38 @@ def contract(document: dict[str, Any]) -> Contract:
 
 
 WILD: list[Any] = [
-    None, True, False, 0, 1, -1, 2.0, 0.5, 1e308, -1e-308, 10**400, 2**63, "", "x", "\0", "a\nb", "é😀", "x" * 5000,
-    "1", [], [1], ["x"], [None], {}, {"x": 1}, "2030-02-30", "0000-02-29", "2030-12-31", "a@b", "AB", "{unique}",
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2.0,
+    0.5,
+    1e308,
+    -1e-308,
+    10**400,
+    2**63,
+    "",
+    "x",
+    "\0",
+    "a\nb",
+    "é😀",
+    "x" * 5000,
+    "1",
+    [],
+    [1],
+    ["x"],
+    [None],
+    {},
+    {"x": 1},
+    "2030-02-30",
+    "0000-02-29",
+    "2030-12-31",
+    "a@b",
+    "AB",
+    "{unique}",
+]
 NOT_JSON = [b"", b"{", b"nul", b"{'a': 1}", b'{"a": NaN}', b"[" * 100_000, b"\xff\xfe", b'{"a": 1,}', b"1" * 5000]
 
 
@@ -395,17 +428,52 @@ def test_what_is_no_json_is_refused_as_documented(right: Api, document: dict[str
             answer = right(method, _filled(path, operation), content=b"{}", headers=headers)
             contract.judge(method, path, operation, answer)
             assert answer.status_code == 415, (method, path, media)
-        lone = right(method, _filled(path, operation), content=b'{"name": "\\ud800", "\\ud800": 1}',
-                     headers={"Content-Type": "application/json"})  # fmt: skip
+        lone = right(
+            method,
+            _filled(path, operation),
+            content=b'{"name": "\\ud800", "\\ud800": 1}',
+            headers={"Content-Type": "application/json"},
+        )
         contract.judge(method, path, operation, lone)
         assert lone.status_code == 422
 
 
 WILD_TEXT = [
-    "", "abc", "0", "1", "-1", "1.5", "1.0", " 1", "+1", "1_0", "٣", "NaN", "Infinity", "1e999", "9" * 30, "9" * 4000,
-    "true", "True", "null", "None", "[]", "{}", "\0", "é😀", "x" * 60, "EUR", "DE", "de", "2024-01-01", "a" * 16, "..",
-    "2024-13-01T00:00:00Z", "2024-01-01T00:00:00+25:00", "0b7d3f5e6a574c3c9f0e2f1f5f6b8a01",
-]  # fmt: skip
+    "",
+    "abc",
+    "0",
+    "1",
+    "-1",
+    "1.5",
+    "1.0",
+    " 1",
+    "+1",
+    "1_0",
+    "٣",
+    "NaN",
+    "Infinity",
+    "1e999",
+    "9" * 30,
+    "9" * 4000,
+    "true",
+    "True",
+    "null",
+    "None",
+    "[]",
+    "{}",
+    "\0",
+    "é😀",
+    "x" * 60,
+    "EUR",
+    "DE",
+    "de",
+    "2024-01-01",
+    "a" * 16,
+    "..",
+    "2024-13-01T00:00:00Z",
+    "2024-01-01T00:00:00+25:00",
+    "0b7d3f5e6a574c3c9f0e2f1f5f6b8a01",
+]
 
 
 def _reads_as_valid(declared: dict[str, Any], text: str) -> bool:
@@ -513,9 +581,18 @@ def test_unknown_paths_are_not_redirected(right: Api) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/categories/1", "/products/1", "/reviews/1", "/wishlists/1", "/subscriptions/1", "/warehouses/1",
-     "/coupons/WELCOME10", f"/customers/{schema.SEEDED_CUSTOMER}", f"/carts/{schema.SEEDED_CART}"],
-)  # fmt: skip
+    [
+        "/categories/1",
+        "/products/1",
+        "/reviews/1",
+        "/wishlists/1",
+        "/subscriptions/1",
+        "/warehouses/1",
+        "/coupons/WELCOME10",
+        f"/customers/{schema.SEEDED_CUSTOMER}",
+        f"/carts/{schema.SEEDED_CART}",
+    ],
+)
 def test_seeded_resources_are_never_deleted(path: str, right: Api) -> None:
     assert right("DELETE", path).status_code == 409
     assert right("GET", path).status_code == 200
@@ -554,8 +631,10 @@ def test_logging_out_ends_the_session_and_leaves_service_tokens(right: Api) -> N
     ):
         token = right("POST", "/sessions", {"username": username, "password": password}).json()["token"]
         assert right.anonymous("GET", "/session", token).json() == {
-            "username": username, "role": "customer", "service": False,
-        }  # fmt: skip
+            "username": username,
+            "role": "customer",
+            "service": False,
+        }
         assert right.anonymous(method, path, token).status_code == 204
         assert right.anonymous("GET", "/session", token).status_code == 401
         assert right.anonymous(method, path, TOKEN).status_code == 204

@@ -352,9 +352,7 @@ def test_two_runs_of_one_target_together_keep_its_limits(line: Bus, kafka: str, 
     processes = []
     for run in ("together-1", "together-2"):
         at, [batch, *more] = publish(line, store, run, slow, [case(number) for number in range(count)])
-        processes += [
-            runner(kafka, "--run", run, "--plan", str(at), "--batch", str(part)) for part in (batch, *more)
-        ]  # fmt: skip
+        processes += [runner(kafka, "--run", run, "--plan", str(at), "--batch", str(part)) for part in (batch, *more)]
     for process in processes:
         code, _, err = outcome(process, timeout=120)
         assert code == 0, err

@@ -105,9 +105,11 @@ def test_what_is_added_to_dotenv_later_reaches_tasks_and_nothing_else_changes(tm
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     names = read_dotenv(file)
-    local = Local(tmp_path, samples=(), variables={
-        "TESTOPS_DOTENV": str(file), "TESTOPS_DOTENV_NAMES": ",".join(names), "LATER_DSN": "ours"
-    })  # fmt: skip
+    local = Local(
+        tmp_path,
+        samples=(),
+        variables={"TESTOPS_DOTENV": str(file), "TESTOPS_DOTENV_NAMES": ",".join(names), "LATER_DSN": "ours"},
+    )
     local.kafka.prepare()
     (local.postgres.state / "password").parent.mkdir()
     (local.postgres.state / "password").write_text("p")
@@ -162,10 +164,15 @@ def test_clean_stops_a_living_run(tmp_path):
 def test_clean_needs_no_installed_package():
     """It is run by whatever Python is there, also when .venv is gone."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(runs.PROJECT)!r})\n"
-         "import stack.clean"],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(runs.PROJECT)!r})\nimport stack.clean",
+        ],
         capture_output=True,
         text=True,
-    )  # fmt: skip
+    )
     assert done.stderr == ""
     assert done.returncode == 0

@@ -377,8 +377,9 @@ def test_the_command_refuses_to_start_a_run_of_a_paused_dag(monkeypatch):
         done = CliRunner().invoke(trigger, ["--url", server.url, *given, "--unpause"], catch_exceptions=False)
         assert done.output.startswith("run ")
     assert [path for path, _, _ in server.seen[2:]] == [
-        "PATCH /api/v2/dags/testops_rerun?update_mask=is_paused", "POST /api/v2/dags/testops_rerun/dagRuns"
-    ]  # fmt: skip
+        "PATCH /api/v2/dags/testops_rerun?update_mask=is_paused",
+        "POST /api/v2/dags/testops_rerun/dagRuns",
+    ]
 
 
 def test_a_run_that_takes_too_long_is_said_to_go_on():

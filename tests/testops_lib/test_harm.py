@@ -44,15 +44,26 @@ CLERK = Identity(name="clerk", headers=(("Authorization", f"Bearer {office_serve
 
 
 def run_of(
-    url: str, *, sources: Sequence[str] = ("rules",), more: Iterable[Case] = (),
-    identities: Sequence[Identity] = (CLERK,), most: int = 0, values: Any = None, **policy: Any,
-) -> tuple[Report, list[Result]]:  # fmt: skip
+    url: str,
+    *,
+    sources: Sequence[str] = ("rules",),
+    more: Iterable[Case] = (),
+    identities: Sequence[Identity] = (CLERK,),
+    most: int = 0,
+    values: Any = None,
+    **policy: Any,
+) -> tuple[Report, list[Result]]:
     """A whole run of what the sources make, and further cases."""
     policy.setdefault("allow_private", True)
     target = Target(
-        name="office", spec=f"{url}/openapi.json", base_url=url, identities=tuple(identities), policy=Policy(**policy),
-        generate=Generate(sources=tuple(sources), property=PropertyBased(examples=4)), values=values or {},
-    )  # fmt: skip
+        name="office",
+        spec=f"{url}/openapi.json",
+        base_url=url,
+        identities=tuple(identities),
+        policy=Policy(**policy),
+        generate=Generate(sources=tuple(sources), property=PropertyBased(examples=4)),
+        values=values or {},
+    )
     spec = specs.load(target.spec, allow_private=True)
     operations = pipeline.in_scope(spec, target)
     made = make_all(Ask(spec=spec, operations=operations, target=target, settings=Settings()))
@@ -62,9 +73,12 @@ def run_of(
     more = tuple(more)
     run(engine, [*cases, *more], results.append)
     report = pipeline.build_report(
-        results, target, run="r", operations=pipeline.documented(operations),
+        results,
+        target,
+        run="r",
+        operations=pipeline.documented(operations),
         not_tested=pipeline.not_tested(spec, target),
-    )  # fmt: skip
+    )
     place = {case.id: index for index, case in enumerate((*cases, *more))}
     return report, sorted(results, key=lambda result: place[result.case])
 
@@ -77,9 +91,14 @@ def step(operation: str, path: str = "", body: Any = None, *captures: Capture, *
 
 def hostile(*steps: Step, cleanup: Sequence[Step] = (), last: bool = False) -> Case:
     return make_case(
-        name="hostile", intent="positive", operation=steps[0].operation, steps=steps, cleanup=tuple(cleanup),
-        origin=Origin(source="gemini"), last=last,
-    )  # fmt: skip
+        name="hostile",
+        intent="positive",
+        operation=steps[0].operation,
+        steps=steps,
+        cleanup=tuple(cleanup),
+        origin=Origin(source="gemini"),
+        last=last,
+    )
 
 
 _FIRST = Capture(name="found", path="$[0].id")
@@ -196,8 +215,11 @@ def test_operations_that_lock_the_caller_out_are_named_as_not_tested() -> None:
     assert office.harm() == []
     not_tested = {key for key, one in report.operations.items() if "who" in one.not_tested}
     assert not_tested == {
-        "PUT /current/user", "POST /current/user/password", "DELETE /current/user/token", "POST /change-secret-word",
-    }  # fmt: skip
+        "PUT /current/user",
+        "POST /current/user/password",
+        "DELETE /current/user/token",
+        "POST /change-secret-word",
+    }
 
 
 def test_credentials_that_stop_working_are_noticed_with_the_request_after_which() -> None:
@@ -238,14 +260,26 @@ def test_what_changes_the_caller_s_account_runs_last_as_a_user_made_for_it() -> 
     payload = '{"name": "NAME", "password": "PASSWORD"}'
     newcomer = Identity(
         name="newcomer",
-        login=Login(url="/login", payload=payload, token=TokenUse(
-            extract_from="body", selector="/token", send_in="header", send_name="Authorization",
-            send_template="Bearer {token}",
-        )),
-        create=Creation(url="/signup", payload=payload, invented=(
-            Invented(place_holder="NAME"), Invented(place_holder="PASSWORD"),
-        )),
-    )  # fmt: skip
+        login=Login(
+            url="/login",
+            payload=payload,
+            token=TokenUse(
+                extract_from="body",
+                selector="/token",
+                send_in="header",
+                send_name="Authorization",
+                send_template="Bearer {token}",
+            ),
+        ),
+        create=Creation(
+            url="/signup",
+            payload=payload,
+            invented=(
+                Invented(place_holder="NAME"),
+                Invented(place_holder="PASSWORD"),
+            ),
+        ),
+    )
     with office_server.serving() as (url, office):
         report, results = run_of(url, identities=(CLERK, newcomer))
     assert office.harm() == []
@@ -297,13 +331,28 @@ def test_what_changes_the_caller_s_account_is_recognised(
 @pytest.mark.parametrize(
     ("value", "absent"),
     [
-        ("ta1b2c3d4e5f6", True), ("a1b2c3d4e5f6", True), ("room a1b2c3d4e5f6", True), ("2000000011", True),
-        ("00000000-0000-4000-8000-a1b2c3d4e5f6", True), (UUID, True), ("ta1b2c3d4e5f6'\"%<b>", True),
-        ("1", False), ("999999", False), ("room", False), ("5a1b2c3d4e5f6", False), (" 5a1b2c3d4e5f6", False),
-        ("-1a1b2c3d4e5f6", False), ("ta1b2c3d4e5f6/../1", False), ("1;a1b2c3d4e5f6", False), ("", False),
-        ("a/a1b2c3d4e5f6", False), ("0002000000011", False), ("2147483648", False), ("4294967297", False),
+        ("ta1b2c3d4e5f6", True),
+        ("a1b2c3d4e5f6", True),
+        ("room a1b2c3d4e5f6", True),
+        ("2000000011", True),
+        ("00000000-0000-4000-8000-a1b2c3d4e5f6", True),
+        (UUID, True),
+        ("ta1b2c3d4e5f6'\"%<b>", True),
+        ("1", False),
+        ("999999", False),
+        ("room", False),
+        ("5a1b2c3d4e5f6", False),
+        (" 5a1b2c3d4e5f6", False),
+        ("-1a1b2c3d4e5f6", False),
+        ("ta1b2c3d4e5f6/../1", False),
+        ("1;a1b2c3d4e5f6", False),
+        ("", False),
+        ("a/a1b2c3d4e5f6", False),
+        ("0002000000011", False),
+        ("2147483648", False),
+        ("4294967297", False),
     ],
-)  # fmt: skip
+)
 def test_only_what_surely_nothing_has_counts_as_absent(value: str, absent: bool) -> None:
     assert surely_absent(value, "a1b2c3d4e5f6") is absent
 

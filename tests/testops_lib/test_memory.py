@@ -38,7 +38,10 @@ def filled(store: Store, run: str, count: int) -> None:
     for first in range(0, count, 5000):
         cases = [
             make_case(
-                name=f"case {number}", intent="positive", operation=operations[number % 3], tags=("alone",),
+                name=f"case {number}",
+                intent="positive",
+                operation=operations[number % 3],
+                tags=("alone",),
                 steps=(
                     Step(
                         operation=operations[number % 3],
@@ -49,7 +52,7 @@ def filled(store: Store, run: str, count: int) -> None:
                 origin=Origin(source="rules"),
             )
             for number in range(first, first + 5000)
-        ]  # fmt: skip
+        ]
         store.save_cases(run, f"0-{first:06}-rules", cases, Generation(source="rules"))
 
 
@@ -74,9 +77,12 @@ def test_publishing_and_collecting_take_next_to_nothing_for_each_further_case(
         bus.create_topics(partitions=2)
         zoo.sources = ("rules",)
         environment: dict[str, Any] = {
-            **os.environ, "PYTHONPATH": str(ROOT), "TESTOPS_DSN": postgres, "TESTOPS_KAFKA_BOOTSTRAP": kafka,
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "TESTOPS_DSN": postgres,
+            "TESTOPS_KAFKA_BOOTSTRAP": kafka,
             "TESTOPS_TARGETS_DIR": str(tmp_path),
-        }  # fmt: skip
+        }
         for count in (SMALL, LARGE):
             zoo.run()
             filled(store, zoo.name, count)

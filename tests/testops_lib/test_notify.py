@@ -25,13 +25,16 @@ HOSTILE = "<!channel> @here \x1b[31m\nPASSED: all is well `x` [a](http://evil)"
 def report(findings: int = 7, text: str = "answered 500") -> Report:
     results = [
         Result(
-            run="r", case=f"{number}", operation="GET /a", verdict="failed",
+            run="r",
+            case=f"{number}",
+            operation="GET /a",
+            verdict="failed",
             failures=(
                 Failure(check="not_a_server_error", operation=f"GET /{number}", message=text, cause=f"{number}"),
             ),
         )
         for number in range(findings)
-    ]  # fmt: skip
+    ]
     results.append(Result(run="r", case="ok", operation="GET /a", verdict="passed"))
     made = analyze(results, target="shop", run="r", operations={"GET /a": ("200",)}, title="Shop")
     return msgspec.structs.replace(made, gate=decide(made, GateRules()))

@@ -18,8 +18,11 @@ from testops_lib.placeholder import fill, fill_text, names
 @pytest.mark.parametrize(
     ("value", "values", "filled"),
     [
-        ({"a": "{id}", "b": "n{id}", "c": "{other}", "d": ["{id}", 1]}, {"id": 7},
-         {"a": 7, "b": "n7", "c": "{other}", "d": [7, 1]}),
+        (
+            {"a": "{id}", "b": "n{id}", "c": "{other}", "d": ["{id}", 1]},
+            {"id": 7},
+            {"a": 7, "b": "n7", "c": "{other}", "d": [7, 1]},
+        ),
         ("{a}{b}", {"a": "{b}", "b": "x"}, "{b}x"),
         ("{a} {b}", {"b": "{a}", "a": "{b}"}, "{b} {a}"),
         ("{a}", {"a": {"b": "{b}"}, "b": 1}, {"b": "{b}"}),
@@ -28,7 +31,7 @@ from testops_lib.placeholder import fill, fill_text, names
         ("x{a}", {"a": {"n": None}}, 'x{"n":null}'),
         ("{a b} {} {", {"a b": 1}, "{a b} {} {"),
     ],
-)  # fmt: skip
+)
 def test_placeholders_are_filled_once_and_never_inside_what_was_put_in(value: Any, values: Any, filled: Any) -> None:
     assert fill(value, values) == filled
 
@@ -49,9 +52,12 @@ def test_what_is_judged_is_what_is_sent(values: dict[str, str], text: str) -> No
 @pytest.mark.parametrize("value", ["{a}", "x{a}", "{a}{b}", "{c}-{a}", {"k": ["{a}", "n{c}"]}])
 def test_exported_python_fills_as_the_runner_does(value: Any) -> None:
     case = make_case(
-        name="n", intent="positive", operation="GET /", origin=Origin(source="human"),
+        name="n",
+        intent="positive",
+        operation="GET /",
+        origin=Origin(source="human"),
         steps=(Step(operation="GET /", request=Request(method="GET", path="/")),),
-    )  # fmt: skip
+    )
     exported: dict[str, Any] = {}
     exec(pytest_source(case, "http://127.0.0.1"), exported)
     values = {"a": True, "b": {"n": [None, 1.5]}, "unique": "{a}"}

@@ -68,13 +68,39 @@ def test_values_below_four_characters_are_not_masked() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-API-Key", "api_key", "apiKey", "token",
-        "access_token", "refreshToken", "id_token", "password", "new-password", "user[password]", "client_secret",
-        "private_key", "X-Auth-Token", "secretKey", "session_id", "X-CSRF-Token", "passwd",
-        "recovery_code", "recoveryCodes", "backup_codes", "ssn", "socialSecurityNumber", "cvv", "card_number",
-        "passcode", "verification_code", "totp",
+        "Authorization",
+        "Proxy-Authorization",
+        "Cookie",
+        "Set-Cookie",
+        "X-API-Key",
+        "api_key",
+        "apiKey",
+        "token",
+        "access_token",
+        "refreshToken",
+        "id_token",
+        "password",
+        "new-password",
+        "user[password]",
+        "client_secret",
+        "private_key",
+        "X-Auth-Token",
+        "secretKey",
+        "session_id",
+        "X-CSRF-Token",
+        "passwd",
+        "recovery_code",
+        "recoveryCodes",
+        "backup_codes",
+        "ssn",
+        "socialSecurityNumber",
+        "cvv",
+        "card_number",
+        "passcode",
+        "verification_code",
+        "totp",
     ],
-)  # fmt: skip
+)
 def test_names_of_credentials_are_known(name: str) -> None:
     assert sensitive(name)
     assert PLAIN.pairs(((name, "value-1"),)) == ((name, PLACEHOLDER),)
@@ -126,7 +152,7 @@ def test_a_member_called_key_is_masked_when_its_value_looks_generated() -> None:
         ("postgres://user:pw@host/db", "postgres://[redacted]@host/db"),
         ("mail me@example.com", "mail me@example.com"),
     ],
-)  # fmt: skip
+)
 def test_text_is_masked_where_a_name_says_so(text: str, shown: str) -> None:
     assert PLAIN.text(text) == shown
 
@@ -134,12 +160,20 @@ def test_text_is_masked_where_a_name_says_so(text: str, shown: str) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        "AIza" + "b" * 35, "sk-" + "a1" * 20, "sk-proj-" + "a1_" * 20, "ghp_" + "a" * 36, "github_pat_" + "a1" * 20,
-        "AKIA" + "B2" * 8, "xoxb-" + "1" * 20, "glpat-" + "a" * 20, "sk_live_" + "a" * 20, "ya29." + "a" * 30,
+        "AIza" + "b" * 35,
+        "sk-" + "a1" * 20,
+        "sk-proj-" + "a1_" * 20,
+        "ghp_" + "a" * 36,
+        "github_pat_" + "a1" * 20,
+        "AKIA" + "B2" * 8,
+        "xoxb-" + "1" * 20,
+        "glpat-" + "a" * 20,
+        "sk_live_" + "a" * 20,
+        "ya29." + "a" * 30,
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
     ],
-)  # fmt: skip
+)
 def test_well_known_shapes_are_masked(key: str) -> None:
     assert PLAIN.text(f"got {key} there") == f"got {PLACEHOLDER} there"
     assert key not in PLAIN.url(f"http://h/x?q={key}") and key not in PLAIN.pairs((("X-A", key),))[0][1]
@@ -185,18 +219,40 @@ def test_masking_twice_changes_nothing_more(text: str) -> None:
 
 
 HOSTILE = {
-    "letters": "a", "quotes": '"', "escapes": '\\"', "backslashes": "\\",
-    "open": '{"token":', "open list": '"secret":[',
-    "half strings": '"token":"', "embedded": '\\"token\\":\\"', "equals": "=", "assignments": "token=",
+    "letters": "a",
+    "quotes": '"',
+    "escapes": '\\"',
+    "backslashes": "\\",
+    "open": '{"token":',
+    "open list": '"secret":[',
+    "half strings": '"token":"',
+    "embedded": '\\"token\\":\\"',
+    "equals": "=",
+    "assignments": "token=",
     "scheme": "bearer ",
-    "urls": "://", "users": "://a:b", "at": "://a@", "jwt": "eyJ", "jwt dots": "eyJaaaaaaa.",
+    "urls": "://",
+    "users": "://a:b",
+    "at": "://a@",
+    "jwt": "eyJ",
+    "jwt dots": "eyJaaaaaaa.",
     "begin": "-----BEGIN PRIVATE KEY-----",
-    "spaces": " ", "member space": '"a" ', "sk": "sk-", "header": "cookie: ", "brackets": "[", "percent": "%",
-    "xox": "xoxb-", "half escapes": "\\u0073", "character references": "&#115;&#x65;", "percent escapes": "%73%65",
+    "spaces": " ",
+    "member space": '"a" ',
+    "sk": "sk-",
+    "header": "cookie: ",
+    "brackets": "[",
+    "percent": "%",
+    "xox": "xoxb-",
+    "half escapes": "\\u0073",
+    "character references": "&#115;&#x65;",
+    "percent escapes": "%73%65",
     "keys": '"key":"a1',
-    "lines": "authorization:\n", "dashes": "-", "names": "a.b[c]-",
-    "long key": '"' + "a" * 79, "authorization": "authorization",
-}  # fmt: skip
+    "lines": "authorization:\n",
+    "dashes": "-",
+    "names": "a.b[c]-",
+    "long key": '"' + "a" * 79,
+    "authorization": "authorization",
+}
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

@@ -28,10 +28,13 @@ async def list_categories(
 
 
 @router.post(
-    "/categories", status_code=201, tags=["catalogue"], dependencies=STAFF,
+    "/categories",
+    status_code=201,
+    tags=["catalogue"],
+    dependencies=STAFF,
     responses=wiring.creation("The category.", "category_id", "id", "get_category", "delete_category")
     | documented(400, 401, 403, 415, 422),
-)  # fmt: skip
+)
 async def create_category(shop: Store, response: Response, body: schema.CategoryInput) -> schema.Category:
     """A new category. Names need not be unique."""
     made = shop.categories.number(lambda id: schema.Category(id=id, **body.model_dump()))
@@ -48,9 +51,12 @@ async def get_category(shop: Store, category_id: wiring.CategoryId) -> schema.Ca
 
 
 @router.delete(
-    "/categories/{category_id}", status_code=204, tags=["catalogue"], dependencies=STAFF,
+    "/categories/{category_id}",
+    status_code=204,
+    tags=["catalogue"],
+    dependencies=STAFF,
     responses=documented(401, 403, 404, 409, 422),
-)  # fmt: skip
+)
 async def delete_category(shop: Store, category_id: wiring.CategoryId) -> None:
     """Removes a category; its products keep their `category_id`. Categories 1 and 2 are fixed: 409."""
     wiring.fixed(shop.categories.is_seeded(category_id))
@@ -96,12 +102,15 @@ async def list_products(
 
 
 @router.post(
-    "/products", status_code=201, tags=["catalogue"], dependencies=STAFF,
+    "/products",
+    status_code=201,
+    tags=["catalogue"],
+    dependencies=STAFF,
     responses=wiring.creation(
         "The product.", "product_id", "id", "get_product", "replace_product", "change_product", "delete_product"
     )
     | documented(400, 401, 403, 404, 415, 422),
-)  # fmt: skip
+)
 async def create_product(shop: Store, response: Response, body: schema.ProductInput) -> schema.Product:
     """A new product. The category must exist, or the answer is 404."""
     if shop.categories.get(body.category_id) is None:
@@ -120,9 +129,11 @@ async def get_product(shop: Store, product_id: wiring.ProductId) -> schema.Produ
 
 
 @router.put(
-    "/products/{product_id}", tags=["catalogue"], dependencies=STAFF,
+    "/products/{product_id}",
+    tags=["catalogue"],
+    dependencies=STAFF,
     responses=documented(400, 401, 403, 404, 415, 422),
-)  # fmt: skip
+)
 async def replace_product(shop: Store, product_id: wiring.ProductId, body: schema.ProductInput) -> schema.Product:
     """The product with everything replaced that was sent; the same request again changes nothing more."""
     old = shop.products.get(product_id)
@@ -135,9 +146,11 @@ async def replace_product(shop: Store, product_id: wiring.ProductId, body: schem
 
 
 @router.patch(
-    "/products/{product_id}", tags=["catalogue"], dependencies=STAFF,
+    "/products/{product_id}",
+    tags=["catalogue"],
+    dependencies=STAFF,
     responses=documented(400, 401, 403, 404, 415, 422),
-)  # fmt: skip
+)
 async def change_product(shop: Store, product_id: wiring.ProductId, body: schema.ProductChange) -> schema.Product:
     """The product with what was sent changed; what was not sent stays."""
     if (old := shop.products.get(product_id)) is None:
@@ -149,9 +162,12 @@ async def change_product(shop: Store, product_id: wiring.ProductId, body: schema
 
 
 @router.delete(
-    "/products/{product_id}", status_code=204, tags=["catalogue"], dependencies=STAFF,
+    "/products/{product_id}",
+    status_code=204,
+    tags=["catalogue"],
+    dependencies=STAFF,
     responses=documented(401, 403, 404, 409, 422),
-)  # fmt: skip
+)
 async def delete_product(shop: Store, product_id: wiring.ProductId) -> None:
     """Removes a product. Products 1, 2 and 3 are fixed: 409."""
     wiring.fixed(shop.products.is_seeded(product_id))
@@ -160,10 +176,13 @@ async def delete_product(shop: Store, product_id: wiring.ProductId) -> None:
 
 
 @router.post(
-    "/products/{product_id}/reviews", status_code=201, tags=["reviews"], dependencies=SIGNED_IN,
+    "/products/{product_id}/reviews",
+    status_code=201,
+    tags=["reviews"],
+    dependencies=SIGNED_IN,
     responses=wiring.creation("The review.", "review_id", "id", "get_review", "delete_review")
     | documented(400, 401, 404, 415, 422),
-)  # fmt: skip
+)
 async def create_review(
     shop: Store, response: Response, product_id: wiring.ProductId, body: schema.ReviewInput
 ) -> schema.Review:
@@ -216,9 +235,12 @@ async def get_review(shop: Store, review_id: wiring.ReviewId) -> schema.Review:
 
 
 @router.delete(
-    "/reviews/{review_id}", status_code=204, tags=["reviews"], dependencies=SIGNED_IN,
+    "/reviews/{review_id}",
+    status_code=204,
+    tags=["reviews"],
+    dependencies=SIGNED_IN,
     responses=documented(401, 404, 409, 422),
-)  # fmt: skip
+)
 async def delete_review(shop: Store, review_id: wiring.ReviewId) -> None:
     """Removes a review. Reviews 1 and 2 are fixed: 409."""
     wiring.fixed(shop.reviews.is_seeded(review_id))

@@ -18,9 +18,11 @@ Caller = Annotated[tuple[Account, str], Depends(wiring.signed_in)]
 
 
 @router.get(
-    "/customers", tags=["customers"], dependencies=STAFF,
+    "/customers",
+    tags=["customers"],
+    dependencies=STAFF,
     responses=wiring.listing("Customers.") | documented(401, 403, 422),
-)  # fmt: skip
+)
 async def list_customers(
     shop: Store, response: Response, limit: Limit = 20, offset: Offset = 0
 ) -> list[schema.Customer]:
@@ -31,12 +33,15 @@ async def list_customers(
 
 
 @router.post(
-    "/customers", status_code=201, tags=["customers"], dependencies=SIGNED_IN,
+    "/customers",
+    status_code=201,
+    tags=["customers"],
+    dependencies=SIGNED_IN,
     responses=wiring.creation(
         "The customer.", "customer_id", "id", "get_customer", "change_customer", "delete_customer"
     )
     | documented(400, 401, 415, 422),
-)  # fmt: skip
+)
 async def create_customer(shop: Store, response: Response, body: schema.CustomerInput) -> schema.Customer:
     """A new customer. The same e-mail address may belong to several."""
     made = schema.Customer(id=new_uuid(), loyalty_points=0, created_at=now(), **dict(body))
@@ -53,9 +58,11 @@ async def get_customer(shop: Store, customer_id: wiring.CustomerId) -> schema.Cu
 
 
 @router.patch(
-    "/customers/{customer_id}", tags=["customers"], dependencies=SIGNED_IN,
+    "/customers/{customer_id}",
+    tags=["customers"],
+    dependencies=SIGNED_IN,
     responses=documented(400, 401, 404, 415, 422),
-)  # fmt: skip
+)
 async def change_customer(shop: Store, customer_id: wiring.CustomerId, body: schema.CustomerChange) -> schema.Customer:
     """The customer with what was sent changed; what was not sent stays."""
     if (old := shop.customers.get(customer_id)) is None:
@@ -67,9 +74,12 @@ async def change_customer(shop: Store, customer_id: wiring.CustomerId, body: sch
 
 
 @router.delete(
-    "/customers/{customer_id}", status_code=204, tags=["customers"], dependencies=STAFF,
+    "/customers/{customer_id}",
+    status_code=204,
+    tags=["customers"],
+    dependencies=STAFF,
     responses=documented(401, 403, 404, 409, 422),
-)  # fmt: skip
+)
 async def delete_customer(shop: Store, customer_id: wiring.CustomerId) -> None:
     """Removes a customer. The one of the examples is fixed: 409."""
     wiring.fixed(shop.customers.is_seeded(customer_id))
@@ -78,10 +88,13 @@ async def delete_customer(shop: Store, customer_id: wiring.CustomerId) -> None:
 
 
 @router.post(
-    "/wishlists", status_code=201, tags=["customers"], dependencies=SIGNED_IN,
+    "/wishlists",
+    status_code=201,
+    tags=["customers"],
+    dependencies=SIGNED_IN,
     responses=wiring.creation("The wish list.", "wishlist_id", "id", "get_wishlist", "delete_wishlist")
     | documented(400, 401, 415, 422),
-)  # fmt: skip
+)
 async def create_wishlist(shop: Store, response: Response, body: schema.WishlistInput) -> schema.Wishlist:
     """A new wish list."""
     made = shop.wishlists.number(lambda id: schema.Wishlist(id=id, **body.model_dump()))
@@ -98,9 +111,12 @@ async def get_wishlist(shop: Store, wishlist_id: wiring.WishlistId) -> schema.Wi
 
 
 @router.delete(
-    "/wishlists/{wishlist_id}", status_code=204, tags=["customers"], dependencies=SIGNED_IN,
+    "/wishlists/{wishlist_id}",
+    status_code=204,
+    tags=["customers"],
+    dependencies=SIGNED_IN,
     responses=documented(401, 404, 409, 422),
-)  # fmt: skip
+)
 async def delete_wishlist(shop: Store, wishlist_id: wiring.WishlistId) -> None:
     """Removes a wish list. Wish list 1 is fixed: 409."""
     wiring.fixed(shop.wishlists.is_seeded(wishlist_id))
@@ -109,12 +125,15 @@ async def delete_wishlist(shop: Store, wishlist_id: wiring.WishlistId) -> None:
 
 
 @router.post(
-    "/subscriptions", status_code=201, tags=["customers"], dependencies=SIGNED_IN,
+    "/subscriptions",
+    status_code=201,
+    tags=["customers"],
+    dependencies=SIGNED_IN,
     responses=wiring.creation(
         "The subscription.", "subscription_id", "id", "get_subscription", "replace_subscription", "delete_subscription"
     )
     | documented(400, 401, 415, 422),
-)  # fmt: skip
+)
 async def create_subscription(shop: Store, response: Response, body: schema.SubscriptionInput) -> schema.Subscription:
     """A new subscription to the shop's letters."""
     made = shop.subscriptions.number(lambda id: schema.Subscription(id=id, **body.model_dump()))
@@ -133,9 +152,11 @@ async def get_subscription(shop: Store, subscription_id: wiring.SubscriptionId) 
 
 
 @router.put(
-    "/subscriptions/{subscription_id}", tags=["customers"], dependencies=SIGNED_IN,
+    "/subscriptions/{subscription_id}",
+    tags=["customers"],
+    dependencies=SIGNED_IN,
     responses=documented(400, 401, 404, 415, 422),
-)  # fmt: skip
+)
 async def replace_subscription(
     shop: Store, subscription_id: wiring.SubscriptionId, body: schema.SubscriptionContent
 ) -> schema.Subscription:
@@ -149,9 +170,12 @@ async def replace_subscription(
 
 
 @router.delete(
-    "/subscriptions/{subscription_id}", status_code=204, tags=["customers"], dependencies=SIGNED_IN,
+    "/subscriptions/{subscription_id}",
+    status_code=204,
+    tags=["customers"],
+    dependencies=SIGNED_IN,
     responses=documented(401, 404, 409, 422),
-)  # fmt: skip
+)
 async def delete_subscription(shop: Store, subscription_id: wiring.SubscriptionId) -> None:
     """Ends a subscription. Subscription 1 is fixed: 409."""
     wiring.fixed(shop.subscriptions.is_seeded(subscription_id))
@@ -163,9 +187,11 @@ async def delete_subscription(shop: Store, subscription_id: wiring.SubscriptionI
 
 
 @router.post(
-    "/sessions", status_code=201, tags=["account"],
+    "/sessions",
+    status_code=201,
+    tags=["account"],
     responses=documented(400, 401, 415, 422) | {201: {"description": "A session has begun."}},
-)  # fmt: skip
+)
 async def log_in(shop: Store, body: schema.LoginInput) -> schema.Login:
     """A token for a user name and a password. `guest` with `guest-guest` is open to everybody.
 

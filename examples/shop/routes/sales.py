@@ -17,10 +17,13 @@ router = APIRouter(route_class=wiring.ShopRoute)
 
 
 @router.post(
-    "/carts", status_code=201, tags=["carts"], dependencies=SIGNED_IN,
+    "/carts",
+    status_code=201,
+    tags=["carts"],
+    dependencies=SIGNED_IN,
     responses=wiring.creation("The cart.", "cart_id", "id", "get_cart", "put_cart_item", "delete_cart")
     | documented(400, 401, 415, 422),
-)  # fmt: skip
+)
 async def create_cart(shop: Store, response: Response, body: schema.CartInput) -> schema.Cart:
     """A new, empty cart."""
     made = schema.Cart(id=new_uuid(), items=[], **body.model_dump())
@@ -37,9 +40,11 @@ async def get_cart(shop: Store, cart_id: wiring.CartId) -> schema.Cart:
 
 
 @router.put(
-    "/carts/{cart_id}/items/{product_id}", tags=["carts"], dependencies=SIGNED_IN,
+    "/carts/{cart_id}/items/{product_id}",
+    tags=["carts"],
+    dependencies=SIGNED_IN,
     responses=documented(400, 401, 404, 415, 422),
-)  # fmt: skip
+)
 async def put_cart_item(
     shop: Store, cart_id: wiring.CartId, product_id: wiring.ProductId, body: schema.CartLineInput
 ) -> schema.CartLine:
@@ -55,9 +60,12 @@ async def put_cart_item(
 
 
 @router.delete(
-    "/carts/{cart_id}", status_code=204, tags=["carts"], dependencies=SIGNED_IN,
+    "/carts/{cart_id}",
+    status_code=204,
+    tags=["carts"],
+    dependencies=SIGNED_IN,
     responses=documented(401, 404, 409, 422),
-)  # fmt: skip
+)
 async def delete_cart(shop: Store, cart_id: wiring.CartId) -> None:
     """Removes a cart. The one of the examples is fixed: 409."""
     wiring.fixed(shop.carts.is_seeded(cart_id))
@@ -80,19 +88,25 @@ async def list_orders(
 ) -> list[schema.Order]:
     """The orders, oldest first."""
     items, total = shop.orders.page(
-        limit, offset,
-        lambda item: (status is None or item.status == status)
-        and (created_after is None or item.created_at >= created_after.upper()),
-    )  # fmt: skip
+        limit,
+        offset,
+        lambda item: (
+            (status is None or item.status == status)
+            and (created_after is None or item.created_at >= created_after.upper())
+        ),
+    )
     response.headers["X-Total-Count"] = str(total)
     return items
 
 
 @router.post(
-    "/orders", status_code=201, tags=["orders"], dependencies=SIGNED_IN,
+    "/orders",
+    status_code=201,
+    tags=["orders"],
+    dependencies=SIGNED_IN,
     responses=wiring.creation("The order.", "order_id", "id", "get_order", "cancel_order")
     | documented(400, 401, 404, 415, 422),
-)  # fmt: skip
+)
 async def create_order(
     shop: Store,
     response: Response,
@@ -105,9 +119,13 @@ async def create_order(
     if (product := shop.products.get(body.product_id)) is None:
         raise not_found("product")
     made = schema.Order(
-        id=new_uuid(), status="open", channel=x_channel, total=round(product.price * body.quantity, 2),
-        created_at=now(), **body.model_dump(),
-    )  # fmt: skip
+        id=new_uuid(),
+        status="open",
+        channel=x_channel,
+        total=round(product.price * body.quantity, 2),
+        created_at=now(),
+        **body.model_dump(),
+    )
     response.headers["Location"] = f"/orders/{made.id}"
     return shop.orders.put(made.id, made)
 
@@ -132,9 +150,11 @@ async def cancel_order(shop: Store, order_id: wiring.OrderId) -> schema.Order:
 
 
 @router.get(
-    "/payments", tags=["payments"], dependencies=STAFF,
+    "/payments",
+    tags=["payments"],
+    dependencies=STAFF,
     responses=wiring.listing("Payments.") | documented(401, 403, 422),
-)  # fmt: skip
+)
 async def list_payments(shop: Store, response: Response, limit: Limit = 20, offset: Offset = 0) -> list[schema.Payment]:
     """The payments, oldest first."""
     items, total = shop.payments.page(limit, offset)
@@ -143,10 +163,12 @@ async def list_payments(shop: Store, response: Response, limit: Limit = 20, offs
 
 
 @router.post(
-    "/payments", status_code=201, tags=["payments"], dependencies=SIGNED_IN,
-    responses=wiring.creation("The payment.", "payment_id", "id", "get_payment")
-    | documented(400, 401, 404, 415, 422),
-)  # fmt: skip
+    "/payments",
+    status_code=201,
+    tags=["payments"],
+    dependencies=SIGNED_IN,
+    responses=wiring.creation("The payment.", "payment_id", "id", "get_payment") | documented(400, 401, 404, 415, 422),
+)
 async def create_payment(shop: Store, response: Response, body: schema.PaymentInput) -> schema.Payment:
     """A payment for an order, or a part of one. The order must exist, or the answer is 404.
 
@@ -176,10 +198,13 @@ async def list_coupons(shop: Store, response: Response, limit: Limit = 20, offse
 
 
 @router.post(
-    "/coupons", status_code=201, tags=["coupons"], dependencies=STAFF,
+    "/coupons",
+    status_code=201,
+    tags=["coupons"],
+    dependencies=STAFF,
     responses=wiring.creation("The coupon.", "code", "code", "get_coupon", "delete_coupon")
     | documented(400, 401, 403, 415, 422),
-)  # fmt: skip
+)
 async def create_coupon(shop: Store, response: Response, body: schema.CouponInput) -> schema.Coupon:
     """A new coupon; the shop makes its code."""
     made = schema.Coupon(code=secrets.token_hex(6).upper(), **body.model_dump())
@@ -196,9 +221,12 @@ async def get_coupon(shop: Store, code: wiring.CouponCode) -> schema.Coupon:
 
 
 @router.delete(
-    "/coupons/{code}", status_code=204, tags=["coupons"], dependencies=STAFF,
+    "/coupons/{code}",
+    status_code=204,
+    tags=["coupons"],
+    dependencies=STAFF,
     responses=documented(401, 403, 404, 409, 422),
-)  # fmt: skip
+)
 async def delete_coupon(shop: Store, code: wiring.CouponCode) -> None:
     """Withdraws a coupon. WELCOME10 is fixed: 409."""
     wiring.fixed(shop.coupons.is_seeded(code))

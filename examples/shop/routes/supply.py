@@ -41,12 +41,15 @@ async def list_warehouses(
 
 
 @router.post(
-    "/warehouses", status_code=201, tags=["supply"], dependencies=STAFF,
+    "/warehouses",
+    status_code=201,
+    tags=["supply"],
+    dependencies=STAFF,
     responses=wiring.creation(
         "The warehouse.", "warehouse_id", "id", "get_warehouse", "replace_warehouse", "delete_warehouse"
     )
     | documented(400, 401, 403, 415, 422),
-)  # fmt: skip
+)
 async def create_warehouse(shop: Store, response: Response, body: schema.WarehouseInput) -> schema.Warehouse:
     """A new warehouse."""
     made = shop.warehouses.number(lambda id: schema.Warehouse(id=id, **body.model_dump()))
@@ -63,9 +66,12 @@ async def get_warehouse(shop: Store, warehouse_id: wiring.WarehouseId) -> schema
 
 
 @router.put(
-    "/warehouses/{warehouse_id}", status_code=204, tags=["supply"], dependencies=STAFF,
+    "/warehouses/{warehouse_id}",
+    status_code=204,
+    tags=["supply"],
+    dependencies=STAFF,
     responses=documented(400, 401, 403, 404, 415, 422),
-)  # fmt: skip
+)
 async def replace_warehouse(shop: Store, warehouse_id: wiring.WarehouseId, body: schema.WarehouseInput) -> None:
     """Replaces a warehouse; the same request again changes nothing more."""
     if not shop.warehouses.replace(warehouse_id, schema.Warehouse(id=warehouse_id, **body.model_dump())):
@@ -73,9 +79,12 @@ async def replace_warehouse(shop: Store, warehouse_id: wiring.WarehouseId, body:
 
 
 @router.delete(
-    "/warehouses/{warehouse_id}", status_code=204, tags=["supply"], dependencies=STAFF,
+    "/warehouses/{warehouse_id}",
+    status_code=204,
+    tags=["supply"],
+    dependencies=STAFF,
     responses=documented(401, 403, 404, 409, 422),
-)  # fmt: skip
+)
 async def delete_warehouse(shop: Store, warehouse_id: wiring.WarehouseId) -> None:
     """Removes a warehouse. Warehouse 1 is fixed: 409."""
     wiring.fixed(shop.warehouses.is_seeded(warehouse_id))
@@ -94,10 +103,13 @@ async def list_suppliers(
 
 
 @router.post(
-    "/suppliers", status_code=201, tags=["supply"], dependencies=STAFF,
+    "/suppliers",
+    status_code=201,
+    tags=["supply"],
+    dependencies=STAFF,
     responses=wiring.creation("The supplier.", "supplier_id", "id", "get_supplier")
     | documented(400, 401, 403, 415, 422),
-)  # fmt: skip
+)
 async def create_supplier(shop: Store, response: Response, body: schema.SupplierInput) -> schema.Supplier:
     """A new supplier. Suppliers stay for ever."""
     made = shop.suppliers.number(lambda id: schema.Supplier(id=id, **body.model_dump()))
@@ -145,9 +157,12 @@ async def get_inventory_report(shop: Store) -> schema.InventoryReport:
 
 
 @router.get(
-    "/reports/inventory.csv", tags=["reports"], dependencies=STAFF, response_class=Spreadsheet,
+    "/reports/inventory.csv",
+    tags=["reports"],
+    dependencies=STAFF,
+    response_class=Spreadsheet,
     responses=documented(401, 403) | {200: {"description": "A line for each product."}},
-)  # fmt: skip
+)
 async def get_inventory_csv(shop: Store) -> Response:
     """What the warehouses hold of each of the first hundred products, for spreadsheets."""
     items, _ = shop.products.page(100, 0)

@@ -54,9 +54,12 @@ class _Reading:
     """One workflow on its way to a proposal."""
 
     def __init__(
-        self, document: Mapping[str, Any], router: Router, values: Mapping[str, Sequence[Any]],
+        self,
+        document: Mapping[str, Any],
+        router: Router,
+        values: Mapping[str, Sequence[Any]],
         workflows: Mapping[str, Mapping[str, Any]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._document, self._router, self._values, self._workflows = document, router, values, workflows
         self._steps: list[dict[str, Any]] = []
         self._kept: dict[str, Any] = {}

@@ -69,15 +69,17 @@ def provider(settings: GeminiSettings) -> Provider:
 async def _connected(settings: GeminiSettings) -> AsyncIterator[_Gemini]:
     if not settings.api_key:
         raise GenerateError(
-            "no API key", where="Gemini",
+            "no API key",
+            where="Gemini",
             next_step=f"set GEMINI_API_KEY in the environment or in .env (a key: {_WHERE_KEYS_COME_FROM}),"
             " or use the source `rules`, which needs none",
-        )  # fmt: skip
+        )
     if not settings.api_key.isascii() or not settings.api_key.isprintable() or " " in settings.api_key:
         raise GenerateError(
-            "the API key holds characters that no key has (a space, a line break?)", where="Gemini",
+            "the API key holds characters that no key has (a space, a line break?)",
+            where="Gemini",
             next_step="set GEMINI_API_KEY to the key alone",
-        )  # fmt: skip
+        )
     try:
         from google import genai
     except ImportError as error:
@@ -154,10 +156,13 @@ class _Gemini:
 
         settings = self._settings
         config = types.GenerateContentConfig(
-            response_mime_type="application/json", response_json_schema=schema, max_output_tokens=max_output_tokens,
-            temperature=settings.temperature, seed=settings.seed,
+            response_mime_type="application/json",
+            response_json_schema=schema,
+            max_output_tokens=max_output_tokens,
+            temperature=settings.temperature,
+            seed=settings.seed,
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
-        )  # fmt: skip
+        )
         if settings.thinking_budget is not None:
             config.thinking_config = types.ThinkingConfig(thinking_budget=settings.thinking_budget)
         if cache:
@@ -240,9 +245,10 @@ class _Gemini:
             # nested too deeply
             return Unavailable(f"an answer that is not the protocol's: {type(error).__name__}", maybe_billed=True)
         return GenerateError(
-            f"the SDK failed: {type(error).__name__}: {self._clean(str(error))}", where="Gemini",
+            f"the SDK failed: {type(error).__name__}: {self._clean(str(error))}",
+            where="Gemini",
             next_step="check the version of google-genai against requirements.txt",
-        )  # fmt: skip
+        )
 
     def _refusal(self, code: int | None, status: str, message: str, details: Any) -> Exception:
         message = self._clean(message)

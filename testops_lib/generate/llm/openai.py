@@ -92,17 +92,19 @@ async def _connected(settings: OpenAISettings) -> AsyncIterator[_Server]:
         raise GenerateError("no model is named", where="OPENAI_MODEL", next_step="set it, e.g. to gpt-5-mini")
     if not settings.api_key and address.hostname == urlsplit(BASE_URL).hostname:
         raise GenerateError(
-            "no API key", where="OpenAI",
+            "no API key",
+            where="OpenAI",
             next_step="set OPENAI_API_KEY in the environment or in .env, or OPENAI_BASE_URL to a server that needs"
             " none, or use the source `rules`",
-        )  # fmt: skip
+        )
     if settings.api_key and (
         not settings.api_key.isascii() or not settings.api_key.isprintable() or " " in settings.api_key
     ):
         raise GenerateError(
-            "the API key holds characters that no key has (a space, a line break?)", where="OpenAI",
+            "the API key holds characters that no key has (a space, a line break?)",
+            where="OpenAI",
             next_step="set OPENAI_API_KEY to the key alone",
-        )  # fmt: skip
+        )
     try:
         import httpx2
     except ImportError as error:

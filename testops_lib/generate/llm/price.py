@@ -67,9 +67,10 @@ def _parsed(text: str, where: str) -> Prices:
             raise ValueError("a price is not a number")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SettingsError(
-            f"is no table of prices: {' '.join(str(error).split())}", where=where,
+            f"is no table of prices: {' '.join(str(error).split())}",
+            where=where,
             next_step="write `currency` and `models: {NAME: {input: …, output: …}}`, a million tokens each",
-        ) from error  # fmt: skip
+        ) from error
     return table
 
 
@@ -88,9 +89,13 @@ def find(prices: Prices, model: str) -> Price | None:
 
 
 def money(
-    price: Price | None, *, input_tokens: int = 0, output_tokens: int = 0, cached_tokens: int = 0,
+    price: Price | None,
+    *,
+    input_tokens: int = 0,
+    output_tokens: int = 0,
+    cached_tokens: int = 0,
     stored_token_hours: float = 0,
-) -> float | None:  # fmt: skip
+) -> float | None:
     """What these tokens cost; None when there is no price. `cached_tokens` are part of `input_tokens`."""
     if price is None:
         return None

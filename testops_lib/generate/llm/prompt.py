@@ -47,12 +47,49 @@ _FENCE = "=====SPEC-DATA-"
 _REDACTOR = Redactor()
 """For what looks like a credential; the known ones are masked in the finished text."""
 _SHOWN = (
-    "type", "format", "enum", "const", "default", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
-    "multipleOf", "minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems", "minProperties",
-    "maxProperties", "required", "properties", "additionalProperties", "patternProperties", "items", "prefixItems",
-    "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "$ref", "description", "readOnly", "writeOnly",
-    "deprecated", "example", "examples", "discriminator", "dependentRequired", "contains", "propertyNames",
-)  # fmt: skip
+    "type",
+    "format",
+    "enum",
+    "const",
+    "default",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+    "required",
+    "properties",
+    "additionalProperties",
+    "patternProperties",
+    "items",
+    "prefixItems",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "$ref",
+    "description",
+    "readOnly",
+    "writeOnly",
+    "deprecated",
+    "example",
+    "examples",
+    "discriminator",
+    "dependentRequired",
+    "contains",
+    "propertyNames",
+)
 
 
 class Prompt(Value, frozen=True, kw_only=True):
@@ -85,10 +122,19 @@ def version(*, observed: bool = False) -> str:
 
 
 def render(
-    spec: Spec, operations: Sequence[Operation], *, policy: Policy, cases: int, identities: Sequence[str] = (),
-    values: Mapping[str, tuple[Any, ...]] | None = None, related: Sequence[Operation] = (), secrets: Sequence[str] = (),
-    shared: Collection[str] = (), instruction: str = "", gaps: Mapping[str, Gap] | None = None,
-) -> Prompt:  # fmt: skip
+    spec: Spec,
+    operations: Sequence[Operation],
+    *,
+    policy: Policy,
+    cases: int,
+    identities: Sequence[str] = (),
+    values: Mapping[str, tuple[Any, ...]] | None = None,
+    related: Sequence[Operation] = (),
+    secrets: Sequence[str] = (),
+    shared: Collection[str] = (),
+    instruction: str = "",
+    gaps: Mapping[str, Gap] | None = None,
+) -> Prompt:
     """The prompt that asks for at most `cases` cases of each operation. None of `secrets` occurs in it.
 
     `gaps` are what is still to be gained of operations, by key, with what the API answered.
@@ -238,10 +284,11 @@ def _shown_operation(
     shown["needs_credentials"] = operation.protected
     secret = {(scheme.where, scheme.name.lower()) for scheme in spec.security_schemes.values()}
     shown["parameters"] = [
-        _parameter(parameter, notes, examples, schemas) for parameter in operation.parameters
+        _parameter(parameter, notes, examples, schemas)
+        for parameter in operation.parameters
         if parameter.where == "path"
         or not (sensitive(parameter.name) or (parameter.where, parameter.name.lower()) in secret)
-    ]  # fmt: skip
+    ]
     if operation.body is not None:
         shown["body"] = {
             "required": operation.body.required,

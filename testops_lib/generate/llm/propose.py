@@ -139,17 +139,24 @@ class Provider(NamedTuple):
 
 
 def key_parts(
-    provider: Provider, *, policy: Policy, values: Mapping[str, tuple[Any, ...]] | None = None,
-    identities: Sequence[str] = (), observed: bool = False,
-) -> dict[str, str]:  # fmt: skip
+    provider: Provider,
+    *,
+    policy: Policy,
+    values: Mapping[str, tuple[Any, ...]] | None = None,
+    identities: Sequence[str] = (),
+    observed: bool = False,
+) -> dict[str, str]:
     """What the cases of an unchanged operation depend on, by name: with all of it equal, asking again is of no use.
 
     `observed`: the prompt tells what the API answered before.
     """
     asked = {
-        "methods": policy.methods, "cases": provider.limits.cases_per_operation, "identities": list(identities),
-        "values": {name: list(chosen) for name, chosen in (values or {}).items()}, **provider.wishes,
-    }  # fmt: skip
+        "methods": policy.methods,
+        "cases": provider.limits.cases_per_operation,
+        "identities": list(identities),
+        "values": {name: list(chosen) for name, chosen in (values or {}).items()},
+        **provider.wishes,
+    }
     digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
     return {
         "source": provider.source,
@@ -161,27 +168,47 @@ def key_parts(
 
 
 def generate(
-    provider: Provider, spec: Spec, operations: Sequence[Operation], *, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
+    provider: Provider,
+    spec: Spec,
+    operations: Sequence[Operation],
+    *,
+    policy: Policy,
+    values: Mapping[str, tuple[Any, ...]] | None = None,
+    identities: Sequence[str] = (),
+    instruction: str = "",
     gaps: Mapping[str, Gap] | None = None,
-) -> Generated:  # fmt: skip
+) -> Generated:
     """As `propose`, outside of an event loop, with a connection that is closed at the end."""
 
     async def conversation() -> Generated:
         async with provider.connect() as model:
             return await propose(
-                model, spec, operations, limits=provider.limits, policy=policy, values=values, identities=identities,
-                instruction=instruction, gaps=gaps,
-            )  # fmt: skip
+                model,
+                spec,
+                operations,
+                limits=provider.limits,
+                policy=policy,
+                values=values,
+                identities=identities,
+                instruction=instruction,
+                gaps=gaps,
+            )
 
     return asyncio.run(conversation())
 
 
 async def propose(
-    model: Model, spec: Spec, operations: Sequence[Operation], *, limits: Limits, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (), instruction: str = "",
+    model: Model,
+    spec: Spec,
+    operations: Sequence[Operation],
+    *,
+    limits: Limits,
+    policy: Policy,
+    values: Mapping[str, tuple[Any, ...]] | None = None,
+    identities: Sequence[str] = (),
+    instruction: str = "",
     gaps: Mapping[str, Gap] | None = None,
-) -> Generated:  # fmt: skip
+) -> Generated:
     """Valid cases of the operations in their order, each operation's in the model's, positive ones first.
 
     `gaps`: what is still to be gained of them, by key, and what the API answered.
@@ -192,9 +219,10 @@ async def propose(
     """
     if limits.max_money is not None and limits.price is None:
         raise GenerateError(
-            f"the price of {model.name!r} is not known, so money cannot be limited", where=model.source,
+            f"the price of {model.name!r} is not known, so money cannot be limited",
+            where=model.source,
             next_step="put it into a file and set TESTOPS_PRICES_FILE (free: 0), or limit tokens instead",
-        )  # fmt: skip
+        )
     dialogue = _Dialogue(model, spec, limits, policy, dict(values or {}), tuple(identities), instruction, gaps or {})
     wanted = _callable(spec, operations, policy)
     groups = list(_grouped(spec, wanted, limits.operations_per_call, policy))
@@ -220,17 +248,23 @@ async def propose(
     if groups and dialogue.unanswered and not dialogue.answered:
         reason = next(iter(dialogue.unanswered.values()))
         raise GenerateError(
-            f"no call was answered ({reason})", where=f"{model.source} ({model.name})",
+            f"no call was answered ({reason})",
+            where=f"{model.source} ({model.name})",
             next_step="try again later, lower the concurrency, or use the source `rules`, which needs no model",
-        )  # fmt: skip
+        )
     skipped = len(operations) - len(wanted)
     return dialogue.result([case for found in rounds for case in found], [o.key for o in wanted], skipped)
 
 
 def plan(
-    provider: Provider, spec: Spec, operations: Sequence[Operation], *, policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None, identities: Sequence[str] = (),
-) -> Planned:  # fmt: skip
+    provider: Provider,
+    spec: Spec,
+    operations: Sequence[Operation],
+    *,
+    policy: Policy,
+    values: Mapping[str, tuple[Any, ...]] | None = None,
+    identities: Sequence[str] = (),
+) -> Planned:
     """The calls that `generate` would make first, their tokens and their price, without a key and calling nobody."""
     limits = provider.limits
     wanted = _callable(spec, operations, policy)
@@ -240,10 +274,15 @@ def plan(
         input_tokens += (size(prompt) + _schema_bytes(_shape(group, limits, identities))) // 3
     output_tokens = len(wanted) * limits.cases_per_operation * _USUAL_CASE
     return Planned(
-        source=provider.source, model=provider.model, operations=len(wanted), calls=len(groups),
-        input_tokens=input_tokens, output_tokens=output_tokens, currency=limits.currency,
+        source=provider.source,
+        model=provider.model,
+        operations=len(wanted),
+        calls=len(groups),
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        currency=limits.currency,
         money=money(limits.price, input_tokens=input_tokens, output_tokens=output_tokens),
-    )  # fmt: skip
+    )
 
 
 class _Spent(Exception):
@@ -289,9 +328,11 @@ class _Budget:
                 if output >= min(_LEAST_OUTPUT, limits.max_output_tokens):
                     self.calls += 1
                     made = _Reserved(
-                        input_tokens=input_tokens, output_tokens=output, extra=extra,
+                        input_tokens=input_tokens,
+                        output_tokens=output,
+                        extra=extra,
                         money=self._money(input_tokens, output, extra),
-                    )  # fmt: skip
+                    )
                     self._reserved.append(made)
                     return made
                 if not self._reserved:
@@ -319,9 +360,11 @@ class _Budget:
     def _money(self, input_tokens: int, output_tokens: int, extra: Usage) -> float | None:
         """From above: nothing of the input is taken to come from a cache."""
         return money(
-            self._limits.price, input_tokens=input_tokens + extra.input_tokens, output_tokens=output_tokens,
+            self._limits.price,
+            input_tokens=input_tokens + extra.input_tokens,
+            output_tokens=output_tokens,
             stored_token_hours=extra.stored_token_hours,
-        )  # fmt: skip
+        )
 
     async def settle(self, reserved: _Reserved, cost: Cost | None) -> None:
         """The call is over and took this; None: nothing."""
@@ -337,14 +380,19 @@ class _Dialogue:
     """One generation's calls and counts."""
 
     def __init__(
-        self, model: Model, spec: Spec, limits: Limits, policy: Policy, values: Mapping[str, tuple[Any, ...]],
-        identities: tuple[str, ...], instruction: str, gaps: Mapping[str, Gap],
-    ) -> None:  # fmt: skip
+        self,
+        model: Model,
+        spec: Spec,
+        limits: Limits,
+        policy: Policy,
+        values: Mapping[str, tuple[Any, ...]],
+        identities: tuple[str, ...],
+        instruction: str,
+        gaps: Mapping[str, Gap],
+    ) -> None:
         self._model, self._spec, self._limits, self._policy = model, spec, limits, policy
         self._values, self._identities, self._instruction, self._gaps = values, identities, instruction, gaps
-        origin = Origin(
-            source=model.source, version=VERSION, model=model.name, prompt=version(observed=bool(gaps))
-        )  # fmt: skip
+        origin = Origin(source=model.source, version=VERSION, model=model.name, prompt=version(observed=bool(gaps)))
         self._validator = Validator(spec, policy=policy, origin=origin, identities=identities, values=values)
         self._slots = asyncio.Semaphore(max(1, limits.concurrency))
         self._budget = _Budget(limits)
@@ -363,9 +411,16 @@ class _Dialogue:
     async def converse(self, group: _Group, found: list[Case]) -> None:
         """Ask for one group of operations, with one repair round; a blocked group is asked one by one."""
         prompt = _render(
-            self._spec, group, policy=self._policy, limits=self._limits, identities=self._identities,
-            values=self._values, secrets=self._model.secrets, instruction=self._instruction, gaps=self._gaps,
-        )  # fmt: skip
+            self._spec,
+            group,
+            policy=self._policy,
+            limits=self._limits,
+            identities=self._identities,
+            values=self._values,
+            secrets=self._model.secrets,
+            instruction=self._instruction,
+            gaps=self._gaps,
+        )
         answer = await self._ask(prompt, group)
         if answer is None:
             return
@@ -393,9 +448,12 @@ class _Dialogue:
             await self._repair(prompt, group, refused, found)
 
     async def _repair(
-        self, prompt: Prompt, group: _Group, refused: list[tuple[Any, tuple[Problem, ...]]],
+        self,
+        prompt: Prompt,
+        group: _Group,
+        refused: list[tuple[Any, tuple[Problem, ...]]],
         found: list[Case],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """One round: a corrected case replaces the refused one whose number it names, the others are dropped."""
         text = render_repair(prompt, refused, secrets=self._model.secrets)
         answer = await self._ask(text, group, repair=len(refused))
@@ -507,14 +565,21 @@ class _Dialogue:
 
     def _cost(self, usage: Usage, group: _Group, *, repair: bool) -> Call:
         spent = money(
-            self._limits.price, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens,
-            cached_tokens=usage.cached_tokens, stored_token_hours=usage.stored_token_hours,
-        )  # fmt: skip
+            self._limits.price,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            stored_token_hours=usage.stored_token_hours,
+        )
         return Call(
-            calls=1, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens,
-            cached_tokens=min(usage.cached_tokens, usage.input_tokens), money=spent, operations=group.keys,
+            calls=1,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=min(usage.cached_tokens, usage.input_tokens),
+            money=spent,
+            operations=group.keys,
             repair=repair,
-        )  # fmt: skip
+        )
 
     def result(self, cases: Sequence[Case], order: Sequence[str], skipped: int) -> Generated:
         place = {key: number for number, key in enumerate(order)}
@@ -541,15 +606,21 @@ class _Dialogue:
             cases=tuple(ordered),
             unfinished=tuple(sorted(self._unasked | self.unanswered.keys())),
             generation=Generation(
-                source=self._model.source, model=self._model.name, cases=len(ordered), calls=self._budget.calls,
-                input_tokens=spent.input_tokens, output_tokens=spent.output_tokens, cached_tokens=spent.cached_tokens,
+                source=self._model.source,
+                model=self._model.name,
+                cases=len(ordered),
+                calls=self._budget.calls,
+                input_tokens=spent.input_tokens,
+                output_tokens=spent.output_tokens,
+                cached_tokens=spent.cached_tokens,
                 money=spent.money if self._spent else None,
                 currency=self._limits.currency if self._limits.price is not None else "",
-                spent=tuple(self._spent), operations=_by_operation(self._spent, order),
+                spent=tuple(self._spent),
+                operations=_by_operation(self._spent, order),
                 dropped={reason: count for reason, count in sorted(self._dropped.items()) if count},
                 notes=tuple(notes),
             ),
-        )  # fmt: skip
+        )
 
 
 def _first(errors: BaseExceptionGroup[GenerateError]) -> GenerateError:
@@ -562,9 +633,10 @@ def _first(errors: BaseExceptionGroup[GenerateError]) -> GenerateError:
 
 def _callable(spec: Spec, operations: Sequence[Operation], policy: Policy) -> list[Operation]:
     return [
-        operation for operation in operations
+        operation
+        for operation in operations
         if operation.key not in spec.unusable and (policy.methods == "all" or operation.method in SAFE_METHODS)
-    ]  # fmt: skip
+    ]
 
 
 def _by_operation(spent: Sequence[Call], order: Sequence[str]) -> dict[str, Cost]:
@@ -590,14 +662,30 @@ class _Group(Value, frozen=True, kw_only=True):
 
 
 def _render(
-    spec: Spec, group: _Group, *, policy: Policy, limits: Limits, identities: Sequence[str],
-    values: Mapping[str, tuple[Any, ...]], secrets: Sequence[str] = (), instruction: str = "",
+    spec: Spec,
+    group: _Group,
+    *,
+    policy: Policy,
+    limits: Limits,
+    identities: Sequence[str],
+    values: Mapping[str, tuple[Any, ...]],
+    secrets: Sequence[str] = (),
+    instruction: str = "",
     gaps: Mapping[str, Gap] | None = None,
-) -> Prompt:  # fmt: skip
+) -> Prompt:
     return render(
-        spec, group.operations, policy=policy, cases=limits.cases_per_operation, identities=identities, values=values,
-        related=group.related, secrets=secrets, shared=group.shared, instruction=instruction, gaps=gaps,
-    )  # fmt: skip
+        spec,
+        group.operations,
+        policy=policy,
+        cases=limits.cases_per_operation,
+        identities=identities,
+        values=values,
+        related=group.related,
+        secrets=secrets,
+        shared=group.shared,
+        instruction=instruction,
+        gaps=gaps,
+    )
 
 
 def _shape(group: _Group, limits: Limits, identities: Sequence[str], *, repair: int = 0) -> dict[str, Any]:
@@ -622,9 +710,7 @@ def _grouped(spec: Spec, operations: Sequence[Operation], size: int, policy: Pol
     waiting: list[Operation] = []
 
     def group(members: Sequence[Operation], shared: Sequence[str] = ()) -> _Group:
-        return _Group(
-            operations=tuple(members), related=tuple(_related(spec, members, policy)), shared=tuple(shared)
-        )  # fmt: skip
+        return _Group(operations=tuple(members), related=tuple(_related(spec, members, policy)), shared=tuple(shared))
 
     for members in resources.values():
         if len(waiting) + len(members) <= size:
@@ -656,9 +742,12 @@ def _related(spec: Spec, group: Sequence[Operation], policy: Policy) -> list[Ope
     resources = {_resource(operation) for operation in group}
     ranks = {"POST": 0, "GET": 1, "DELETE": 2, "PUT": 3}
     candidates = [
-        operation for operation in _callable(spec, spec.operations, policy)
-        if operation.key not in keys and operation.method in ranks and _resource(operation) in resources
+        operation
+        for operation in _callable(spec, spec.operations, policy)
+        if operation.key not in keys
+        and operation.method in ranks
+        and _resource(operation) in resources
         and not operation.deprecated
-    ]  # fmt: skip
+    ]
     candidates.sort(key=lambda operation: (ranks[operation.method], len(operation.path)))
     return candidates[:MAX_RELATED]

@@ -76,18 +76,47 @@ MAX_TEXT = 4096
 UNIQUE_SAMPLE = "0123456789ab"
 """What stands for `{unique}` while data is validated."""
 
-GENERAL_HEADERS = frozenset({
-    "accept", "accept-language", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "range",
-    "prefer", "idempotency-key", "x-request-id",
-})  # fmt: skip
+GENERAL_HEADERS = frozenset(
+    {
+        "accept",
+        "accept-language",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "range",
+        "prefer",
+        "idempotency-key",
+        "x-request-id",
+    }
+)
 """Request headers of HTTP itself that may be sent though no document lists them."""
 
-_TRANSPORT_HEADERS = frozenset({
-    "host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect", "keep-alive",
-    "proxy-connection", "content-type", "content-encoding", "forwarded", "x-forwarded-for", "x-forwarded-host",
-    "x-forwarded-proto", "x-original-url", "x-rewrite-url", "x-http-method-override", "x-http-method",
-    "x-method-override",
-})  # fmt: skip
+_TRANSPORT_HEADERS = frozenset(
+    {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "te",
+        "trailer",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "content-type",
+        "content-encoding",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+    }
+)
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -137,9 +166,15 @@ class Validator:
     """
 
     def __init__(
-        self, spec: Spec, *, policy: Policy, origin: Origin, identities: Sequence[str] = (),
-        values: Mapping[str, tuple[Any, ...]] | None = None, assumed: Basis = "guess",
-    ) -> None:  # fmt: skip
+        self,
+        spec: Spec,
+        *,
+        policy: Policy,
+        origin: Origin,
+        identities: Sequence[str] = (),
+        values: Mapping[str, tuple[Any, ...]] | None = None,
+        assumed: Basis = "guess",
+    ) -> None:
         self._assumed = assumed
         self._spec = spec
         self._operations = {operation.key: operation for operation in spec.operations}
@@ -216,10 +251,14 @@ class Validator:
             setup = index < count - 1 and index in needed and not freed and _may_prepare(checks, data[index])
             steps.append(
                 Step(
-                    operation=step.operation, request=data[index].request, checks=checks,
-                    captures=captures[index], identity=step.identity, setup=setup,
+                    operation=step.operation,
+                    request=data[index].request,
+                    checks=checks,
+                    captures=captures[index],
+                    identity=step.identity,
+                    setup=setup,
                 )
-            )  # fmt: skip
+            )
         cleanup = tuple(
             Step(operation=step.operation, request=read.request, identity=step.identity)
             for step, read in zip(proposal.cleanup, data[count:], strict=True)
@@ -235,9 +274,14 @@ class Validator:
         last = any(self._ends(step.operation) for step in (*steps, *cleanup))
         try:
             case = make_case(
-                name=name or proposal.operation, intent=proposal.intent, operation=proposal.operation, steps=steps,
-                cleanup=cleanup, origin=self._origin, last=last,
-            )  # fmt: skip
+                name=name or proposal.operation,
+                intent=proposal.intent,
+                operation=proposal.operation,
+                steps=steps,
+                cleanup=cleanup,
+                origin=self._origin,
+                last=last,
+            )
             encoded = msgspec.json.encode(case)
             msgspec.json.decode(encoded, type=Case)
         except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, OverflowError) as error:
@@ -425,9 +469,12 @@ class Validator:
         """A compiled schema, or None when no engine can compile it: then its data is not judged."""
         if place not in self._validators:
             try:
-                self._validators[place] = compile_schema({
-                    "allOf": [schema], "$defs": closure([schema], self._spec.definitions),
-                })  # fmt: skip
+                self._validators[place] = compile_schema(
+                    {
+                        "allOf": [schema],
+                        "$defs": closure([schema], self._spec.definitions),
+                    }
+                )
             except ValueError:
                 self._validators[place] = None
         return self._validators[place]
@@ -439,10 +486,11 @@ class Validator:
         wants_faults = proposal.intent == "negative"
         if wants_faults and not any(data[index].faults for index in own):
             yield Problem(
-                rule="intent contradicts data", where="intent",
+                rule="intent contradicts data",
+                where="intent",
                 message="intent is negative, but parameters and body are all valid by the spec"
                 " (for data that is valid but refused by a rule in prose use intent boundary or stateful)",
-            )  # fmt: skip
+            )
         for index, (where, step) in enumerate(_steps(proposal)):
             for fault in data[index].faults:
                 cleanup = index >= len(proposal.steps)
@@ -451,23 +499,31 @@ class Validator:
                 )
                 if not allowed:
                     yield Problem(
-                        rule="intent contradicts data", where=where,
+                        rule="intent contradicts data",
+                        where=where,
                         message=f"{fault.place} is invalid by the spec: {fault.message}",
-                    )  # fmt: skip
+                    )
             anonymous = step.identity in (NO_CREDENTIALS, INVALID_CREDENTIALS)
             protected = self._operations[step.operation].protected
             if anonymous and protected and proposal.intent != "security":
                 yield Problem(
-                    rule="intent contradicts identity", where=where,
+                    rule="intent contradicts identity",
+                    where=where,
                     message=f"{step.operation} needs credentials: identity {step.identity} belongs to intent security",
-                )  # fmt: skip
+                )
 
     # ------------------------------------------------------------------ checks
 
     def _checks(
-        self, proposal: Proposal, step: ProposedStep, data: _Data, where: str, known: frozenset[str], freed: bool,
+        self,
+        proposal: Proposal,
+        step: ProposedStep,
+        data: _Data,
+        where: str,
+        known: frozenset[str],
+        freed: bool,
         problems: list[Problem],
-    ) -> tuple[AnyCheck, ...]:  # fmt: skip
+    ) -> tuple[AnyCheck, ...]:
         operation = self._operations[step.operation]
         anonymous = operation.protected and step.identity in (NO_CREDENTIALS, INVALID_CREDENTIALS)
         statuses = frozenset(s for wanted in step.expect if wanted.kind == "status" for s in wanted.statuses)
@@ -516,9 +572,16 @@ class Validator:
         return False
 
     def _expectation(
-        self, operation: Operation, data: _Data, wanted: Expectation, statuses: frozenset[int], known: frozenset[str],
-        anonymous: bool, where: str, problems: list[Problem],
-    ) -> AnyCheck | None:  # fmt: skip
+        self,
+        operation: Operation,
+        data: _Data,
+        wanted: Expectation,
+        statuses: frozenset[int],
+        known: frozenset[str],
+        anonymous: bool,
+        where: str,
+        problems: list[Problem],
+    ) -> AnyCheck | None:
         def wrong(rule: str, message: str) -> None:
             problems.append(Problem(rule=rule, where=where, message=message))
 
@@ -537,9 +600,10 @@ class Validator:
                 for unknown in _unknown_names(wanted.equals or "", known):
                     wrong("unknown capture", f"{{{unknown}}} is captured by no earlier step")
                 documented = {
-                    name.lower(): header for response in self._responses(operation, data, statuses)
+                    name.lower(): header
+                    for response in self._responses(operation, data, statuses)
                     for name, header in response.headers.items()
-                }  # fmt: skip
+                }
                 header = documented.get(wanted.name.lower())
                 if not quote and wanted.equals is None and header is not None and header.required:
                     basis = "spec"
@@ -548,9 +612,15 @@ class Validator:
                 return self._json_path(operation, data, wanted, statuses, known, basis, quote, wrong)
 
     def _status(
-        self, operation: Operation, data: _Data, wanted: Expectation, anonymous: bool, basis: Basis, quote: str,
+        self,
+        operation: Operation,
+        data: _Data,
+        wanted: Expectation,
+        anonymous: bool,
+        basis: Basis,
+        quote: str,
         wrong: _Wrong,
-    ) -> AnyCheck | None:  # fmt: skip
+    ) -> AnyCheck | None:
         if not wanted.statuses or not all(100 <= status <= 599 for status in wanted.statuses):
             wrong("bad status", "statuses are a list of numbers from 100 to 599")
             return None
@@ -572,9 +642,16 @@ class Validator:
         return StatusIs(any_of=tuple(dict.fromkeys(wanted.statuses)), basis=basis, quote=quote)
 
     def _json_path(
-        self, operation: Operation, data: _Data, wanted: Expectation, statuses: frozenset[int], known: frozenset[str],
-        basis: Basis, quote: str, wrong: _Wrong,
-    ) -> AnyCheck | None:  # fmt: skip
+        self,
+        operation: Operation,
+        data: _Data,
+        wanted: Expectation,
+        statuses: frozenset[int],
+        known: frozenset[str],
+        basis: Basis,
+        quote: str,
+        wrong: _Wrong,
+    ) -> AnyCheck | None:
         if trouble := refusal(wanted.path):
             wrong("bad JSONPath", trouble)
             return None
@@ -634,9 +711,12 @@ class Validator:
     ) -> bool:
         """The document's own examples of the answer show it: all of them, and there is one."""
         shown = [
-            example for response in self._responses(operation, data, statuses)
-            for media, content in response.content.items() if is_json(media) for example in content.examples
-        ]  # fmt: skip
+            example
+            for response in self._responses(operation, data, statuses)
+            for media, content in response.content.items()
+            if is_json(media)
+            for example in content.examples
+        ]
         holds = []
         for example in shown:
             try:

@@ -100,17 +100,21 @@ class Draws:
         self._rest = b""
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-X", "utf8", str(_SCRIPT)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            cwd=self._folder.name, env={**kept, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder.name,
+            env={**kept, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
+        )
         try:
             self._answer(self._child, _START_S)
         except (OSError, ValueError, TimeoutError) as error:
             self._end()
             raise GenerateError(
-                "Schemathesis does not start", where="source property",
+                "Schemathesis does not start",
+                where="source property",
                 next_step=f"see what `{sys.executable} -c 'import schemathesis'` says",
-            ) from error  # fmt: skip
+            ) from error
         return self._child
 
     def _answer(self, child: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:

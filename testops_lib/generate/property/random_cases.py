@@ -275,9 +275,13 @@ class RandomCases:
                 continue
             seen.add(sent)
             case = self._planner.of_invalid(
-                f"{key}: random data, {fault.place} breaks {fault.rule}", draft, fault.place, fault.rule,
-                request=request, tags=_TAGS,
-            )  # fmt: skip
+                f"{key}: random data, {fault.place} breaks {fault.rule}",
+                draft,
+                fault.place,
+                fault.rule,
+                request=request,
+                tags=_TAGS,
+            )
             (more if (fault.place, fault.rule) in broken else first).append(case)
             broken.add((fault.place, fault.rule))
         return [*first, *more][: self._examples]

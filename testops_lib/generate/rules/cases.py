@@ -55,8 +55,10 @@ from testops_lib.spec.operation import Operation, Parameter, Schema
 ORIGIN: Final = Origin(source="rules", version="1")
 
 ANSWER: Final[tuple[AnyCheck, ...]] = (
-    ContentTypeConformance(), ResponseHeadersConformance(), ResponseSchemaConformance(),
-)  # fmt: skip
+    ContentTypeConformance(),
+    ResponseHeadersConformance(),
+    ResponseSchemaConformance(),
+)
 CONFORMANCE: Final[tuple[AnyCheck, ...]] = (NotAServerError(), StatusCodeConformance(), *ANSWER)
 
 _UNROUTED: Final[tuple[AnyCheck, ...]] = (NotAServerError(), StatusCodeConformance(also=(404,)), *ANSWER)
@@ -89,9 +91,16 @@ class Planner:
     """Makes the cases of one operation at a time."""
 
     def __init__(
-        self, graph: Graph, schemas: Schemas, maker: Maker, drafter: Drafter, policy: Policy, spares: Spares,
-        feedback: Feedback | None = None, origin: Origin = ORIGIN,
-    ) -> None:  # fmt: skip
+        self,
+        graph: Graph,
+        schemas: Schemas,
+        maker: Maker,
+        drafter: Drafter,
+        policy: Policy,
+        spares: Spares,
+        feedback: Feedback | None = None,
+        origin: Origin = ORIGIN,
+    ) -> None:
         self.graph, self.schemas, self.maker, self.drafter, self.policy = graph, schemas, maker, drafter, policy
         self.guard, self._spares, self._origin = drafter.guard, spares, origin
         self._unreached = {gap.operation: gap for gap in feedback.gaps if not gap.reached} if feedback else {}
@@ -155,9 +164,14 @@ class Planner:
                 break
             steps = tuple(msgspec.structs.replace(step, identity=step.identity or spare) for step in case.steps)
             yield make_case(
-                name=case.name, intent=case.intent, operation=case.operation, steps=steps, origin=ORIGIN,
-                tags=case.tags, last=True,
-            )  # fmt: skip
+                name=case.name,
+                intent=case.intent,
+                operation=case.operation,
+                steps=steps,
+                origin=ORIGIN,
+                tags=case.tags,
+                last=True,
+            )
 
     # ------------------------------------------------------------------ positive
 
@@ -370,9 +384,15 @@ class Planner:
         return self._case(f"{operation.key}: {place} at {label}", "boundary", draft, checks, tags=("boundary",))
 
     def _positive(
-        self, name: str, operation: Operation, draft: Draft, chained: bool, *, intent: Intent = "positive",
+        self,
+        name: str,
+        operation: Operation,
+        draft: Draft,
+        chained: bool,
+        *,
+        intent: Intent = "positive",
         last: bool = False,
-    ) -> Case:  # fmt: skip
+    ) -> Case:
         checks = (*CONFORMANCE, *self._accepted(operation, draft, None, chained), *self._fast())
         tags = ("happy",) if intent == "positive" else ("boundary",)
         return self._case(name, intent, draft, checks, tags=tags, last=last)
@@ -419,9 +439,11 @@ class Planner:
 
     def _negatives(self, operation: Operation, base: Draft) -> Iterator[Case]:
         kinds_of_fault = (
-            self._missing(operation, base), self._bad_parameters(operation, base), self._bad_body(operation, base),
+            self._missing(operation, base),
+            self._bad_parameters(operation, base),
+            self._bad_body(operation, base),
             self._bad_media(operation, base),
-        )  # fmt: skip
+        )
         for index, case in enumerate(_mixed(*kinds_of_fault)):
             if index == _MOST["negatives"]:
                 return
@@ -518,9 +540,14 @@ class Planner:
             plain = TextBody(text=json.dumps(base.body, ensure_ascii=False), media_type="text/plain")
             documented = "415" in operation.responses
             yield self._negative(
-                operation, base, "body", "media_type", "spec" if documented else "guess",
-                request=msgspec.structs.replace(request, body=plain), status=documented,
-            )  # fmt: skip
+                operation,
+                base,
+                "body",
+                "media_type",
+                "spec" if documented else "guess",
+                request=msgspec.structs.replace(request, body=plain),
+                status=documented,
+            )
 
     def _breaks(self, operation: Operation, draft: Draft, place: str, request: Request | None = None) -> bool | None:
         """Whether the request is surely invalid at `place`, or only perhaps; None: it is valid there."""
@@ -533,9 +560,16 @@ class Planner:
         return any(about) if about else None
 
     def _invalid(
-        self, operation: Operation, draft: Draft, place: str, rule: str, basis: Basis = "spec", *,
-        request: Request | None = None, routed: bool = True,
-    ) -> Iterator[Case]:  # fmt: skip
+        self,
+        operation: Operation,
+        draft: Draft,
+        place: str,
+        rule: str,
+        basis: Basis = "spec",
+        *,
+        request: Request | None = None,
+        routed: bool = True,
+    ) -> Iterator[Case]:
         """A request that the judge finds invalid at `place`; its refusal is a guess where the judge is unsure."""
         sure = self._breaks(operation, draft, place, request)
         if sure is not None:
@@ -544,16 +578,28 @@ class Planner:
             )
 
     def _negative(
-        self, operation: Operation, draft: Draft, place: str, rule: str, basis: Basis = "spec", *,
-        request: Request | None = None, status: bool = True, routed: bool = True,
-    ) -> Case:  # fmt: skip
+        self,
+        operation: Operation,
+        draft: Draft,
+        place: str,
+        rule: str,
+        basis: Basis = "spec",
+        *,
+        request: Request | None = None,
+        status: bool = True,
+        routed: bool = True,
+    ) -> Case:
         conformance: tuple[AnyCheck, ...] = CONFORMANCE if status else (NotAServerError(), *ANSWER)
         conformance = conformance if routed else _UNROUTED
         checks = (*conformance, NegativeDataRejection(basis=basis, location=place, rule=rule))
         return self._case(
-            f"{operation.key}: {place} breaks {rule}", "negative", self._again(draft), checks, request=request,
+            f"{operation.key}: {place} breaks {rule}",
+            "negative",
+            self._again(draft),
+            checks,
+            request=request,
             tags=("negative", rule),
-        )  # fmt: skip
+        )
 
     def _strangers(self, operation: Operation, base: Draft) -> Iterator[Case]:
         """The operation without the steps that make what it needs: on an example of the document, which may or may not
@@ -570,9 +616,13 @@ class Planner:
                 yield self._case(f"{key}: as the document's example has it", "positive", example, CONFORMANCE)
             if base.setup and operation.protected and operation.method in ("GET", "HEAD"):
                 yield self._case(
-                    f"{key}: without credentials, for what may not be there", "security", example,
-                    (NotAServerError(), IgnoredAuth(), *ANSWER), identity=NO_CREDENTIALS, tags=("security", "alone"),
-                )  # fmt: skip
+                    f"{key}: without credentials, for what may not be there",
+                    "security",
+                    example,
+                    (NotAServerError(), IgnoredAuth(), *ANSWER),
+                    identity=NO_CREDENTIALS,
+                    tags=("security", "alone"),
+                )
             nobody = {p.name: value for p in names if (value := self._absent(operation, p)) is not None}
             if base.setup and len(nobody) == len(names):
                 draft = self.drafter.stranger(operation, nobody)
@@ -588,9 +638,13 @@ class Planner:
                     self.drafter.request(example), body=TextBody(text="", media_type=wire.MULTIPART)
                 )
                 yield self._case(
-                    f"{key}: no body, but the media type of one", "negative", example, (NotAServerError(),),
-                    request=request, tags=("negative", "media_type", "alone"),
-                )  # fmt: skip
+                    f"{key}: no body, but the media type of one",
+                    "negative",
+                    example,
+                    (NotAServerError(),),
+                    request=request,
+                    tags=("negative", "media_type", "alone"),
+                )
             for turn in range(len(names)):
                 for index, (label, odd) in enumerate(boundary.ODD_NAMES, 1):
                     parameter = names[(index + turn) % len(names)]  # each name's turn comes early
@@ -600,9 +654,12 @@ class Planner:
                         path = {**dummies, parameter.name: odd}
                         checks = _UNROUTED if label == boundary.UNPRINTABLE else CONFORMANCE
                         yield self._case(
-                            f"{key}: path/{parameter.name} at {label}", "boundary",
-                            self.drafter.stranger(operation, path), checks, tags=("boundary", label, "alone"),
-                        )  # fmt: skip
+                            f"{key}: path/{parameter.name} at {label}",
+                            "boundary",
+                            self.drafter.stranger(operation, path),
+                            checks,
+                            tags=("boundary", label, "alone"),
+                        )
             if base.setup and names:
                 yield from self._broken_strangers(operation, example)
         except Impossible:
@@ -658,9 +715,14 @@ class Planner:
         again = Step(operation=operation.key, request=request, checks=CONFORMANCE, captures=others)
         cleanup = (*(renamed(step, names) for step in cleanup if captures), *cleanup)
         yield make_case(
-            name=f"{operation.key}: the same again", intent="stateful", operation=operation.key,
-            steps=(*base.setup, first, again), cleanup=(*cleanup, *base.cleanup), origin=ORIGIN, tags=("stateful",),
-        )  # fmt: skip
+            name=f"{operation.key}: the same again",
+            intent="stateful",
+            operation=operation.key,
+            steps=(*base.setup, first, again),
+            cleanup=(*cleanup, *base.cleanup),
+            origin=ORIGIN,
+            tags=("stateful",),
+        )
 
     def _conditions(self, operation: Operation, base: Draft) -> Iterator[Case]:
         """Answers to conditions and wishes in headers, where the document has their status (RFC 9110, 12.5.1, 13.1)."""
@@ -676,10 +738,14 @@ class Planner:
             again = self.drafter.request(base.put("header", "If-None-Match", "{entity_tag}"))
             checks = (*CONFORMANCE, StatusIs(any_of=(304,), basis="guess"))
             yield make_case(
-                name=f"{operation.key}: not modified since", intent="stateful", operation=operation.key,
+                name=f"{operation.key}: not modified since",
+                intent="stateful",
+                operation=operation.key,
                 steps=(*base.setup, first, Step(operation=operation.key, request=again, checks=checks)),
-                cleanup=base.cleanup, origin=ORIGIN, tags=("stateful", "conditional"),
-            )  # fmt: skip
+                cleanup=base.cleanup,
+                origin=ORIGIN,
+                tags=("stateful", "conditional"),
+            )
 
     def _pairs(self, operation: Operation, base: Draft, chained: bool) -> Iterator[Case]:
         """Optional parameters together: any two values of any two meet in some case; absent is one."""
@@ -713,9 +779,15 @@ class Planner:
             (INVALID_CREDENTIALS, "with credentials nobody owns"),
         ):
             yield self._case(
-                f"{operation.key}: {label}", "security", self._again(base), checks, identity=identity,
-                tags=("security",), last=last or (operation.method == "DELETE" and base.listed), keep=True,
-            )  # fmt: skip
+                f"{operation.key}: {label}",
+                "security",
+                self._again(base),
+                checks,
+                identity=identity,
+                tags=("security",),
+                last=last or (operation.method == "DELETE" and base.listed),
+                keep=True,
+            )
 
     def unsupported(self, operations: Sequence[Operation]) -> Iterator[Case]:
         """Methods that the document does not offer on a path; `operations` are those it offers."""
@@ -740,13 +812,19 @@ class Planner:
             last = any(map(self.graph.destructive, operations)) or self.graph.destructive(probed)
             step = Step(
                 identity=self._spare(probed) if last else "",
-                operation=about.key, request=Request(method=method, path=path),
+                operation=about.key,
+                request=Request(method=method, path=path),
                 checks=(NotAServerError(), UnsupportedMethod()),
-            )  # fmt: skip
+            )
             yield make_case(
-                name=f"{about.path}: {method} is not offered", intent="negative", operation=about.key, steps=(step,),
-                origin=ORIGIN, tags=("negative", "method"), last=last,
-            )  # fmt: skip
+                name=f"{about.path}: {method} is not offered",
+                intent="negative",
+                operation=about.key,
+                steps=(step,),
+                origin=ORIGIN,
+                tags=("negative", "method"),
+                last=last,
+            )
 
     def _dummy(self, parameter: Parameter) -> Any:
         examples = [value for value in parameter.examples if self.schemas.accepts(parameter.schema, value)]
@@ -798,9 +876,15 @@ class Planner:
         return self._case(name, "boundary", draft, CONFORMANCE if told else (NotAServerError(), *ANSWER), tags=tags)
 
     def of_invalid(
-        self, name: str, draft: Draft, place: str, rule: str, *, request: Request | None = None,
+        self,
+        name: str,
+        draft: Draft,
+        place: str,
+        rule: str,
+        *,
+        request: Request | None = None,
         tags: tuple[str, ...] = (),
-    ) -> Case:  # fmt: skip
+    ) -> Case:
         """A case of data that breaks `rule` at `place`."""
         checks = (*CONFORMANCE, NegativeDataRejection(location=place, rule=rule))
         return self._case(name, "negative", self._again(draft), checks, request=request, tags=tags)
@@ -827,9 +911,18 @@ class Planner:
         return msgspec.json.encode(self.drafter.request(draft))
 
     def _case(
-        self, name: str, intent: Intent, draft: Draft, checks: Iterable[AnyCheck], *, request: Request | None = None,
-        identity: str = "", tags: tuple[str, ...] = (), last: bool = False, keep: bool = False,
-    ) -> Case:  # fmt: skip
+        self,
+        name: str,
+        intent: Intent,
+        draft: Draft,
+        checks: Iterable[AnyCheck],
+        *,
+        request: Request | None = None,
+        identity: str = "",
+        tags: tuple[str, ...] = (),
+        last: bool = False,
+        keep: bool = False,
+    ) -> Case:
         operation = draft.operation
         request = request or self.drafter.request(draft)
         captures, cleanup = self.drafter.made_by(draft)
@@ -844,9 +937,15 @@ class Planner:
             operation=operation.key, request=request, checks=tuple(checks), captures=captures, identity=identity
         )
         return make_case(
-            name=name, intent=intent, operation=operation.key, steps=(*setup, step), cleanup=(*cleanup, *undo),
-            origin=self._origin, tags=tags, last=last,
-        )  # fmt: skip
+            name=name,
+            intent=intent,
+            operation=operation.key,
+            steps=(*setup, step),
+            cleanup=(*cleanup, *undo),
+            origin=self._origin,
+            tags=tags,
+            last=last,
+        )
 
 
 def _mentions(request: Request, samples: Mapping[str, Any]) -> bool:

@@ -189,9 +189,14 @@ class Chains:
         check = JsonPathIs(path=items, op="max_items", value=2, basis="description" if said else "guess", quote=said)
         step = self._step(draft, (NotAServerError(), check))
         yield make_case(
-            name=f"{lister.key}: no more than {limit.name} items", intent="stateful", operation=lister.key,
-            steps=(*setup, step), cleanup=tuple(cleanup), origin=ORIGIN, tags=("stateful", "pagination"),
-        )  # fmt: skip
+            name=f"{lister.key}: no more than {limit.name} items",
+            intent="stateful",
+            operation=lister.key,
+            steps=(*setup, step),
+            cleanup=tuple(cleanup),
+            origin=ORIGIN,
+            tags=("stateful", "pagination"),
+        )
 
     def _three(self, creator: Operation) -> tuple[list[Step], list[Step]]:
         setup: list[Step] = []
@@ -330,15 +335,23 @@ class Chains:
         self, draft: Draft, checks: tuple[AnyCheck, ...], *, setup: bool = False, captures: tuple[Any, ...] = ()
     ) -> Step:
         return Step(
-            operation=draft.operation.key, request=self.drafter.request(draft), checks=checks, setup=setup,
+            operation=draft.operation.key,
+            request=self.drafter.request(draft),
+            checks=checks,
+            setup=setup,
             captures=captures,
-        )  # fmt: skip
+        )
 
     def _case(self, name: str, operation: Operation, draft: Draft, steps: tuple[Step, ...]) -> Case:
         return make_case(
-            name=name, intent="stateful", operation=operation.key, steps=(*draft.setup, *steps), cleanup=draft.cleanup,
-            origin=ORIGIN, tags=("stateful",),
-        )  # fmt: skip
+            name=name,
+            intent="stateful",
+            operation=operation.key,
+            steps=(*draft.setup, *steps),
+            cleanup=draft.cleanup,
+            origin=ORIGIN,
+            tags=("stateful",),
+        )
 
 
 def _body_of(step: Step) -> Any:

@@ -121,9 +121,21 @@ class Binding:
 
     def copy(self) -> Binding:
         return Binding(
-            self.seed, self.salt, [*self.steps], [*self.cleanup], {**self.samples}, {**self.paths}, {**self.fields},
-            self.listed, self.salted, self.echoed, self.foreign, self.shaky, self.wild, self.alone,
-        )  # fmt: skip
+            self.seed,
+            self.salt,
+            [*self.steps],
+            [*self.cleanup],
+            {**self.samples},
+            {**self.paths},
+            {**self.fields},
+            self.listed,
+            self.salted,
+            self.echoed,
+            self.foreign,
+            self.shaky,
+            self.wild,
+            self.alone,
+        )
 
     def take(self, other: Binding) -> None:
         self.steps, self.cleanup, self.paths, self.fields = other.steps, other.cleanup, other.paths, other.fields
@@ -144,9 +156,14 @@ class Drafter:
     """Drafts requests for the operations of one spec."""
 
     def __init__(
-        self, graph: Graph, schemas: Schemas, maker: Maker, credentials: frozenset[tuple[str, str]], pool: Pool,
+        self,
+        graph: Graph,
+        schemas: Schemas,
+        maker: Maker,
+        credentials: frozenset[tuple[str, str]],
+        pool: Pool,
         guard: Guard,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.graph, self.schemas, self.maker, self.pool, self.guard = graph, schemas, maker, pool, guard
         self._credentials = credentials
         self._parameters: dict[str, list[Parameter]] = {}
@@ -158,9 +175,17 @@ class Drafter:
         return known
 
     def draft(
-        self, operation: Operation, *, salt: int = 0, full: bool = False, example: Any = ABSENT, media: str = "",
-        seed: str = "", binding: Binding | None = None, stack: tuple[str, ...] = (),
-    ) -> Draft:  # fmt: skip
+        self,
+        operation: Operation,
+        *,
+        salt: int = 0,
+        full: bool = False,
+        example: Any = ABSENT,
+        media: str = "",
+        seed: str = "",
+        binding: Binding | None = None,
+        stack: tuple[str, ...] = (),
+    ) -> Draft:
         """A request that should succeed.
 
         Raises:
@@ -196,12 +221,27 @@ class Drafter:
             dangling, invented = dangling or making.dangling, invented or making.invented
             binding.salted = binding.salted or making.salted
         return Draft(
-            operation=operation, path=path, query=sent["query"], headers=sent["header"], cookies=sent["cookie"],
-            body=body, media=media if body is not ABSENT else "", setup=tuple(binding.steps),
-            cleanup=tuple(reversed(binding.cleanup)), samples=dict(binding.samples), sure=sure, example=with_example,
-            invented=invented, salted=binding.salted, listed=binding.listed, guessed=guessed, dangling=dangling,
-            echoed=binding.echoed, foreign=binding.foreign, shaky=binding.shaky,
-        )  # fmt: skip
+            operation=operation,
+            path=path,
+            query=sent["query"],
+            headers=sent["header"],
+            cookies=sent["cookie"],
+            body=body,
+            media=media if body is not ABSENT else "",
+            setup=tuple(binding.steps),
+            cleanup=tuple(reversed(binding.cleanup)),
+            samples=dict(binding.samples),
+            sure=sure,
+            example=with_example,
+            invented=invented,
+            salted=binding.salted,
+            listed=binding.listed,
+            guessed=guessed,
+            dangling=dangling,
+            echoed=binding.echoed,
+            foreign=binding.foreign,
+            shaky=binding.shaky,
+        )
 
     def stranger(self, operation: Operation, path: Mapping[str, Any]) -> Draft:
         """A request on its own, with these path parameters: no earlier step makes anything for it.
@@ -272,9 +312,13 @@ class Drafter:
         if draft.body is not ABSENT and operation.body is not None:
             body = wire.body(draft.media, operation.body.content[draft.media], draft.body, self.schemas)
         return Request(
-            method=operation.method, path=wire.path(operation.path, named, draft.path), query=tuple(query),
-            headers=plain_headers, cookies=cookies, body=body,
-        )  # fmt: skip
+            method=operation.method,
+            path=wire.path(operation.path, named, draft.path),
+            query=tuple(query),
+            headers=plain_headers,
+            cookies=cookies,
+            body=body,
+        )
 
     def _accept(self, operation: Operation) -> str:
         """What to ask for where success is only documented in other forms than JSON; "" leaves it to the runner."""
@@ -401,9 +445,11 @@ class Drafter:
 
     def _seen(self, needs: Iterable[Need], schema: Schema, binding: Binding) -> Any:
         """A value that an earlier round saw; another salt takes another one. None: there is none that fits."""
-        fitting = [
-            value for need in needs for value in self.pool.values(need) if self.schemas.accepts(schema, value)
-        ] if self.pool else []  # fmt: skip
+        fitting = (
+            [value for need in needs for value in self.pool.values(need) if self.schemas.accepts(schema, value)]
+            if self.pool
+            else []
+        )
         if not fitting:
             return None
         binding.listed = True  # somebody else's: it may go, and nothing may be done to it that does harm
@@ -590,9 +636,12 @@ class Drafter:
             binding.samples[name] = self._sample(wanted)
             last = binding.steps[-1]
             binding.steps[-1] = Step(
-                operation=last.operation, request=last.request, setup=True, identity=last.identity,
+                operation=last.operation,
+                request=last.request,
+                setup=True,
+                identity=last.identity,
                 captures=(*last.captures, _capture(name, wanted, optional=True)),
-            )  # fmt: skip
+            )
             values[parents[-1]] = "{" + name + "}"
         else:
             return

@@ -88,9 +88,7 @@ class Oracles:
             return
         basis: Basis = "human" if self._users == "separate" else "guess"
         checks = (NotAServerError(), ObjectLevelAuthorization(basis=basis))
-        step = Step(
-            operation=operation.key, request=self.drafter.request(draft), checks=checks, identity=self._other
-        )  # fmt: skip
+        step = Step(operation=operation.key, request=self.drafter.request(draft), checks=checks, identity=self._other)
         name = f"{operation.key}: what another user made"
         yield self._case(name, operation, (*draft.setup, step), draft, "security", "security")
 
@@ -132,9 +130,11 @@ class Oracles:
             else:
                 values = ["{wanted}"]
                 look = Step(
-                    operation=operation.key, request=self.drafter.request(base), setup=True,
+                    operation=operation.key,
+                    request=self.drafter.request(base),
+                    setup=True,
                     captures=(Capture(name="wanted", path=_member_path(_first(items), member)),),
-                )  # fmt: skip
+                )
                 setup = (look,)
             for value in values:
                 check = FilterHonoured(parameter=parameter.name, path=path, value=value, basis="guess")
@@ -164,9 +164,11 @@ class Oracles:
             for index in range(2)
         )
         first = Step(
-            operation=operation.key, request=self.drafter.request(base.put("query", offset.name, low)), setup=True,
+            operation=operation.key,
+            request=self.drafter.request(base.put("query", offset.name, low)),
+            setup=True,
             captures=captures,
-        )  # fmt: skip
+        )
         path = _member_path(items, key)
         repeats = (PaginationConsistency(path=path, value=f"{{{each.name}}}", basis="guess") for each in captures)
         checks: tuple[AnyCheck, ...] = (NotAServerError(), *repeats)
@@ -199,17 +201,23 @@ class Oracles:
             return
         base = self.drafter.draft(operation)
         checks: tuple[AnyCheck, ...] = (
-            NotAServerError(), StatusCodeConformance(), NoReflection(text=_REFLECTED, basis="guess"),
-        )  # fmt: skip
+            NotAServerError(),
+            StatusCodeConformance(),
+            NoReflection(text=_REFLECTED, basis="guess"),
+        )
         for place, draft in self._probed(operation, base):
             step = Step(operation=operation.key, request=self.drafter.request(draft), checks=checks)
             captures, cleanup = self.drafter.made_by(draft)
             step = Step(operation=step.operation, request=step.request, checks=checks, captures=captures)
             yield make_case(
-                name=f"{operation.key}: {place} breaks out", intent="security", operation=operation.key,
-                steps=(*base.setup, step), cleanup=(*cleanup, *base.cleanup), origin=ORIGIN,
+                name=f"{operation.key}: {place} breaks out",
+                intent="security",
+                operation=operation.key,
+                steps=(*base.setup, step),
+                cleanup=(*cleanup, *base.cleanup),
+                origin=ORIGIN,
                 tags=("security", "injection"),
-            )  # fmt: skip
+            )
 
     # ------------------------------------------------------------------ parts
 
@@ -270,13 +278,26 @@ class Oracles:
         }
 
     def _case(
-        self, name: str, operation: Operation, steps: tuple[Step, ...], draft: Draft, intent: Intent = "stateful",
-        tag: str = "stateful", *, last: bool = False,
-    ) -> Case:  # fmt: skip
+        self,
+        name: str,
+        operation: Operation,
+        steps: tuple[Step, ...],
+        draft: Draft,
+        intent: Intent = "stateful",
+        tag: str = "stateful",
+        *,
+        last: bool = False,
+    ) -> Case:
         return make_case(
-            name=name, intent=intent, operation=operation.key, steps=steps, cleanup=draft.cleanup, origin=ORIGIN,
-            tags=(tag, "oracle"), last=last,
-        )  # fmt: skip
+            name=name,
+            intent=intent,
+            operation=operation.key,
+            steps=steps,
+            cleanup=draft.cleanup,
+            origin=ORIGIN,
+            tags=(tag, "oracle"),
+            last=last,
+        )
 
 
 def _as(method: str, request: Request) -> Request:

@@ -111,9 +111,11 @@ class Things:
         if not things and operation.method not in SAFE_METHODS:
             things = {place: tuple(maker for _, maker in makers) for place, makers in self.elsewhere(operation).items()}
         return Ownership(
-            things=things, collection=is_collection(operation.path), removal=self._removal(operation),
+            things=things,
+            collection=is_collection(operation.path),
+            removal=self._removal(operation),
             account=self._graph.account_change(operation),
-        )  # fmt: skip
+        )
 
     def elsewhere(self, operation: Operation) -> dict[str, tuple[tuple[Candidate, Maker], ...]]:
         """Places of ids in query and body of the very things that the operation changes (`PUT /pet` with an `id`), and
@@ -242,8 +244,12 @@ def with_ownership(contracts: dict[str, Contract], spec: Spec, policy: Policy) -
 
 def _maker(operation: Operation, supply: Supply, *, below: bool = True, certain: bool = True) -> Maker:
     return Maker(
-        operation=operation.key, source=_SOURCES[supply.source], path=supply.path, below=below, certain=certain  # type: ignore[arg-type]
-    )  # fmt: skip
+        operation=operation.key,
+        source=_SOURCES[supply.source],
+        path=supply.path,
+        below=below,
+        certain=certain,  # type: ignore[arg-type]
+    )
 
 
 def _akin(home: str, need: Need) -> bool:

@@ -140,7 +140,7 @@ _NAMED: Final[tuple[tuple[frozenset[str], tuple[str, ...], bool], ...]] = tuple(
         ("latitude lat", ("52.52", "48.14"), False),
         ("longitude lng lon", ("13.40", "11.58"), False),
     )
-)  # fmt: skip
+)
 """Words of a name -> values, and whether nothing but the document's own rules could refuse them."""
 
 _UNIQUE_WORDS: Final = frozenset(
@@ -155,13 +155,62 @@ _CLOSED: Final = frozenset(
 )
 """A free string by the schema, but the server is likely to know only some of them."""
 _LITERALS: Final = (
-    "test", "abc", "Test", "ABC", "a", "A", "1", "12", "123", "1234", "12345", "123456", "AB", "EUR", "ab12", "AB12",
-    "AB-1234", "ABC-1234", "ABC-123", "a-b", "a_b", "a1", "A1", "1.0.0", "v1", "v1.0.0", "12:30", "12:30:00",
-    "2024-05-17", "2024-05", "en", "en-US", "DE", "#336699", "336699", "test@example.com", "+4915112345678",
+    "test",
+    "abc",
+    "Test",
+    "ABC",
+    "a",
+    "A",
+    "1",
+    "12",
+    "123",
+    "1234",
+    "12345",
+    "123456",
+    "AB",
+    "EUR",
+    "ab12",
+    "AB12",
+    "AB-1234",
+    "ABC-1234",
+    "ABC-123",
+    "a-b",
+    "a_b",
+    "a1",
+    "A1",
+    "1.0.0",
+    "v1",
+    "v1.0.0",
+    "12:30",
+    "12:30:00",
+    "2024-05-17",
+    "2024-05",
+    "en",
+    "en-US",
+    "DE",
+    "#336699",
+    "336699",
+    "test@example.com",
+    "+4915112345678",
     "0151-123456",
-    "555-1234", "https://example.com/", "/a", "a/b", "192.0.2.1", "10115", "10.50", "0", "0.5", "true", "deadbeef",
-    "b5b6d8f0-3c1e-4a6b-9c55-0d5f4a0e7b11", "+1-555-0100", "555-555-0100", "1h", "1d", "10s",
-)  # fmt: skip
+    "555-1234",
+    "https://example.com/",
+    "/a",
+    "a/b",
+    "192.0.2.1",
+    "10115",
+    "10.50",
+    "0",
+    "0.5",
+    "true",
+    "deadbeef",
+    "b5b6d8f0-3c1e-4a6b-9c55-0d5f4a0e7b11",
+    "+1-555-0100",
+    "555-555-0100",
+    "1h",
+    "1d",
+    "10s",
+)
 
 _NUMBERS: Final[tuple[tuple[frozenset[str], tuple[float, ...]], ...]] = tuple(
     (frozenset(names.split()), values)

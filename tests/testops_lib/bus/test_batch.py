@@ -38,9 +38,21 @@ def test_a_batch_survives_being_written_and_read(topic: str, partition: int, fir
 
 @pytest.mark.parametrize(
     "text",
-    ["", "testops.cases", "testops.cases:0", "testops.cases:0:5", "testops.cases:0:9-5", "a:b:1-2", "a:0:1-2 x",
-     "a:-1:1-2", ":0:1-2", "a b:0:1-2", "a:0:1-٣", f"a:0:1-{'9' * 30}"],
-)  # fmt: skip
+    [
+        "",
+        "testops.cases",
+        "testops.cases:0",
+        "testops.cases:0:5",
+        "testops.cases:0:9-5",
+        "a:b:1-2",
+        "a:0:1-2 x",
+        "a:-1:1-2",
+        ":0:1-2",
+        "a b:0:1-2",
+        "a:0:1-٣",
+        f"a:0:1-{'9' * 30}",
+    ],
+)
 def test_what_is_no_batch_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(SettingsError, match=r"testops\.cases:0:100-180"):
         parse(text)

@@ -43,11 +43,14 @@ pytestmark = pytest.mark.integration
 def some_cases(count: int, *, body: str = "") -> list[Case]:
     return [
         make_case(
-            name=f"case {number}", intent="positive", operation="GET /pets/{id}", origin=Origin(source="rules"),
+            name=f"case {number}",
+            intent="positive",
+            operation="GET /pets/{id}",
+            origin=Origin(source="rules"),
             steps=(Step(operation="GET /pets/{id}", request=Request(method="GET", path=f"/pets/{number}{body}")),),
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def raw(bus: Bus, topic: str, value: bytes | None, *, run: str | None, partition: int = 0) -> Batch:
@@ -55,9 +58,12 @@ def raw(bus: Bus, topic: str, value: bytes | None, *, run: str | None, partition
     where: list[int] = []
     producer = Producer({"bootstrap.servers": bus.bootstrap})
     producer.produce(
-        topic, value, partition=partition, headers=[("run", run.encode())] if run is not None else None,
+        topic,
+        value,
+        partition=partition,
+        headers=[("run", run.encode())] if run is not None else None,
         on_delivery=lambda error, message: where.append(message.offset()),
-    )  # fmt: skip
+    )
     producer.flush(30)
     return Batch(topic=topic, partition=partition, first=where[0], end=where[0] + 1)
 

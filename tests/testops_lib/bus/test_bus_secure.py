@@ -91,8 +91,12 @@ def test_a_runner_that_is_refused_asks_for_a_retry_without_telling_the_password(
     batch = ("--run", "r", "--plan", "testops.plans:0:0-1", "--batch", "testops.cases:0:0-1")
     done = subprocess.run(
         [sys.executable, "-m", "runner", *batch],
-        env={**os.environ, **variables}, capture_output=True, text=True, timeout=60, cwd=ROOT,
-    )  # fmt: skip
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
     assert done.returncode == 1 and "uthentication failed" in done.stderr and "Traceback" not in done.stderr
     assert "battery" not in done.stdout + done.stderr
 

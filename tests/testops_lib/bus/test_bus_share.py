@@ -47,8 +47,11 @@ def test_the_parts_of_all_who_work_on_a_target_are_disjoint_and_none_is_left_ove
 def test_the_part_of_one_who_died_goes_to_the_others(bus: Bus) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, bus.bootstrap, bus.topics.shares],
-        stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     with process:
         assert process.stdout is not None and process.stdout.readline().count(",") == 11
         with bus.share("http://h:80") as holder:

@@ -74,8 +74,12 @@ def command(bus: Bus, *arguments: str, dsn: str = "") -> subprocess.CompletedPro
     environment |= {"TESTOPS_KAFKA_BOOTSTRAP": bus.bootstrap, "TESTOPS_DSN": dsn, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "testops_lib.cli", "dead-letters", *arguments],
-        env=environment, capture_output=True, text=True, timeout=120, cwd=ROOT,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+    )
 
 
 def test_what_is_known_of_a_dead_letter_stays_with_it(bus: Bus) -> None:
@@ -159,8 +163,10 @@ def test_a_malformed_record_is_listed_shown_repaired_put_back_and_run(
     for batch in store.batches(run):
         subprocess.run(
             [sys.executable, "-m", "runner", "--run", run, "--plan", str(at), "--batch", str(batch)],
-            env={**os.environ, "TESTOPS_KAFKA_BOOTSTRAP": kafka}, check=True, cwd=ROOT,
-        )  # fmt: skip
+            env={**os.environ, "TESTOPS_KAFKA_BOOTSTRAP": kafka},
+            check=True,
+            cwd=ROOT,
+        )
     assert collect(bus, store, run).no_result == 1
 
     listed = command(bus, "list", "--run", run)

@@ -20,11 +20,13 @@ from tests.testops_lib.cli.test_cli import authorization, cli
 
 def test_the_first_cases_are_executed_while_others_are_drawn(sound_shop: Sample) -> None:
     target = Target(
-        name="shop", spec=f"{sound_shop.url}/openapi.json", base_url=sound_shop.url,
+        name="shop",
+        spec=f"{sound_shop.url}/openapi.json",
+        base_url=sound_shop.url,
         policy=Policy(allow_private=True, breaker_wait_s=0),
         operations=Scope(include=("GET /products*", "GET /orders*")),
         generate=Generate(sources=("property",), property=PropertyBased(examples=20)),
-    )  # fmt: skip
+    )
     document = specs.load(target.spec)
     whole: list[int] = []
     options = {"rounds": 0, "max_requests": 0, "max_time": 0}
@@ -42,10 +44,25 @@ def test_the_first_cases_are_executed_while_others_are_drawn(sound_shop: Sample)
 
 def test_a_budget_is_used_when_the_cases_of_the_plan_are_spent(sound_shop: Sample, tmp_path: Path) -> None:
     done = cli(
-        "try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, "-H", authorization(sound_shop),
-        "-o", "GET /products", "-o", "POST /carts", "--source", "property", "--examples", "10",
-        "--max-requests", "150", "--out", str(tmp_path),
-    )  # fmt: skip
+        "try",
+        f"{sound_shop.url}/openapi.json",
+        "--base-url",
+        sound_shop.url,
+        "-H",
+        authorization(sound_shop),
+        "-o",
+        "GET /products",
+        "-o",
+        "POST /carts",
+        "--source",
+        "property",
+        "--examples",
+        "10",
+        "--max-requests",
+        "150",
+        "--out",
+        str(tmp_path),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     requests = json.loads((tmp_path / "report.json").read_bytes())["totals"]["requests"]
     assert 145 <= requests <= 150
@@ -54,9 +71,21 @@ def test_a_budget_is_used_when_the_cases_of_the_plan_are_spent(sound_shop: Sampl
 
 def test_what_is_made_later_gets_its_share_of_a_budget(sound_shop: Sample, tmp_path: Path) -> None:
     done = cli(
-        "try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, "-o", "GET /products*",
-        "--source", "rules", "--source", "property", "--max-requests", "200", "--out", str(tmp_path),
-    )  # fmt: skip
+        "try",
+        f"{sound_shop.url}/openapi.json",
+        "--base-url",
+        sound_shop.url,
+        "-o",
+        "GET /products*",
+        "--source",
+        "rules",
+        "--source",
+        "property",
+        "--max-requests",
+        "200",
+        "--out",
+        str(tmp_path),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_bytes().splitlines()]
     origins = {result["origin"] for line in lines if (result := line.get("result")) and result.get("requests")}
@@ -65,9 +94,19 @@ def test_what_is_made_later_gets_its_share_of_a_budget(sound_shop: Sample, tmp_p
 
 def test_rounds_go_on_within_a_budget_as_long_as_they_gain(sound_shop: Sample, tmp_path: Path) -> None:
     common = (
-        "try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, "-H", authorization(sound_shop),
-        "-o", "GET /coupons*", "--max-requests", "5000", "--out", str(tmp_path),
-    )  # fmt: skip
+        "try",
+        f"{sound_shop.url}/openapi.json",
+        "--base-url",
+        sound_shop.url,
+        "-H",
+        authorization(sound_shop),
+        "-o",
+        "GET /coupons*",
+        "--max-requests",
+        "5000",
+        "--out",
+        str(tmp_path),
+    )
     done = cli(*common)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "round 1:" in done.stderr and "other random data" not in done.stderr
@@ -82,9 +121,15 @@ def test_what_random_data_adds_in_another_draw_is_new() -> None:
 
 def test_the_results_of_a_local_run_are_a_file_that_other_commands_take(sound_shop: Sample, tmp_path: Path) -> None:
     done = cli(
-        "try", f"{sound_shop.url}/openapi.json", "--base-url", sound_shop.url, "-o", "GET /currencies/{code}",
-        "--out", str(tmp_path),
-    )  # fmt: skip
+        "try",
+        f"{sound_shop.url}/openapi.json",
+        "--base-url",
+        sound_shop.url,
+        "-o",
+        "GET /currencies/{code}",
+        "--out",
+        str(tmp_path),
+    )
     assert done.returncode == 0, done.stderr
     told = cli("report", str(tmp_path / "results.jsonl"), "--format", "json")
     report = json.loads((tmp_path / "report.json").read_bytes())

@@ -177,8 +177,9 @@ def test_a_cap_at_the_desk_ends_generation_with_what_there_is(sound_shop: Sample
             done = cli(
                 *("generate", "--spec", f"{sound_shop.url}/openapi.json", *BOTH, *cap),
                 *("--operations", "GET /products", "--out", str(tmp_path / "cases.jsonl")),
-                GEMINI_API_KEY=KEY, GEMINI_BASE_URL=model.url,
-            )  # fmt: skip
+                GEMINI_API_KEY=KEY,
+                GEMINI_BASE_URL=model.url,
+            )
             assert done.returncode == 0, done.stderr
             assert "gemini: stopped at max_" in done.stderr
     assert model.received == []
@@ -190,8 +191,10 @@ def test_a_plan_says_calls_tokens_and_money_of_each_source_and_calls_nobody(soun
     own.write_text("currency: EUR\nmodels: {gpt-5-mini: {input: 1, output: 2}}\n")
     done = cli(
         *("generate", "--spec", f"{sound_shop.url}/openapi.json", "--plan", *BOTH, "--source", "openai"),
-        TESTOPS_PRICES_FILE=str(own), GEMINI_BASE_URL="http://127.0.0.1:9", OPENAI_BASE_URL="http://127.0.0.1:9",
-    )  # fmt: skip
+        TESTOPS_PRICES_FILE=str(own),
+        GEMINI_BASE_URL="http://127.0.0.1:9",
+        OPENAI_BASE_URL="http://127.0.0.1:9",
+    )
     assert done.returncode == 0, done.stderr
     rules, gemini, openai = done.stdout.splitlines()
     assert re.fullmatch(r"rules: \d+ operations, no call", rules)
@@ -347,10 +350,12 @@ def test_nothing_that_a_document_says_acts_on_the_terminal_or_the_ci_server(soun
     document = tmp_path / "openapi.json"
     paths = {f"/{HOSTILE}": {"get": documented}, f"/b/{HOSTILE}": {"post": broken}, "/products": {"get": documented}}
     document.write_text(
-        json.dumps({"openapi": "3.1.0", "info": {"title": HOSTILE, "version": HOSTILE}, "tags": [{"name": HOSTILE}]}
-                   | {"paths": paths}),
+        json.dumps(
+            {"openapi": "3.1.0", "info": {"title": HOSTILE, "version": HOSTILE}, "tags": [{"name": HOSTILE}]}
+            | {"paths": paths}
+        ),
         "utf-8",
-    )  # fmt: skip
+    )
     base = ["--base-url", sound_shop.url]
     runs = [
         cli("try", str(document), *base, "--max-requests", "60", "--out", str(tmp_path / "report")),
@@ -486,9 +491,14 @@ def test_interrupting_cleans_up_and_still_reports(sound_shop: Sample, tmp_path: 
     ]
     command = [sys.executable, "-m", "testops_lib.cli", "try", f"{sound_shop.url}/openapi.json", *arguments]
     process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stderr is not None
     while "/" not in (line := process.stderr.readline()) or "cases, " not in line:
         assert line, "it ended by itself"

@@ -44,10 +44,23 @@ def tls(tmp_path: Path) -> Any:
 def test_a_run_at_the_desk_goes_through_mutual_tls_and_basic(tls: Any) -> None:
     server, folder = tls
     arguments = [
-        "try", f"{server.url}/openapi.json", "--base-url", server.url, "--cacert", str(folder / "ca.pem"),
-        "--cert", str(folder / "client.pem"), "--key", str(folder / "client.key"), "-u", "ann:s3cr3t:x",
-        "--max-requests", "5", "--out", str(folder / "report"),
-    ]  # fmt: skip
+        "try",
+        f"{server.url}/openapi.json",
+        "--base-url",
+        server.url,
+        "--cacert",
+        str(folder / "ca.pem"),
+        "--cert",
+        str(folder / "client.pem"),
+        "--key",
+        str(folder / "client.key"),
+        "-u",
+        "ann:s3cr3t:x",
+        "--max-requests",
+        "5",
+        "--out",
+        str(folder / "report"),
+    ]
     done = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert done.return_value in (0, 1), done.output
     assert server.targets()[0] == "GET /openapi.json" and 1 <= len(server.seen) - 1 <= 5
@@ -132,13 +145,16 @@ USERS = {
                 "endpoint": "/login",
                 "payloadRaw": "{}",
                 "token": {
-                    "extractFrom": "body", "extractSelector": "/token", "sendIn": "header",
-                    "sendName": "Authorization", "sendTemplate": "Bearer {token}",
+                    "extractFrom": "body",
+                    "extractSelector": "/token",
+                    "sendIn": "header",
+                    "sendName": "Authorization",
+                    "sendTemplate": "Bearer {token}",
                 },
             },
         }
     ]
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("limit", [3, 40, 150])
@@ -154,9 +170,19 @@ def test_every_request_of_a_run_at_the_desk_is_counted(tmp_path: Path, limit: in
     (tmp_path / "openapi.json").write_text(json.dumps(HOSTILE))
     (tmp_path / "users.yaml").write_text(json.dumps(USERS))
     arguments = [
-        "try", str(tmp_path / "openapi.json"), "--base-url", server.url, "--auth", str(tmp_path / "users.yaml"),
-        "--max-requests", str(limit), "--rounds", "1", "--out", str(tmp_path / "report"),
-    ]  # fmt: skip
+        "try",
+        str(tmp_path / "openapi.json"),
+        "--base-url",
+        server.url,
+        "--auth",
+        str(tmp_path / "users.yaml"),
+        "--max-requests",
+        str(limit),
+        "--rounds",
+        "1",
+        "--out",
+        str(tmp_path / "report"),
+    ]
     try:
         CliRunner().invoke(cli, arguments, standalone_mode=False)
     finally:

@@ -96,10 +96,11 @@ def test_evidence_is_cut(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "capture",
     [
-        Capture(name="x", path="$.missing"), Capture(name="x", source="header", path="X-Missing"),
+        Capture(name="x", path="$.missing"),
+        Capture(name="x", source="header", path="X-Missing"),
         Capture(name="x", path="$[?@.a == 1]"),
     ],
-)  # fmt: skip
+)
 def test_capture_that_selects_nothing_ends_the_case(serve: Serve, capture: Capture) -> None:
     server = serve()
     result = one(plan(server.url), case(step(captures=(capture,)), step("GET", "/after")))
@@ -156,8 +157,10 @@ def test_setup_that_fails_its_own_check_fails_the_case(serve: Serve) -> None:
 def test_cleanup_runs_whatever_happened_as_far_as_its_captures_exist(serve: Serve) -> None:
     server = serve(by_path({"POST /things": created(), "DELETE /things/7": answer(500), "GET /bad": answer(500)}))
     cleanup = (
-        step("DELETE", "/other/{missing}"), step("DELETE", "/things/{id}", expect=204), step("DELETE", "/u/{unique}"),
-    )  # fmt: skip
+        step("DELETE", "/other/{missing}"),
+        step("DELETE", "/things/{id}", expect=204),
+        step("DELETE", "/u/{unique}"),
+    )
     missing = Capture(name="missing", path="$.missing")
     steps = (
         step("POST", "/things", captures=KEEP_ID),
@@ -389,9 +392,11 @@ def test_results_come_while_others_still_run(serve: Serve) -> None:
 def test_last_cases_run_after_all_others_one_by_one(serve: Serve) -> None:
     server = serve(lambda c, s: hang(0.05)(c, s))
     cases = [
-        case(step("GET", "/end1"), last=True), case(step("GET", "/a")), case(step("GET", "/end2"), last=True),
+        case(step("GET", "/end1"), last=True),
+        case(step("GET", "/a")),
+        case(step("GET", "/end2"), last=True),
         case(step("GET", "/b")),
-    ]  # fmt: skip
+    ]
     results = execute(Engine(plan(server.url), {}, run="r"), cases)
     assert len(results) == 4
     assert server.targets()[2:] == ["GET /end1", "GET /end2"]

@@ -58,8 +58,11 @@ def test_an_unsafe_request_that_breaks_on_a_kept_connection_begins_its_case_anew
     results = execute(engine, [case(each) for each in steps])
     reason = "on a kept connection: closed without a response"
     assert [(result.verdict, result.steps[0].repeated) for result in results] == [
-        ("passed", ""), ("passed", reason), ("passed", ""), ("passed", ""),
-    ]  # fmt: skip
+        ("passed", ""),
+        ("passed", reason),
+        ("passed", ""),
+        ("passed", ""),
+    ]
     sent = [target for target in server.targets() if target.startswith("POST")]
     assert [target.partition("?")[0] for target in sent] == [f"POST /a/{n}" for n in (0, 1, 1, 2, 3)]
     assert len(set(sent)) == 5, "what is sent again has a name of its own"

@@ -52,10 +52,14 @@ def test_redirect_is_judged_and_not_followed_by_default(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("status", "method", "then", "body"),
     [
-        (302, "POST", "GET", b""), (301, "POST", "GET", b""), (303, "PUT", "GET", b""), (307, "POST", "POST", b"1"),
-        (308, "PUT", "PUT", b"1"), (302, "PUT", "PUT", b"1"),
+        (302, "POST", "GET", b""),
+        (301, "POST", "GET", b""),
+        (303, "PUT", "GET", b""),
+        (307, "POST", "POST", b"1"),
+        (308, "PUT", "PUT", b"1"),
+        (302, "PUT", "PUT", b"1"),
     ],
-)  # fmt: skip
+)
 def test_followed_redirect_keeps_or_changes_the_method(
     serve: Serve, status: int, method: str, then: str, body: bytes
 ) -> None:
@@ -76,10 +80,17 @@ def test_redirects_end_at_the_limit(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "to",
     [
-        "http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/", "https://127.0.0.1/", "//evil.example/",
-        "file:///etc/passwd", "gopher://127.0.0.1/", "http://u:p@127.0.0.1/", "http://[", "http://localhost/",
+        "http://127.0.0.1:1/",
+        "http://169.254.169.254/latest/meta-data/",
+        "https://127.0.0.1/",
+        "//evil.example/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1/",
+        "http://u:p@127.0.0.1/",
+        "http://[",
+        "http://localhost/",
     ],
-)  # fmt: skip
+)
 def test_redirect_elsewhere_is_refused(serve: Serve, to: str) -> None:
     server = serve(redirect(to))
     result = one(plan(server.url, follow_redirects=5), case(step("GET", "/go")))
@@ -113,9 +124,10 @@ def test_redirect_to_another_origin_carries_no_credentials(serve: Serve) -> None
 def test_safe_policy_skips_whole_cases_and_cleanup(serve: Serve) -> None:
     server = serve()
     cases = [
-        case(step("GET", "/"), step("POST", "/x")), case(step("GET", "/ok"), cleanup=(step("DELETE", "/x"),)),
+        case(step("GET", "/"), step("POST", "/x")),
+        case(step("GET", "/ok"), cleanup=(step("DELETE", "/x"),)),
         case(step("get", "/lower")),
-    ]  # fmt: skip
+    ]
     results = {r.operation: r for r in execute(Engine(plan(server.url, methods="safe"), {}, run="r"), cases)}
     assert (results["GET /"].verdict, results["GET /"].reason) == ("skipped", "not allowed by policy: POST")
     assert results["GET /ok"].verdict == "passed"

@@ -176,9 +176,12 @@ class Shop:
                 self.tokens.append(f"token-{len(self.tokens)}")
                 self.valid.add(f"T {self.tokens[-1]}")
             return answer(
-                self.login_status, json.dumps({"data": [{"token": self.tokens[-1]}]}), f"X-T: {self.tokens[-1]}",
-                "Set-Cookie: sid=abc123; Path=/; HttpOnly", "Set-Cookie: other=xyz789",
-            )  # fmt: skip
+                self.login_status,
+                json.dumps({"data": [{"token": self.tokens[-1]}]}),
+                f"X-T: {self.tokens[-1]}",
+                "Set-Cookie: sid=abc123; Path=/; HttpOnly",
+                "Set-Cookie: other=xyz789",
+            )
         return answer(200 if seen.header("x-token") in self.valid else 401)
 
 

@@ -44,9 +44,13 @@ def ran(script: str, folder: Path, shell: str = "sh", **variables: str) -> subpr
     path = folder / "again.sh"
     path.write_text(script, "utf-8")
     return subprocess.run(
-        [shell, str(path)], cwd=folder, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **variables},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [shell, str(path)],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def echo(connection: Any, seen: Seen) -> bytes:
@@ -68,22 +72,36 @@ def sent(seen: Seen) -> tuple[Any, ...]:
 
 
 TAKEN = (
-    Capture(name="id", path="$.id"), Capture(name="price", path="$.price"), Capture(name="name", path="$['name']"),
-    Capture(name="key", path="$.tags[*].key"), Capture(name="at", source="header", path="location"),
-    Capture(name="said", source="status"), Capture(name="no-such", path="$.nothing", optional=True),
-)  # fmt: skip
+    Capture(name="id", path="$.id"),
+    Capture(name="price", path="$.price"),
+    Capture(name="name", path="$['name']"),
+    Capture(name="key", path="$.tags[*].key"),
+    Capture(name="at", source="header", path="location"),
+    Capture(name="said", source="status"),
+    Capture(name="no-such", path="$.nothing", optional=True),
+)
 
 CASES: dict[str, Case] = {
     "captures in every place": case(
         step("POST", "/things", body=JsonBody(value={"name": "n-{unique}", "of": "{unique}"}), captures=TAKEN),
-        step("PUT", "/things/{id}/{name}", query=(("q", "{name}&{key}"), ("n", "{said}")),
-             headers=(("X-At", "{at}"), ("X-Empty", "")), cookies=(("c", "{key}"),),
-             body=JsonBody(value={"id": "{id}", "price": "{price}", "t": "{name}: {price} \"q\"", "{id}": ["{name}"]})),
+        step(
+            "PUT",
+            "/things/{id}/{name}",
+            query=(("q", "{name}&{key}"), ("n", "{said}")),
+            headers=(("X-At", "{at}"), ("X-Empty", "")),
+            cookies=(("c", "{key}"),),
+            body=JsonBody(value={"id": "{id}", "price": "{price}", "t": '{name}: {price} "q"', "{id}": ["{name}"]}),
+        ),
         cleanup=(step("DELETE", "/things/{id}"), step("DELETE", "/things/{no-such}")),
     ),
     "hostile text": case(
-        step("POST", "/x/%2e/%7Bid%7D/a b/../é", query=((HOSTILE, HOSTILE), ("empty", "")),
-             headers=(("X-Odd", "'$HOME' `id` \"é\""),), body=JsonBody(value={HOSTILE: [HOSTILE, None, 1e3, "{who}"]})),
+        step(
+            "POST",
+            "/x/%2e/%7Bid%7D/a b/../é",
+            query=((HOSTILE, HOSTILE), ("empty", "")),
+            headers=(("X-Odd", "'$HOME' `id` \"é\""),),
+            body=JsonBody(value={HOSTILE: [HOSTILE, None, 1e3, "{who}"]}),
+        ),
         name=HOSTILE,
     ),
     "text": case(step("POST", "/t", body=TextBody(text='{"a": ' + HOSTILE, media_type="application/json"))),
@@ -95,7 +113,7 @@ CASES: dict[str, Case] = {
         step("POST", "/p"), step("HEAD", "/h"), step("OPTIONS", "/o"), step("GET", "/g?x=1", query=(("y", "2"),))
     ),
     "malformed": case(step("GET", "/a{b}[c]//.//..", headers=(("Content-Type", "text/odd"),))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("shell", SHELLS[:2])
@@ -133,11 +151,19 @@ def test_credentials_are_variables_that_the_script_asks_for(serve: Serve, tmp_pa
         Identity(name="basic", basic=BasicAuth(username="joe", password="pa55-literal")),
         Identity(
             name="login",
-            login=Login(url="/sessions", payload='{"password": "pa55-literal"}', token=TokenUse(
-                extract_from="body", selector="/token", send_in="header", send_name="X-Auth", send_template="T {token}",
-            )),
+            login=Login(
+                url="/sessions",
+                payload='{"password": "pa55-literal"}',
+                token=TokenUse(
+                    extract_from="body",
+                    selector="/token",
+                    send_in="header",
+                    send_name="X-Auth",
+                    send_template="T {token}",
+                ),
+            ),
         ),
-    )  # fmt: skip
+    )
     names = ("", "ann", "basic", "login", "none", "invalid")
     steps = [step("GET", f"/{name or 'default'}", identity=name) for name in names]
     for identities in (users, public(users)):
@@ -188,9 +214,11 @@ def test_a_script_takes_what_exists_where_the_case_may_not_make_it(serve: Serve,
         return answer(200, '[{"id": 5}]') if seen.target == "/shelves" else answer(500)
 
     listed = Existing(
-        operation="GET /shelves", beside=True, places={"$.id": "$[0].id"},
+        operation="GET /shelves",
+        beside=True,
+        places={"$.id": "$[0].id"},
         request=Request(method="GET", path="/shelves"),
-    )  # fmt: skip
+    )
     make = step("POST", "/shelves", setup=True, captures=(Capture(name="shelf_id", path="$.id"),))
     read = step("GET", "/shelves/{shelf_id}", checks=(NotAServerError(),))
     for existing in ((listed,), (Existing(values={"$.id": 5}),)):

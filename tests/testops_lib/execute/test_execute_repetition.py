@@ -98,12 +98,17 @@ class ReusesIds:
 
 def deleted_thing(number: int) -> Case:
     return case(
-        step("POST", "/things", body=JsonBody(value={"name": f"{number}-{{unique}}"}), expect=201,
-             captures=(Capture(name="id", path="$.id"),)),
+        step(
+            "POST",
+            "/things",
+            body=JsonBody(value={"name": f"{number}-{{unique}}"}),
+            expect=201,
+            captures=(Capture(name="id", path="$.id"),),
+        ),
         step("DELETE", "/things/{id}", expect=204),
         step("GET", "/things/{id}", checks=(UseAfterFree(),)),
         name=f"deleted {number}",
-    )  # fmt: skip
+    )
 
 
 def test_an_id_that_another_case_was_given_is_no_resource_used_after_deletion(serve: Serve) -> None:
@@ -149,8 +154,9 @@ def test_one_case_at_a_time_is_not_suspected_of_concurrency(serve: Serve) -> Non
     server = serve(sometimes)
     report, _ = ran(plan(server.url, concurrency=1), [sound("/once"), sound("/odd"), sound("/never")])
     assert sorted(shown(report)) == [
-        ("GET /odd", "not_a_server_error", 2, 3), ("GET /once", "not_a_server_error", 1, 3),
-    ]  # fmt: skip
+        ("GET /odd", "not_a_server_error", 2, 3),
+        ("GET /once", "not_a_server_error", 1, 3),
+    ]
     assert not any(finding.advisory for finding in report.findings)
     assert counts == {"/once": 3, "/odd": 3, "/never": 1}
 

@@ -32,17 +32,21 @@ LIST = Existing(
 )
 STATED = Existing(values={"$.id": 7})
 MAKE = Step(
-    operation="POST /shelves", request=Request(method="POST", path="/shelves"), setup=True,
+    operation="POST /shelves",
+    request=Request(method="POST", path="/shelves"),
+    setup=True,
     captures=(Capture(name="shelf_id", path="$.id"),),
-)  # fmt: skip
+)
 
 
 def about(method: str, path: str, *checks: AnyCheck, body: object = None, setup: bool = False) -> Step:
     sent = JsonBody(value=body) if body is not None else None
     return Step(
-        operation=f"{method} {path}", request=Request(method=method, path=path, body=sent), setup=setup,
+        operation=f"{method} {path}",
+        request=Request(method=method, path=path, body=sent),
+        setup=setup,
         checks=checks or (NotAServerError(),),
-    )  # fmt: skip
+    )
 
 
 READ = about("GET", "/shelves/{shelf_id}", NotAServerError(), EnsureResourceAvailability())
@@ -74,10 +78,13 @@ def test_without_a_list_the_stated_value_is_taken() -> None:
 
 def test_checks_of_what_the_case_has_made_do_not_hold_for_what_exists() -> None:
     kept = about(
-        "GET", "/shelves/{shelf_id}",
-        NotAServerError(), EnsureResourceAvailability(), JsonPathIs(path="$.name", op="equals", value="a"),
+        "GET",
+        "/shelves/{shelf_id}",
+        NotAServerError(),
+        EnsureResourceAvailability(),
+        JsonPathIs(path="$.name", op="equals", value="a"),
         PositiveDataAcceptance(),
-    )  # fmt: skip
+    )
     listed = around((MAKE, kept), refuse("POST /shelves"), ways(LIST), may_write=False)
     assert [type(check) for check in listed.steps[-1].checks] == [NotAServerError, PositiveDataAcceptance]
     stated = around((MAKE, kept), refuse("POST /shelves"), ways(STATED), may_write=False)
@@ -101,9 +108,11 @@ def test_a_new_thing_may_point_at_what_exists() -> None:
 
 def test_what_only_prepared_a_refused_step_is_left_out() -> None:
     room = Step(
-        operation="POST /rooms", request=Request(method="POST", path="/rooms"), setup=True,
+        operation="POST /rooms",
+        request=Request(method="POST", path="/rooms"),
+        setup=True,
         captures=(Capture(name="room_id", path="$.id"),),
-    )  # fmt: skip
+    )
     inside = structs.replace(MAKE, request=Request(method="POST", path="/shelves", body=JsonBody(value="{room_id}")))
     detour = around((room, inside, READ), refuse("POST /shelves"), ways(LIST), may_write=False)
     assert [step.operation for step in detour.steps] == ["GET /shelves", READ.operation]
@@ -111,9 +120,11 @@ def test_what_only_prepared_a_refused_step_is_left_out() -> None:
 
 def test_a_preparation_that_would_change_what_exists_is_gone_around_as_well() -> None:
     below = Step(
-        operation="POST /shelves/{shelf_id}/books", request=Request(method="POST", path="/shelves/{shelf_id}/books"),
-        setup=True, captures=(Capture(name="book_id", path="$.id"),),
-    )  # fmt: skip
+        operation="POST /shelves/{shelf_id}/books",
+        request=Request(method="POST", path="/shelves/{shelf_id}/books"),
+        setup=True,
+        captures=(Capture(name="book_id", path="$.id"),),
+    )
     read = about("GET", "/shelves/{shelf_id}/books/{book_id}")
     found = around((MAKE, below, read), refuse("POST /shelves"), ways(LIST), may_write=False)
     assert [step.request.method for step in found.steps] == ["GET", "GET", "GET"]

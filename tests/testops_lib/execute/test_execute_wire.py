@@ -51,9 +51,15 @@ def test_headers_keep_case_order_duplicates_and_emptiness(serve: Serve) -> None:
     lines = server.seen[0].header_lines[1:]
     assert lines.pop(0).startswith("Accept-Encoding: ")
     assert lines == [
-        "x-b: 1", "X-B: 2", "X-Empty:", "X-Space: a  b", "x-b: 1", "X-Text: é;,", "Accept: */*",
+        "x-b: 1",
+        "X-B: 2",
+        "X-Empty:",
+        "X-Space: a  b",
+        "x-b: 1",
+        "X-Text: é;,",
+        "Accept: */*",
         "User-Agent: ai-testops/0.1.0",
-    ]  # fmt: skip
+    ]
 
 
 def test_own_accept_and_agent_replace_ours(serve: Serve) -> None:
@@ -66,10 +72,15 @@ def test_own_accept_and_agent_replace_ours(serve: Serve) -> None:
 def test_reused_handle_leaves_nothing_of_the_request_before(serve: Serve) -> None:
     server = serve()
     steps = (
-        step("POST", "/", body=JsonBody(value={"a": 1}), headers=(("X-One", "1"),)), step("GET", "/"),
-        step("HEAD", "/"), step("PUT", "/", body=TextBody(text="t")), step("HEAD", "/"), step("POST", "/"),
-        step("GET", "/", headers=(("Connection", "keep-alive"),)), step("GET", "/"),
-    )  # fmt: skip
+        step("POST", "/", body=JsonBody(value={"a": 1}), headers=(("X-One", "1"),)),
+        step("GET", "/"),
+        step("HEAD", "/"),
+        step("PUT", "/", body=TextBody(text="t")),
+        step("HEAD", "/"),
+        step("POST", "/"),
+        step("GET", "/", headers=(("Connection", "keep-alive"),)),
+        step("GET", "/"),
+    )
 
     def handler(connection: object, seen: Seen) -> bytes:
         return b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" if seen.method == "HEAD" else answer()
@@ -77,12 +88,23 @@ def test_reused_handle_leaves_nothing_of_the_request_before(serve: Serve) -> Non
     server.handler = handler
     assert one(plan(server.url, concurrency=1), case(*steps)).verdict == "passed"
     assert [(s.method, s.body, s.header("content-length"), s.header("x-one")) for s in server.seen] == [
-        ("POST", b'{"a":1}', "7", "1"), ("GET", b"", None, None), ("HEAD", b"", None, None), ("PUT", b"t", "1", None),
-        ("HEAD", b"", None, None), ("POST", b"", "0", None), ("GET", b"", None, None), ("GET", b"", None, None),
-    ]  # fmt: skip
+        ("POST", b'{"a":1}', "7", "1"),
+        ("GET", b"", None, None),
+        ("HEAD", b"", None, None),
+        ("PUT", b"t", "1", None),
+        ("HEAD", b"", None, None),
+        ("POST", b"", "0", None),
+        ("GET", b"", None, None),
+        ("GET", b"", None, None),
+    ]
     assert [s.header("content-type") for s in server.seen][:6] == [
-        "application/json", None, None, "text/plain", None, None,
-    ]  # fmt: skip
+        "application/json",
+        None,
+        None,
+        "text/plain",
+        None,
+        None,
+    ]
     assert all(s.header("expect") is None for s in server.seen)
 
 
@@ -190,8 +212,12 @@ def test_captured_values_keep_their_type_as_whole_leaves(serve: Serve) -> None:
     one(plan(server.url, foreign="write"), case(step(captures=captures), posted))
     assert server.seen[1].target == "/p/7/%C3%A9"
     assert json.loads(server.seen[1].body) == {
-        "{n}": 7, "f": [1.5, True, None], "o": {"a": [1]}, "mixed": '<7-true-{"a":[1]}-é>', "not": "{other}",
-    }  # fmt: skip
+        "{n}": 7,
+        "f": [1.5, True, None],
+        "o": {"a": [1]},
+        "mixed": '<7-true-{"a":[1]}-é>',
+        "not": "{other}",
+    }
 
 
 def test_captured_text_is_never_substituted_again(serve: Serve) -> None:
@@ -292,9 +318,17 @@ def test_any_header_lines_are_read(lines: list[bytes]) -> None:
 
 def test_final_response_headers_are_kept_in_order() -> None:
     lines = [
-        b"HTTP/1.1 103 Early Hints\r\n", b"Link: x\r\n", b"\r\n",
-        b"HTTP/1.1 200 OK\r\n", b"B: 1\r\n", b"a:\r\n", b"B:\xff \r\n", b"C: \xc3\xa9\r\n", b"\r\n",
-        b"Trailer: t\r\n", b"\r\n",
-    ]  # fmt: skip
+        b"HTTP/1.1 103 Early Hints\r\n",
+        b"Link: x\r\n",
+        b"\r\n",
+        b"HTTP/1.1 200 OK\r\n",
+        b"B: 1\r\n",
+        b"a:\r\n",
+        b"B:\xff \r\n",
+        b"C: \xc3\xa9\r\n",
+        b"\r\n",
+        b"Trailer: t\r\n",
+        b"\r\n",
+    ]
     assert parse_headers(lines) == (("B", "1"), ("a", ""), ("B", "ÿ"), ("C", "é"), ("Trailer", "t"))
     assert parse_headers(lines[:3] + lines[3:5]) is None

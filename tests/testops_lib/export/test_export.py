@@ -102,9 +102,19 @@ def test_hostile_values_are_one_argument_each() -> None:
     line = curl(evidence(method=HOSTILE, url=HOSTILE, headers=(("X-A", HOSTILE),), body=HOSTILE))
     assert "\n" not in line and "\x1b" not in line and "\u202e" not in line
     assert arguments(line) == [
-        "-i", "-X", HOSTILE, "--globoff", "--url", HOSTILE, "-H", f"X-A: {HOSTILE}", "-H", "Content-Type:",
-        "--data-raw", HOSTILE,
-    ]  # fmt: skip
+        "-i",
+        "-X",
+        HOSTILE,
+        "--globoff",
+        "--url",
+        HOSTILE,
+        "-H",
+        f"X-A: {HOSTILE}",
+        "-H",
+        "Content-Type:",
+        "--data-raw",
+        HOSTILE,
+    ]
 
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=40)
@@ -142,9 +152,7 @@ def test_brackets_and_dots_in_urls_are_sent_as_given() -> None:
 
 def case(*steps: Step, cleanup: tuple[Step, ...] = (), name: str = "create and read") -> Case:
     origin = Origin(source="rules")
-    return make_case(
-        name=name, intent="stateful", operation="POST /pets", steps=steps, cleanup=cleanup, origin=origin
-    )  # fmt: skip
+    return make_case(name=name, intent="stateful", operation="POST /pets", steps=steps, cleanup=cleanup, origin=origin)
 
 
 def step(method: str = "GET", path: str = "/pets", body: AnyBody | None = None, **more: Any) -> Step:
@@ -154,19 +162,26 @@ def step(method: str = "GET", path: str = "/pets", body: AnyBody | None = None, 
 
 STATEFUL = case(
     step(
-        "POST", "/pets", JsonBody(value={"name": "Rex {unique}", "age": 3}), checks=(StatusIs(any_of=(201,)),),
+        "POST",
+        "/pets",
+        JsonBody(value={"name": "Rex {unique}", "age": 3}),
+        checks=(StatusIs(any_of=(201,)),),
         captures=(Capture(name="id", path="$.id"), Capture(name="tag", source="header", path="ETag")),
     ),
     step(
-        "GET", "/pets/{id}", query=(("full", "true"), ("full", "{id}")), headers=(("If-Match", "{tag}"),),
+        "GET",
+        "/pets/{id}",
+        query=(("full", "true"), ("full", "{id}")),
+        headers=(("If-Match", "{tag}"),),
         identity="none",
         checks=(
-            NotAServerError(), JsonPathIs(path="$.id", op="equals", value="{id}"),
+            NotAServerError(),
+            JsonPathIs(path="$.id", op="equals", value="{id}"),
             HeaderIs(name="ETag", equals="{tag}"),
         ),
     ),
     cleanup=(step("DELETE", "/pets/{id}"),),
-)  # fmt: skip
+)
 
 
 def test_a_case_is_a_script_of_curl_lines() -> None:
@@ -183,20 +198,34 @@ def test_a_case_is_a_script_of_curl_lines() -> None:
 
 
 BODIES: list[AnyBody] = [
-    JsonBody(value={"a": [1, None, True, HOSTILE]}), TextBody(text=HOSTILE, media_type=""),
-    BytesBody(data=b"\xff\0'\""), FormBody(fields=((HOSTILE, HOSTILE), ("b", ""))),
+    JsonBody(value={"a": [1, None, True, HOSTILE]}),
+    TextBody(text=HOSTILE, media_type=""),
+    BytesBody(data=b"\xff\0'\""),
+    FormBody(fields=((HOSTILE, HOSTILE), ("b", ""))),
     MultipartBody(parts=(Part(name=HOSTILE, data=b"\xff'"),)),
-]  # fmt: skip
+]
 
 CHECKS = (
-    NotAServerError(), StatusCodeConformance(), ContentTypeConformance(), ResponseHeadersConformance(),
-    ResponseSchemaConformance(), NegativeDataRejection(location=HOSTILE, rule=HOSTILE, quote=HOSTILE),
-    PositiveDataAcceptance(also=(404,)), UseAfterFree(), EnsureResourceAvailability(), IgnoredAuth(),
-    UnsupportedMethod(), MaxResponseTime(limit_ms=5), StatusIs(any_of=(200, 201)),
-    HeaderIs(name=HOSTILE, equals=HOSTILE), HeaderIs(name="a"),
-    *(JsonPathIs(path=HOSTILE, op=op, value=HOSTILE)  # type: ignore[arg-type]
-      for op in ("exists", "absent", "equals", "contains", "excludes", "max_items", "min_items")),
-)  # fmt: skip
+    NotAServerError(),
+    StatusCodeConformance(),
+    ContentTypeConformance(),
+    ResponseHeadersConformance(),
+    ResponseSchemaConformance(),
+    NegativeDataRejection(location=HOSTILE, rule=HOSTILE, quote=HOSTILE),
+    PositiveDataAcceptance(also=(404,)),
+    UseAfterFree(),
+    EnsureResourceAvailability(),
+    IgnoredAuth(),
+    UnsupportedMethod(),
+    MaxResponseTime(limit_ms=5),
+    StatusIs(any_of=(200, 201)),
+    HeaderIs(name=HOSTILE, equals=HOSTILE),
+    HeaderIs(name="a"),
+    *(
+        JsonPathIs(path=HOSTILE, op=op, value=HOSTILE)  # type: ignore[arg-type]
+        for op in ("exists", "absent", "equals", "contains", "excludes", "max_items", "min_items")
+    ),
+)
 
 
 def hostile_case() -> Case:
@@ -208,11 +237,15 @@ def hostile_case() -> Case:
     pairs = ((HOSTILE, HOSTILE),)
     steps = tuple(
         Step(
-            operation=HOSTILE, identity=HOSTILE, checks=CHECKS, captures=captures, setup=True,
+            operation=HOSTILE,
+            identity=HOSTILE,
+            checks=CHECKS,
+            captures=captures,
+            setup=True,
             request=Request(method=HOSTILE, path=HOSTILE, query=pairs, headers=pairs, cookies=pairs, body=body),
         )
         for body in BODIES
-    )  # fmt: skip
+    )
     return make_case(
         name=HOSTILE, intent="negative", operation=HOSTILE, steps=steps, cleanup=steps, origin=Origin(source=HOSTILE)
     )
@@ -233,12 +266,32 @@ def names_called(tree: ast.AST) -> set[str]:
 
 
 KNOWN_CALLS = {
-    "os.environ.get", "json.loads", "json.dumps", "re.sub", "re.fullmatch", "isinstance", "fill", "text", "in_path",
-    "str", "requests.request", "requests.utils.quote", "response.json", "select", "credentials", "print", "len",
-    "identity.upper", "value.items", "values.get", "response.headers.get", "response.elapsed.total_seconds",
+    "os.environ.get",
+    "json.loads",
+    "json.dumps",
+    "re.sub",
+    "re.fullmatch",
+    "isinstance",
+    "fill",
+    "text",
+    "in_path",
+    "str",
+    "requests.request",
+    "requests.utils.quote",
+    "response.json",
+    "select",
+    "credentials",
+    "print",
+    "len",
+    "identity.upper",
+    "value.items",
+    "values.get",
+    "response.headers.get",
+    "response.elapsed.total_seconds",
     "jsonpath_rfc9535.find",
-    "uuid.uuid4", "json.dumps(fill(...)).encode",
-}  # fmt: skip
+    "uuid.uuid4",
+    "json.dumps(fill(...)).encode",
+}
 
 
 def test_hostile_strings_stay_strings_in_pytest_source() -> None:
@@ -252,8 +305,13 @@ def test_hostile_strings_stay_strings_in_pytest_source() -> None:
     calls = {call for call in names_called(tree) if not re.match(r"'|\{|json\.dumps\(", call)}
     assert calls <= KNOWN_CALLS
     assert {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names} == {
-        "json", "os", "re", "uuid", "jsonpath_rfc9535", "requests",
-    }  # fmt: skip
+        "json",
+        "os",
+        "re",
+        "uuid",
+        "jsonpath_rfc9535",
+        "requests",
+    }
 
 
 @settings(max_examples=60, deadline=None)
@@ -305,8 +363,11 @@ def test_exported_source_of_our_own_case_runs_under_pytest(tmp_path: Path, pets:
     (tmp_path / "test_case.py").write_text(pytest_source(STATEFUL, pets))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "test_case.py"],
-        cwd=tmp_path, capture_output=True, text=True, env={"API_HEADERS": '{"Authorization": "Bearer t"}', "PATH": ""},
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"API_HEADERS": '{"Authorization": "Bearer t"}', "PATH": ""},
+    )
     assert done.returncode == 0, done.stdout
     (post, get, delete) = _Pets.seen
     assert post[:2] == ("POST", "/pets") and re.fullmatch(r"Rex [0-9a-f]{12}", json.loads(post[3])["name"])

@@ -221,8 +221,12 @@ ARAZZO = {
             "workflowId": "make-and-read",
             "summary": "Make a pet and read it",
             "steps": [
-                {"stepId": "first", "workflowId": "make", "parameters": [{"name": "name", "value": "Max"}],
-                 "outputs": {"id": "$outputs.pet"}},
+                {
+                    "stepId": "first",
+                    "workflowId": "make",
+                    "parameters": [{"name": "name", "value": "Max"}],
+                    "outputs": {"id": "$outputs.pet"},
+                },
                 {
                     "stepId": "second",
                     "operationPath": "{$sourceDescriptions.pets.url}#/paths/~1pets~1{id}/get",
@@ -238,7 +242,7 @@ ARAZZO = {
             ],
         },
     ],
-}  # fmt: skip
+}
 
 
 def test_a_workflow_becomes_a_case_and_called_workflows_stand_in_their_place(tmp_path: Path) -> None:

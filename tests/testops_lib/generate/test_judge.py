@@ -119,16 +119,20 @@ def test_the_text_of_a_query_parameter_is_read_by_openapi_s_rules(
 @pytest.mark.parametrize(
     ("schema", "more", "sent", "validity"),
     [
-        (INTEGER, {}, "5", "valid"), (INTEGER, {}, "x", "invalid"), (INTEGER, {}, "%2B5", "unsure"),
-        (ONE_TEXT, {}, "a,b", "invalid"), (ONE_TEXT, {}, "a%2Cb", "valid"),
+        (INTEGER, {}, "5", "valid"),
+        (INTEGER, {}, "x", "invalid"),
+        (INTEGER, {}, "%2B5", "unsure"),
+        (ONE_TEXT, {}, "a,b", "invalid"),
+        (ONE_TEXT, {}, "a%2Cb", "valid"),
         (NUMBERS, {"style": "label", "explode": True}, ".1.2", "valid"),
         (NUMBERS, {"style": "label", "explode": True}, ".1.x", "invalid"),
         (NUMBERS, {"style": "matrix", "explode": True}, ";p=1;p=2", "valid"),
         (NUMBERS, {"style": "matrix"}, ";p=1,2", "valid"),
-        (POINT, {}, "a,1", "valid"), (POINT, {"explode": True}, "a=1,b=x", "valid"),
+        (POINT, {}, "a,1", "valid"),
+        (POINT, {"explode": True}, "a=1,b=x", "valid"),
         (INTEGER, {}, "{made}", "valid"),
     ],
-)  # fmt: skip
+)
 def test_a_delimiter_in_a_path_is_none_when_it_is_percent_encoded(
     schema: Any, more: dict[str, Any], sent: str, validity: str
 ) -> None:
@@ -140,11 +144,13 @@ def test_a_delimiter_in_a_path_is_none_when_it_is_percent_encoded(
 @pytest.mark.parametrize(
     ("template", "path", "places"),
     [
-        ("/f/{a}.json/{b}", "/f/x.json/y", ["path/a", "path/b"]), ("/f/{a}-{b}/{c}", "/f/x-y/z", ["path/c"]),
-        ("/f/{a}/v{b}", "/f/x/v1", ["path/a"]), ("/f/{a}", "/f/x/y", []),
+        ("/f/{a}.json/{b}", "/f/x.json/y", ["path/a", "path/b"]),
+        ("/f/{a}-{b}/{c}", "/f/x-y/z", ["path/c"]),
+        ("/f/{a}/v{b}", "/f/x/v1", ["path/a"]),
+        ("/f/{a}", "/f/x/y", []),
         ("/f/{a}x{b}x{c}x{d}x{e}x{f}x{g}", "/f/" + "x" * 3_000 + "y/", []),
     ],
-)  # fmt: skip
+)
 def test_path_parameters_are_read_where_they_can_be_told_apart(template: str, path: str, places: list[str]) -> None:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": INTEGER} for name in re.findall(r"\{(\w+)\}", template)
@@ -196,11 +202,21 @@ SHAPES = ["one", "array", "object"]
 SAFE = st.text("abcxyz019-é", min_size=1, max_size=5)
 SCALARS: Any = {"integer": st.integers(-(10**12), 10**12), "boolean": st.booleans(), "string": SAFE}
 STYLES = [
-    ("query", "form", True), ("query", "form", False), ("query", "spaceDelimited", False),
-    ("query", "pipeDelimited", False), ("query", "deepObject", True), ("path", "simple", False),
-    ("path", "simple", True), ("path", "label", False), ("path", "label", True), ("path", "matrix", False),
-    ("path", "matrix", True), ("header", "simple", False), ("header", "simple", True), ("cookie", "form", False),
-]  # fmt: skip
+    ("query", "form", True),
+    ("query", "form", False),
+    ("query", "spaceDelimited", False),
+    ("query", "pipeDelimited", False),
+    ("query", "deepObject", True),
+    ("path", "simple", False),
+    ("path", "simple", True),
+    ("path", "label", False),
+    ("path", "label", True),
+    ("path", "matrix", False),
+    ("path", "matrix", True),
+    ("header", "simple", False),
+    ("header", "simple", True),
+    ("cookie", "form", False),
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -243,12 +259,16 @@ THING = {
     "type": "object",
     "required": ["n"],
     "properties": {
-        "n": INTEGER, "name": {**STRING, "maxLength": 4}, "on": {**STRING, "format": "date"}, "list": NUMBERS,
-        "maybe": {"type": ["integer", "null"]}, "seen": {**STRING, "readOnly": True},
+        "n": INTEGER,
+        "name": {**STRING, "maxLength": 4},
+        "on": {**STRING, "format": "date"},
+        "list": NUMBERS,
+        "maybe": {"type": ["integer", "null"]},
+        "seen": {**STRING, "readOnly": True},
         "inner": {"type": "object", "required": ["k"], "properties": {"k": INTEGER, "free": INTEGER}},
         "way": {"oneOf": [INTEGER, {"type": "boolean"}]},
     },
-}  # fmt: skip
+}
 
 
 def a_body(body: AnyBody | None, schema: Any = THING, media: str = "application/json", **more: Any) -> tuple[Any, ...]:
@@ -314,22 +334,32 @@ FORM: Any = {
     "type": "object",
     "required": ["n"],
     "properties": {
-        "n": INTEGER, "name": STRING, "list": NUMBERS, "maybe": EITHER, "file": {**STRING, "format": "binary"},
+        "n": INTEGER,
+        "name": STRING,
+        "list": NUMBERS,
+        "maybe": EITHER,
+        "file": {**STRING, "format": "binary"},
         "points": {"type": "array", "items": POINT},
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
     ("fields", "validity"),
     [
-        ([("n", "5")], "valid"), ([("n", "+5")], "unsure"), ([("n", "five")], "invalid"), ([("name", "x")], "invalid"),
-        ([("n", "1"), ("list", "1"), ("list", "2")], "valid"), ([("n", "1"), ("list", "x")], "invalid"),
-        ([("n", "1"), ("maybe", "")], "unsure"), ([("n", "1"), ("points", '{"a": 1}')], "unsure"),
-        ([("n", "1"), ("points", '{"a": "x"}')], "invalid"), ([("n", "1"), ("points", "x")], "invalid"),
+        ([("n", "5")], "valid"),
+        ([("n", "+5")], "unsure"),
+        ([("n", "five")], "invalid"),
+        ([("name", "x")], "invalid"),
+        ([("n", "1"), ("list", "1"), ("list", "2")], "valid"),
+        ([("n", "1"), ("list", "x")], "invalid"),
+        ([("n", "1"), ("maybe", "")], "unsure"),
+        ([("n", "1"), ("points", '{"a": 1}')], "unsure"),
+        ([("n", "1"), ("points", '{"a": "x"}')], "invalid"),
+        ([("n", "1"), ("points", "x")], "invalid"),
         ([("n", "1"), ("name", "{made}")], "valid"),
     ],
-)  # fmt: skip
+)
 def test_in_a_form_all_is_text(fields: Any, validity: str) -> None:
     assert a_body(FormBody(fields=tuple(fields)), FORM, "application/x-www-form-urlencoded")[0] == validity
     parts = tuple(Part(name=name, data=text.encode()) for name, text in fields)

@@ -220,14 +220,16 @@ def test_an_operation_that_ends_the_session_has_no_random_cases() -> None:
 HOSTILE = {
     "nothing fits": {"not": {}},
     "a pattern that nothing fits": {"type": "string", "pattern": "^(a+)+$(?<=b{5000})"},
-    "endless": {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "required": ["a"],
-                "properties": {"a": {"$ref": "#/$defs/A"}}}}},
+    "endless": {
+        "$ref": "#/$defs/A",
+        "$defs": {"A": {"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#/$defs/A"}}}},
+    },
     "too long": {"type": "string", "minLength": 10**9},
     "too many": {"type": "array", "minItems": 100_000, "items": {"type": "string"}},
     "another document": {"$ref": "http://127.0.0.1:9/x.json"},
     "a file": {"$ref": "file:///etc/passwd"},
     "too large": {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(30_000)}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -39,8 +39,9 @@ def test_a_random_finding_is_shown_by_its_smallest_request_and_kept(defective_sh
     done = try_shop(defective_shop, tmp_path, *RANDOM, *chosen, "--shrink")
     assert done.returncode == 1, done.stderr
     assert findings(tmp_path) == [
-        ("POST /categories", "status_code_conformance"), ("POST /subscriptions", "not_a_server_error"),
-    ]  # fmt: skip
+        ("POST /categories", "status_code_conformance"),
+        ("POST /subscriptions", "not_a_server_error"),
+    ]
     kept = [
         json.loads(line)["case"]
         for line in (tmp_path / "regression.jsonl").read_text().splitlines()

@@ -264,11 +264,18 @@ def test_each_rule_of_a_body_is_broken_once(made: Generated) -> None:
     broken = [(c.location, c.rule) for case in about(made, "POST /orders") for c in checks(case, NegativeDataRejection)]
     assert len(broken) == len(set(broken))
     assert {
-        ("body", "required"), ("body", "malformed"), ("body", "media_type"), ("body", "type"),
-        ("body/product_id", "required"), ("body/product_id", "type"), ("body/quantity", "minimum"),
-        ("body/quantity", "maximum"), ("body/note", "maxLength"), ("body/note", "type"),
+        ("body", "required"),
+        ("body", "malformed"),
+        ("body", "media_type"),
+        ("body", "type"),
+        ("body/product_id", "required"),
+        ("body/product_id", "type"),
+        ("body/quantity", "minimum"),
+        ("body/quantity", "maximum"),
+        ("body/note", "maxLength"),
+        ("body/note", "type"),
         ("body/unexpected_property", "additionalProperties"),
-    } <= set(broken)  # fmt: skip
+    } <= set(broken)
 
 
 def test_query_parameters_are_broken_only_where_text_can_break_them(made: Generated) -> None:
@@ -276,8 +283,11 @@ def test_query_parameters_are_broken_only_where_text_can_break_them(made: Genera
         (c.location, c.rule) for case in about(made, "GET /products") for c in checks(case, NegativeDataRejection)
     }
     assert broken == {
-        ("query/limit", "type"), ("query/limit", "minimum"), ("query/limit", "maximum"), ("query/kind", "enum"),
-    }  # fmt: skip
+        ("query/limit", "type"),
+        ("query/limit", "minimum"),
+        ("query/limit", "maximum"),
+        ("query/kind", "enum"),
+    }
 
 
 def test_limits_are_tried_at_their_very_edge(made: Generated) -> None:
@@ -301,8 +311,10 @@ def test_methods_not_offered_are_probed_under_the_path_s_own_operation(shop: Spe
     made = generate(shop, policy=Policy(foreign="write"))
     probes = [case for case in made.cases if checks(case, UnsupportedMethod)]
     assert {(c.operation, c.steps[0].request.method) for c in probes if c.operation == "GET /products"} == {
-        ("GET /products", "PUT"), ("GET /products", "PATCH"), ("GET /products", "DELETE"),
-    }  # fmt: skip
+        ("GET /products", "PUT"),
+        ("GET /products", "PATCH"),
+        ("GET /products", "DELETE"),
+    }
     assert not any(step.request.method in ("TRACE", "CONNECT") for case in probes for step in case.steps)
 
 
@@ -351,12 +363,18 @@ def test_probing_the_own_account_for_a_way_to_delete_it_comes_last() -> None:
 @pytest.mark.parametrize(
     ("method", "template", "last"),
     [
-        ("delete", "/users/me", True), ("delete", "/session", True), ("get", "/auth/sign-out", True),
-        ("post", "/admin/shutdown", True), ("post", "/server/restart", True), ("put", "/maintenance", True),
-        ("get", "/users/me", False), ("post", "/restaurants", False), ("post", "/password/reset", False),
+        ("delete", "/users/me", True),
+        ("delete", "/session", True),
+        ("get", "/auth/sign-out", True),
+        ("post", "/admin/shutdown", True),
+        ("post", "/server/restart", True),
+        ("put", "/maintenance", True),
+        ("get", "/users/me", False),
+        ("post", "/restaurants", False),
+        ("post", "/password/reset", False),
         ("get", "/reports/maintenance", False),
     ],
-)  # fmt: skip
+)
 def test_what_ends_the_session_or_the_service_is_recognised(method: str, template: str, last: bool) -> None:
     spec = load({template: {method: {"responses": says(None)}}})
     cases = generate(spec, policy=ALL, identities=("user", "spare")).cases
@@ -520,7 +538,7 @@ def tree() -> Spec:
         },
         Dag={"type": "object", "properties": {"dag_id": {"type": "string"}}},
         Run={"type": "object", "properties": {"dag_id": {"type": "string"}, "run_id": run_id}},
-    )  # fmt: skip
+    )
 
 
 def test_parents_come_from_the_list_above() -> None:
@@ -803,13 +821,15 @@ def test_a_body_of_millions_of_values_costs_its_own_operation_alone() -> None:
     needed = {"type": "object", "required": ["deep"], "properties": {"deep": nested(5, 30), "name": {"type": "string"}}}
     wanted = {"type": "object", "required": ["name"], "properties": needed["properties"]}
     made = generate(
-        load({
-            "/deep": {"post": {"requestBody": takes(needed), "responses": says(None)}},
-            "/wanted": {"post": {"requestBody": takes(wanted), "responses": says(None)}},
-            "/plain": {"get": {"responses": says(None)}},
-        }),
+        load(
+            {
+                "/deep": {"post": {"requestBody": takes(needed), "responses": says(None)}},
+                "/wanted": {"post": {"requestBody": takes(wanted), "responses": says(None)}},
+                "/plain": {"get": {"responses": says(None)}},
+            }
+        ),
         policy=ALL,
-    )  # fmt: skip
+    )
     assert (
         set(made.generation.not_tested) == {"POST /deep"}
         and "20,000 values" in made.generation.not_tested["POST /deep"]
@@ -875,26 +895,32 @@ def basis_of(case: Case, kind: type[Any]) -> str:
 
 def test_null_is_tried_as_the_root_as_an_item_and_for_optional_members() -> None:
     thing = {
-        "type": "object", "required": ["name"],
+        "type": "object",
+        "required": ["name"],
         "properties": {
-            "name": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}},
-            "note": {"type": "string"}, "free": {"type": ["string", "null"]},
+            "name": {"type": "string"},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "note": {"type": "string"},
+            "free": {"type": ["string", "null"]},
         },
-    }  # fmt: skip
+    }
     listed = {"type": "array", "items": {"type": "integer"}}
     loose = {"type": ["array", "null"], "items": {"type": ["integer", "null"]}}
     made = generate(
-        load({
-            f"/{name}": {"post": {"requestBody": takes(schema), "responses": says(None, also=("422",))}}
-            for name, schema in (("thing", thing), ("listed", listed), ("loose", loose))
-        }),
+        load(
+            {
+                f"/{name}": {"post": {"requestBody": takes(schema), "responses": says(None, also=("422",))}}
+                for name, schema in (("thing", thing), ("listed", listed), ("loose", loose))
+            }
+        ),
         policy=ALL,
-    )  # fmt: skip
+    )
     negative = {
-        json.dumps({k: v for k, v in sent.items() if v is None or v == [None]} if isinstance(sent, dict) else sent):
-        basis_of(case, NegativeDataRejection)
+        json.dumps(
+            {k: v for k, v in sent.items() if v is None or v == [None]} if isinstance(sent, dict) else sent
+        ): basis_of(case, NegativeDataRejection)
         for sent, case in (*bodies(made, "POST /thing", "negative"), *bodies(made, "POST /listed", "negative"))
-    }  # fmt: skip
+    }
     assert negative["null"] == "spec" and negative["[null]"] == "spec"
     assert negative['{"tags": [null]}'] == negative['{"name": null}'] == "spec"
     assert negative['{"tags": null}'] == negative['{"note": null}'] == "guess", "many servers read it as not given"
@@ -907,12 +933,14 @@ def test_null_is_tried_as_the_root_as_an_item_and_for_optional_members() -> None
 
 def test_an_empty_query_value_is_sent_where_it_is_allowed() -> None:
     parameters = [
-        query("q", {"type": "string"}), query("least", {"type": "string", "minLength": 1}),
-        query("count", {"type": "integer"}), query("flag", {"type": "integer"}, allowEmptyValue=True),
+        query("q", {"type": "string"}),
+        query("least", {"type": "string", "minLength": 1}),
+        query("count", {"type": "integer"}),
+        query("flag", {"type": "integer"}, allowEmptyValue=True),
         query("kind", {"type": "string", "enum": ["a", "b"]}),
         query("list", {"type": "array", "items": {"type": "string"}}),
         {"name": "X-Q", "in": "header", "schema": {"type": "string"}},
-    ]  # fmt: skip
+    ]
     made = generate(load({"/a": {"get": {"parameters": parameters, "responses": says(None)}}}), policy=ALL)
     empty = {name for case in made.cases for name, value in case.steps[-1].request.query if value == ""}
     assert empty == {"q", "flag"}
@@ -930,11 +958,13 @@ def test_an_empty_query_value_is_sent_where_it_is_allowed() -> None:
 )
 def test_the_documents_own_valid_example_is_sent_first_and_marked(described: Any, wanted: Any, basis: str) -> None:
     schema = {
-        "type": "object", "required": ["name"],
+        "type": "object",
+        "required": ["name"],
         "properties": {
-            "name": {"type": "string", "pattern": "^(Max|Rex)$"}, "age": {"type": "integer", "default": "x"},
+            "name": {"type": "string", "pattern": "^(Max|Rex)$"},
+            "age": {"type": "integer", "default": "x"},
         },
-    }  # fmt: skip
+    }
     made = generate(
         load({"/a": {"put": {"requestBody": takes(schema, **described), "responses": says(None)}}}), policy=ALL
     )
@@ -966,12 +996,17 @@ def test_alternatives_that_only_a_discriminator_tells_apart_get_valid_bodies(com
     pet = {combined: [ref("Cat"), ref("Dog")], "discriminator": tag}
     inside = {"type": "object", "required": ["pet"], "properties": {"pet": ref("Pet")}}
     made = generate(
-        load({
-            "/pets": {"post": {"requestBody": takes(ref("Pet")), "responses": says(None, also=("422",))}},
-            "/owners": {"post": {"requestBody": takes(inside), "responses": says(None)}},
-        }, Cat=CAT, Dog=DOG, Pet=pet),
+        load(
+            {
+                "/pets": {"post": {"requestBody": takes(ref("Pet")), "responses": says(None, also=("422",))}},
+                "/owners": {"post": {"requestBody": takes(inside), "responses": says(None)}},
+            },
+            Cat=CAT,
+            Dog=DOG,
+            Pet=pet,
+        ),
         policy=ALL,
-    )  # fmt: skip
+    )
     assert not made.generation.not_tested
     names = set(mapping or ("Cat", "Dog"))
     kinds = {sent["kind"] for sent, case in bodies(made, "POST /pets") if case.intent in ("positive", "boundary")}
@@ -987,13 +1022,18 @@ def test_a_base_with_a_discriminator_is_sent_as_what_extends_it(mapping: Any) ->
     base = {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}, "discriminator": tag}
     lives = {"type": "object", "required": ["lives"], "properties": {"lives": {"type": "integer"}}}
     made = generate(
-        load({
-            "/pets": {"post": {"requestBody": takes(ref("Pet")), "responses": says(None)}},
-            "/dogs": {"post": {"requestBody": takes(ref("Dog")), "responses": says(None)}},
-            "/cats": {"post": {"requestBody": takes(ref("Cat")), "responses": says(None)}},
-        }, Pet=base, Cat={"allOf": [ref("Pet"), lives]}, Dog={"allOf": [ref("Pet")]}),
+        load(
+            {
+                "/pets": {"post": {"requestBody": takes(ref("Pet")), "responses": says(None)}},
+                "/dogs": {"post": {"requestBody": takes(ref("Dog")), "responses": says(None)}},
+                "/cats": {"post": {"requestBody": takes(ref("Cat")), "responses": says(None)}},
+            },
+            Pet=base,
+            Cat={"allOf": [ref("Pet"), lives]},
+            Dog={"allOf": [ref("Pet")]},
+        ),
         policy=ALL,
-    )  # fmt: skip
+    )
     cat, dog = ("feline", "canine") if mapping else ("Cat", "Dog")
     first, _ = bodies(made, "POST /pets", "positive")[0]
     assert first["kind"] in (cat, dog) and ("lives" in first) == (first["kind"] == cat)
@@ -1007,12 +1047,16 @@ def test_alternatives_that_nothing_tells_apart_are_sent_and_nothing_is_claimed_o
     pet = {"oneOf": [ref("Cat"), ref("Dog")]}
     inside = {"type": "object", "required": ["pet"], "properties": {"pet": pet}}
     made = generate(
-        load({
-            "/pets": {"post": {"requestBody": takes(pet), "responses": says(None, also=("422",))}},
-            "/owners": {"post": {"requestBody": takes(inside), "responses": says(None, also=("422",))}},
-        }, Cat=cat, Dog=dog),
+        load(
+            {
+                "/pets": {"post": {"requestBody": takes(pet), "responses": says(None, also=("422",))}},
+                "/owners": {"post": {"requestBody": takes(inside), "responses": says(None, also=("422",))}},
+            },
+            Cat=cat,
+            Dog=dog,
+        ),
         policy=ALL,
-    )  # fmt: skip
+    )
     assert not made.generation.not_tested
     for key in ("POST /pets", "POST /owners"):
         positive = bodies(made, key, "positive")

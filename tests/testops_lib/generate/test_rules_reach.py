@@ -56,9 +56,10 @@ def test_a_copy_is_not_made_under_the_name_of_the_original(tmp_path: Path) -> No
     paths = {
         "/plans": {"post": {"requestBody": body(NAMED), "responses": MADE}},
         "/plans/{plan_id}/clone": {
-            "parameters": ids(plan_id=NUMBER), "post": {"requestBody": body(NAMED), "responses": MADE},
+            "parameters": ids(plan_id=NUMBER),
+            "post": {"requestBody": body(NAMED), "responses": MADE},
         },
-    }  # fmt: skip
+    }
     made, copied = first_look(tmp_path, paths, "POST /plans/{plan_id}/clone").steps
     assert "{unique}" in sent(made)["name"] and "{unique}" in sent(copied)["name"]
     assert sent(made)["name"] != sent(copied)["name"]
@@ -88,8 +89,9 @@ def test_five_things_are_made_one_for_the_other(tmp_path: Path) -> None:
     for parent, child in pairwise(names):
         made = answers(201, thing(**{f"{child}_id": NUMBER}))
         paths[f"/{parent}s/{{{parent}_id}}/{child}s"] = {
-            "parameters": ids(**{f"{parent}_id": NUMBER}), "post": {"responses": made},
-        }  # fmt: skip
+            "parameters": ids(**{f"{parent}_id": NUMBER}),
+            "post": {"responses": made},
+        }
     paths["/uses/{use_id}"] = {"parameters": ids(use_id=NUMBER), "get": {"responses": answers(200)}}
     steps = first_look(tmp_path, paths, "GET /uses/{use_id}").steps
     assert [step.request.method for step in steps] == ["POST"] * 5 + ["GET"]
@@ -101,25 +103,31 @@ def test_a_directory_is_made_before_what_lies_in_it(tmp_path: Path) -> None:
     paths = {
         "/dirs/{dir}": {"parameters": ids(dir=TEXT), **made},
         "/dirs/{dir}/files/{file}": {
-            "parameters": ids(dir=TEXT, file=TEXT), **made, "get": {"responses": answers(200)},
+            "parameters": ids(dir=TEXT, file=TEXT),
+            **made,
+            "get": {"responses": answers(200)},
         },
-    }  # fmt: skip
+    }
     steps = first_look(tmp_path, paths, "GET /dirs/{dir}/files/{file}").steps
     assert [step.operation for step in steps] == [
-        "PUT /dirs/{dir}", "PUT /dirs/{dir}/files/{file}", "GET /dirs/{dir}/files/{file}",
-    ]  # fmt: skip
+        "PUT /dirs/{dir}",
+        "PUT /dirs/{dir}/files/{file}",
+        "GET /dirs/{dir}/files/{file}",
+    ]
 
 
 def test_a_checkpoint_is_made_before_it_is_restored(tmp_path: Path) -> None:
     paths = {
         "/books": {"post": {"requestBody": body(NAMED), "responses": MADE}},
         "/books/{book_id}/checkpoints": {
-            "parameters": ids(book_id=NUMBER), "post": {"responses": answers(201, thing(id=TEXT))},
+            "parameters": ids(book_id=NUMBER),
+            "post": {"responses": answers(201, thing(id=TEXT))},
         },
         "/books/{book_id}/checkpoints/{checkpoint_id}/restore": {
-            "parameters": ids(book_id=NUMBER, checkpoint_id=TEXT), "post": {"responses": answers(204)},
+            "parameters": ids(book_id=NUMBER, checkpoint_id=TEXT),
+            "post": {"responses": answers(204)},
         },
-    }  # fmt: skip
+    }
     *_, restore = steps = first_look(tmp_path, paths, "POST /books/{book_id}/checkpoints/{checkpoint_id}/restore").steps
     assert [step.operation for step in steps[:-1]] == ["POST /books", "POST /books/{book_id}/checkpoints"]
     assert restore.request.path == "/books/{book_id}/checkpoints/{checkpoint_id}/restore"

@@ -164,34 +164,53 @@ leaves = st.one_of(
     ),
     st.sampled_from(
         [
-            {"type": "boolean"}, {"type": "number", "exclusiveMinimum": 0}, {"enum": ["a", "b", None]}, {"const": 4},
-            {"type": "string", "format": "uuid"}, {"type": "string", "format": "date"}, {"type": ["string", "null"]},
-            {"type": "string", "pattern": "^[a-f]{2,4}$"}, {"type": "integer", "multipleOf": 3}, {},
-            {"anyOf": [{"type": "integer"}, {"type": "null"}]}, {"not": {"type": "string"}},
+            {"type": "boolean"},
+            {"type": "number", "exclusiveMinimum": 0},
+            {"enum": ["a", "b", None]},
+            {"const": 4},
+            {"type": "string", "format": "uuid"},
+            {"type": "string", "format": "date"},
+            {"type": ["string", "null"]},
+            {"type": "string", "pattern": "^[a-f]{2,4}$"},
+            {"type": "integer", "multipleOf": 3},
+            {},
+            {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+            {"not": {"type": "string"}},
         ]
     ),
-)  # fmt: skip
+)
 trees = st.recursive(
     leaves,
     lambda inner: st.one_of(
         st.builds(
             lambda items, low, room, unique: {
-                "type": "array", "items": items, "minItems": low, "maxItems": low + room, "uniqueItems": unique,
+                "type": "array",
+                "items": items,
+                "minItems": low,
+                "maxItems": low + room,
+                "uniqueItems": unique,
             },
-            inner, st.integers(0, 2), st.integers(0, 3), st.booleans(),
+            inner,
+            st.integers(0, 2),
+            st.integers(0, 3),
+            st.booleans(),
         ),
         st.builds(
             lambda properties, required, more: {
-                "type": "object", "properties": properties, "required": sorted(required & set(properties)),
+                "type": "object",
+                "properties": properties,
+                "required": sorted(required & set(properties)),
                 "additionalProperties": more,
             },
-            st.dictionaries(names, inner, max_size=4), st.sets(names), st.booleans(),
+            st.dictionaries(names, inner, max_size=4),
+            st.sets(names),
+            st.booleans(),
         ),
         st.lists(inner, min_size=1, max_size=3).map(lambda branches: {"oneOf": branches}),
         st.lists(inner, min_size=1, max_size=2).map(lambda parts: {"allOf": parts}),
     ),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -236,11 +255,14 @@ def test_query_styles(style: str, explode: bool, value: Any, sent: Any) -> None:
 @pytest.mark.parametrize(
     ("style", "explode", "value", "sent"),
     [
-        ("simple", False, "a/b é", "/x/a%2Fb%20%C3%A9/y"), ("simple", False, [1, 2], "/x/1,2/y"),
-        ("label", True, [1, 2], "/x/.1.2/y"), ("matrix", True, [1, 2], "/x/;id=1;id=2/y"),
-        ("simple", False, "t{unique}", "/x/t{unique}/y"), ("simple", True, {"a": 1, "b": 2}, "/x/a=1,b=2/y"),
+        ("simple", False, "a/b é", "/x/a%2Fb%20%C3%A9/y"),
+        ("simple", False, [1, 2], "/x/1,2/y"),
+        ("label", True, [1, 2], "/x/.1.2/y"),
+        ("matrix", True, [1, 2], "/x/;id=1;id=2/y"),
+        ("simple", False, "t{unique}", "/x/t{unique}/y"),
+        ("simple", True, {"a": 1, "b": 2}, "/x/a=1,b=2/y"),
     ],
-)  # fmt: skip
+)
 def test_path_styles(style: str, explode: bool, value: Any, sent: str) -> None:
     parameter = Parameter(name="id", where="path", style=style, explode=explode)
     assert wire.path("/x/{id}/y", {"id": parameter}, {"id": value}) == sent
@@ -268,12 +290,24 @@ def test_xml_is_not_written() -> None:
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ("start", "end"), ("startDate", "endDate"), ("start_at", "end_at"), ("from", "to"), ("dateFrom", "dateTo"),
-        ("since", "until"), ("notBefore", "notAfter"), ("not_before", "expires"), ("validFrom", "validUntil"),
-        ("created_after", "created_before"), ("begin", "finish"), ("checkIn", "checkOut"), ("opens", "closes"),
-        ("departure", "arrival"), ("scheduled_at", "due_date"), ("effective_from", "expiration_date"),
+        ("start", "end"),
+        ("startDate", "endDate"),
+        ("start_at", "end_at"),
+        ("from", "to"),
+        ("dateFrom", "dateTo"),
+        ("since", "until"),
+        ("notBefore", "notAfter"),
+        ("not_before", "expires"),
+        ("validFrom", "validUntil"),
+        ("created_after", "created_before"),
+        ("begin", "finish"),
+        ("checkIn", "checkOut"),
+        ("opens", "closes"),
+        ("departure", "arrival"),
+        ("scheduled_at", "due_date"),
+        ("effective_from", "expiration_date"),
     ],
-)  # fmt: skip
+)
 def test_times_of_a_range_are_in_order(first: str, second: str, unique: bool, salt: int) -> None:
     maker = Maker(Schemas({}), {})
     for form in ("date", "date-time", "time"):
@@ -285,12 +319,16 @@ def test_times_of_a_range_are_in_order(first: str, second: str, unique: bool, sa
 @pytest.mark.parametrize(
     ("name", "schema"),
     [
-        ("expires", {"type": "string", "format": "date-time"}), ("expiresAt", {"type": "string"}),
-        ("expiry_date", {"type": "string"}), ("valid_until", {"type": "string", "format": "date"}),
-        ("dueDate", {"type": "string", "format": "date"}), ("scheduled_at", {"type": "string", "format": "date-time"}),
-        ("start_date", {"type": "string"}), ("deadline", {"type": "string"}),
+        ("expires", {"type": "string", "format": "date-time"}),
+        ("expiresAt", {"type": "string"}),
+        ("expiry_date", {"type": "string"}),
+        ("valid_until", {"type": "string", "format": "date"}),
+        ("dueDate", {"type": "string", "format": "date"}),
+        ("scheduled_at", {"type": "string", "format": "date-time"}),
+        ("start_date", {"type": "string"}),
+        ("deadline", {"type": "string"}),
     ],
-)  # fmt: skip
+)
 def test_what_is_ahead_by_its_name_lies_in_the_future(name: str, schema: dict[str, Any]) -> None:
     assert Maker(Schemas({}), {}).make(schema, name, Making(seed="s")) > "2099"
 
@@ -298,12 +336,15 @@ def test_what_is_ahead_by_its_name_lies_in_the_future(name: str, schema: dict[st
 @pytest.mark.parametrize(
     ("name", "schema", "ahead"),
     [
-        ("expires_at", {"type": "integer"}, True), ("expires", {"type": "integer", "format": "int64"}, True),
-        ("expires_at_ms", {"type": "integer"}, True), ("expires_in", {"type": "integer"}, False),
-        ("due_days", {"type": "integer"}, False), ("expires_at", {"type": "integer", "format": "int32"}, False),
+        ("expires_at", {"type": "integer"}, True),
+        ("expires", {"type": "integer", "format": "int64"}, True),
+        ("expires_at_ms", {"type": "integer"}, True),
+        ("expires_in", {"type": "integer"}, False),
+        ("due_days", {"type": "integer"}, False),
+        ("expires_at", {"type": "integer", "format": "int32"}, False),
         ("to", {"type": "integer"}, False),
     ],
-)  # fmt: skip
+)
 def test_a_moment_may_be_a_number(name: str, schema: dict[str, Any], ahead: bool) -> None:
     assert (Maker(Schemas({}), {}).make(schema, name, Making(seed="s")) > 4_000_000_000) is ahead
 

@@ -58,9 +58,12 @@ DEEP = "[" * 100_000
 def test_a_model_that_does_not_work_takes_nothing_from_the_other_sources(speaks: Protocol, reply: Reply) -> None:
     with ModelServer(lambda request: reply, speaks) as model:
         settings = Settings(
-            gemini_api_key="AIzaTestKey", gemini_base_url=model.url, openai_api_key="sk-test",
-            openai_base_url=f"{model.url}/v1", model_timeout_s=5,
-        )  # fmt: skip
+            gemini_api_key="AIzaTestKey",
+            gemini_base_url=model.url,
+            openai_api_key="sk-test",
+            openai_base_url=f"{model.url}/v1",
+            model_timeout_s=5,
+        )
         target = msgspec.structs.replace(TARGET, generate=Generate(sources=(speaks, "rules")))
         failed, rules = sources.make_all(msgspec.structs.replace(ASK, target=target, settings=settings))
     assert rules.cases and not rules.generation.failed

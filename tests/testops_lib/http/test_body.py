@@ -30,11 +30,32 @@ def test_json_that_cannot_be_read_is_called_json_with_the_reason(body: bytes, me
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b" ", b"<html>", b"[" * 1_100, b"[" * 1_100 + b"}" * 1_100, b'{"a": NaN}', b"[1,]", b"{,}", b'{"a" 1}',
-        b'{"a":1 "b":2}', b"[1 2]", b"1 2", b'"\x01"', b'"\xff"', b"[1e400", b'{1: "\\ud800"}', b"01", b"]", b":",
-        b"\xef\xbb\xbf{}", b'{"a":}', b'"\\ud800', b"[true, falsch]", b'{"a":1,}',
+        b"",
+        b" ",
+        b"<html>",
+        b"[" * 1_100,
+        b"[" * 1_100 + b"}" * 1_100,
+        b'{"a": NaN}',
+        b"[1,]",
+        b"{,}",
+        b'{"a" 1}',
+        b'{"a":1 "b":2}',
+        b"[1 2]",
+        b"1 2",
+        b'"\x01"',
+        b'"\xff"',
+        b"[1e400",
+        b'{1: "\\ud800"}',
+        b"01",
+        b"]",
+        b":",
+        b"\xef\xbb\xbf{}",
+        b'{"a":}',
+        b'"\\ud800',
+        b"[true, falsch]",
+        b'{"a":1,}',
     ],
-)  # fmt: skip
+)
 def test_what_is_not_json_is_called_that(body: bytes) -> None:
     assert decode(body) is NOTHING
     assert why_unreadable(body).message == "the body is not JSON"
@@ -46,9 +67,9 @@ def test_what_is_not_json_is_called_that(body: bytes) -> None:
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
         max_leaves=12,
     ),
-    st.sampled_from("[]{},:\"1 x"),
+    st.sampled_from('[]{},:"1 x'),
     st.integers(0, 60),
-)  # fmt: skip
+)
 def test_the_grammar_is_that_of_readers(value: object, broken_by: str, place: int) -> None:
     """An unreadable value beside: then only our grammar says whether the whole is JSON."""
     text = json.dumps([value, "mark"]).replace('"mark"', "1e400")

@@ -27,9 +27,7 @@ def ended(order: str = "1", code: int = 0, text: str = "") -> Ended:
     return Ended(order=order, run="r", member="m", code=code, text=text)
 
 
-@given(
-    st.text(max_size=40), st.integers(0, 200), st.integers(1, 64), st.integers(0, 64)
-)  # fmt: skip
+@given(st.text(max_size=40), st.integers(0, 200), st.integers(1, 64), st.integers(0, 64))
 def test_a_run_lies_in_as_many_partitions_as_it_can_use(
     run: str, batches: int, partitions: int, concurrency: int
 ) -> None:

@@ -84,16 +84,27 @@ def shop_report() -> Report:
     checks = ("use_after_free", "response_schema_conformance")
     known = {seen[check].fingerprint: "nightly-2026-03-09" for check in checks}
     gone = msgspec.structs.replace(
-        seen["content_type_conformance"], fingerprint="0123456789abcdef", operation="GET /health",
-        message="text/plain is not documented for 200 (application/json)", first_seen_run="nightly-2026-03-02",
-    )  # fmt: skip
+        seen["content_type_conformance"],
+        fingerprint="0123456789abcdef",
+        operation="GET /health",
+        message="text/plain is not documented for 200 (application/json)",
+        first_seen_run="nightly-2026-03-02",
+    )
     report = analyze(
-        results, target="shop", run="nightly-2026-03-14", operations=run["operations"], title="Shop API",
-        base_url="http://127.0.0.1:8800/api", known=known, previous_run="nightly-2026-03-13", previous=[gone],
+        results,
+        target="shop",
+        run="nightly-2026-03-14",
+        operations=run["operations"],
+        title="Shop API",
+        base_url="http://127.0.0.1:8800/api",
+        known=known,
+        previous_run="nightly-2026-03-13",
+        previous=[gone],
         muted=[seen["unsupported_method"].fingerprint],
         generation=tuple(msgspec.convert(one, Generation) for one in run["generation"]),
-        started=started, finished=started + timedelta(seconds=38.4),
-    )  # fmt: skip
+        started=started,
+        finished=started + timedelta(seconds=38.4),
+    )
     return msgspec.structs.replace(report, gate=decide(report, GateRules()))
 
 
@@ -105,28 +116,48 @@ def hostile_report() -> Report:
     example = FindingExample(case=HOSTILE, case_name=HOSTILE, message=HOSTILE, curl=HOSTILE, steps=(step,))
     found = tuple(
         Finding(
-            fingerprint=f"{number:016x}", operation=HOSTILE, check=check, count=1, advisory=False, basis="description",
-            message=HOSTILE, quote=HOSTILE, first_seen_run=HOSTILE, state=state, example=example,
+            fingerprint=f"{number:016x}",
+            operation=HOSTILE,
+            check=check,
+            count=1,
+            advisory=False,
+            basis="description",
+            message=HOSTILE,
+            quote=HOSTILE,
+            first_seen_run=HOSTILE,
+            state=state,
+            example=example,
         )
         for number, (check, state) in enumerate([("status", "new"), (HOSTILE, "known"), ("header", "fixed")])
-    )  # fmt: skip
+    )
     seen = OperationReport(statuses={"200": 1, HOSTILE: 1}, documented=(HOSTILE,), results={"failed": 1}, cases=1)
     return Report(
-        target=HOSTILE, run=HOSTILE, title=HOSTILE, base_url=f"http://h/{HOSTILE}", findings=found,
+        target=HOSTILE,
+        run=HOSTILE,
+        title=HOSTILE,
+        base_url=f"http://h/{HOSTILE}",
+        findings=found,
         previous_run=HOSTILE,
-        totals=Totals(cases=1, requests=1, results={"failed": 1}), operations={f"GET /{HOSTILE}": seen},
-        errors={HOSTILE: 1}, gate=decide(shop_report(), GateRules()),
+        totals=Totals(cases=1, requests=1, results={"failed": 1}),
+        operations={f"GET /{HOSTILE}": seen},
+        errors={HOSTILE: 1},
+        gate=decide(shop_report(), GateRules()),
         generation=(Generation(source=HOSTILE, dropped={HOSTILE: 1}, notes=(HOSTILE,)),),
-    )  # fmt: skip
+    )
 
 
 def hostile_result() -> Result:
     example = hostile_report().findings[0].example
     failure = Failure(check="status", operation=HOSTILE, message=HOSTILE, quote=HOSTILE)
     return Result(
-        run=HOSTILE, case=HOSTILE, case_name=HOSTILE, operation=HOSTILE, verdict="failed", failures=(failure,),
+        run=HOSTILE,
+        case=HOSTILE,
+        case_name=HOSTILE,
+        operation=HOSTILE,
+        verdict="failed",
+        failures=(failure,),
         steps=example.steps,
-    )  # fmt: skip
+    )
 
 
 def check_golden(name: str, text: str) -> None:
@@ -182,7 +213,11 @@ def test_schemas_in_docs_equal_the_model(name: str) -> None:
 
 def test_the_case_schema_takes_a_case_and_refuses_unknown_fields() -> None:
     case = {
-        "id": "1" * 32, "name": "n", "intent": "positive", "operation": "GET /", "origin": {"source": "human"},
+        "id": "1" * 32,
+        "name": "n",
+        "intent": "positive",
+        "operation": "GET /",
+        "origin": {"source": "human"},
         "steps": [
             {
                 "operation": "GET /",
@@ -190,7 +225,7 @@ def test_the_case_schema_takes_a_case_and_refuses_unknown_fields() -> None:
                 "checks": [{"check": "status", "any_of": [200]}, {"check": "not_a_server_error", "basis": "guess"}],
             }
         ],
-    }  # fmt: skip
+    }
     validator = jsonschema_rs.validator_for(json.loads(schemas()["case.schema.json"]))
     assert validator.is_valid(case) and msgspec.convert(case, Case, strict=False)
     assert not validator.is_valid({**case, "code": "import os"})
@@ -291,11 +326,55 @@ def outline(html: str) -> str:
 
 
 ALLOWED_TAGS = {
-    "html", "head", "meta", "title", "style", "body", "main", "header", "section", "article", "footer", "h1", "h2",
-    "h3", "h4", "p", "span", "div", "dl", "dt", "dd", "ul", "li", "strong", "b", "small", "svg", "rect", "pre", "code",
-    "details", "summary", "blockquote", "table", "thead", "tbody", "tr", "th", "td", "a",
-    "script", "form", "label", "input", "select", "option", "output", "button",
-}  # fmt: skip
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "main",
+    "header",
+    "section",
+    "article",
+    "footer",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "p",
+    "span",
+    "div",
+    "dl",
+    "dt",
+    "dd",
+    "ul",
+    "li",
+    "strong",
+    "b",
+    "small",
+    "svg",
+    "rect",
+    "pre",
+    "code",
+    "details",
+    "summary",
+    "blockquote",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "a",
+    "script",
+    "form",
+    "label",
+    "input",
+    "select",
+    "option",
+    "output",
+    "button",
+}
 
 
 @pytest.mark.parametrize("make", [shop_report, hostile_report])
@@ -532,9 +611,15 @@ def test_wfc_report_is_valid() -> None:
 def test_wfc_report_of_hostile_text_is_valid() -> None:
     text = HOSTILE.replace("\ud800", "")  # JSON cannot hold lone surrogates: no result that came by JSON has one
     result = Result(
-        run="r", case=text, case_name=text, operation=text, verdict="failed", requests=1,
-        failures=(Failure(check=text, operation=text, message=text),), steps=(StepOutcome(operation=text, status=999),),
-    )  # fmt: skip
+        run="r",
+        case=text,
+        case_name=text,
+        operation=text,
+        verdict="failed",
+        requests=1,
+        failures=(Failure(check=text, operation=text, message=text),),
+        steps=(StepOutcome(operation=text, status=999),),
+    )
     report = msgspec.structs.replace(shop_report(), operations={text: OperationReport()}, started=None, finished=None)
     wfc_validator().validate(json.loads(render_wfc(report, [result])))
 
@@ -561,9 +646,16 @@ def many_results(number: int) -> Iterator[Result]:
         step = StepOutcome(operation=operation, status=500, response=response)
         failure = Failure(check="not_a_server_error", operation=operation, message="answered 500", cause="status 500")
         yield Result(
-            run="r", case=f"{index * 7919 % number:032x}", case_name=f"case {index % 100}", operation=operation,
-            verdict="failed", failures=(failure,), steps=(step,), requests=1, elapsed_ms=1.5,
-        )  # fmt: skip
+            run="r",
+            case=f"{index * 7919 % number:032x}",
+            case_name=f"case {index % 100}",
+            operation=operation,
+            verdict="failed",
+            failures=(failure,),
+            steps=(step,),
+            requests=1,
+            elapsed_ms=1.5,
+        )
 
 
 def test_the_memory_of_a_report_s_files_does_not_grow_with_the_results(tmp_path: Path) -> None:

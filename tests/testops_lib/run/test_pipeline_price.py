@@ -49,9 +49,10 @@ def answer(request: Received) -> Reply:
 def generated(run: str, settings: Settings, order: Order, *, groups: int = 2) -> list[Generation]:
     """Of each group of the run's operations."""
     with ModelServer(answer, "openai") as model:
-        reached = Settings(**{name: getattr(settings, name) for name in settings.__struct_fields__} | {
-            "openai_base_url": f"{model.url}/v1"
-        })  # fmt: skip
+        reached = Settings(
+            **{name: getattr(settings, name) for name in settings.__struct_fields__}
+            | {"openai_base_url": f"{model.url}/v1"}
+        )
         pipeline.open_run(run, order, reached)
         found = pipeline.load_spec(run, reached)
         assert len(found) == groups

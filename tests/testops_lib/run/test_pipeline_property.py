@@ -47,8 +47,9 @@ def test_random_cases_go_from_document_to_verdict_and_find_what_is_wrong(
     assert report.totals.cases >= 20
     assert [each.source for each in report.generation] == ["property"]
     assert {(each.operation, each.check) for each in report.findings} == {
-        ("POST /categories", "status_code_conformance"), ("POST /subscriptions", "not_a_server_error"),
-    }  # fmt: skip
+        ("POST /categories", "status_code_conformance"),
+        ("POST /subscriptions", "not_a_server_error"),
+    }
     assert pipeline.gate(run, settings).verdict == "failed"
 
     # What found something stays, as small as it can be, when the random cases become others.

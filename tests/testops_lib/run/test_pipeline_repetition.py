@@ -71,11 +71,14 @@ def test_a_run_repeats_its_failures_and_says_how_often_they_came_back(
 def test_repetitions_keep_their_order_and_are_told_from_their_case(bus: Bus) -> None:
     cases = [
         make_case(
-            name=f"c{number}", intent="positive", operation="GET /a", origin=Origin(source="rules"),
+            name=f"c{number}",
+            intent="positive",
+            operation="GET /a",
+            origin=Origin(source="rules"),
             steps=(Step(operation="GET /a", request=Request(method="GET", path=f"/{number}")),),
         )
         for number in range(9)
-    ]  # fmt: skip
+    ]
     repeated = [msgspec.structs.replace(case, repeat=n) for n, case in itertools.product((1, 2), cases)]
     made = bus.publish_cases("r", repeated, in_order=True)
     assert len(made) == 1

@@ -31,12 +31,15 @@ def change_everything(zoo: SuiteTarget) -> None:
     (zoo.folder / "zoo.yaml").write_text(
         json.dumps(
             {
-                "spec": "other.json", "base_url": "http://127.0.0.1:10", "policy": {"methods": "safe"},
-                "operations": {"exclude": ["GET /pets*"]}, "gate": {"max_findings": 99, "min_pass_rate": 0.99},
+                "spec": "other.json",
+                "base_url": "http://127.0.0.1:10",
+                "policy": {"methods": "safe"},
+                "operations": {"exclude": ["GET /pets*"]},
+                "gate": {"max_findings": 99, "min_pass_rate": 0.99},
                 "generate": {"sources": ["property"], "max_cases": 1, "review": "always"},
             }
         )
-    )  # fmt: skip
+    )
     (zoo.folder / "zoo.json").write_text("{}")
 
 
@@ -52,8 +55,13 @@ def test_a_target_file_that_changes_between_stages_changes_nothing_for_the_run(
     assert pipeline.open_run(run, order, settings) == ("rounds",)
     groups = pipeline.load_spec(run, settings)
     assert [key for group in groups for key in group.operations] == [
-        "GET /pets", "GET /pets/{id}", "GET /shops", "GET /shops/{id}", "GET /toys", "GET /toys/{id}",
-    ]  # fmt: skip
+        "GET /pets",
+        "GET /pets/{id}",
+        "GET /shops",
+        "GET /shops/{id}",
+        "GET /toys",
+        "GET /toys/{id}",
+    ]
     change_everything(zoo)
     if removed:
         (zoo.folder / "zoo.yaml").unlink()
@@ -65,9 +73,7 @@ def test_a_target_file_that_changes_between_stages_changes_nothing_for_the_run(
     assert set(contracts) == set(groups[0].operations)
     with Store(zoo.dsn) as store:
         cases = store.load_cases(run)
-        store.merge_results(
-            Result(run=run, case=case.id, verdict="passed", operation=case.operation) for case in cases
-        )  # fmt: skip
+        store.merge_results(Result(run=run, case=case.id, verdict="passed", operation=case.operation) for case in cases)
         settled = pipeline.settled(store, run)
     assert rounds.find_gaps(run, 1, settings) == 6
     assert curate.review_request(run, settings) is None
@@ -86,9 +92,10 @@ def test_what_a_run_keeps_names_secrets_and_holds_none(zoo: SuiteTarget, monkeyp
     zoo.write()
     described = json.loads((zoo.folder / "zoo.yaml").read_text())
     described |= {
-        "spec": "${ZOO_SPEC}", "notify": {"webhook": "${ZOO_HOOK}"},
+        "spec": "${ZOO_SPEC}",
+        "notify": {"webhook": "${ZOO_HOOK}"},
         "auth": [{"name": "user", "fixedHeaders": [{"name": "Authorization", "value": "Bearer ${ZOO_TOKEN}"}]}],
-    }  # fmt: skip
+    }
     (zoo.folder / "zoo.yaml").write_text(json.dumps(described))
     pipeline.open_run("r", zoo.order, zoo.settings)
     with Store(zoo.dsn) as store:

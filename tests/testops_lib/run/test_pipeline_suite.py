@@ -192,9 +192,7 @@ def test_a_model_that_is_away_in_the_first_round_takes_nothing_from_the_other_so
     with Store(zoo.dsn) as store:
         away, rules = store.generations(zoo.name)
         store.mark_published(zoo.name, [each.id for each in store.load_cases(zoo.name)], positions={0: 0})
-        store.merge_results(
-            Result(run=zoo.name, case=each.id, verdict="passed") for each in store.load_cases(zoo.name)
-        )  # fmt: skip
+        store.merge_results(Result(run=zoo.name, case=each.id, verdict="passed") for each in store.load_cases(zoo.name))
     assert "no call was answered" in away.failed and not rules.failed
     report = pipeline.analyze(zoo.name, zoo.settings)
     assert [each.failed for each in report.generation] == [away.failed, ""]

@@ -32,11 +32,15 @@ def executed(zoo: SuiteTarget, statuses: Mapping[str, int]) -> None:
         store.mark_published(zoo.name, [each.id for each in cases], positions={0: 0})
         store.merge_results(
             Result(
-                run=zoo.name, case=each.id, verdict="passed", intent=each.intent, operation=each.operation,
+                run=zoo.name,
+                case=each.id,
+                verdict="passed",
+                intent=each.intent,
+                operation=each.operation,
                 steps=(StepOutcome(operation=each.operation, status=statuses.get(each.operation, 200), said="no"),),
             )
             for each in cases
-        )  # fmt: skip
+        )
 
 
 def wish(zoo: SuiteTarget, **wishes: int) -> None:
@@ -48,9 +52,13 @@ def wish(zoo: SuiteTarget, **wishes: int) -> None:
         generate = msgspec.structs.replace(target.generate, **wishes)
         settled = msgspec.structs.replace(about.settled, target=msgspec.structs.replace(target, generate=generate))
         store.open_run(
-            zoo.name, about.target, base_url=about.base_url, spec_hash=about.spec_hash, suite=about.suite,
+            zoo.name,
+            about.target,
+            base_url=about.base_url,
+            spec_hash=about.spec_hash,
+            suite=about.suite,
             settled=settled,
-        )  # fmt: skip
+        )
 
 
 def further(zoo: SuiteTarget, turn: int = 1) -> tuple[int, list[list[str]]]:

@@ -71,9 +71,12 @@ def a_case(body: Any, *checks: Any, setup: bool = False) -> Case:
     before = Step(operation="POST /shelves", request=Request(method="POST", path="/shelves"), setup=True)
     step = Step(operation="POST /items", request=request, checks=checks or (NotAServerError(),))
     return make_case(
-        name="a case", intent="positive", operation="POST /items", steps=(before, step) if setup else (step,),
+        name="a case",
+        intent="positive",
+        operation="POST /items",
+        steps=(before, step) if setup else (step,),
         origin=Origin(source="property"),
-    )  # fmt: skip
+    )
 
 
 def failure(case: Case, check: str = "not_a_server_error", cause: str = "") -> Failure:
@@ -87,9 +90,11 @@ def target(fails: Callable[[Any], bool], sent: list[Case], **more: Any) -> Calla
         sent.append(case)
         bad = fails(getattr(case.steps[-1].request.body, "value", None))
         return Result(
-            run="r", case=case.id, verdict="failed" if bad else "passed",
+            run="r",
+            case=case.id,
+            verdict="failed" if bad else "passed",
             failures=(failure(case, **more),) if bad else (),
-        )  # fmt: skip
+        )
 
     return attempt
 
@@ -155,15 +160,21 @@ def test_tries_and_budget_are_limits() -> None:
 
 def test_steps_that_use_what_is_no_longer_made_go_with_it() -> None:
     made = Step(
-        operation="POST /shelves", request=Request(method="POST", path="/shelves"), setup=True,
+        operation="POST /shelves",
+        request=Request(method="POST", path="/shelves"),
+        setup=True,
         captures=(Capture(name="shelf", path="$.id"),),
-    )  # fmt: skip
+    )
     last = a_case({"name": "a", "price": 1}).steps[0]
     undo = Step(operation="POST /shelves", request=Request(method="POST", path="/shelves/{shelf}"))
     case = make_case(
-        name="n", intent="positive", operation="POST /items", steps=(made, last), cleanup=(undo,),
+        name="n",
+        intent="positive",
+        operation="POST /items",
+        steps=(made, last),
+        cleanup=(undo,),
         origin=Origin(source="property"),
-    )  # fmt: skip
+    )
     small = shrink(case, failure(case), JUDGE, target(lambda body: True, []))
     assert small is not None and len(small.case.steps) == 1 and small.case.cleanup == ()
 
@@ -189,15 +200,17 @@ def test_a_crash_of_the_shop_is_shrunk_by_real_requests_within_the_budget(defect
     token = defective_shop.variables()["TESTOPS_SHOP_ADMIN_TOKEN"]
     users = identities(
         {"auth": [{"name": "staff", "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {token}"}]}]},
-        where="test", literal_secrets=True,
-    )  # fmt: skip
+        where="test",
+        literal_secrets=True,
+    )
     policy = Policy(allow_private=True)
     told = Target(name="shop", spec="", base_url=defective_shop.url, identities=users, policy=policy)
     body = {"order_id": 1, "amount": {"much": ["more"]}, "method": "card", "note": "x" * 40}
     step = Step(
-        operation="POST /payments", checks=(NotAServerError(),),
+        operation="POST /payments",
+        checks=(NotAServerError(),),
         request=Request(method="POST", path="/payments", headers=(("X-Odd", "1"),), body=JsonBody(value=body)),
-    )  # fmt: skip
+    )
     case = make_case(
         name="n", intent="negative", operation="POST /payments", steps=(step,), origin=Origin(source="property")
     )

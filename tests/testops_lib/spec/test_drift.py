@@ -151,7 +151,7 @@ REQUEST: list[tuple[tuple[Any, ...], Any, str, bool]] = [
     ((*LIMIT, "description"), "How many.", "query limit: description or examples changed", False),
     ((*LIMIT, "deprecated"), True, "query limit: is deprecated", False),
     ((*LIMIT, "style"), "spaceDelimited", "query limit: is written in another style", True),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("place", "value", "what", "breaking"), REQUEST)
@@ -242,7 +242,7 @@ RESPONSES: list[tuple[tuple[Any, ...], Any, str, str, bool]] = [
     (("paths", "/items", "get", "operationId"), "all", "GET /items", "operationId none -> all", False),
     (("paths", "/items", "get", "deprecated"), True, "GET /items", "is deprecated", False),
     (("paths", "/items", "get", "security"), [{"key": []}], "GET /items", "credentials: became required", True),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("place", "value", "operation", "what", "breaking"), RESPONSES)
@@ -312,8 +312,9 @@ def test_a_document_made_to_hang_it_ends_soon() -> None:
         for level in range(40):
             to = {"$ref": f"#/components/schemas/L{level + 1}"}
             raw["components"]["schemas"][f"L{level}"] = {
-                "type": "object", "properties": {f"f{number}": dict(to) for number in range(8)},
-            }  # fmt: skip
+                "type": "object",
+                "properties": {f"f{number}": dict(to) for number in range(8)},
+            }
         raw["components"]["schemas"]["L40"] = {"type": kind}
         raw["components"]["schemas"]["Item"] = {"$ref": "#/components/schemas/L0"}
         raw["paths"]["/items"]["get"]["parameters"][0]["schema"]["enum"] = [
@@ -345,13 +346,18 @@ def test_a_thousand_operations_are_compared_in_seconds() -> None:
 
 values = st.recursive(
     st.sampled_from([True, 1, "string", "object", None]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["type", "properties", "items", "required", "enum", "a", "oneOf", "allOf", "minimum", "$ref"]),
-        inner, max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "properties", "items", "required", "enum", "a", "oneOf", "allOf", "minimum", "$ref"]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=10,
-)  # fmt: skip
+)
 
 
 @given(values, values)
@@ -370,17 +376,19 @@ def test_whatever_the_schemas_hold_they_are_compared(one: Any, other: Any) -> No
 
 def test_the_lines_say_what_changed_in_words() -> None:
     drift = Drift(
-        added=("POST /toys",), removed=("GET /old",),
+        added=("POST /toys",),
+        removed=("GET /old",),
         changed=(
             Changed(
-                operation="GET /items", more=3,
+                operation="GET /items",
+                more=3,
                 differences=(
                     Difference(side="request", where="query limit", what="became required", breaking=True),
                     Difference(side="operation", where="", what="description changed"),
                 ),
             ),
         ),
-    )  # fmt: skip
+    )
     assert list(drifts.lines(drift)) == [
         "1 removed, 1 added, 1 changed operations: 2 breaking, 2 harmless",
         "GET /old",

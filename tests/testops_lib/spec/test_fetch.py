@@ -140,7 +140,7 @@ def test_headers_are_sent_and_secrets_in_the_address_are_not_told(site: Site) ->
         (reply(b"not gzip", Content_Encoding="gzip"), "could not be fetched"),
         (slow, "could not be fetched"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_answer_gives_one_error_in_time(site: Site, answer: Answer, what: str) -> None:
     site.answers["/x"] = answer
     started = time.monotonic()
@@ -226,11 +226,18 @@ def test_files_outside_the_documents_directory_are_never_read(tmp_path: Path) ->
     document = inside / "doc.json"
     refused = [
         "../secret.json",
-        "sub/../../secret.json", "..%2fsecret.json", "%2e%2e/secret.json",
+        "sub/../../secret.json",
+        "..%2fsecret.json",
+        "%2e%2e/secret.json",
         str(tmp_path / "secret.json"),
-        "link.json", "linked/secret.json", "pipe.json", "sub", "file:secret.json",
-        f"file://{tmp_path}/secret.json", "a%00b",
-    ]  # fmt: skip
+        "link.json",
+        "linked/secret.json",
+        "pipe.json",
+        "sub",
+        "file:secret.json",
+        f"file://{tmp_path}/secret.json",
+        "a%00b",
+    ]
     for ref in refused:
         document.write_bytes(referring(f"{ref}#/T"))
         spec = load(document)

@@ -76,7 +76,7 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         (b'{"openapi": "3.0.0", "paths": []}', "must be an object, not a list", "doc#/paths"),
         (b'{"x": [' + b"0," * 1_600_000 + b"0]}", "more than 1,500,000 values have been read", "doc"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_document_gives_one_error_that_names_the_place(data: bytes, what: str, where: str) -> None:
     started = time.process_time()
     with pytest.raises(SpecError) as error:
@@ -166,8 +166,20 @@ def test_what_yaml_and_python_add_to_json_is_taken_out() -> None:
     spec = read("# YAML\n" + text.replace('"HERE"', yamls))
     assert spec.operations[0].body is not None
     assert spec.operations[0].body.content["application/json"].examples[0] == [
-        "on", "2020-01-01", "2020-01-01T10:00:00Z", None, 15, 31, 10, "1_000", "1:30", 1000.0, None, "1", "=",
-    ]  # fmt: skip
+        "on",
+        "2020-01-01",
+        "2020-01-01T10:00:00Z",
+        None,
+        15,
+        31,
+        10,
+        "1_000",
+        "1:30",
+        1000.0,
+        None,
+        "1",
+        "=",
+    ]
 
 
 def test_yaml_keys_are_the_text_as_written() -> None:
@@ -184,8 +196,10 @@ def test_yaml_anchors_and_merge_keys_are_followed() -> None:
         "  /b: *a\n  /c: {put: {<<: *get, tags: [two]}}\n"
     )
     assert [(one.key, one.tags) for one in read(text).operations] == [
-        ("GET /a", ("one",)), ("GET /b", ("one",)), ("PUT /c", ("two",)),
-    ]  # fmt: skip
+        ("GET /a", ("one",)),
+        ("GET /b", ("one",)),
+        ("PUT /c", ("two",)),
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
@@ -336,12 +350,35 @@ def test_the_largest_documents_allowed_stay_within_memory(tmp_path: Path, kind: 
 
 JUNK = st.sampled_from(
     [
-        None, True, False, 0, -1, 200, 1.5, 2**70, "", "x", "/a", "#/", "#", "#/components/schemas/Book", "\0", "é",
-        [], {},
-        [1], ["a"], {"a": 1}, {"$ref": "#/paths"}, {"$ref": "#/components/schemas/Book"}, {"$ref": 3}, [[]],
-        [{}], [None],
+        None,
+        True,
+        False,
+        0,
+        -1,
+        200,
+        1.5,
+        2**70,
+        "",
+        "x",
+        "/a",
+        "#/",
+        "#",
+        "#/components/schemas/Book",
+        "\0",
+        "é",
+        [],
+        {},
+        [1],
+        ["a"],
+        {"a": 1},
+        {"$ref": "#/paths"},
+        {"$ref": "#/components/schemas/Book"},
+        {"$ref": 3},
+        [[]],
+        [{}],
+        [None],
     ]
-)  # fmt: skip
+)
 VALID = [yaml.load((FIXTURES / "library.yaml").read_text(), yaml.BaseLoader)] + [
     json.loads((FIXTURES / name).read_text()) for name in ("shop2.json", "modern.json")
 ]

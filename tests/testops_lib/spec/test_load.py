@@ -157,9 +157,12 @@ def test_headers_are_described_except_content_type(library: Spec) -> None:
 def test_swagger_2_is_told_in_the_words_of_3(shop: Spec) -> None:
     parameters = {one.name: (one.style, one.explode) for one in shop.operation("GET /items").parameters}
     assert parameters == {
-        "csv": ("form", False), "multi": ("form", True), "tsv": ("tabDelimited", False),
-        "pipes": ("pipeDelimited", False), "when": ("form", False),
-    }  # fmt: skip
+        "csv": ("form", False),
+        "multi": ("form", True),
+        "tsv": ("tabDelimited", False),
+        "pipes": ("pipeDelimited", False),
+        "when": ("form", False),
+    }
     assert shop.operation("GET /items").parameters[-1].examples == ("2020-01-01",)
     assert shop.operation("GET /items").security == (("basic",), ("key", "oauth"))
     assert (shop.security_schemes["basic"].kind, shop.security_schemes["basic"].scheme) == ("http", "basic")

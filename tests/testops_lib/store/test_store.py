@@ -40,11 +40,14 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 def some_cases(count: int) -> list[Case]:
     return [
         make_case(
-            name=f"case {number}", intent="boundary", operation="GET /pets", origin=Origin(source="rules"),
+            name=f"case {number}",
+            intent="boundary",
+            operation="GET /pets",
+            origin=Origin(source="rules"),
             steps=(Step(operation="GET /pets", request=Request(method="GET", path=f"/pets/{number}")),),
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def result(case: str = "a", verdict: str = "passed", *, run: str = "r", **more: Any) -> Result:
@@ -190,8 +193,11 @@ def test_opening_a_run_again_keeps_what_is_stored(store: Store) -> None:
     store.open_run("r", "shop", title="Shop \x00", base_url="http://h", spec_hash="s", settled=settled)
     known = store.run("r")
     assert (known.title, known.base_url, known.spec_hash, known.settled) == (
-        "Shop \ufffd", "http://h", "s", settled,
-    )  # fmt: skip
+        "Shop \ufffd",
+        "http://h",
+        "s",
+        settled,
+    )
     assert (known.state, known.started) == ("open", started)
     assert len(list(store.results("r"))) == 1
     with pytest.raises(StoreError, match="absent"):
@@ -299,10 +305,14 @@ def test_the_store_and_the_rule_agree_on_what_supersedes_what(opened: Store) -> 
     kinds = [
         {"verdict": verdict, "reason": reason, "started": started, "origin": f"{verdict} {reason} {started}"}
         for verdict, reason in [
-            ("passed", ""), ("failed", ""), ("errored", "no_result"), ("errored", "timeout"), ("skipped", "stopped"),
+            ("passed", ""),
+            ("failed", ""),
+            ("errored", "no_result"),
+            ("errored", "timeout"),
+            ("skipped", "stopped"),
         ]
         for started in (None, NOON, NOON + timedelta(seconds=1), NOON.replace(tzinfo=None))
-    ]  # fmt: skip
+    ]
     pairs = list(itertools.product(kinds, kinds))
     opened.merge_results([result(f"{number:04}", **old) for number, (old, _) in enumerate(pairs)])
     opened.merge_results([result(f"{number:04}", **new) for number, (_, new) in enumerate(pairs)])
@@ -378,8 +388,13 @@ def test_cases_without_a_result_are_closed_as_errored(opened: Store) -> None:
     assert len(closed) == 5
     one = closed[cases[2].id]
     assert (one.verdict, one.reason, one.case_name, one.operation, one.intent, one.origin) == (
-        "errored", "no_result", "case 2", "GET /pets", "boundary", "rules",
-    )  # fmt: skip
+        "errored",
+        "no_result",
+        "case 2",
+        "GET /pets",
+        "boundary",
+        "rules",
+    )
     assert opened.without_result("r") == 4
     opened.merge_results([result(cases[2].id, "errored", reason="timeout")])
     assert opened.without_result("r") == 3
@@ -453,11 +468,18 @@ def test_results_are_read_as_of_one_moment_while_others_are_stored(opened: Store
 def report(run: str, *found: tuple[str, FindingState]) -> Report:
     findings = tuple(
         Finding(
-            fingerprint=fingerprint, operation="GET /a\x00", check="status", count=1, advisory=False, basis="spec",
-            message="m\x00", state=state, example=FindingExample(case="a", case_name="n", message="m\x00"),
+            fingerprint=fingerprint,
+            operation="GET /a\x00",
+            check="status",
+            count=1,
+            advisory=False,
+            basis="spec",
+            message="m\x00",
+            state=state,
+            example=FindingExample(case="a", case_name="n", message="m\x00"),
         )
         for fingerprint, state in found
-    )  # fmt: skip
+    )
     totals = Totals(cases=1, requests=1, results={"failed": 1})
     return Report(target="shop", run=run, totals=totals, operations={}, findings=findings)
 

@@ -49,12 +49,20 @@ def fill(store: Store, run: str, count: int) -> None:
     store.put_members(
         [
             Member(
-                id=f"{run}-{case}", suite=run, operation="GET /a", source="rules", slot=case, generated=case,
-                current=case, status="active", position=0, changed=NOW,
+                id=f"{run}-{case}",
+                suite=run,
+                operation="GET /a",
+                source="rules",
+                slot=case,
+                generated=case,
+                current=case,
+                status="active",
+                position=0,
+                changed=NOW,
             )
             for case in ids(count)
         ]
-    )  # fmt: skip
+    )
     store.mark_published(run, ids(count), positions={0: 0})
     store.merge_results(Result(run=run, case=case, verdict="failed", started=None) for case in ids(count))
     store.merge_results(Result(run=run, case=case, attempt=2, verdict="passed") for case in ids(count // 2))

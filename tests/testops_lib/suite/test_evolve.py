@@ -30,9 +30,16 @@ class Suite:
     def makes(self, *cases: Case, replaces: Iterable[str] | None = None) -> Evolved:
         self.known.update({one.id: one for one in cases})
         done = evolve(
-            list(self.members.values()), cases, self.known.__getitem__, suite="zoo", operation="GET /pets",
-            source="gemini", review=self.review, at=NOON, replaces=None if replaces is None else list(replaces),
-        )  # fmt: skip
+            list(self.members.values()),
+            cases,
+            self.known.__getitem__,
+            suite="zoo",
+            operation="GET /pets",
+            source="gemini",
+            review=self.review,
+            at=NOON,
+            replaces=None if replaces is None else list(replaces),
+        )
         self.known.update({one.id: one for one in done.cases})
         self.members.update({one.slot: one for one in done.members})
         return done
@@ -104,8 +111,10 @@ def test_an_edited_case_survives_its_source() -> None:
     suite.edit("reads", case("reads", "/mine"))
     suite.makes(case("other"))
     assert {slot: one.status for slot, one in suite.members.items()} == {
-        "reads": "active", "writes": "retired", "other": "active",
-    }  # fmt: skip
+        "reads": "active",
+        "writes": "retired",
+        "other": "active",
+    }
 
 
 def test_what_stable_history_changed_goes_with_its_source() -> None:
@@ -141,8 +150,11 @@ def test_only_the_chosen_are_replaced() -> None:
     suite.makes(case("a"), case("b"), case("c"))
     suite.makes(case("d"), replaces=["a"])
     assert {slot: one.status for slot, one in suite.members.items()} == {
-        "a": "retired", "b": "active", "c": "active", "d": "active",
-    }  # fmt: skip
+        "a": "retired",
+        "b": "active",
+        "c": "active",
+        "d": "active",
+    }
 
 
 made = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["/1", "/2"])), max_size=4)

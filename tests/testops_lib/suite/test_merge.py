@@ -46,11 +46,12 @@ def merged(old: Case, edited: Case, new: Case) -> Case:
 
 BASE = case(
     step(
-        query=(("limit", "1"), ("tag", "a")), headers=(("Accept", "application/json"),),
+        query=(("limit", "1"), ("tag", "a")),
+        headers=(("Accept", "application/json"),),
         body=JsonBody(value={"name": "Rex", "tags": ["a", "b"], "owner": {"id": 1}}),
         checks=(NotAServerError(), PositiveDataAcceptance()),
     )
-)  # fmt: skip
+)
 
 
 def changed(case: Case, **fields: Any) -> Case:
@@ -78,8 +79,10 @@ def test_named_things_are_merged_by_name_whatever_their_place() -> None:
     anew = changed(BASE, checks=(NotAServerError(), PositiveDataAcceptance(also=(304,))))
     checks = merged(BASE, by_hand, anew).steps[0].checks
     assert checks == (
-        StatusIs(any_of=(200,), basis="human"), NotAServerError(), PositiveDataAcceptance(also=(304,)),
-    )  # fmt: skip
+        StatusIs(any_of=(200,), basis="human"),
+        NotAServerError(),
+        PositiveDataAcceptance(also=(304,)),
+    )
 
 
 def test_a_check_promoted_by_hand_stays_promoted_when_its_value_changes() -> None:

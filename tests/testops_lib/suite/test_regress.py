@@ -13,9 +13,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 def case(path: str, source: str = "property") -> Case:
     step = Step(operation="GET /pets", request=Request(method="GET", path=path))
-    return make_case(
-        name=path, intent="positive", operation="GET /pets", steps=(step,), origin=Origin(source=source)
-    )  # fmt: skip
+    return make_case(name=path, intent="positive", operation="GET /pets", steps=(step,), origin=Origin(source=source))
 
 
 def finding(case: Case, **more: Any) -> Finding:
@@ -47,9 +45,15 @@ def test_a_regression_stays_when_its_source_makes_other_cases() -> None:
     (member,) = regressions([finding(RANDOM)], {RANDOM.id: RANDOM}, (), suite="zoo", at=NOON).members
     plain = msgspec.structs.replace(member, slot="/random", id="0")
     after = evolve(
-        [member, plain], [case("/other")], {}.__getitem__, suite="zoo", operation="GET /pets", source="property",
-        review="never", at=NOON,
-    )  # fmt: skip
+        [member, plain],
+        [case("/other")],
+        {}.__getitem__,
+        suite="zoo",
+        operation="GET /pets",
+        source="property",
+        review="never",
+        at=NOON,
+    )
     assert {one.slot: one.status for one in after.members} == {"/random": "retired", "/other": "active"}
 
 
@@ -59,5 +63,6 @@ def test_cases_that_come_on_top_change_no_other() -> None:
     fresh = [case("/a"), case("/b"), RANDOM]
     after = added([there], fresh, suite="zoo", operation="GET /pets", source="property", at=NOON)
     assert [(one.slot, one.position, one.status) for one in after.members] == [
-        ("/a [2]", 2, "active"), ("/b", 3, "active"),
-    ]  # fmt: skip
+        ("/a [2]", 2, "active"),
+        ("/b", 3, "active"),
+    ]

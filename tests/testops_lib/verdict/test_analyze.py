@@ -44,16 +44,30 @@ def failure(check: str = "not_a_server_error", cause: str = "answered 500", **mo
 
 
 def result(
-    case: str, *failures: Failure, verdict: VerdictName | None = None, status: int = 200, steps: int = 1,
-    operation: str = OPERATION, elapsed_ms: float = 5, intent: Intent = "positive", reason: str = "",
-) -> Result:  # fmt: skip
+    case: str,
+    *failures: Failure,
+    verdict: VerdictName | None = None,
+    status: int = 200,
+    steps: int = 1,
+    operation: str = OPERATION,
+    elapsed_ms: float = 5,
+    intent: Intent = "positive",
+    reason: str = "",
+) -> Result:
     request = RequestEvidence(method="GET", url=f"http://127.0.0.1/{case}") if failures else None
     outcome = StepOutcome(operation=operation, status=status, elapsed_ms=elapsed_ms, request=request)
     return Result(
-        run="r2", case=case, case_name=f"case {case}", operation=operation, intent=intent, reason=reason,
-        verdict=verdict or ("failed" if failures else "passed"), failures=failures, steps=(outcome,) * steps,
+        run="r2",
+        case=case,
+        case_name=f"case {case}",
+        operation=operation,
+        intent=intent,
+        reason=reason,
+        verdict=verdict or ("failed" if failures else "passed"),
+        failures=failures,
+        steps=(outcome,) * steps,
         requests=steps,
-    )  # fmt: skip
+    )
 
 
 def origin_of(given: Result, source: str) -> Result:
@@ -130,12 +144,17 @@ def test_hostile_messages_are_normalised_quickly() -> None:
 
 def test_one_finding_per_operation_check_and_cause() -> None:
     found = report(
-        result("1", failure(), status=500), result("2", failure(), status=500),
-        result("3", failure(cause="answered 503")), result("4", failure(check="status_code_conformance")), result("5"),
-    )  # fmt: skip
+        result("1", failure(), status=500),
+        result("2", failure(), status=500),
+        result("3", failure(cause="answered 503")),
+        result("4", failure(check="status_code_conformance")),
+        result("5"),
+    )
     assert sorted((one.check, one.count) for one in found.findings) == [
-        ("not_a_server_error", 1), ("not_a_server_error", 2), ("status_code_conformance", 1),
-    ]  # fmt: skip
+        ("not_a_server_error", 1),
+        ("not_a_server_error", 2),
+        ("status_code_conformance", 1),
+    ]
     assert found.totals.findings == 3 and found.totals.results == {"passed": 1, "failed": 4, "errored": 0, "skipped": 0}
 
 
@@ -146,10 +165,13 @@ def undocumented(operation: str, **more: Any) -> Failure:
 def test_one_cause_is_one_finding_with_its_operations_listed_and_counted() -> None:
     gone, kept = "DELETE /pets/{id}", "PUT /pets/{id}"
     found = report(
-        result("1", undocumented(gone)), result("2", undocumented(gone)), result("3", undocumented(kept)),
-        result("4", undocumented(OPERATION), undocumented(gone)), result("5", failure()),
+        result("1", undocumented(gone)),
+        result("2", undocumented(gone)),
+        result("3", undocumented(kept)),
+        result("4", undocumented(OPERATION), undocumented(gone)),
+        result("5", failure()),
         result("6", failure(operation="POST /pets")),
-    )  # fmt: skip
+    )
     folded = [one for one in found.findings if one.check == "status_code_conformance"]
     assert [(one.count, one.operations) for one in folded] == [(4, {gone: 3, OPERATION: 1, kept: 1})]
     assert list(folded[0].operations) == [gone, OPERATION, kept] and folded[0].operation == gone
@@ -251,33 +273,53 @@ def test_a_finding_is_advisory_only_when_all_of_it_is_guessed(
 def test_most_severe_first() -> None:
     """Crashes and data exposure, then server errors, authentication, lost data, then contracts, then documentation."""
     cases = [
-        ("status_code_conformance", "documentation", "spec"), ("jsonpath", "contract", "spec"),
-        ("ignored_auth", "authentication", "spec"), ("not_a_server_error", "guessed", "guess"),
-        ("not_a_server_error", "server error", "spec"), ("use_after_free", "known", "spec"),
-        ("use_after_free", "muted", "spec"), ("object_level_authorization", "exposure", "spec"),
-        ("no_answer", "crash", "spec"), ("use_after_free", "stale", "spec"),
-    ]  # fmt: skip
+        ("status_code_conformance", "documentation", "spec"),
+        ("jsonpath", "contract", "spec"),
+        ("ignored_auth", "authentication", "spec"),
+        ("not_a_server_error", "guessed", "guess"),
+        ("not_a_server_error", "server error", "spec"),
+        ("use_after_free", "known", "spec"),
+        ("use_after_free", "muted", "spec"),
+        ("object_level_authorization", "exposure", "spec"),
+        ("no_answer", "crash", "spec"),
+        ("use_after_free", "stale", "spec"),
+    ]
     results = [result(cause, failure(check=check, cause=cause, basis=basis)) for check, cause, basis in cases]
     key = {cause: fingerprint(OPERATION, check, cause) for check, cause, _ in cases}
     found = report(*results, known={key["known"]: "r1"}, muted={key["muted"]})
     assert [(one.message, one.severity) for one in found.findings] == [
-        ("crash", "critical"), ("exposure", "critical"), ("server error", "high"), ("authentication", "high"),
-        ("stale", "high"), ("known", "high"), ("contract", "medium"), ("documentation", "low"), ("guessed", "high"),
+        ("crash", "critical"),
+        ("exposure", "critical"),
+        ("server error", "high"),
+        ("authentication", "high"),
+        ("stale", "high"),
+        ("known", "high"),
+        ("contract", "medium"),
+        ("documentation", "low"),
+        ("guessed", "high"),
         ("muted", "high"),
-    ]  # fmt: skip
+    ]
     assert [one.state for one in found.findings if one.message in ("known", "muted")] == ["known", "muted"]
 
 
 def test_new_known_and_fixed_against_the_previous_run() -> None:
     before = analyze(
-        [result("1", failure(cause="stays")), result("2", failure(cause="goes")),
-         result("3", failure(cause="unasked", operation="POST /pets"))],
-        target="t", run="r1", operations=OPERATIONS,
-    )  # fmt: skip
+        [
+            result("1", failure(cause="stays")),
+            result("2", failure(cause="goes")),
+            result("3", failure(cause="unasked", operation="POST /pets")),
+        ],
+        target="t",
+        run="r1",
+        operations=OPERATIONS,
+    )
     now = report(
-        result("1", failure(cause="stays")), result("4", failure(cause="comes")),
-        previous=before.findings, previous_run="r1", known={one.fingerprint: "r1" for one in before.findings},
-    )  # fmt: skip
+        result("1", failure(cause="stays")),
+        result("4", failure(cause="comes")),
+        previous=before.findings,
+        previous_run="r1",
+        known={one.fingerprint: "r1" for one in before.findings},
+    )
     states = {one.message: (one.state, one.count, one.first_seen_run) for one in now.findings}
     assert states == {"stays": ("known", 1, "r1"), "comes": ("new", 1, "r2"), "goes": ("fixed", 0, "r1")}
     assert now.totals.findings == 2 and now.findings[-1].state == "fixed" and now.previous_run == "r1"
@@ -435,9 +477,7 @@ def test_reasons_that_differ_in_ids_are_one_line() -> None:
 
 
 def silent(case: str, operation: str) -> Result:
-    return result(
-        case, failure(check="no_answer", cause="closed", operation=operation), status=0, operation=operation
-    )  # fmt: skip
+    return result(case, failure(check="no_answer", cause="closed", operation=operation), status=0, operation=operation)
 
 
 def test_a_target_that_answers_nothing_is_one_line_and_no_finding() -> None:
@@ -462,10 +502,12 @@ def test_a_few_silent_cases_are_findings_however_large_their_share() -> None:
 def test_credentials_that_nobody_takes_are_one_line_with_the_hint() -> None:
     def refused(case: str, operation: str) -> Result:
         return result(
-            case, failure(check="positive_data_acceptance", cause="answered 401", operation=operation),
+            case,
+            failure(check="positive_data_acceptance", cause="answered 401", operation=operation),
             failure(check="status_code_conformance", cause="answered 401", operation=operation),
-            status=401, operation=operation,
-        )  # fmt: skip
+            status=401,
+            operation=operation,
+        )
 
     negative = [result(f"n{n}", intent="negative", status=401) for n in range(50)]
     odd = result("odd", failure(check="status_code_conformance", cause="answered 401"), intent="negative", status=401)
@@ -484,11 +526,13 @@ def test_a_run_that_locked_itself_out_does_not_blame_the_credentials() -> None:
     noticed = result("noticed", verdict="errored", reason=reason)
     elsewhere = [  # by a runner that never knew better
         result(
-            f"e{n}", failure(check="status_code_conformance", cause="answered 401", operation=list(OPERATIONS)[n % 2]),
-            status=401, operation=list(OPERATIONS)[n % 2],
+            f"e{n}",
+            failure(check="status_code_conformance", cause="answered 401", operation=list(OPERATIONS)[n % 2]),
+            status=401,
+            operation=list(OPERATIONS)[n % 2],
         )
         for n in range(6)
-    ]  # fmt: skip
+    ]
     found = report(*before, noticed, *elsewhere, credentials_hint="see --auth")
     assert found.errors == {reason: 7}
     assert found.findings == ()
@@ -596,9 +640,7 @@ def test_memory_holds_one_example_a_finding() -> None:
         for number in range(3_000):
             one = result(f"{number:032x}", failure(cause=f"cause {number % 5}"))
             evidence = RequestEvidence(method="GET", url="http://h/", body=f"{number}" + "x" * 4_000, body_bytes=4_000)
-            yield msgspec.structs.replace(
-                one, steps=(msgspec.structs.replace(one.steps[0], request=evidence),)
-            )  # fmt: skip
+            yield msgspec.structs.replace(one, steps=(msgspec.structs.replace(one.steps[0], request=evidence),))
 
     report(result("warm"))
     tracemalloc.start()
@@ -670,9 +712,14 @@ def test_the_price_is_set_against_the_confirmed_findings_of_its_source() -> None
     ]
     share = Cost(calls=0.5, input_tokens=500, output_tokens=50, money=0.1)
     made = Generation(
-        source="gemini", calls=2, input_tokens=2000, output_tokens=200, money=0.4, currency="USD",
+        source="gemini",
+        calls=2,
+        input_tokens=2000,
+        output_tokens=200,
+        money=0.4,
+        currency="USD",
         operations={OPERATION: share, "POST /pets": share},
-    )  # fmt: skip
+    )
     again = msgspec.structs.replace(made, operations={OPERATION: share})
     operations = {**OPERATIONS, "GET /other": ()}
     found = report(*results, generation=(Generation(source="rules", cases=3), made, again), operations=operations)

@@ -124,7 +124,7 @@ PLAIN = Request(method="GET", path="/pets/1")
         ("KeyError: 'first_name' is missing\n  at line 3", "text/plain", "KeyError: 'first_name' is missing"),
         ("duplicate key 4711 of pet 17", "text/plain", "duplicate key # of pet #"),
     ],
-)  # fmt: skip
+)
 def test_a_server_error_that_says_why_is_the_same_finding_wherever_it_shows(body: str, media: str, reason: str) -> None:
     assert cause_of_500(body, PLAIN, media) == (f"status 500: {reason}", True)
 
@@ -171,10 +171,14 @@ def test_a_component_that_operations_share_breaks_once() -> None:
         step = Step(operation=operation, request=Request(method="GET", path="/"), checks=(ResponseSchemaConformance(),))
         failures = judge.judge(step, Answer(status=200, headers=JSON, body=body), {})
         shown[operation] = {(failure.cause, failure.shared) for failure in failures}
-    assert shown["GET /prices"] == shown["GET /price"] == {
-        ("component Money/properties/amount type", True),
-        ('component Money required "currency" is a required property', True),
-    }  # fmt: skip
+    assert (
+        shown["GET /prices"]
+        == shown["GET /price"]
+        == {
+            ("component Money/properties/amount type", True),
+            ('component Money required "currency" is a required property', True),
+        }
+    )
 
 
 def test_a_schema_of_the_operation_s_own_breaks_for_it_alone() -> None:

@@ -27,9 +27,16 @@ def finding(
     *, check: str = "status", state: FindingState = "new", advisory: bool = False, count: int = 1, key: str = "f"
 ) -> Finding:
     return Finding(
-        fingerprint=key, operation="GET /", check=check, count=count, advisory=advisory, state=state, message="m",
-        basis="guess" if advisory else "spec", example=FindingExample(case="c", case_name="n", message="m"),
-    )  # fmt: skip
+        fingerprint=key,
+        operation="GET /",
+        check=check,
+        count=count,
+        advisory=advisory,
+        state=state,
+        message="m",
+        basis="guess" if advisory else "spec",
+        example=FindingExample(case="c", case_name="n", message="m"),
+    )
 
 
 def report(*findings: Finding, errors: dict[str, int] | None = None, **results: int) -> Report:
@@ -37,9 +44,13 @@ def report(*findings: Finding, errors: dict[str, int] | None = None, **results: 
     totals: dict[str, Any] = {key: results.pop(key, value) for key, value in rest.items()}
     results = {"passed": 10, "failed": 0, "errored": 0, "skipped": 0, **results}
     return Report(
-        target="t", run="r", operations={}, findings=findings, errors=errors or {},
+        target="t",
+        run="r",
+        operations={},
+        findings=findings,
+        errors=errors or {},
         totals=Totals(cases=sum(results.values()), requests=1, results=results, **totals),
-    )  # fmt: skip
+    )
 
 
 def test_a_clean_run_passes_without_a_reason() -> None:
@@ -128,21 +139,35 @@ def test_cases_lost_to_a_target_that_was_down_count_once() -> None:
 
 rates = st.sampled_from([0.0, 0.05, 0.3, 0.5, 0.9, 1.0])
 rule_sets = st.builds(
-    GateRules, max_findings=st.integers(0, 4), only_new=st.booleans(),
-    ignore=st.lists(st.sampled_from(["status", "jsonpath"])).map(tuple), min_pass_rate=rates, min_operations_2xx=rates,
+    GateRules,
+    max_findings=st.integers(0, 4),
+    only_new=st.booleans(),
+    ignore=st.lists(st.sampled_from(["status", "jsonpath"])).map(tuple),
+    min_pass_rate=rates,
+    min_operations_2xx=rates,
     max_errored_rate=rates,
-)  # fmt: skip
+)
 findings = st.builds(
-    finding, check=st.sampled_from(["status", "jsonpath", "header"]), advisory=st.booleans(),
+    finding,
+    check=st.sampled_from(["status", "jsonpath", "header"]),
+    advisory=st.booleans(),
     state=st.sampled_from(["new", "known", "muted", "fixed"]),
-)  # fmt: skip
+)
 reports = st.builds(
     lambda found, passed, failed, errored, skipped, missing, covered: report(
-        *found, passed=passed, failed=failed, errored=errored, skipped=skipped, no_result=missing,
+        *found,
+        passed=passed,
+        failed=failed,
+        errored=errored,
+        skipped=skipped,
+        no_result=missing,
         operations_with_2xx=covered,
     ),
-    st.lists(findings, max_size=5), *[st.integers(0, 6)] * 4, st.integers(0, 1), st.integers(0, 10),
-)  # fmt: skip
+    st.lists(findings, max_size=5),
+    *[st.integers(0, 6)] * 4,
+    st.integers(0, 1),
+    st.integers(0, 10),
+)
 
 
 def test_what_kept_cases_from_being_executed_stands_beside_them() -> None:
@@ -176,10 +201,12 @@ def test_advisory_findings_never_close_a_gate(before: Report, rules: GateRules, 
 
 OPERATIONS = {"GET /a": ("200",), "POST /b": ("200",)}
 outcomes = st.tuples(
-    st.sampled_from(list(OPERATIONS)), st.sampled_from(["passed", "failed", "errored", "skipped"]),
-    st.sampled_from(["no_answer", "status", "not_a_server_error"]), st.sampled_from(["spec", "guess"]),
+    st.sampled_from(list(OPERATIONS)),
+    st.sampled_from(["passed", "failed", "errored", "skipped"]),
+    st.sampled_from(["no_answer", "status", "not_a_server_error"]),
+    st.sampled_from(["spec", "guess"]),
     st.sampled_from([0, 401, 500]),
-)  # fmt: skip
+)
 
 
 def run(seen: list[tuple[str, VerdictName, str, Any, int]]) -> Report:
@@ -189,10 +216,15 @@ def run(seen: list[tuple[str, VerdictName, str, Any, int]]) -> Report:
         steps = (StepOutcome(operation=operation, status=200 if verdict == "passed" else status),)
         results.append(
             Result(
-                run="r", case=f"{number}", operation=operation, verdict=verdict, failures=failures, steps=steps,
+                run="r",
+                case=f"{number}",
+                operation=operation,
+                verdict=verdict,
+                failures=failures,
+                steps=steps,
                 reason="timeout" if verdict == "errored" else "",
             )
-        )  # fmt: skip
+        )
     return analyze(results, target="t", run="r", operations=OPERATIONS)
 
 

@@ -34,9 +34,12 @@ def test_an_operation_that_never_answers_in_time_is_a_finding() -> None:
     assert finding.message == "no answer within 10 s, 3 of 3 requests"
     assert finding.severity == "high" and finding.example.case == "0"
     again = analyze(
-        [OK, result("1", timed_out()), result("2", timed_out())], target="t", run="s",
-        operations={}, known={finding.fingerprint: "r"},
-    )  # fmt: skip
+        [OK, result("1", timed_out()), result("2", timed_out())],
+        target="t",
+        run="s",
+        operations={},
+        known={finding.fingerprint: "r"},
+    )
     assert [(one.fingerprint, one.state) for one in again.findings] == [(finding.fingerprint, "known")]
 
 
@@ -60,9 +63,13 @@ def test_requests_that_our_own_limits_cut_short_say_nothing() -> None:
 def test_a_finding_about_silence_is_fixed_when_the_operation_answers() -> None:
     before = report_of(OK, *(result(str(n), timed_out()) for n in range(3)))
     after = analyze(
-        [OK, result("0", StepOutcome(operation=SLOW, status=200))], target="t", run="s", operations={},
-        previous=before.findings, previous_run="r",
-    )  # fmt: skip
+        [OK, result("0", StepOutcome(operation=SLOW, status=200))],
+        target="t",
+        run="s",
+        operations={},
+        previous=before.findings,
+        previous_run="r",
+    )
     assert [(one.check, one.state) for one in after.findings] == [("response_timeout", "fixed")]
 
 
@@ -71,9 +78,12 @@ def test_overload_waits_streams_and_unjudged_bodies_are_said_in_a_line_each() ->
     waited = StepOutcome(operation="GET /a", status=200, asked_to_wait=2, waited_s=1.5)
     stream = StepOutcome(operation="GET /b", status=200, streaming=True, unjudged=("jsonpath: the answer is a stream",))
     report = report_of(
-        OK, result("1", busy, operation="GET /a", concurrency=4), result("2", waited, concurrency=2),
-        result("3", stream, operation="GET /b"), result("4", stream, operation="GET /b"),
-    )  # fmt: skip
+        OK,
+        result("1", busy, operation="GET /a", concurrency=4),
+        result("2", waited, concurrency=2),
+        result("3", stream, operation="GET /b"),
+        result("4", stream, operation="GET /b"),
+    )
     assert report.load is not None and report.load.overloaded == {"answered 503": 1}
     assert report.operations["GET /b"].streams == 2
     assert report.operations["GET /b"].unjudged == {"jsonpath: the answer is a stream": 2}

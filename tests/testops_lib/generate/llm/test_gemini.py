@@ -88,12 +88,18 @@ def test_a_single_call_or_a_small_prompt_makes_no_cache(gemini: Asking) -> None:
     assert heard.asked_for_caches == []
 
 
-@pytest.mark.parametrize("reply", [
-    server.error(400, "INVALID_ARGUMENT", "Cached content is too small. min_total_token_count=4096"),
-    server.error(403, "PERMISSION_DENIED", "no caches for you"), server.error(404, "NOT_FOUND", "no such method"),
-    server.error(429, "RESOURCE_EXHAUSTED", "TotalCachedContentStorageTokensPerModelFreeTier limit exceeded"),
-    server.error(500, "INTERNAL", "x"), Reply(body=b"{}"), Reply(body=b"no JSON"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "reply",
+    [
+        server.error(400, "INVALID_ARGUMENT", "Cached content is too small. min_total_token_count=4096"),
+        server.error(403, "PERMISSION_DENIED", "no caches for you"),
+        server.error(404, "NOT_FOUND", "no such method"),
+        server.error(429, "RESOURCE_EXHAUSTED", "TotalCachedContentStorageTokensPerModelFreeTier limit exceeded"),
+        server.error(500, "INTERNAL", "x"),
+        Reply(body=b"{}"),
+        Reply(body=b"no JSON"),
+    ],
+)
 def test_a_service_that_refuses_caches_is_asked_once_and_does_without(gemini: Asking, reply: Reply) -> None:
     made, heard = gemini(read, spec=one_resource(9), cache_from_tokens=1, cache_reply=reply)
     assert len(made.cases) == 9 and len(heard.asked_for_caches) == 1

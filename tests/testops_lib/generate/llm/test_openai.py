@@ -261,9 +261,10 @@ def test_importing_the_generator_does_not_import_an_http_client() -> None:
 def test_the_real_service_obeys_the_contract() -> None:
     spec = pets()
     given = {
-        "api_key": os.environ.get("OPENAI_API_KEY", ""), "model": os.environ.get("OPENAI_MODEL", ""),
+        "api_key": os.environ.get("OPENAI_API_KEY", ""),
+        "model": os.environ.get("OPENAI_MODEL", ""),
         "base_url": os.environ.get("OPENAI_BASE_URL", ""),
-    }  # fmt: skip
+    }
     made = generate(
         provider(
             OpenAISettings(

@@ -21,12 +21,20 @@ def test_the_shipped_table_knows_the_default_models_with_a_date_and_a_currency()
 @pytest.mark.parametrize(
     ("model", "known"),
     [
-        ("gpt-5", "gpt-5"), ("gpt-5-2025-08-07", "gpt-5"), ("gpt-5-mini-2025-08-07", "gpt-5-mini"),
-        ("models/gemini-2.5-flash", "gemini-2.5-flash"), ("gemini-2.5-flash-001", "gemini-2.5-flash"),
-        ("gemini-2.5-flash-latest", "gemini-2.5-flash"), ("openai/gpt-4o", "gpt-4o"),
-        ("gpt-5-pro", ""), ("gpt-5-chat-2025", ""), ("gpt-50", ""), ("llama3.2:3b", ""), ("", ""),
+        ("gpt-5", "gpt-5"),
+        ("gpt-5-2025-08-07", "gpt-5"),
+        ("gpt-5-mini-2025-08-07", "gpt-5-mini"),
+        ("models/gemini-2.5-flash", "gemini-2.5-flash"),
+        ("gemini-2.5-flash-001", "gemini-2.5-flash"),
+        ("gemini-2.5-flash-latest", "gemini-2.5-flash"),
+        ("openai/gpt-4o", "gpt-4o"),
+        ("gpt-5-pro", ""),
+        ("gpt-5-chat-2025", ""),
+        ("gpt-50", ""),
+        ("llama3.2:3b", ""),
+        ("", ""),
     ],
-)  # fmt: skip
+)
 def test_a_release_has_the_price_of_its_model_and_another_model_has_not(model: str, known: str) -> None:
     prices = read()
     assert find(prices, model) == (prices.models[known] if known else None)
@@ -54,10 +62,19 @@ def test_a_file_of_ones_own_wins_and_the_rest_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "currency: USD\nmodels: {x: {input: -1, output: 1}}", "currency: USD\nmodels: {x: {input: 1}}",
-     "currency: USD\nmodels: {x: {input: .nan, output: 1}}", "currency: USD\nmodels: {x: {input: 1, output: .inf}}",
-     "currency: [", "models: {}", "currency: USD\nprices: {}", "!!python/object/apply:os.system [id]"],
-)  # fmt: skip
+    [
+        "",
+        "[]",
+        "currency: USD\nmodels: {x: {input: -1, output: 1}}",
+        "currency: USD\nmodels: {x: {input: 1}}",
+        "currency: USD\nmodels: {x: {input: .nan, output: 1}}",
+        "currency: USD\nmodels: {x: {input: 1, output: .inf}}",
+        "currency: [",
+        "models: {}",
+        "currency: USD\nprices: {}",
+        "!!python/object/apply:os.system [id]",
+    ],
+)
 def test_a_file_that_is_no_table_is_refused_with_its_form(tmp_path: Path, text: str) -> None:
     own = tmp_path / "prices.yaml"
     own.write_text(text)
@@ -96,8 +113,14 @@ def test_one_unknown_price_makes_the_sum_unknown() -> None:
 
 @pytest.mark.parametrize(
     ("amount", "words"),
-    [(None, "price unknown"), (0.0, "0.00 USD"), (1234.5, "1,234.50 USD"), (0.01, "0.01 USD"), (0.00345, "0.0034 USD"),
-     (0.0000045, "0.000005 USD")],
-)  # fmt: skip
+    [
+        (None, "price unknown"),
+        (0.0, "0.00 USD"),
+        (1234.5, "1,234.50 USD"),
+        (0.01, "0.01 USD"),
+        (0.00345, "0.0034 USD"),
+        (0.0000045, "0.000005 USD"),
+    ],
+)
 def test_small_amounts_keep_digits_that_say_something(amount: float | None, words: str) -> None:
     assert in_words(amount, "USD") == words

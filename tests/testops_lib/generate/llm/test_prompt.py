@@ -25,9 +25,15 @@ GOLDEN = Path(__file__).parents[3] / "golden"
 def usual(**changes: Any) -> Prompt:
     spec = pets()
     return render(
-        spec, spec.operations[:2], policy=Policy(), cases=6, identities=("bob",), values={"id": (7, 9)},
-        related=spec.operations[2:4], **changes,
-    )  # fmt: skip
+        spec,
+        spec.operations[:2],
+        policy=Policy(),
+        cases=6,
+        identities=("bob",),
+        values={"id": (7, 9)},
+        related=spec.operations[2:4],
+        **changes,
+    )
 
 
 def asked_again() -> Prompt:
@@ -38,9 +44,12 @@ def asked_again() -> Prompt:
 
 
 GAP = Gap(
-    operation="GET /pets", reached=False, unexplored=("200",), undocumented=(418,),
+    operation="GET /pets",
+    reached=False,
+    unexplored=("200",),
+    undocumented=(418,),
     refusals=(Refusal(status=422, said='{"detail": "limit needs a colour"}'),),
-)  # fmt: skip
+)
 
 
 def observed(*said: str, **more: Any) -> Prompt:
@@ -123,12 +132,19 @@ def test_the_prompt_stays_bounded_and_says_what_it_cut() -> None:
     for _ in range(300):
         deep = {"type": "object", "properties": {"x": deep}}
     operation = Operation(
-        key="POST /big", method="POST", path="/big", description="x" * 100_000,
-        body=RequestBody(content={"application/json": MediaType(
-            schema={"allOf": [deep, {"$ref": "#/$defs/D0"}]}, examples=({"a": ["y" * 50_000] * 500},)
-        )}),
+        key="POST /big",
+        method="POST",
+        path="/big",
+        description="x" * 100_000,
+        body=RequestBody(
+            content={
+                "application/json": MediaType(
+                    schema={"allOf": [deep, {"$ref": "#/$defs/D0"}]}, examples=({"a": ["y" * 50_000] * 500},)
+                )
+            }
+        ),
         responses={str(status): Response(description="z" * 9000) for status in range(200, 299)},
-    )  # fmt: skip
+    )
     spec = Spec(title="big", version="1", dialect="3.1", source="b", operations=(operation,), definitions=definitions)
     prompt = render(spec, [operation], policy=Policy(), cases=3)
     assert len(prompt.user) < 100_000

@@ -147,9 +147,16 @@ def test_a_service_that_asks_for_too_long_a_wait_is_given_up_at_once(ask: Asking
     assert time.monotonic() - began < 3
 
 
-@pytest.mark.parametrize("bad", [server.error(500, "INTERNAL", "x"), server.error(503, "UNAVAILABLE", "x"),
-                                 Reply(status=502, body=b"<html>bad gateway</html>"), Reply(hang_up=True),
-                                 Reply(body=b"this is no JSON")])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        server.error(500, "INTERNAL", "x"),
+        server.error(503, "UNAVAILABLE", "x"),
+        Reply(status=502, body=b"<html>bad gateway</html>"),
+        Reply(hang_up=True),
+        Reply(body=b"this is no JSON"),
+    ],
+)
 def test_a_passing_fault_is_survived(ask: Asking, bad: Reply) -> None:
     made, heard = ask([bad, bad, server.cases(RIGHT)], "GET /pets")
     assert len(made.cases) == 1 and len(heard.received) == 3
@@ -288,9 +295,10 @@ def test_a_cap_that_allows_no_call_makes_none(ask: Asking) -> None:
 
 
 @given(
-    budget=st.integers(0, 120_000), concurrency=st.integers(1, 5),
+    budget=st.integers(0, 120_000),
+    concurrency=st.integers(1, 5),
     answers=st.lists(st.tuples(st.integers(0, 3000), st.sampled_from([200, 500, 0])), min_size=1, max_size=8),
-)  # fmt: skip
+)
 @settings(max_examples=15)
 def test_no_budget_is_ever_overdrawn(budget: int, concurrency: int, answers: list[tuple[int, int]]) -> None:
     """Whatever each call takes within its limits, and whichever fail or hang (0)."""
@@ -308,9 +316,16 @@ def test_no_budget_is_ever_overdrawn(budget: int, concurrency: int, answers: lis
         asking = Asking(protocol)
         try:
             made, _ = asking(
-                script, spec=many(6), operations_per_call=1, max_tokens=budget, max_money=budget * 4e-6, price=PRICE,
-                attempts=2, concurrency=concurrency, backoff_s=0.001,
-            )  # fmt: skip
+                script,
+                spec=many(6),
+                operations_per_call=1,
+                max_tokens=budget,
+                max_money=budget * 4e-6,
+                price=PRICE,
+                attempts=2,
+                concurrency=concurrency,
+                backoff_s=0.001,
+            )
         except GenerateError as error:
             assert "no call was answered" in str(error)
             continue
@@ -332,9 +347,12 @@ def test_money_of_an_unknown_price_is_unknown_and_cannot_be_capped(ask: Asking) 
 
 def test_each_call_and_each_operation_has_its_share_of_the_price(ask: Asking) -> None:
     made, _ = ask(
-        [server.cases(WRONG, positive()), server.cases(RIGHT | {"repairs": 0})], "GET /pets", "POST /pets",
-        price=PRICE, currency="USD",
-    )  # fmt: skip
+        [server.cases(WRONG, positive()), server.cases(RIGHT | {"repairs": 0})],
+        "GET /pets",
+        "POST /pets",
+        price=PRICE,
+        currency="USD",
+    )
     one = (600 * 1.0 + 400 * 0.1 + 230 * 10.0) / 1e6
     generation = made.generation
     assert [(call.money, call.repair, call.operations) for call in generation.spent] == [
@@ -379,9 +397,14 @@ def test_the_key_of_answers_changes_with_what_shapes_them_and_with_nothing_else(
     assert same == parts() == parts(timeout_s=1, concurrency=1, max_calls=1, max_tokens=1, api_key="another")
     assert (same["source"], same["model"], same["prompt"]) == (ask.protocol, ask.model, version())
     others = [
-        parts(model="x"), parts(seed=2), parts(temperature=0.5), parts(cases_per_operation=2),
-        parts(Policy(methods="safe")), parts(values={"id": (7,)}), parts(identities=("bob",)),
-    ]  # fmt: skip
+        parts(model="x"),
+        parts(seed=2),
+        parts(temperature=0.5),
+        parts(cases_per_operation=2),
+        parts(Policy(methods="safe")),
+        parts(values={"id": (7,)}),
+        parts(identities=("bob",)),
+    ]
     assert all(other != same for other in others) and len({str(other) for other in others}) == len(others)
     assert KEY not in str(same)
 
@@ -440,8 +463,12 @@ def test_hostile_answers_yield_no_case(ask: Asking) -> None:
     )
     assert made.cases == ()
     assert made.generation.dropped == {
-        "unknown operation": 1, "transport header": 1, "credentials": 1, "control characters": 1, "wrong shape": 2,
-    }  # fmt: skip
+        "unknown operation": 1,
+        "transport header": 1,
+        "credentials": 1,
+        "control characters": 1,
+        "wrong shape": 2,
+    }
 
 
 def test_templates_in_answers_stay_text(ask: Asking) -> None:
@@ -453,8 +480,9 @@ def test_templates_in_answers_stay_text(ask: Asking) -> None:
 @pytest.mark.parametrize("claim", ["human", "spec", "example", "description", "guess", "certain"])
 def test_no_claim_of_the_model_makes_an_expectation_more_than_a_guess(ask: Asking, claim: str) -> None:
     wanted = {"kind": "jsonpath", "path": "$.name", "op": "equals", "value_json": '"Rex"', "basis": claim, "quote": "x"}
-    made, _ = ask([server.cases(case("positive", step("POST /pets", body_json='{"name":"Rex"}', expect=[wanted])))],
-                  "POST /pets")  # fmt: skip
+    made, _ = ask(
+        [server.cases(case("positive", step("POST /pets", body_json='{"name":"Rex"}', expect=[wanted])))], "POST /pets"
+    )
     check = next(check for check in made.cases[0].steps[0].checks if isinstance(check, JsonPathIs))
     assert (check.basis, check.quote) == ("guess", "")
 
@@ -556,9 +584,11 @@ def test_the_key_stands_in_no_error_log_or_repr(
 def test_no_credential_of_the_document_or_of_the_values_reaches_the_prompt(ask: Asking) -> None:
     secret = pets(description=f"Use the header Authorization: Bearer abcdefghijklmnop1234 or the key {KEY}.")
     _, heard = ask(
-        [server.cases()], spec=secret, values={"id": (7,), "access_token": ("tok-123456",), "name": (f"x{KEY}",)},
+        [server.cases()],
+        spec=secret,
+        values={"id": (7,), "access_token": ("tok-123456",), "name": (f"x{KEY}",)},
         operations_per_call=9,
-    )  # fmt: skip
+    )
     sent = json.dumps(heard.received[0].body)
     for hidden in (KEY, "abcdefghijklmnop1234", "tok-123456", "Bearer abcdef123456789", "X-Pets"):
         assert hidden not in sent

@@ -69,7 +69,7 @@ def test_babble_yields_no_bad_case_and_a_clean_run(tiny_llm: str, sound_shop: Sa
     for temperature, seed, most_output in BABBLES:
         limits = Limits(
             cases_per_operation=2, operations_per_call=1, concurrency=1, max_output_tokens=most_output, max_calls=2
-        )  # fmt: skip
+        )
         settings = OpenAISettings(
             model=MODEL, base_url=tiny_llm, temperature=temperature, seed=seed, timeout_s=900, limits=limits
         )

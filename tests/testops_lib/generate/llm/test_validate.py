@@ -258,9 +258,15 @@ def test_arrays_in_the_query_may_repeat_or_be_joined() -> None:
 
 
 def test_form_bodies_are_judged_by_their_schema() -> None:
-    form = {"application/x-www-form-urlencoded": MediaType(schema={
-        "type": "object", "required": ["age"], "properties": {"age": {"type": "integer"}},
-    })}  # fmt: skip
+    form = {
+        "application/x-www-form-urlencoded": MediaType(
+            schema={
+                "type": "object",
+                "required": ["age"],
+                "properties": {"age": {"type": "integer"}},
+            }
+        )
+    }
     operation = Operation(key="POST /f", method="POST", path="/f", body=RequestBody(content=form), responses={})
     spec = Spec(title="f", version="1", dialect="3.1", source="f", operations=(operation,))
     assert made(case("positive", step("POST /f", form={"age": "5"})), spec).steps[0].request.body == FormBody(
@@ -310,8 +316,9 @@ def test_a_status_has_basis_spec_only_when_it_follows_from_the_document() -> Non
 def test_a_description_counts_only_with_a_sentence_that_stands_there() -> None:
     quote = "the second one  is\nrefused with 409"
     assert status_basis("boundary", {"statuses": [409], "basis": "description", "quote": quote}) == (
-        "description", "the second one is refused with 409",
-    )  # fmt: skip
+        "description",
+        "the second one is refused with 409",
+    )
     invented = {"statuses": [409], "basis": "description", "quote": "the third one is refused with 409"}
     assert status_basis("boundary", invented) == ("guess", "")
     assert status_basis("boundary", {"statuses": [409], "basis": "description", "quote": "pet"})[0] == "guess"
@@ -453,12 +460,16 @@ _STEP = st.fixed_dictionaries(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.fixed_dictionaries({
-        "name": st.text(max_size=5), "intent": st.sampled_from(["positive", "negative", "boundary"]),
-        "operation": st.just("GET /pets"), "steps": st.lists(_STEP, max_size=3),
-    })
+    st.fixed_dictionaries(
+        {
+            "name": st.text(max_size=5),
+            "intent": st.sampled_from(["positive", "negative", "boundary"]),
+            "operation": st.just("GET /pets"),
+            "steps": st.lists(_STEP, max_size=3),
+        }
+    )
     | _JSON
-)  # fmt: skip
+)
 def test_any_json_is_either_a_case_or_refused_with_a_reason(raw: Any) -> None:
     found = _SHARED.check(raw)
     if isinstance(found, Case):
@@ -509,11 +520,13 @@ def test_a_malformed_or_costly_jsonpath_is_refused(path: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "basis"),
     [
-        ({"body_json": '{"name": "Rex", "age": "5"}'}, "guess"), ({"body_json": '{"name": "Rex", "age": -1}'}, "spec"),
-        ({"body_json": '{"name": "Rex", "tag": null}'}, "guess"), ({"body_json": '{"name": null}'}, "spec"),
+        ({"body_json": '{"name": "Rex", "age": "5"}'}, "guess"),
+        ({"body_json": '{"name": "Rex", "age": -1}'}, "spec"),
+        ({"body_json": '{"name": "Rex", "tag": null}'}, "guess"),
+        ({"body_json": '{"name": null}'}, "spec"),
         ({"body_text": "name=Rex", "media_type": "text/plain"}, "guess"),
     ],
-)  # fmt: skip
+)
 def test_a_negative_that_a_lenient_server_may_accept_is_a_guess(fields: dict[str, Any], basis: str) -> None:
     expect = [{"kind": "status", "statuses": [400, 422]}]
     found = made(case("negative", step("POST /pets", **fields, expect=expect)))
