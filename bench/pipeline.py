@@ -275,7 +275,7 @@ def _run(run: str) -> dict[str, float]:
     from testops_lib.run import pipeline
 
     settings = configuration.read()
-    order = pipeline.parse_order({"target": "customers"})
+    order = pipeline.parse_conf({"target": "customers"})
     spent: dict[str, float] = {}
 
     @contextmanager

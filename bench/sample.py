@@ -13,9 +13,9 @@ from testops_lib.model import (
     HeaderIs,
     JsonPathIs,
     MediaContract,
-    Origin,
     Plan,
     Policy,
+    Provenance,
     Request,
     ResponseContract,
     ResponseSchemaConformance,
@@ -115,5 +115,5 @@ def cases(count: int, *, checks: tuple[Check, ...] = CHECKS, path: str = "/custo
             intent="positive",
             operation=operation,
             steps=(step,),
-            origin=Origin(source="human"),
+            origin=Provenance(source="human"),
         )

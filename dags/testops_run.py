@@ -178,7 +178,7 @@ def _order() -> Any:
     from testops_lib.run import pipeline
 
     context = get_current_context()
-    return pipeline.parse_order({**context["params"], **(context["dag_run"].conf or {})})
+    return pipeline.parse_conf({**context["params"], **(context["dag_run"].conf or {})})
 
 
 def _label(text: str) -> None:

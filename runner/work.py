@@ -96,13 +96,13 @@ def shared(bus: Bus, plan: Plan, engine: Engine, limit_s: float, ends: Callable[
     """
 
     def narrow(holder: ShareHolder) -> None:
-        own = shares.part(plan.policy, holder.partitions, holder.assigned)
+        own = shares.share(plan.policy, holder.partitions, holder.assigned)
         engine.limit(concurrency=own.concurrency, requests_per_second=own.requests_per_second)
         if holder.trouble is not None:
             engine.stop()
 
     def has_part() -> bool:
-        return shares.part(plan.policy, holder.partitions, holder.assigned).concurrency > 0
+        return shares.share(plan.policy, holder.partitions, holder.assigned).concurrency > 0
 
     begun = time.monotonic()
     with bus.share(str(origin(plan.base_url)), narrow, patience_s=limit_s) as holder:

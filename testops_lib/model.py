@@ -394,7 +394,7 @@ class Step(Value, frozen=True, kw_only=True):
     but its own checks still count."""
 
 
-class Origin(Value, frozen=True, kw_only=True):
+class Provenance(Value, frozen=True, kw_only=True):
     source: str
     """rules, property, gemini, openai, import, human."""
     version: str = ""
@@ -415,7 +415,7 @@ class Case(Value, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     cleanup: tuple[Step, ...] = ()
     """Run after the steps whatever happened, as far as their captures exist; their failures never fail the case."""
-    origin: Origin
+    origin: Provenance
     tags: tuple[str, ...] = ()
     last: bool = False
     """May end the session, the account or the service: runs after every other case, under an identity of its own."""
@@ -449,7 +449,7 @@ def make_case(
     intent: Intent,
     operation: str,
     steps: tuple[Step, ...],
-    origin: Origin,
+    origin: Provenance,
     cleanup: tuple[Step, ...] = (),
     tags: tuple[str, ...] = (),
     last: bool = False,

@@ -145,7 +145,7 @@ class Target(_Described, frozen=True, kw_only=True):
     identities: tuple[Identity, ...] = ()
 
 
-class Order(Value, frozen=True, kw_only=True):
+class RunConf(Value, frozen=True, kw_only=True):
     """What a run is asked to do: the DAG's params."""
 
     target: str = ""
@@ -176,7 +176,7 @@ class Order(Value, frozen=True, kw_only=True):
 class Settled(Value, frozen=True, kw_only=True):
     """What a run does, settled when it is opened: its later stages read neither the target file nor the order again."""
 
-    order: Order
+    order: RunConf
     target: Target
     """With the order's wishes. `spec` and `notify` are as written, `${NAME}` unreplaced; credentials always are."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from testops_lib.run import pipeline
-from testops_lib.run.pipeline import Order
+from testops_lib.run.pipeline import RunConf
 from testops_lib.settings import Settings
 from testops_lib.store import Store
 from testops_lib.suite import Member
@@ -99,7 +99,7 @@ class SuiteTarget:
         self.write()
         self.runs += 1
         before = len(self.gemini.received)
-        order = pipeline.parse_order({"target": "zoo", **wishes})
+        order = pipeline.parse_conf({"target": "zoo", **wishes})
         pipeline.open_run(self.name, order, self.settings)
         for group in pipeline.load_spec(self.name, self.settings):
             pipeline.generate(self.name, group, self.settings)
@@ -110,8 +110,8 @@ class SuiteTarget:
         return f"run-{self.runs}"
 
     @property
-    def order(self) -> Order:
-        return Order(target="zoo")
+    def order(self) -> RunConf:
+        return RunConf(target="zoo")
 
     def cases(self) -> list[str]:
         """Names of the cases that the last run takes, in order."""

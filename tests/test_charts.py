@@ -13,7 +13,8 @@ import jsonschema_rs
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 CHART = ROOT / "helm-values/testops"
 SCHEMAS = ROOT.parent / "shared/schemas/crds"
 SET = {"kafka.bootstrap": "kafka:9092"}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from stack import ports
 from stack.process import Child, Processes
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = ROOT / ".testops" / "tiny-llm"
 LIST = Path(__file__).with_suffix(".txt")
 MODEL = "smollm2-135m-instruct"

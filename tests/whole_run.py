@@ -13,11 +13,10 @@ from testops_lib import settings as configuration
 from testops_lib.bus.client import Bus
 from testops_lib.model import Report
 from testops_lib.run import pipeline
-from testops_lib.run.pipeline import Order
+from testops_lib.run.pipeline import RunConf
 from testops_lib.settings import Settings
 from testops_lib.store import Store
-
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
 
 
 def prepared(
@@ -40,7 +39,7 @@ def prepared(
     return configuration.read()
 
 
-def executed(run: str, order: Order, settings: Settings) -> Report:
+def executed(run: str, order: RunConf, settings: Settings) -> Report:
     """From the document to the verdict; the runners read the environment. No published case is without a result."""
     pipeline.open_run(run, order, settings)
     for group in pipeline.load_spec(run, settings):

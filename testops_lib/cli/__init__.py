@@ -15,12 +15,12 @@ from testops_lib.settings import CHECKOUT, read_dotenv
 COULD_NOT_RUN = 2
 
 COMMANDS = {
-    "try": "desk:try_",
-    "generate": "desk:generate",
+    "try": "local:try_",
+    "generate": "local:generate",
     "execute": "execute:execute",
     "report": "results:report",
     "reproduce": "reproduce:reproduce",
-    "shrink": "desk:shrink",
+    "shrink": "local:shrink",
     "diff": "results:diff",
     "export": "results:export",
     "trigger": "service:trigger",

@@ -19,7 +19,7 @@ from testops_lib.cli.output import say
 from testops_lib.execute import Engine
 from testops_lib.generate import Generated
 from testops_lib.generate.feedback import learn
-from testops_lib.generate.sources import Ask, Tell, caps, is_paid, less, make_all
+from testops_lib.generate.sources import GenerationRequest, Tell, is_paid, less, make_all, spending_limits
 from testops_lib.model import Case, Generation, Result
 from testops_lib.run import pipeline
 from testops_lib.spec.operation import Spec
@@ -45,14 +45,14 @@ _MOST_EXAMPLES: Final = 200
 _RANDOM: Final = "property"
 
 
-def ask_for(document: Spec, target: Target, *, most: int = 0) -> Ask:
+def ask_for(document: Spec, target: Target, *, most: int = 0) -> GenerationRequest:
     """Asks for everything in scope, within the target's caps."""
-    return Ask(
+    return GenerationRequest(
         spec=document,
         operations=pipeline.in_scope(document, target),
         target=target,
         settings=configuration.read(),
-        left=caps(target),
+        left=spending_limits(target),
         most=most,
     )
 
@@ -89,7 +89,7 @@ class CaseStream:
 
     async def lists(self, engine: Engine) -> AsyncIterator[list[Case]]:
         """The cases for `engine`, until there are no more or it has nothing left to spend."""
-        ask: Ask | None = ask_for(self._document, self._target, most=self._most)
+        ask: GenerationRequest | None = ask_for(self._document, self._target, most=self._most)
         while ask is not None:
             before = len(self.cases)
             async for cases in self._phase(ask, engine):
@@ -99,7 +99,7 @@ class CaseStream:
                 self._barren = 0 if len(self.cases) > before else self._barren + 1
             ask = await self._next(engine)
 
-    async def _phase(self, ask: Ask, engine: Engine) -> AsyncIterator[list[Case]]:
+    async def _phase(self, ask: GenerationRequest, engine: Engine) -> AsyncIterator[list[Case]]:
         """The new ones of the cases that are asked for, in an order as good as what is known allows."""
         making = _Making(ask)
         own: dict[str, Case] = {}
@@ -157,7 +157,7 @@ class CaseStream:
         if not self._turn:
             self._on_plan(made)
 
-    async def _next(self, engine: Engine) -> Ask | None:
+    async def _next(self, engine: Engine) -> GenerationRequest | None:
         """What to ask for when everything so far was executed; None: nothing more."""
         if engine.stopped or engine.spent or not (self._rounds or self.limited):
             return None
@@ -183,7 +183,7 @@ class CaseStream:
             return self._ask((_RANDOM,), seed=self._turn)
         return None
 
-    def _ask(self, sources: tuple[str, ...], seed: int = 0) -> Ask:
+    def _ask(self, sources: tuple[str, ...], seed: int = 0) -> GenerationRequest:
         wishes = self._target.generate
         left = max(1, self._most - sum(result.requests for result in self.results)) if self._most else 0
         random = wishes.property
@@ -192,7 +192,7 @@ class CaseStream:
             random = structs.replace(random, seed=random.seed + seed, examples=examples)
         target = structs.replace(self._target, generate=structs.replace(wishes, sources=sources, property=random))
         ask = ask_for(self._document, target, most=left)
-        return structs.replace(ask, left=reduce(less, self.generations, caps(self._target)))
+        return structs.replace(ask, left=reduce(less, self.generations, spending_limits(self._target)))
 
 
 def _first_part(cases: list[Case], size: int) -> tuple[list[Case], list[Case]]:
@@ -209,7 +209,7 @@ class _Stopped(BaseException):
 class _Making:
     """A thread that makes cases."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: GenerationRequest) -> None:
         self._ask = ask
         self._lock = threading.Lock()
         self._told: list[Case] = []

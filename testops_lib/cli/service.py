@@ -250,7 +250,7 @@ def trigger(**options: Any) -> int:
     if options["rerun"] and conf:
         raise SettingsError("changes nothing of a run", where="--rerun", next_step=f"leave out {', '.join(conf)}")
     if not options["rerun"]:
-        pipeline.parse_order(conf)  # what the run would refuse is said here and now
+        pipeline.parse_conf(conf)  # what the run would refuse is said here and now
     password = os.environ.get("TESTOPS_AIRFLOW_PASSWORD", "")
     if not password:
         raise TriggerError("no password", where="TESTOPS_AIRFLOW_PASSWORD", next_step="set the variable")

@@ -45,7 +45,7 @@ from testops_lib.execute.wire import (
 )
 from testops_lib.http import tls
 from testops_lib.http.answer import Answer, Wire
-from testops_lib.http.client import Client, Fault, ca_file
+from testops_lib.http.client import Client, TransportFailure, ca_file
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_ANSWER,
@@ -620,7 +620,7 @@ class Engine:
         captured = attempt.captured
         attempt.performed.append(step)
         _, outcome = await self._exchange(attempt, step, attempt.deadline)
-        if isinstance(outcome, Fault):
+        if isinstance(outcome, TransportFailure):
             await self._judge_fault(attempt, index, step, outcome)
             return False
         try:
@@ -685,7 +685,7 @@ class Engine:
 
     async def _exchange(
         self, attempt: _Attempt, step: Step, deadline: float, *, cleanup: bool = False
-    ) -> tuple[_Sent, Answer | Fault]:
+    ) -> tuple[_Sent, Answer | TransportFailure]:
         """The request of a step, with its credentials, redirects and one repeat after a 401; and what was answered."""
         own = attempt.case.id if attempt.case.last else ""
         try:
@@ -721,7 +721,7 @@ class Engine:
                 outcome = await self._again_as(attempt, step, sent, plain, credentials, outcome, own, cleanup)
         if isinstance(outcome, Answer) and outcome.status in _REDIRECTS:
             outcome = await self._follow(attempt, sent, wire, outcome, credentials, cleanup=cleanup)
-        if isinstance(outcome, Fault):
+        if isinstance(outcome, TransportFailure):
             sent.error, sent.elapsed_ms = outcome.reason, round(outcome.elapsed_ms, 3)
             return sent, outcome
         attempt.made.note(step, plain, outcome)
@@ -733,11 +733,11 @@ class Engine:
 
     async def _follow(
         self, attempt: _Attempt, sent: _Sent, wire: Wire, first: Answer, credentials: Credentials, *, cleanup: bool
-    ) -> Answer | Fault:
+    ) -> Answer | TransportFailure:
         """What a redirect leads to, as far as the policy follows it."""
-        outcome: Answer | Fault = first
+        outcome: Answer | TransportFailure = first
         for _ in range(self._policy.follow_redirects):
-            if isinstance(outcome, Fault) or outcome.status not in _REDIRECTS:
+            if isinstance(outcome, TransportFailure) or outcome.status not in _REDIRECTS:
                 break
             target = next((value for name, value in outcome.headers if name.lower() == "location"), "")
             if not target or not self._may_send_extra(attempt):
@@ -784,7 +784,7 @@ class Engine:
         first: Answer,
         own: str,
         cleanup: bool,
-    ) -> Answer | Fault:
+    ) -> Answer | TransportFailure:
         login = self._login_sender(attempt)
         renewed = await self._identities.renewed(step.identity, used, login, own=own)
         if renewed is None or not self._may_send_extra(attempt):
@@ -809,7 +809,7 @@ class Engine:
 
     async def _send(
         self, attempt: _Attempt, sent: _Sent, wire: Wire, *, cleanup: bool = False, step: Step | None = None
-    ) -> Answer | Fault:
+    ) -> Answer | TransportFailure:
         """One request; where the target was down meanwhile it is waited for, and the request repeated where it may be.
 
         What is given back is the target's own: a target that is down ends the case.
@@ -819,9 +819,13 @@ class Engine:
             if self._breaker.open and not cleanup and not await self._back(attempt):
                 raise self._down(attempt, sent, "")
             outcome = await self._send_once(attempt, sent, wire, cleanup=cleanup)
-            if isinstance(outcome, Fault) and outcome.kept and outcome.kind == "broken":
+            if isinstance(outcome, TransportFailure) and outcome.kept and outcome.kind == "broken":
                 outcome = await self._on_a_fresh_connection(attempt, sent, wire, outcome, cleanup=cleanup)
-            if isinstance(outcome, Fault) and outcome.kind in ("broken", "unreachable") and self._plan.tls.cert:
+            if (
+                isinstance(outcome, TransportFailure)
+                and outcome.kind in ("broken", "unreachable")
+                and self._plan.tls.cert
+            ):
                 if wire.anonymous or origin(wire.url) != self._base:  # it may have asked for the certificate
                     raise _Ended("skipped" if wire.anonymous else "errored", NOT_LET_IN)
             if isinstance(outcome, Answer):
@@ -835,10 +839,10 @@ class Engine:
                 return outcome
             now = time.monotonic()
             self._breaker.failed(now)
-            if cleanup or self._killed or (isinstance(outcome, Fault) and outcome.kind == "timeout"):
+            if cleanup or self._killed or (isinstance(outcome, TransportFailure) and outcome.kind == "timeout"):
                 return outcome
-            untouched = isinstance(outcome, Fault) and outcome.kind == "unreachable"
-            reason = outcome.reason if isinstance(outcome, Fault) else f"answered {outcome.status}"
+            untouched = isinstance(outcome, TransportFailure) and outcome.kind == "unreachable"
+            reason = outcome.reason if isinstance(outcome, TransportFailure) else f"answered {outcome.status}"
             if not untouched and await self._is_there_for_others(sent.operation, now, attempt):
                 return outcome
             most = _MOST_REPEATS if untouched else int(wire.method in _IDEMPOTENT)
@@ -850,8 +854,8 @@ class Engine:
             sent.repeated = reason
 
     async def _on_a_fresh_connection(
-        self, attempt: _Attempt, sent: _Sent, wire: Wire, first: Fault, *, cleanup: bool
-    ) -> Answer | Fault:
+        self, attempt: _Attempt, sent: _Sent, wire: Wire, first: TransportFailure, *, cleanup: bool
+    ) -> Answer | TransportFailure:
         """What broke on a kept connection, once more on a fresh one where that can do no harm; else the first fault."""
         if wire.method not in _IDEMPOTENT:
             self._on_fresh_connections.add(sent.operation)
@@ -861,11 +865,11 @@ class Engine:
         sent.fresh, sent.repeated = True, first.reason
         return await self._send_once(attempt, sent, wire, cleanup=cleanup)
 
-    def _looks_down(self, outcome: Answer | Fault, wire: Wire, step: Step | None) -> bool:
+    def _looks_down(self, outcome: Answer | TransportFailure, wire: Wire, step: Step | None) -> bool:
         """Whether a target that is down would give this; it may as well be this one request's own fate."""
         if not self._policy.breaker_after or origin(wire.url) != self._base:
             return False
-        if isinstance(outcome, Fault):
+        if isinstance(outcome, TransportFailure):
             return outcome.silent or outcome.kind == "broken"
         return outcome.status == _UNAVAILABLE and not self._expects(step, outcome.status)
 
@@ -969,13 +973,15 @@ class Engine:
         self._breaker.failed(self._silent_at)
         return False
 
-    async def _send_once(self, attempt: _Attempt, sent: _Sent, wire: Wire, *, cleanup: bool) -> Answer | Fault:
+    async def _send_once(
+        self, attempt: _Attempt, sent: _Sent, wire: Wire, *, cleanup: bool
+    ) -> Answer | TransportFailure:
         """One request within every limit: rate, budget, time of the request, the case and the run."""
         if self._pace.limited and (wait := self._pace.wait_s()) > 0:
             attempt.deadline += wait  # waiting for the rate is not the case's own time
             await self._pause(min(wait, self._time_left(attempt, cleanup)), even_killed=cleanup)
         if self._killed and not cleanup:
-            return Fault(kind="stopped", reason=STOPPED)
+            return TransportFailure(kind="stopped", reason=STOPPED)
         left = self._time_left(attempt, cleanup)
         if left <= 0:
             raise self._out_of_time(cleanup)
@@ -1036,7 +1042,7 @@ class Engine:
         added = tuple((name, quote(text, safe=_PLAIN)) for name, text in told if name and name.lower() not in named)
         return structs.replace(wire, headers=(*wire.headers, *added))
 
-    def _note_load(self, sent: _Sent, outcome: Answer | Fault, begun: float) -> None:
+    def _note_load(self, sent: _Sent, outcome: Answer | TransportFailure, begun: float) -> None:
         """Fewer or more cases may run from now on, as the target bears it."""
         answer = None
         if isinstance(outcome, Answer):
@@ -1098,18 +1104,18 @@ class Engine:
         return structs.replace(wire, url=url, headers=headers, method=method, body=body)
 
     def _login_sender(self, attempt: _Attempt) -> Callable[[Wire], Any]:
-        async def send_once(wire: Wire) -> Answer | Fault:
+        async def send_once(wire: Wire) -> Answer | TransportFailure:
             left = min(attempt.deadline, self._time_up) - time.monotonic()
             wait = self._pace.wait_s() if self._pace.limited else 0.0
             if wait > 0:
                 await self._pause(min(wait, left), even_killed=False)
             if self._killed:
-                return Fault(kind="stopped", reason=STOPPED)
+                return TransportFailure(kind="stopped", reason=STOPPED)
             if not self._may_send_beside(attempt):
                 raise _Ended("skipped", BUDGET_SPENT)
             return await self._send_beside(attempt, wire, min(self._policy.request_timeout_s, left - wait))
 
-        async def send(wire: Wire) -> Answer | Fault:
+        async def send(wire: Wire) -> Answer | TransportFailure:
             outcome = await send_once(wire)
             for _ in range(patience.TIMES):
                 seconds = self._patience(outcome, repeatable=True) if isinstance(outcome, Answer) else None
@@ -1130,7 +1136,7 @@ class Engine:
 
         return send
 
-    async def _send_beside(self, attempt: _Attempt, wire: Wire, timeout_s: float) -> Answer | Fault:
+    async def _send_beside(self, attempt: _Attempt, wire: Wire, timeout_s: float) -> Answer | TransportFailure:
         """A login or a probe: counted, but no step's. Over a connection of its own, so that it is sent once."""
         assert self._client is not None
         if self._trace is not None:
@@ -1158,7 +1164,7 @@ class Engine:
                 self._probed_at = time.monotonic()
             return self._answered
 
-    async def _judge_fault(self, attempt: _Attempt, index: int, step: Step, fault: Fault) -> None:
+    async def _judge_fault(self, attempt: _Attempt, index: int, step: Step, fault: TransportFailure) -> None:
         """A step without a whole answer: a failure where that is the target's fault, else the end of the case."""
         if fault.kind == "broken":
             if not await self._target_answers(attempt):
@@ -1206,7 +1212,7 @@ class Engine:
             again = await self._send(attempt, first, first.wire)
         except _Ended:
             return False
-        if isinstance(again, Fault) and again.kind != "timeout":
+        if isinstance(again, TransportFailure) and again.kind != "timeout":
             return False
         return bool(self._slow(step, again.elapsed_ms, attempt, index))
 

@@ -20,7 +20,7 @@ from msgspec import Struct, structs
 from testops_lib.errors import CaseError, TargetError
 from testops_lib.execute.wire import add_query, allowed, escape_target, origin, refuse_header
 from testops_lib.http.answer import Answer, Wire
-from testops_lib.http.client import Fault
+from testops_lib.http.client import TransportFailure
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,
@@ -59,7 +59,7 @@ _PUBLIC_HEADERS = frozenset(
 )
 """Literal values of these are no secrets; masking `application/json` wherever it stands would blot out the reports."""
 
-Send = Callable[[Wire], Awaitable[Answer | Fault]]
+Send = Callable[[Wire], Awaitable[Answer | TransportFailure]]
 
 
 class Credentials(Struct, frozen=True, kw_only=True):
@@ -263,7 +263,7 @@ class Identities:
         try:
             made = self._taken(identity, login, answer, session.number + 1)
         except LoginError as error:
-            if isinstance(answer, Fault) and answer.kind == "stopped":
+            if isinstance(answer, TransportFailure) and answer.kind == "stopped":
                 session.tried_at = float("-inf")
             session.error = str(error)
             raise
@@ -279,7 +279,7 @@ class Identities:
         invented = {each.place_holder: _invent(each) for each in create.invented}
         as_login = Login(url=create.url, method=create.method, payload=create.payload, media_type=create.media_type)
         answer = await send(self._login_request(identity, as_login, invented))
-        if isinstance(answer, Fault):
+        if isinstance(answer, TransportFailure):
             raise LoginError(f"the user could not be created: identity {identity.name}: {answer.reason}")
         if answer.status >= 400:
             raise LoginError(f"the user could not be created: identity {identity.name}: answered {answer.status}")
@@ -321,9 +321,9 @@ class Identities:
         body = payload.encode() if payload or login.method not in ("GET", "HEAD") else None
         return Wire(method=login.method, url=url, headers=tuple(headers), body=body)
 
-    def _taken(self, identity: Identity, login: Login, answer: Answer | Fault, number: int) -> Credentials:
+    def _taken(self, identity: Identity, login: Login, answer: Answer | TransportFailure, number: int) -> Credentials:
         static = self._resolved(identity)
-        if isinstance(answer, Fault):
+        if isinstance(answer, TransportFailure):
             raise LoginError(f"login failed: identity {identity.name}: {answer.reason}")
         if answer.status >= 400:
             raise LoginError(f"login failed: identity {identity.name}: answered {answer.status}")

@@ -30,7 +30,7 @@ _FORMAT_BOUNDS: Final = frozenset(bound for bounds in RANGES.values() for bound 
 _MOST: Final = 20
 
 
-class Fault(Value, frozen=True, kw_only=True):
+class Violation(Value, frozen=True, kw_only=True):
     """One thing that is not valid."""
 
     place: str
@@ -48,7 +48,7 @@ class Judgement(Value, frozen=True, kw_only=True):
     """What the document says of a request."""
 
     validity: Validity
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Violation, ...] = ()
     """The reasons, parameters first; empty when it is valid."""
 
 
@@ -79,7 +79,7 @@ class RequestJudge:
 
     # ------------------------------------------------------------------ parameters
 
-    def _of_parameters(self, operation: Operation, request: Request, captured: Collection[str]) -> Iterator[Fault]:
+    def _of_parameters(self, operation: Operation, request: Request, captured: Collection[str]) -> Iterator[Violation]:
         raw = self._path_texts(operation.path, request.path)
         given = {
             "query": _grouped(request.query),
@@ -115,7 +115,7 @@ class RequestJudge:
 
     def _spread(
         self, operation: Operation, parameter: Parameter, pairs: Mapping[str, list[str]], captured: Collection[str]
-    ) -> Iterator[Fault]:
+    ) -> Iterator[Violation]:
         """A parameter without a pair of its own name: missing, or an object whose members are pairs."""
         if parameter.where == "path":
             return
@@ -130,7 +130,7 @@ class RequestJudge:
                 return  # members that the schema does not name
         if not members:
             if parameter.required:
-                yield Fault(place=place, rule="required", message="it is required")
+                yield Violation(place=place, rule="required", message="it is required")
         elif not any(_holds(text, captured) for texts in members.values() for text in texts):
             filled = {name: [fill_text(text, _TOKEN) for text in texts] for name, texts in members.items()}
             readings = list(self._reader.spread(parameter, filled))
@@ -138,13 +138,13 @@ class RequestJudge:
             if all(faults):
                 yield faults[0][0]
             elif not readings[0].strict or faults[0]:
-                yield Fault(place=place, rule="style", sure=False, message="its members have no defined form")
+                yield Violation(place=place, rule="style", sure=False, message="its members have no defined form")
 
-    def _of_texts(self, parameter: Parameter, given: Sequence[str], place: str, raw: str = "") -> Iterator[Fault]:
+    def _of_texts(self, parameter: Parameter, given: Sequence[str], place: str, raw: str = "") -> Iterator[Violation]:
         """What is wrong with a parameter's texts, in whatever way they may be read: at most one fault."""
         schema = parameter.schema
         if not self._schemas.compiles(schema):
-            yield Fault(place=place, rule="schema", sure=False, message="its schema cannot be compiled")
+            yield Violation(place=place, rule="schema", sure=False, message="its schema cannot be compiled")
             return
         texts = [fill_text(text, _TOKEN) for text in given]
         readings = list(self._reader.readings(parameter, texts, raw))
@@ -152,16 +152,16 @@ class RequestJudge:
         if any(accepted) or (parameter.allow_empty and texts == [""]):
             return
         if parameter.content_type and not any(reading.strict for reading in readings):
-            yield Fault(place=place, rule="malformed", sure=not accepted, message="it is no JSON")
+            yield Violation(place=place, rule="malformed", sure=not accepted, message="it is no JSON")
             return
         rule, message, sure = self._reason(schema, [reading.value for reading in readings if reading.strict] or texts)
         if accepted:
-            yield Fault(place=place, rule=rule, sure=False, message=f"{message}, unless it is read leniently")
+            yield Violation(place=place, rule=rule, sure=False, message=f"{message}, unless it is read leniently")
         elif "object" in self._schemas.all_kinds(schema) and not parameter.content_type:
-            yield Fault(place=place, rule="style", sure=False, message="an object's text has no telling form")
+            yield Violation(place=place, rule="style", sure=False, message="an object's text has no telling form")
         else:
             empty = texts == [""] and not parameter.required  # may be read as not given
-            yield Fault(place=place, rule=rule, sure=sure and not empty, message=message)
+            yield Violation(place=place, rule=rule, sure=sure and not empty, message=message)
 
     def _reason(self, schema: Schema, values: Sequence[Any]) -> tuple[str, str, bool]:
         """Rule, message and sureness of why none of the readings is valid."""
@@ -179,13 +179,13 @@ class RequestJudge:
 
     # ------------------------------------------------------------------ bodies
 
-    def _of_body(self, operation: Operation, request: Request, captured: Collection[str]) -> Iterator[Fault]:
+    def _of_body(self, operation: Operation, request: Request, captured: Collection[str]) -> Iterator[Violation]:
         if operation.body is None:
             return
         body = request.body
         if body is None:
             if operation.body.required:
-                yield Fault(place="body", rule="required", message="a body is required")
+                yield Violation(place="body", rule="required", message="a body is required")
             return
         content = operation.body.content
         media = {FormBody: wire.FORM, MultipartBody: wire.MULTIPART}.get(type(body)) or body.media_type  # type: ignore[union-attr]
@@ -193,7 +193,7 @@ class RequestJudge:
         if described is None:
             if content:
                 documented = "415" in operation.responses
-                yield Fault(place="body", rule="media_type", sure=documented, message=f"{media} is not documented")
+                yield Violation(place="body", rule="media_type", sure=documented, message=f"{media} is not documented")
         elif described.schema is None:
             return
         elif isinstance(body, FormBody | MultipartBody):
@@ -206,13 +206,13 @@ class RequestJudge:
             try:
                 value = json.loads(_text(body), parse_constant=_no_constant)
             except (ValueError, RecursionError):
-                yield Fault(place="body", rule="malformed", message="it is no JSON")
+                yield Violation(place="body", rule="malformed", message="it is no JSON")
             else:
                 yield from self._of_json(described.schema, value, (), "body", optional=not operation.body.required)
 
     def _of_form(
         self, described: MediaType, body: FormBody | MultipartBody, captured: Collection[str]
-    ) -> Iterator[Fault]:
+    ) -> Iterator[Violation]:
         """In a form all is text, as in a query."""
         schema: Schema = True if described.schema is None else described.schema
         flat = self._schemas.flat(schema)
@@ -223,11 +223,11 @@ class RequestJudge:
             declared = self._schemas.flat(self._schemas.member(schema, name))
             if name not in given and declared.get("readOnly") is not True:
                 many = "array" in kinds(declared)  # an empty one cannot be written
-                yield Fault(place=f"body/{name}", rule="required", sure=not many, message=f"{name!r} is required")
+                yield Violation(place=f"body/{name}", rule="required", sure=not many, message=f"{name!r} is required")
         for name, items in given.items():
             declared_schema = self._schemas.member(schema, name)
             if declared_schema is False:
-                yield Fault(
+                yield Violation(
                     place=f"body/{name}", rule="additionalProperties", sure=False, message="it is not described"
                 )
                 continue
@@ -251,9 +251,9 @@ class RequestJudge:
 
     def _of_json(
         self, schema: Schema, value: Any, captured: Collection[str], root: str, *, optional: bool = False
-    ) -> Iterator[Fault]:
+    ) -> Iterator[Violation]:
         if not self._schemas.compiles(schema):
-            yield Fault(place=root, rule="schema", sure=False, message="its schema cannot be compiled")
+            yield Violation(place=root, rule="schema", sure=False, message="its schema cannot be compiled")
             return
         filled = fill(value, _TOKEN)
         errors: Iterator[Any] = self._schemas.errors(schema, filled)
@@ -268,7 +268,7 @@ class RequestJudge:
             if rule == "required":
                 place = f"{place}/{error.kind.property}"
             sure = self._certain(error, filled, schema) and not (optional and filled is None)
-            yield Fault(place=place, rule=rule, sure=sure, message=error.message[:200])
+            yield Violation(place=place, rule=rule, sure=sure, message=error.message[:200])
 
     # ------------------------------------------------------------------ how sure
 

@@ -27,14 +27,14 @@ from testops_lib.spec.operation import Operation, Spec
 from testops_lib.target import Target
 
 
-class Caps(Value, frozen=True, kw_only=True):
+class SpendingLimits(Value, frozen=True, kw_only=True):
     """The most that language models may still take; None: no limit."""
 
     tokens: int | None = None
     money: float | None = None
 
 
-class Ask(Value, frozen=True, kw_only=True):
+class GenerationRequest(Value, frozen=True, kw_only=True):
     """What a source is asked for: cases of these operations."""
 
     spec: Spec
@@ -44,7 +44,7 @@ class Ask(Value, frozen=True, kw_only=True):
     settings: Settings
     feedback: Feedback | None = None
     """Of the rounds before: asks for what these give reason for, some of which may have been made before."""
-    left: Caps = Caps()
+    left: SpendingLimits = SpendingLimits()
     most: int = 0
     """Requests that will be sent at the most, so that no more is drawn than they can use; 0: nobody knows."""
 
@@ -60,16 +60,16 @@ def _nobody(cases: Sequence[Case]) -> None:
 class Source(NamedTuple):
     """A source, seen from here."""
 
-    make: Callable[[Ask, Tell], Generated]
+    make: Callable[[GenerationRequest, Tell], Generated]
     """May tell of cases while it makes more. Raises GenerateError: it cannot work."""
-    stamp: Callable[[Ask], tuple[str, ...]]
+    stamp: Callable[[GenerationRequest], tuple[str, ...]]
     """What decides its cases besides the operation and the target: its version, its model, its prompt."""
-    plan: Callable[[Ask], Planned]
+    plan: Callable[[GenerationRequest], Planned]
     """What `make` would ask of a language model; calls nobody."""
     paid: bool = False
 
 
-def caps(target: Target, *, spent: Cost | None = None, part: float = 1) -> Caps:
+def spending_limits(target: Target, *, spent: Cost | None = None, part: float = 1) -> SpendingLimits:
     """What `part` of a run's suite may take, when the target's other runs of this month took `spent`."""
     wishes, spent = target.generate, spent or Cost(money=0)
     tokens = [wishes.max_tokens] if wishes.max_tokens else []
@@ -78,18 +78,20 @@ def caps(target: Target, *, spent: Cost | None = None, part: float = 1) -> Caps:
     money = [wishes.max_money] if wishes.max_money else []
     if wishes.max_money_per_month:
         money.append(max(0.0, wishes.max_money_per_month - (spent.money or 0)))
-    return Caps(tokens=int(min(tokens) * part) if tokens else None, money=min(money) * part if money else None)
+    return SpendingLimits(
+        tokens=int(min(tokens) * part) if tokens else None, money=min(money) * part if money else None
+    )
 
 
-def less(left: Caps, taken: Generation) -> Caps:
+def less(left: SpendingLimits, taken: Generation) -> SpendingLimits:
     """What is left after this."""
-    return Caps(
+    return SpendingLimits(
         tokens=None if left.tokens is None else max(0, left.tokens - taken.input_tokens - taken.output_tokens),
         money=None if left.money is None else max(0.0, left.money - (taken.money or 0)),
     )
 
 
-def make(source: str, ask: Ask, tell: Tell = _nobody) -> Generated:
+def make(source: str, ask: GenerationRequest, tell: Tell = _nobody) -> Generated:
     """The cases of one source.
 
     Raises:
@@ -98,7 +100,7 @@ def make(source: str, ask: Ask, tell: Tell = _nobody) -> Generated:
     return _SOURCES[source].make(ask, tell)
 
 
-def make_all(ask: Ask, tell: Tell = _nobody) -> list[Generated]:
+def make_all(ask: GenerationRequest, tell: Tell = _nobody) -> list[Generated]:
     """The cases of each of the target's sources, in their order; all together take no more than `ask.left`.
 
     A case is its first source's: what a later one makes again is dropped and counted. A source that cannot work gives
@@ -132,7 +134,7 @@ def without_repeated(generation: Generation, kept: int, repeated: int) -> Genera
     return msgspec.structs.replace(generation, cases=min(generation.cases, kept), dropped=dropped)
 
 
-def plan_all(ask: Ask) -> list[Planned]:
+def plan_all(ask: GenerationRequest) -> list[Planned]:
     """What each of the target's sources would ask of a language model and its estimated price; calls nobody."""
     return [_SOURCES[source].plan(ask) for source in ask.target.generate.sources]
 
@@ -142,7 +144,7 @@ def is_paid(source: str) -> bool:
     return _SOURCES[source].paid
 
 
-def key(source: str, ask: Ask, operation: Operation) -> str:
+def key(source: str, ask: GenerationRequest, operation: Operation) -> str:
     """Equal as long as the source would be asked for the same cases of the operation."""
     target = ask.target
     return suites.digest(
@@ -177,14 +179,14 @@ def _users(target: Target) -> tuple[str, ...]:
     return tuple(identity.name for identity in target.identities)
 
 
-def _costs_nothing(source: str) -> Callable[[Ask], Planned]:
+def _costs_nothing(source: str) -> Callable[[GenerationRequest], Planned]:
     return lambda ask: Planned(source=source, operations=len(ask.operations), money=0)
 
 
 # --------------------------------------------------------------------------- from the document alone
 
 
-def _rules(ask: Ask, tell: Tell) -> Generated:
+def _rules(ask: GenerationRequest, tell: Tell) -> Generated:
     wishes = ask.target.generate
     return rules.generate(
         ask.spec,
@@ -200,17 +202,17 @@ def _rules(ask: Ask, tell: Tell) -> Generated:
     )
 
 
-def _rules_stamp(ask: Ask) -> tuple[str, ...]:
+def _rules_stamp(ask: GenerationRequest) -> tuple[str, ...]:
     """Chains lead through the whole document; and rules cost nothing."""
     return (_code("testops_lib.generate.rules"), ask.spec.content_hash, ask.target.generate.users, *_protection(ask))
 
 
-def _protection(ask: Ask) -> tuple[str, ...]:
+def _protection(ask: GenerationRequest) -> tuple[str, ...]:
     """What decides which operations are called, and on what."""
     return ask.target.policy.foreign, repr(spares(ask.target.identities))
 
 
-def _property(ask: Ask, tell: Tell) -> Generated:
+def _property(ask: GenerationRequest, tell: Tell) -> Generated:
     wishes = ask.target.generate.property
     return property_based.generate(
         ask.spec,
@@ -227,7 +229,7 @@ def _property(ask: Ask, tell: Tell) -> Generated:
     )
 
 
-def _property_stamp(ask: Ask) -> tuple[str, ...]:
+def _property_stamp(ask: GenerationRequest) -> tuple[str, ...]:
     wishes = ask.target.generate.property
     codes = map(_code, ("testops_lib.generate.property", "testops_lib.generate.rules"))
     try:
@@ -237,7 +239,7 @@ def _property_stamp(ask: Ask) -> tuple[str, ...]:
     return (*codes, drawn_by, ask.spec.content_hash, str(_examples(ask)), str(wishes.seed), *_protection(ask))
 
 
-def _examples(ask: Ask) -> int:
+def _examples(ask: GenerationRequest) -> int:
     """Of each kind of an operation: an equal part of the requests, as far as these are counted."""
     wanted = ask.target.generate.property.examples
     return min(wanted, max(1, ask.most // len(ask.operations))) if ask.most and ask.operations else wanted
@@ -253,30 +255,30 @@ def _code(package: str) -> str:
 # --------------------------------------------------------------------------- from a language model
 
 
-def _model(provider_of: Callable[[Settings, Caps], Provider]) -> Source:
+def _model(provider_of: Callable[[Settings, SpendingLimits], Provider]) -> Source:
     """A source that asks a language model by one of the adapters in `generate`."""
 
-    def common(ask: Ask) -> dict[str, Any]:
+    def common(ask: GenerationRequest) -> dict[str, Any]:
         return {"policy": ask.target.policy, "values": ask.target.values, "identities": _users(ask.target)}
 
-    def make(ask: Ask, tell: Tell) -> Generated:
+    def make(ask: GenerationRequest, tell: Tell) -> Generated:
         gaps = {gap.operation: gap for gap in ask.feedback.gaps} if ask.feedback is not None else {}
         # a further round pays for no operation of which nothing is to be gained
         asked = [each for each in ask.operations if ask.feedback is None or each.key in gaps]
         provider, instruction = provider_of(ask.settings, ask.left), ask.target.generate.instruction
         return propose.generate(provider, ask.spec, asked, **common(ask), instruction=instruction, gaps=gaps)
 
-    def stamp(ask: Ask) -> tuple[str, ...]:
-        provider, observed = provider_of(ask.settings, Caps()), ask.feedback is not None
+    def stamp(ask: GenerationRequest) -> tuple[str, ...]:
+        provider, observed = provider_of(ask.settings, SpendingLimits()), ask.feedback is not None
         return tuple(propose.key_parts(provider, **common(ask), observed=observed).values())
 
-    def plan(ask: Ask) -> Planned:
-        return propose.plan(provider_of(ask.settings, Caps()), ask.spec, ask.operations, **common(ask))
+    def plan(ask: GenerationRequest) -> Planned:
+        return propose.plan(provider_of(ask.settings, SpendingLimits()), ask.spec, ask.operations, **common(ask))
 
     return Source(make, stamp, plan, paid=True)
 
 
-def _gemini(settings: Settings, left: Caps) -> Provider:
+def _gemini(settings: Settings, left: SpendingLimits) -> Provider:
     asked = gemini.GeminiSettings(
         api_key=settings.gemini_api_key,
         base_url=settings.gemini_base_url,
@@ -288,7 +290,7 @@ def _gemini(settings: Settings, left: Caps) -> Provider:
     return gemini.provider(asked)
 
 
-def _openai(settings: Settings, left: Caps) -> Provider:
+def _openai(settings: Settings, left: SpendingLimits) -> Provider:
     asked = openai.OpenAISettings(
         api_key=settings.openai_api_key,
         base_url=settings.openai_base_url,
@@ -299,7 +301,7 @@ def _openai(settings: Settings, left: Caps) -> Provider:
     return openai.provider(asked)
 
 
-def _limits(model: str, settings: Settings, left: Caps) -> Limits:
+def _limits(model: str, settings: Settings, left: SpendingLimits) -> Limits:
     prices = price.read(settings.prices_file)
     return Limits(
         concurrency=settings.model_calls_at_once,
@@ -314,7 +316,7 @@ def _limits(model: str, settings: Settings, left: Caps) -> Limits:
 # --------------------------------------------------------------------------- from files
 
 
-def _files(ask: Ask, tell: Tell) -> Generated:
+def _files(ask: GenerationRequest, tell: Tell) -> Generated:
     if ask.feedback is not None:
         return Generated(cases=(), generation=Generation(source=imports.SOURCE))  # a file says the same again
     if not ask.target.generate.imports:
@@ -334,7 +336,7 @@ def _files(ask: Ask, tell: Tell) -> Generated:
     )
 
 
-def _files_stamp(ask: Ask) -> tuple[str, ...]:
+def _files_stamp(ask: GenerationRequest) -> tuple[str, ...]:
     target = ask.target
     return (imports.VERSION, ask.spec.content_hash, target.base_url, *map(_content, target.generate.imports))
 

@@ -37,17 +37,17 @@ _SILENT_CLOSES = 3
 only once gets a connection of its own.
 """
 
-FaultKind = Literal["timeout", "broken", "unreachable", "refused", "stopped"]
+TransportFailureKind = Literal["timeout", "broken", "unreachable", "refused", "stopped"]
 
 
-class Fault(Struct, frozen=True, kw_only=True):
+class TransportFailure(Struct, frozen=True, kw_only=True):
     """Why there is no whole answer.
 
     kind: `broken` the connection was closed or broken after the request went out, or what came is no HTTP;
     `unreachable` no connection could be made; `refused` we did not want to connect there; `stopped` by us.
     """
 
-    kind: FaultKind
+    kind: TransportFailureKind
     reason: str
     elapsed_ms: float = 0
     silent: bool = False
@@ -60,11 +60,11 @@ class Fault(Struct, frozen=True, kw_only=True):
 class Exchange(Struct, frozen=True, kw_only=True):
     """What became of one request. `sent` counts how often it went out: 0, 1, or 2 after a kept connection had died."""
 
-    outcome: Answer | Fault
+    outcome: Answer | TransportFailure
     sent: int
 
 
-_FAULTS: dict[int, tuple[FaultKind, str]] = {
+_FAULTS: dict[int, tuple[TransportFailureKind, str]] = {
     pycurl.E_UNSUPPORTED_PROTOCOL: ("broken", "answer is not HTTP"),
     pycurl.E_URL_MALFORMAT: ("refused", "refused: malformed URL"),
     pycurl.E_COULDNT_RESOLVE_PROXY: ("unreachable", "proxy name not resolved"),
@@ -312,7 +312,7 @@ class Client:
         is read for a moment only (see `stream`).
         """
         if timeout_s <= 0:
-            return Exchange(outcome=Fault(kind="timeout", reason="timeout"), sent=0)
+            return Exchange(outcome=TransportFailure(kind="timeout", reason="timeout"), sent=0)
         slot = self._slot_for(wire)
         easy = slot.easy
         slot.room, slot.repeat, slot.keep = self._policy.max_response_bytes, repeat, keep
@@ -327,7 +327,7 @@ class Client:
             self._load(slot, wire, timeout_s)
         except pycurl.error as error:
             easy.close()
-            return Exchange(outcome=Fault(kind="refused", reason=f"refused: {error.args[-1]}"), sent=0)
+            return Exchange(outcome=TransportFailure(kind="refused", reason=f"refused: {error.args[-1]}"), sent=0)
         future: asyncio.Future[Exchange] = self._loop.create_future()
         slot.future = future
         self._busy[easy] = slot
@@ -350,7 +350,7 @@ class Client:
             sent = slot.tries
             self._release(slot)
             if future is not None and not future.done():
-                future.set_result(Exchange(outcome=Fault(kind="stopped", reason=reason), sent=sent))
+                future.set_result(Exchange(outcome=TransportFailure(kind="stopped", reason=reason), sent=sent))
 
     def close(self) -> None:
         """Ends what is in flight and closes every connection."""
@@ -522,7 +522,7 @@ class Client:
         future, sent = slot.future, slot.tries
         info = easy.getinfo
         elapsed_ms = round((info(pycurl.TOTAL_TIME) - info(pycurl.PRETRANSFER_TIME)) * 1000, 3)
-        outcome: Answer | Fault
+        outcome: Answer | TransportFailure
         if code == pycurl.E_OPERATION_TIMEDOUT and self._comes(slot) and not slot.has_length and not slot.truncated:
             self._end_stream(slot)
             return
@@ -543,7 +543,7 @@ class Client:
             headers = parse_headers(slot.lines)
             if headers is None:  # libcurl is content with half a head
                 reason = "closed before the answer was whole"
-                outcome = Fault(kind="broken", reason=reason, elapsed_ms=elapsed_ms, kept=_was_kept(slot))
+                outcome = TransportFailure(kind="broken", reason=reason, elapsed_ms=elapsed_ms, kept=_was_kept(slot))
             else:
                 outcome = Answer(
                     status=info(pycurl.RESPONSE_CODE),
@@ -641,24 +641,26 @@ class Client:
         self._multi.add_handle(slot.easy)
 
     @staticmethod
-    def _fault(slot: _Slot, code: int, message: str, elapsed_ms: float) -> Fault:
+    def _fault(slot: _Slot, code: int, message: str, elapsed_ms: float) -> TransportFailure:
         if slot.refused and code == pycurl.E_COULDNT_CONNECT:
-            return Fault(kind="refused", reason=f"refused: {slot.refused}", elapsed_ms=elapsed_ms)
+            return TransportFailure(kind="refused", reason=f"refused: {slot.refused}", elapsed_ms=elapsed_ms)
         silent = code in _SILENT and not slot.lines and not slot.size
         kept = _was_kept(slot)
         if code == pycurl.E_ABORTED_BY_CALLBACK:
             reason = "closed without a response"
-            return Fault(kind="broken", reason=reason, elapsed_ms=elapsed_ms, silent=silent, kept=True)
+            return TransportFailure(kind="broken", reason=reason, elapsed_ms=elapsed_ms, silent=silent, kept=True)
         if "alert certificate required" in message:  # TLS 1.3: said after the handshake
             reason = "TLS: the server asks for a client certificate"
-            return Fault(kind="unreachable", reason=reason, elapsed_ms=elapsed_ms)
+            return TransportFailure(kind="unreachable", reason=reason, elapsed_ms=elapsed_ms)
         if code == pycurl.E_OPERATION_TIMEDOUT and not slot.tries:
-            return Fault(kind="unreachable", reason="timeout while connecting", elapsed_ms=elapsed_ms, silent=silent)
+            return TransportFailure(
+                kind="unreachable", reason="timeout while connecting", elapsed_ms=elapsed_ms, silent=silent
+            )
         kind, reason = _FAULTS.get(code, ("broken" if slot.tries else "unreachable", f"curl error {code}: {message}"))
         if kind == "unreachable" and slot.tries:
             # It went out over a kept connection, and only libcurl's own second try found nobody.
             kind, reason, kept = "broken", "closed without a response", slot.tries == 1
-        return Fault(kind=kind, reason=reason, elapsed_ms=elapsed_ms, silent=silent, kept=kept)
+        return TransportFailure(kind=kind, reason=reason, elapsed_ms=elapsed_ms, silent=silent, kept=kept)
 
     def _release(self, slot: _Slot, *, again: bool = False) -> None:
         del self._busy[slot.easy]

@@ -26,7 +26,7 @@ def spread(run: str, batches: int, *, partitions: int, concurrency: int) -> tupl
     return tuple(sorted(random.Random(run).sample(range(partitions), count)))
 
 
-class Part(Value, frozen=True, kw_only=True):
+class Share(Value, frozen=True, kw_only=True):
     """A runner's part of a target's limits."""
 
     concurrency: int
@@ -35,7 +35,7 @@ class Part(Value, frozen=True, kw_only=True):
     """0 where the target has no limit, or there is no part."""
 
 
-def part(policy: Policy, partitions: int, assigned: Collection[int]) -> Part:
+def share(policy: Policy, partitions: int, assigned: Collection[int]) -> Share:
     """The part of the policy's limits that belongs to the assigned ones of so many partitions of the shares.
 
     The parts of any division of the partitions add up to the policy's limits exactly. Where there are more partitions
@@ -43,7 +43,7 @@ def part(policy: Policy, partitions: int, assigned: Collection[int]) -> Part:
     """
     whole = max(1, policy.concurrency)
     own = sum((number + 1) * whole // partitions - number * whole // partitions for number in set(assigned))
-    return Part(concurrency=own, requests_per_second=policy.requests_per_second * own / whole)
+    return Share(concurrency=own, requests_per_second=policy.requests_per_second * own / whole)
 
 
 def least_rate(policy: Policy, partitions: int) -> float:

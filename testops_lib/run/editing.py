@@ -21,11 +21,11 @@ from testops_lib import suite as suites
 from testops_lib.cost import in_words
 from testops_lib.errors import CaseError, GenerateError, StoreError
 from testops_lib.generate.jsonpath import refusal
-from testops_lib.generate.sources import Ask, caps
+from testops_lib.generate.sources import GenerationRequest, spending_limits
 from testops_lib.model import Case, Contract, JsonPathIs, Plan, Result, Value, make_case
 from testops_lib.redact import sensitive
 from testops_lib.run import pipeline
-from testops_lib.run.pipeline import Order
+from testops_lib.run.pipeline import RunConf
 from testops_lib.run.refresh import renew
 from testops_lib.settings import Settings
 from testops_lib.spec import drift as drifts
@@ -140,7 +140,7 @@ def drift(settings: Settings, target: str) -> drifts.Drift:
     Raises:
         StoreError: the target was never run.
     """
-    order = Order(target=target)
+    order = RunConf(target=target)
     now = pipeline.read_spec(order, pipeline.resolve(order, settings))
     suite = pipeline.suite_name(order, settings)
     with Store(settings.need_dsn()) as store:
@@ -383,7 +383,7 @@ def regenerate(
     """
     if bool(operations) == bool(cases):
         raise GenerateError("choose operations or cases", where="regenerate", next_step="give one of the two")
-    order = Order(target=target, operations=tuple(operations), sources=tuple(sources))
+    order = RunConf(target=target, operations=tuple(operations), sources=tuple(sources))
     resolved = pipeline.resolve(order, settings)
     spec = pipeline.read_spec(order, resolved)
     suite = pipeline.suite_name(order, settings)
@@ -409,7 +409,9 @@ def regenerate(
                 raise GenerateError(
                     "its operation is not in scope any more", where=f"source {source}", next_step="choose other cases"
                 )
-            ask = Ask(spec=spec, operations=tuple(wanted), target=resolved, settings=settings, left=caps(resolved))
+            ask = GenerationRequest(
+                spec=spec, operations=tuple(wanted), target=resolved, settings=settings, left=spending_limits(resolved)
+            )
             made = renew(store, suite, source, ask, again=True, replaces=replaces, instruction=instruction)
             done.append(
                 Renewed(
@@ -453,7 +455,7 @@ def shrink(
         about, report = store.run(run), store.report(run)
         if report is None:
             raise StoreError("has no report yet", where=f"run {run}", next_step="wait for its end")
-        target = pipeline.resolve(Order(target=about.target), settings)
+        target = pipeline.resolve(RunConf(target=about.target), settings)
         spec = pipeline.stored_spec(store, run)
         slots = {regression_slot(finding): finding for finding in report.findings}
         members = [each for each in store.members(about.suite, source="property") if each.slot in slots]

@@ -37,7 +37,7 @@ from testops_lib.generate.rules.own_account import spares
 from testops_lib.generate.rules.ownership import with_ownership
 from testops_lib.generate.rules.words import plain as plain_name
 from testops_lib.generate.sequence import Arrangement, order
-from testops_lib.generate.sources import Ask, caps, less, told_of, without_repeated
+from testops_lib.generate.sources import GenerationRequest, less, spending_limits, told_of, without_repeated
 from testops_lib.http import tls
 from testops_lib.http.address import is_url
 from testops_lib.launch import fleet
@@ -64,7 +64,7 @@ from testops_lib.settings import OTHER_DOCUMENT, SOURCES, Settings, may_be_named
 from testops_lib.spec.fetch import origin
 from testops_lib.spec.operation import Operation, Spec
 from testops_lib.store import Store
-from testops_lib.target import Order as Order
+from testops_lib.target import RunConf as RunConf
 from testops_lib.target import Scope, Settled, Target
 from testops_lib.text import printable
 from testops_lib.verdict.analyze import analyze as analyze_results
@@ -120,7 +120,7 @@ class Again(Value, frozen=True, kw_only=True):
     """The target file's name, where the run has one."""
 
 
-def parse_order(conf: Mapping[str, Any]) -> Order:
+def parse_conf(conf: Mapping[str, Any]) -> RunConf:
     """The order that a DAG run's conf holds; empty values count as not given.
 
     Raises:
@@ -130,9 +130,9 @@ def parse_order(conf: Mapping[str, Any]) -> Order:
     if given.get("target") == OTHER_DOCUMENT:
         del given["target"]
     try:
-        order = msgspec.convert(given, Order, strict=False)
+        order = msgspec.convert(given, RunConf, strict=False)
     except msgspec.ValidationError as error:
-        known = ", ".join(Order.__struct_encode_fields__)
+        known = ", ".join(RunConf.__struct_encode_fields__)
         raise SettingsError(str(error), where="the run's conf", next_step=f"it may hold: {known}") from error
     if not order.target and not order.spec:
         raise SettingsError(
@@ -141,7 +141,7 @@ def parse_order(conf: Mapping[str, Any]) -> Order:
     return order
 
 
-def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.environ) -> Target:
+def resolve(order: RunConf, settings: Settings, environ: Mapping[str, str] = os.environ) -> Target:
     """The target of an order as it is now, with the order's own wishes applied.
 
     `${NAME}` is replaced in the spec, base URL and values of a target file only: whoever may give an order must not
@@ -155,7 +155,7 @@ def resolve(order: Order, settings: Settings, environ: Mapping[str, str] = os.en
     return msgspec.structs.replace(target, spec=_document(order, target, settings, environ))
 
 
-def _described(order: Order, settings: Settings) -> Target:
+def _described(order: RunConf, settings: Settings) -> Target:
     """The order's target as its file describes it; of an order without one, what it says itself.
 
     Raises:
@@ -180,7 +180,7 @@ def _described(order: Order, settings: Settings) -> Target:
     return target
 
 
-def permit(order: Order, described: Target, settings: Settings) -> None:
+def permit(order: RunConf, described: Target, settings: Settings) -> None:
     """Returns when whoever gives orders may give this one.
 
     Raises:
@@ -204,7 +204,7 @@ def permit(order: Order, described: Target, settings: Settings) -> None:
             )
 
 
-def _document(order: Order, target: Target, settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
+def _document(order: RunConf, target: Target, settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
     """Where the document lies: URL or path, its variables replaced."""
     spec = order.spec or targets.expand(target.spec, environ, where=target.name)
     if not is_url(spec) and not _inside(spec, settings.specs_dir) and not _inside(spec, settings.targets_dir):
@@ -214,7 +214,7 @@ def _document(order: Order, target: Target, settings: Settings, environ: Mapping
     return spec
 
 
-def _wished(order: Order, target: Target, environ: Mapping[str, str]) -> Target:
+def _wished(order: RunConf, target: Target, environ: Mapping[str, str]) -> Target:
     """The target with the order's wishes; its `spec` stays as written."""
     own_base_url = targets.expand(target.base_url, environ, where=target.name)
     base_url = (order.base_url or own_base_url).rstrip("/")
@@ -264,12 +264,12 @@ def _wished(order: Order, target: Target, environ: Mapping[str, str]) -> Target:
     )
 
 
-def suite_name(order: Order, settings: Settings) -> str:
+def suite_name(order: RunConf, settings: Settings) -> str:
     """Whose suite the order executes: the target's; one apart for another document or fewer methods."""
     return _suite_name(order, resolve(order, settings), _described(order, settings))
 
 
-def _suite_name(order: Order, target: Target, described: Target) -> str:
+def _suite_name(order: RunConf, target: Target, described: Target) -> str:
     name = target.name
     if not order.target or order.spec:
         name += f"@{suites.digest(target.spec)[:8]}"
@@ -389,7 +389,7 @@ def bus(settings: Settings) -> Bus:
     return Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
 
 
-def open_run(run: str, order: Order, settings: Settings) -> tuple[str, ...]:
+def open_run(run: str, order: RunConf, settings: Settings) -> tuple[str, ...]:
     """Settles what the run does and registers it; gives what else it may need: a review (`new`, `always`), further
     `rounds`, or neither.
 
@@ -466,7 +466,7 @@ def load_spec(run: str, settings: Settings) -> list[Group]:
     ]
 
 
-def read_spec(order: Order, target: Target) -> Spec:
+def read_spec(order: RunConf, target: Target) -> Spec:
     """The document as it is now."""
     # A target file is reviewed; whatever else names a document may point it anywhere.
     reviewed = bool(order.target) and not order.spec
@@ -505,12 +505,12 @@ def generate(run: str, group: Group, settings: Settings) -> int:
         named = store.run(run).suite
         chosen = tuple(spec.operation(key) for key in group.operations)
         before = spent_before(store, run, target)
-        ask = Ask(
+        ask = GenerationRequest(
             spec=spec,
             operations=chosen,
             target=target,
             settings=settings,
-            left=caps(target, spent=before, part=len(chosen) / group.of),
+            left=spending_limits(target, spent=before, part=len(chosen) / group.of),
         )
         place = {each.key: index for index, each in enumerate(chosen)}
         known: set[str] = set()

@@ -10,7 +10,7 @@ import msgspec
 from testops_lib import suite as suites
 from testops_lib.generate import Generated, sources
 from testops_lib.generate.feedback import Gap
-from testops_lib.generate.sources import Ask
+from testops_lib.generate.sources import GenerationRequest
 from testops_lib.model import Case, Generation
 from testops_lib.spec.operation import Operation
 from testops_lib.store import Store
@@ -20,7 +20,7 @@ def renew(
     store: Store,
     named: str,
     source: str,
-    ask: Ask,
+    ask: GenerationRequest,
     *,
     again: bool = False,
     replaces: Collection[str] | None = None,
@@ -78,7 +78,7 @@ def renew(
     return made.generation
 
 
-def add(store: Store, named: str, source: str, ask: Ask) -> tuple[Generation, tuple[Case, ...]]:
+def add(store: Store, named: str, source: str, ask: GenerationRequest) -> tuple[Generation, tuple[Case, ...]]:
     """Makes the source's cases for the gaps of `ask.feedback` and adds them to the suite; gives what it cost, and them.
 
     A gap that it was asked for before, when it was the same, is not asked for again: its cases are in the suite.

@@ -14,7 +14,7 @@ import msgspec
 
 from testops_lib.errors import GenerateError
 from testops_lib.generate.feedback import Feedback, learn
-from testops_lib.generate.sources import Ask, caps, is_paid, less, make, told_of
+from testops_lib.generate.sources import GenerationRequest, is_paid, less, make, spending_limits, told_of
 from testops_lib.model import Case, Generation, Result
 from testops_lib.run import collect as collecting
 from testops_lib.run import pipeline
@@ -72,8 +72,10 @@ def generate(run: str, turn: int, settings: Settings) -> int:
         spec = pipeline.stored_spec(store, run)
         known = {case.id for case in store.read_cases(run, end=str(turn))}
         most = max(0, target.generate.max_cases - len(known)) if target.generate.max_cases else None
-        spent = reduce(less, store.generations(run), caps(target, spent=pipeline.spent_before(store, run, target)))
-        ask = Ask(
+        spent = reduce(
+            less, store.generations(run), spending_limits(target, spent=pipeline.spent_before(store, run, target))
+        )
+        ask = GenerationRequest(
             spec=spec,
             operations=pipeline.in_scope(spec, target),
             target=target,
@@ -97,7 +99,7 @@ def generate(run: str, turn: int, settings: Settings) -> int:
     return count
 
 
-def _made(store: Store, suite: str, source: str, ask: Ask) -> tuple[Generation, tuple[Case, ...]]:
+def _made(store: Store, suite: str, source: str, ask: GenerationRequest) -> tuple[Generation, tuple[Case, ...]]:
     try:
         if is_paid(source):
             return add(store, suite, source, ask)

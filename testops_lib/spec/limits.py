@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from testops_lib.errors import SpecError
-from testops_lib.spec.operation import Part
+from testops_lib.spec.operation import SpecValue
 
 
-class Limits(Part, frozen=True, kw_only=True):
+class Limits(SpecValue, frozen=True, kw_only=True):
     """What a document may cost; whatever breaks a limit ends with one `SpecError`.
 
     The defaults keep any document, hostile ones too, under 20 s of processor time and 500 MB of memory on one

@@ -15,11 +15,11 @@ from msgspec import Struct, field
 Schema = dict[str, Any] | bool
 
 
-class Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SpecValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the values below."""
 
 
-class MediaType(Part, frozen=True, kw_only=True):
+class MediaType(SpecValue, frozen=True, kw_only=True):
     schema: Schema | None = None
     examples: tuple[Any, ...] = ()
     """Whole-body examples, the document's own (`example`, `examples.*.value`), in order."""
@@ -27,7 +27,7 @@ class MediaType(Part, frozen=True, kw_only=True):
     """Property -> content type, of forms."""
 
 
-class Parameter(Part, frozen=True, kw_only=True):
+class Parameter(SpecValue, frozen=True, kw_only=True):
     name: str
     where: str
     """path, query, header, cookie."""
@@ -45,18 +45,18 @@ class Parameter(Part, frozen=True, kw_only=True):
     allow_empty: bool = False
 
 
-class RequestBody(Part, frozen=True, kw_only=True):
+class RequestBody(SpecValue, frozen=True, kw_only=True):
     content: dict[str, MediaType]
     required: bool = False
     description: str = ""
 
 
-class Header(Part, frozen=True, kw_only=True):
+class Header(SpecValue, frozen=True, kw_only=True):
     required: bool = False
     schema: Schema | None = None
 
 
-class Link(Part, frozen=True, kw_only=True):
+class Link(SpecValue, frozen=True, kw_only=True):
     name: str
     operation: str
     """Key of the operation it leads to (operationId and operationRef are resolved)."""
@@ -65,14 +65,14 @@ class Link(Part, frozen=True, kw_only=True):
     body: Any = None
 
 
-class Response(Part, frozen=True, kw_only=True):
+class Response(SpecValue, frozen=True, kw_only=True):
     description: str = ""
     content: dict[str, MediaType] = field(default_factory=dict)
     headers: dict[str, Header] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
 
 
-class SecurityScheme(Part, frozen=True, kw_only=True):
+class SecurityScheme(SpecValue, frozen=True, kw_only=True):
     kind: str
     """apiKey, http, oauth2, openIdConnect, mutualTLS (Swagger's `basic` is http/basic)."""
     scheme: str = ""
@@ -85,7 +85,7 @@ class SecurityScheme(Part, frozen=True, kw_only=True):
     """oauth2: the token URL, when one is given."""
 
 
-class Operation(Part, frozen=True, kw_only=True):
+class Operation(SpecValue, frozen=True, kw_only=True):
     key: str
     """`GET /pets/{id}`: method in capitals, path template as written in the document."""
     method: str
@@ -112,7 +112,7 @@ class Operation(Part, frozen=True, kw_only=True):
         return bool(self.security) and all(self.security)
 
 
-class Spec(Part, frozen=True, kw_only=True):
+class Spec(SpecValue, frozen=True, kw_only=True):
     title: str
     version: str
     dialect: str

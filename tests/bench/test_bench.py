@@ -12,8 +12,7 @@ import pytest
 
 from bench.__main__ import NAMES
 from bench.target import serving
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def test_every_benchmark_has_a_module() -> None:

@@ -15,9 +15,8 @@ from bench.pipeline import EMPTY
 from testops_lib.run import editing as curate
 from testops_lib.settings import LAUNCHERS
 from testops_lib.store import Store
-from testops_lib.target import MAX_ROUNDS, Order, Settled, load
-
-ROOT = Path(__file__).parents[2]
+from testops_lib.target import MAX_ROUNDS, RunConf, Settled, load
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.airflow
 
@@ -387,7 +386,7 @@ def test_credentials_may_come_from_airflows_connections(
     said: str,
 ) -> None:
     (tmp_path / "pets.yaml").write_text(PETS, "utf-8")
-    store.open_run("r", "pets", settled=Settled(order=Order(target="pets"), target=load(tmp_path / "pets.yaml")))
+    store.open_run("r", "pets", settled=Settled(order=RunConf(target="pets"), target=load(tmp_path / "pets.yaml")))
     known = {"AIRFLOW_CONN_PETS": json.dumps(connection)} if connection else {}
     environment = {**airflow_environment, **known, **more, "TESTOPS_DSN": postgres}
     assert said in python(CONNECTIONS, str(ROOT / "dags"), environment=environment)
@@ -400,7 +399,7 @@ from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 from testops_airflow.fleet import FleetOperator, FleetTrigger
 from airflow.triggers.base import BaseTrigger
-from testops_lib.fleet import Told
+from testops_lib.launch.fleet import Told
 import msgspec
 
 def became(call):

@@ -17,8 +17,7 @@ from testops_lib.bus.client import Bus
 from testops_lib.cli.results import diff
 from testops_lib.store import Store
 from tests import club_server
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.running import runner_process
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 IMAGE = "docker.io/library/testops-runner:test"
 BASE = "docker.io/library/python:3.11-slim"
 

@@ -6,7 +6,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +19,10 @@ from testops_lib.run import pipeline
 from testops_lib.settings import Settings
 from testops_lib.store import Store
 from tests.e2e.pods import Cluster
+from tests.paths import ROOT
 from tests.runner.test_runner import Log, case, plan, publish
 from tests.test_charts import CHART, helm
 
-ROOT = Path(__file__).parents[2]
 NAMESPACE = "testops-fleet-test"
 TAG = "testops-runner:fleet-test"
 CASES = 200

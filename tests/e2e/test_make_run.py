@@ -15,15 +15,14 @@ import pytest
 
 from stack.clean import clean
 from stack.process import entries, started_at
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 RUN = """
 import sys
 from pathlib import Path
-from testops_lib.stack.run import run
+from stack.run import run
 sys.exit(run("shop", once=True, conf={"operations": ["GET /categories*", "GET /products*"]}, state=Path(sys.argv[1])))
 """
 

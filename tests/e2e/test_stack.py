@@ -20,8 +20,7 @@ from stack.samples import Sample
 from testops_lib.airflow_api import Airflow
 from testops_lib.store import Store
 from tests.e2e.running import DAG, all_passed_once, client, last, midway, runner_process
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(900)]
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -26,9 +25,9 @@ from testops_lib.model import (
     Case,
     Contract,
     NotAServerError,
-    Origin,
     Plan,
     Policy,
+    Provenance,
     Request,
     ResponseContract,
     StatusCodeConformance,
@@ -37,8 +36,8 @@ from testops_lib.model import (
 )
 from testops_lib.run.collect import collect
 from testops_lib.store import Store
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 OPERATION = "GET /products"
 CONTRACT = Contract(operation=OPERATION, responses={"200": ResponseContract(), "422": ResponseContract()})
 
@@ -49,7 +48,7 @@ def case(number: int, path: str = "/products", method: str = "GET") -> Case:
     request = Request(method=method, path=path, query=(("limit", str(number % 40 + 1)), ("n", str(number))))
     step = Step(operation=OPERATION, request=request, checks=(NotAServerError(), StatusCodeConformance()))
     return make_case(
-        name=f"list {number}", intent="positive", operation=OPERATION, steps=(step,), origin=Origin(source="human")
+        name=f"list {number}", intent="positive", operation=OPERATION, steps=(step,), origin=Provenance(source="human")
     )
 
 

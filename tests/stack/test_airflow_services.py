@@ -7,9 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 SCHEDULER = """
 import os, socket, sys, time

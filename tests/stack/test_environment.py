@@ -13,8 +13,8 @@ import pytest
 from stack.environment import environment, package_index
 from stack.samples import Sample
 from testops_lib.errors import StackError
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
 
 

@@ -48,7 +48,7 @@ def test_a_remembered_port_taken_by_a_stranger_is_replaced_alone(tmp_path):
 SETTLE = """
 import sys
 from pathlib import Path
-from testops_lib.stack import ports
+from stack import ports
 print(ports.settle(Path(sys.argv[1]), {"a": int(sys.argv[2])})["a"], flush=True)
 sys.stdin.read()
 """

@@ -33,7 +33,7 @@ STUBBORN = [
 OWNER = """
 import signal, sys, time
 from pathlib import Path
-from testops_lib.stack.process import Processes
+from stack.process import Processes
 processes = Processes(Path(sys.argv[1]))
 child = processes.start("sleeper", sys.argv[3:], death_signal=int(sys.argv[2]))
 print(child.pid, flush=True)
@@ -57,7 +57,7 @@ def start_owner(state: Path, death_signal: int, command: list[str]) -> tuple[sub
     )
     pid = int(process.stdout.readline())
     # Past the launcher, which ends by itself when its parent is gone before the exec.
-    wait_until(lambda: "launch.py" not in Path(f"/proc/{pid}/cmdline").read_text())
+    wait_until(lambda: "tied.py" not in Path(f"/proc/{pid}/cmdline").read_text())
     return process, pid
 
 

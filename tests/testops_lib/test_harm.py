@@ -14,7 +14,7 @@ from testops_lib.absent import UUID, surely_absent
 from testops_lib.execute import Engine, run
 from testops_lib.execute.made import values
 from testops_lib.generate.rules.own_account import account_change
-from testops_lib.generate.sources import Ask, make_all
+from testops_lib.generate.sources import GenerationRequest, make_all
 from testops_lib.model import (
     Capture,
     Case,
@@ -23,8 +23,8 @@ from testops_lib.model import (
     Invented,
     JsonBody,
     Login,
-    Origin,
     Policy,
+    Provenance,
     Report,
     Request,
     Result,
@@ -66,7 +66,7 @@ def run_of(
     )
     spec = specs.load(target.spec, allow_private=True)
     operations = pipeline.in_scope(spec, target)
-    made = make_all(Ask(spec=spec, operations=operations, target=target, settings=Settings()))
+    made = make_all(GenerationRequest(spec=spec, operations=operations, target=target, settings=Settings()))
     cases = pipeline.suite((case for one in made for case in one.cases), spec, target)
     results: list[Result] = []
     engine = Engine(pipeline.plan(spec, target), pipeline.contracts(spec, target), run="r", max_requests=most)
@@ -96,7 +96,7 @@ def hostile(*steps: Step, cleanup: Sequence[Step] = (), last: bool = False) -> C
         operation=steps[0].operation,
         steps=steps,
         cleanup=tuple(cleanup),
-        origin=Origin(source="gemini"),
+        origin=Provenance(source="gemini"),
         last=last,
     )
 

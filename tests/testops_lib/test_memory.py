@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from testops_lib.bus.client import Bus
-from testops_lib.model import Generation, Origin, Request, Result, StatusCodeConformance, Step, make_case
+from testops_lib.model import Generation, Provenance, Request, Result, StatusCodeConformance, Step, make_case
 from testops_lib.store import Store
+from tests.paths import ROOT
 from tests.suite_target import zoo_target
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-ROOT = Path(__file__).parents[2]
 FURTHER_MB = 45
 """For so many cases more: what is on its way at a time differs by some 30 MB, and 200 bytes a case are 6 MB."""
 STAGE = """
@@ -49,7 +49,7 @@ def filled(store: Store, run: str, count: int) -> None:
                         checks=(StatusCodeConformance(),),
                     ),
                 ),
-                origin=Origin(source="rules"),
+                origin=Provenance(source="rules"),
             )
             for number in range(first, first + 5000)
         ]

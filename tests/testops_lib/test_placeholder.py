@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from testops_lib.execute.wire import prepare
 from testops_lib.export.python import pytest_source
-from testops_lib.model import JsonBody, Origin, Request, Step, make_case
+from testops_lib.model import JsonBody, Provenance, Request, Step, make_case
 from testops_lib.placeholder import fill, fill_text, names
 
 
@@ -55,7 +55,7 @@ def test_exported_python_fills_as_the_runner_does(value: Any) -> None:
         name="n",
         intent="positive",
         operation="GET /",
-        origin=Origin(source="human"),
+        origin=Provenance(source="human"),
         steps=(Step(operation="GET /", request=Request(method="GET", path="/")),),
     )
     exported: dict[str, Any] = {}

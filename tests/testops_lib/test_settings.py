@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from testops_lib import settings
 from testops_lib.errors import SettingsError
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:

@@ -13,8 +13,7 @@ from testops_lib import target as targets
 from testops_lib.errors import TargetError
 from testops_lib.model import CHECKS, BasicAuth, GateRules, Policy, TokenUse
 from testops_lib.run import pipeline
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def write(folder: Path, text: str, name: str = "pets.yaml") -> Path:
@@ -215,7 +214,7 @@ authTemplate:
 
 def test_values_are_read_from_the_environment_where_a_run_is_resolved(tmp_path: Path) -> None:
     write(tmp_path, 'spec: https://h/openapi.json\nvalues: {dag_id: ["${PETS_DAG}", 7]}\n')
-    order, settings = pipeline.Order(target="pets"), configuration.read({"TESTOPS_TARGETS_DIR": str(tmp_path)})
+    order, settings = pipeline.RunConf(target="pets"), configuration.read({"TESTOPS_TARGETS_DIR": str(tmp_path)})
     assert pipeline.resolve(order, settings, {"PETS_DAG": "feed"}).values == {"dag_id": ("feed", 7)}
     with pytest.raises(TargetError, match="PETS_DAG"):
         pipeline.resolve(order, settings, {})

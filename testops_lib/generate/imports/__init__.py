@@ -19,7 +19,7 @@ from testops_lib.generate import Generated
 from testops_lib.generate.imports import arazzo, har, postman
 from testops_lib.generate.imports.calls import Imported, Router
 from testops_lib.generate.llm.validate import Validator
-from testops_lib.model import Case, Generation, Origin, Policy
+from testops_lib.model import Case, Generation, Policy, Provenance
 from testops_lib.spec.operation import Spec
 
 SOURCE = "import"
@@ -56,7 +56,7 @@ def generate(
         validator = Validator(
             spec,
             policy=policy,
-            origin=Origin(source=SOURCE, version=VERSION, model=found.form),
+            origin=Provenance(source=SOURCE, version=VERSION, model=found.form),
             identities=identities,
             values=values,
             assumed="guess" if found.form == "har" else "human",

@@ -24,7 +24,7 @@ from testops_lib.generate.llm.price import Price, money
 from testops_lib.generate.llm.prompt import MAX_RELATED, Prompt, needed, render, render_repair, size, version
 from testops_lib.generate.llm.proposal import read, schema
 from testops_lib.generate.llm.validate import Problem, Validator
-from testops_lib.model import SAFE_METHODS, Call, Case, Cost, Generation, Origin, Policy, Value
+from testops_lib.model import SAFE_METHODS, Call, Case, Cost, Generation, Policy, Provenance, Value
 from testops_lib.spec.operation import Operation, Spec
 
 VERSION = "2"
@@ -392,7 +392,7 @@ class _Dialogue:
     ) -> None:
         self._model, self._spec, self._limits, self._policy = model, spec, limits, policy
         self._values, self._identities, self._instruction, self._gaps = values, identities, instruction, gaps
-        origin = Origin(source=model.source, version=VERSION, model=model.name, prompt=version(observed=bool(gaps)))
+        origin = Provenance(source=model.source, version=VERSION, model=model.name, prompt=version(observed=bool(gaps)))
         self._validator = Validator(spec, policy=policy, origin=origin, identities=identities, values=values)
         self._slots = asyncio.Semaphore(max(1, limits.concurrency))
         self._budget = _Budget(limits)

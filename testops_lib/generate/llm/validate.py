@@ -16,7 +16,7 @@ import msgspec
 
 from testops_lib.errors import CaseError
 from testops_lib.generate.jsonpath import closure, reach, refusal
-from testops_lib.generate.judge import Fault, RequestJudge, Validity
+from testops_lib.generate.judge import RequestJudge, Validity, Violation
 from testops_lib.generate.llm.proposal import (
     PLACES,
     Expectation,
@@ -46,11 +46,11 @@ from testops_lib.model import (
     MultipartBody,
     NegativeDataRejection,
     NotAServerError,
-    Origin,
     Pairs,
     Part,
     Policy,
     PositiveDataAcceptance,
+    Provenance,
     Request,
     ResponseHeadersConformance,
     ResponseSchemaConformance,
@@ -155,7 +155,7 @@ class _Data(Value, frozen=True, kw_only=True):
 
     request: Request
     validity: Validity
-    faults: tuple[Fault, ...]
+    faults: tuple[Violation, ...]
     """What is not valid by the spec: wanted in a negative case, refused in a positive one; the surest first."""
 
 
@@ -170,7 +170,7 @@ class Validator:
         spec: Spec,
         *,
         policy: Policy,
-        origin: Origin,
+        origin: Provenance,
         identities: Sequence[str] = (),
         values: Mapping[str, tuple[Any, ...]] | None = None,
         assumed: Basis = "guess",
@@ -326,7 +326,7 @@ class Validator:
         validity: Validity = "valid" if not faults else "invalid" if faults[0].sure else "unsure"
         return _Data(request=request, validity=validity, faults=tuple(f for f in faults if f.rule not in _UNJUDGED))
 
-    def _withheld(self, fault: Fault) -> bool:
+    def _withheld(self, fault: Violation) -> bool:
         """A required parameter that no case may set, because it carries credentials."""
         where, _, name = fault.place.partition("/")
         return fault.rule == "required" and where != "body" and self._secret(name, where)

@@ -17,11 +17,11 @@ from testops_lib.generate.rules.cases import Planner
 from testops_lib.generate.rules.drafts import ABSENT, Draft
 from testops_lib.generate.rules.words import REFERRING, words
 from testops_lib.generate.schemas import UNIQUE, kinds
-from testops_lib.model import BytesBody, Case, Origin, Request
+from testops_lib.model import BytesBody, Case, Provenance, Request
 from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Operation, Parameter, Schema
 
-ORIGIN: Final = Origin(source="property", version="1")
+ORIGIN: Final = Provenance(source="property", version="1")
 
 _TAGS: Final = ("property",)
 _STRANGERS: Final = 2

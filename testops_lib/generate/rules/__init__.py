@@ -20,7 +20,7 @@ from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import Graph
 from testops_lib.generate.rules.values import Impossible, Maker
 from testops_lib.generate.schemas import Schemas
-from testops_lib.model import Case, Contract, Generation, Origin, Policy
+from testops_lib.model import Case, Contract, Generation, Policy, Provenance
 from testops_lib.spec.operation import Spec
 
 
@@ -149,7 +149,7 @@ def planner_for(
     identities: Sequence[str] = (),
     spares: Spares | None = None,
     feedback: Feedback | None = None,
-    origin: Origin = ORIGIN,
+    origin: Provenance = ORIGIN,
 ) -> Planner:
     """What drafts requests for the operations of a spec and makes cases of them, for whichever source."""
     schemas = Schemas(spec.definitions)

@@ -36,9 +36,9 @@ from testops_lib.model import (
     MaxResponseTime,
     NegativeDataRejection,
     NotAServerError,
-    Origin,
     Policy,
     PositiveDataAcceptance,
+    Provenance,
     Request,
     ResponseHeadersConformance,
     ResponseSchemaConformance,
@@ -52,7 +52,7 @@ from testops_lib.model import (
 from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Operation, Parameter, Schema
 
-ORIGIN: Final = Origin(source="rules", version="1")
+ORIGIN: Final = Provenance(source="rules", version="1")
 
 ANSWER: Final[tuple[AnyCheck, ...]] = (
     ContentTypeConformance(),
@@ -99,7 +99,7 @@ class Planner:
         policy: Policy,
         spares: Spares,
         feedback: Feedback | None = None,
-        origin: Origin = ORIGIN,
+        origin: Provenance = ORIGIN,
     ) -> None:
         self.graph, self.schemas, self.maker, self.drafter, self.policy = graph, schemas, maker, drafter, policy
         self.guard, self._spares, self._origin = drafter.guard, spares, origin

@@ -21,7 +21,7 @@ Place = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Fault:
+class Mutation:
     """One datum made invalid."""
 
     place: Place
@@ -48,7 +48,7 @@ _BAD_PATTERNS: Final = ("!", "@@", " ", "~none~", "0", "a", "A", "\u2603", "zzzz
 
 def faults(
     schemas: Schemas, schema: Schema, value: Any, samples: Mapping[str, Any], *, nested: int = 2
-) -> Iterator[Fault]:
+) -> Iterator[Mutation]:
     """Faults of a body, `value` being valid: the shallow ones first; properties down to `nested` levels.
 
     Placeholders in `value` stand for `samples`.
@@ -57,7 +57,7 @@ def faults(
     for place, rule, bad, basis in _mutations(schemas, schema, value, (), nested):
         if (place, rule) not in seen and schemas.rejects(schema, fill(bad, samples)):
             seen.add((place, rule))
-            yield Fault(place, rule, bad, basis)
+            yield Mutation(place, rule, bad, basis)
 
 
 def _mutations(

@@ -245,10 +245,10 @@ def with_ownership(contracts: dict[str, Contract], spec: Spec, policy: Policy) -
 def _maker(operation: Operation, supply: Supply, *, below: bool = True, certain: bool = True) -> Maker:
     return Maker(
         operation=operation.key,
-        source=_SOURCES[supply.source],
+        source=_SOURCES[supply.source],  # type: ignore[arg-type]
         path=supply.path,
         below=below,
-        certain=certain,  # type: ignore[arg-type]
+        certain=certain,
     )
 
 

@@ -23,9 +23,9 @@ from testops_lib.model import (
     Failure,
     HeaderContract,
     MediaContract,
-    Origin,
     Plan,
     Policy,
+    Provenance,
     Request,
     RequestEvidence,
     ResponseContract,
@@ -46,7 +46,7 @@ def some_cases(count: int, *, body: str = "") -> list[Case]:
             name=f"case {number}",
             intent="positive",
             operation="GET /pets/{id}",
-            origin=Origin(source="rules"),
+            origin=Provenance(source="rules"),
             steps=(Step(operation="GET /pets/{id}", request=Request(method="GET", path=f"/pets/{number}{body}")),),
         )
         for number in range(count)

@@ -18,8 +18,8 @@ from stack.kafka import Kafka
 from testops_lib import settings as configuration
 from testops_lib.bus.client import Bus, Topics
 from testops_lib.errors import BusError
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 PASSWORD = "correct-horse-7"
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]

@@ -6,17 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from stack.kafka import Kafka
 from testops_lib.bus.client import Bus, Topics
 from testops_lib.errors import BusError
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
-ROOT = Path(__file__).parents[3]
 HOLD = """
 import sys, time
 from testops_lib.bus import Bus, Topics

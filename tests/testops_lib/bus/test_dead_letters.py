@@ -19,9 +19,9 @@ from testops_lib.model import (
     Batch,
     Case,
     Contract,
-    Origin,
     Plan,
     Policy,
+    Provenance,
     Request,
     ResponseContract,
     Result,
@@ -31,8 +31,8 @@ from testops_lib.model import (
 )
 from testops_lib.run.collect import collect
 from testops_lib.store import Store
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 OPERATION = "GET /products"
 
 pytestmark = pytest.mark.integration
@@ -42,7 +42,7 @@ def case(number: int) -> Case:
     request = Request(method="GET", path="/products", query=(("n", str(number)),))
     step = Step(operation=OPERATION, request=request, checks=(StatusCodeConformance(),))
     return make_case(
-        name=f"list {number}", intent="positive", operation=OPERATION, steps=(step,), origin=Origin(source="human")
+        name=f"list {number}", intent="positive", operation=OPERATION, steps=(step,), origin=Provenance(source="human")
     )
 
 

@@ -17,8 +17,8 @@ import yaml
 from stack.samples import Sample
 from tests import club_server, llm_server
 from tests.generation_specs import case, step
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 TRIGGER = ["trigger", "--url", "http://127.0.0.1:9", "--username", "a"]
 DEFECTS = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
 
@@ -27,16 +27,23 @@ NO_KEYS = {"GEMINI_API_KEY": "", "OPENAI_API_KEY": ""}
 """Nor any of a checkout's `.env`."""
 
 
-def cli(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+def cli(
+    *arguments: str, cwd: Path = ROOT, module: str = "testops_lib.cli", **variables: str
+) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TESTOPS_", "GEMINI_"))}
     return subprocess.run(
-        [sys.executable, "-m", "testops_lib.cli", *arguments],
+        [sys.executable, "-m", module, *arguments],
         env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **NO_KEYS, **variables},
         capture_output=True,
         text=True,
         timeout=200,
         cwd=cwd,
     )
+
+
+def make_run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`make run`'s command."""
+    return cli("run", *arguments, module="stack", **variables)
 
 
 def authorization(shop: Sample) -> str:
@@ -294,7 +301,7 @@ def test_an_edited_case_that_keeps_its_id_is_refused_with_its_line(sound_shop: S
 
 @pytest.mark.parametrize("credentials", [[], ["-H", "Authorization: Bearer t"], ["-Q", "key=t"]])
 def test_make_runs_command_takes_its_options_as_far_as_the_document(credentials: list[str], tmp_path: Path) -> None:
-    ended = cli("stack", "run", "--once", "--spec", str(tmp_path / "gone.json"), *credentials)
+    ended = make_run("--once", "--spec", str(tmp_path / "gone.json"), *credentials)
     assert ended.returncode == 2 and "there is no such file" in ended.stderr + ended.stdout
     assert "Traceback" not in ended.stderr
 
@@ -378,13 +385,19 @@ def test_nothing_that_a_document_says_acts_on_the_terminal_or_the_ci_server(soun
         ["execute", "README.md", "--out", "results.jsonl"],
         ["trigger", "--target", "shop"],
         ["export", "README.md", "--format", "curl"],
-        ["stack", "run"],
     ],
     ids=lambda arguments: arguments[0],
 )
 @pytest.mark.parametrize("scheme", ["http", "ftp"])
 def test_a_password_in_a_base_url_is_refused_and_never_printed(arguments: list[str], scheme: str) -> None:
     ended = cli(*arguments, "--base-url", f"{scheme}://ann:hunter2@127.0.0.1:1", cwd=ROOT)
+    assert ended.returncode == 2 and "--base-url" in ended.stderr
+    assert "hunter2" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("scheme", ["http", "ftp"])
+def test_make_run_refuses_a_password_in_a_base_url_and_never_prints_it(scheme: str) -> None:
+    ended = make_run("--base-url", f"{scheme}://ann:hunter2@127.0.0.1:1")
     assert ended.returncode == 2 and "--base-url" in ended.stderr
     assert "hunter2" not in ended.stdout + ended.stderr
 

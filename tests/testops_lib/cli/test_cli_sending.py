@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from testops_lib.cli import cli
 from testops_lib.cli.sending import basic, proxy_of, tls_of
 from testops_lib.errors import SettingsError, TestOpsError
 from testops_lib.model import Tls
-
-sys.path.insert(0, str(Path(__file__).parent / "execute"))
-from engine_server import Server, answer
+from tests.testops_lib.execute.engine_server import Server, answer
 
 DOCUMENT = {
     "openapi": "3.0.3",

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from engine_server import Handler, Serve, Server, answer
+
+from tests.testops_lib.execute.engine_server import Handler, Serve, Server, answer
 
 
 @pytest.fixture

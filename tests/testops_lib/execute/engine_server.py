@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 
 from testops_lib.execute import Engine
-from testops_lib.model import Case, Origin, Plan, Policy, Request, Result, StatusIs, Step, make_case
+from testops_lib.model import Case, Plan, Policy, Provenance, Request, Result, StatusIs, Step, make_case
 
 
 class Seen:
@@ -176,7 +176,7 @@ def case(*steps: Step, name: str = "c", **options: Any) -> Case:
         intent="positive",
         operation=steps[0].operation,
         steps=steps,
-        origin=Origin(source="human"),
+        origin=Provenance(source="human"),
         **options,
     )
 

@@ -11,7 +11,6 @@ import zlib
 from typing import Any
 
 import pytest
-from engine_server import Handler, Seen, Serve, answer, case, execute, one, plan, step
 
 from testops_lib.execute import Engine
 from testops_lib.http.stream import Progress, is_stream
@@ -26,6 +25,7 @@ from testops_lib.model import (
     Result,
     StatusCodeConformance,
 )
+from tests.testops_lib.execute.engine_server import Handler, Seen, Serve, answer, case, execute, one, plan, step
 
 SCHEMA = {"type": "object", "required": ["id"]}
 CONFORMANCE = (StatusCodeConformance(), ContentTypeConformance(), ResponseSchemaConformance())

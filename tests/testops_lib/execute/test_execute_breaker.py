@@ -7,13 +7,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from engine_server import Seen, Serve, Server, answer, case, execute, hang, plan, step
 from hypothesis import given
 from hypothesis import strategies as st
 
 from testops_lib.execute import Engine
 from testops_lib.execute.breaker import Breaker
 from testops_lib.model import Contract, NotAServerError, Result
+from tests.testops_lib.execute.engine_server import Seen, Serve, Server, answer, case, execute, hang, plan, step
 
 # -- the decision
 

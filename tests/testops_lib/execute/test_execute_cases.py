@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engine_server import Seen, Serve, answer, case, execute, hang, one, plan, step
 from msgspec import structs
 
 from testops_lib.execute import Engine, run
@@ -27,6 +26,7 @@ from testops_lib.model import (
     StatusCodeConformance,
     UseAfterFree,
 )
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, hang, one, plan, step
 
 SENT = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import socket
 
-from engine_server import Seen, Serve, answer, case, execute, hang, plan, step
-
 from testops_lib.execute import Engine
 from testops_lib.model import NotAServerError
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, hang, plan, step
 
 
 def test_a_server_that_hangs_up_after_a_500_breaks_no_later_request(serve: Serve) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_server import Seen, Serve, Server, answer, case, execute, one, plan, step
 
 from stack import certificates
 from testops_lib.errors import TargetError
 from testops_lib.execute import Engine
 from testops_lib.model import Identity, JsonBody
+from tests.testops_lib.execute.engine_server import Seen, Serve, Server, answer, case, execute, one, plan, step
 
 
 def redirect(to: str, status: int = 302) -> Any:

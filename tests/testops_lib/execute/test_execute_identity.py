@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from engine_server import Seen, Serve, answer, case, execute, one, plan, step
 from msgspec import structs
 
 from testops_lib import target as targets
 from testops_lib.errors import TargetError
 from testops_lib.execute import Engine, identity
 from testops_lib.model import BasicAuth, Identity, JsonPathIs, Login, Result, TokenUse
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, one, plan, step
 
 STATIC = Identity(
     name="ann",

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from engine_server import Seen, Serve, answer, case, execute, one, plan, step
 from msgspec import structs
 from test_execute_cases import hang
 
@@ -26,6 +25,7 @@ from testops_lib.model import (
     Result,
     TokenUse,
 )
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, one, plan, step
 
 
 @pytest.mark.parametrize("limit", [1, 4, 7])

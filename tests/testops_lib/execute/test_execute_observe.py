@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from engine_server import Seen, Serve, answer, case, one, plan, step
 from msgspec import structs
 
 from testops_lib.model import Identity, StepOutcome
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, one, plan, step
 
 ENV = {"ANN_TOKEN": "token-of-ann"}
 ANN = Identity(name="ann", headers=(("Authorization", "Bearer ${ANN_TOKEN}"),))

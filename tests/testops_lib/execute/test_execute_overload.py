@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from engine_server import Handler, Seen, Serve, answer, case, execute, hang, one, plan, step
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from testops_lib.execute.adapt import ANSWERS_A_STEP, Concurrency, overload
 from testops_lib.execute.patience import retry_after_s, wait_s
 from testops_lib.http.answer import Answer
 from testops_lib.model import NotAServerError
+from tests.testops_lib.execute.engine_server import Handler, Seen, Serve, answer, case, execute, hang, one, plan, step
 
 # -- the decisions
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_server import Seen, Serve, answer, case, execute, one, plan, step
 
 from testops_lib.execute import Engine
 from testops_lib.export import public, recipe
@@ -35,6 +34,7 @@ from testops_lib.model import (
 )
 from testops_lib.run.pipeline import with_recipes
 from testops_lib.verdict.analyze import analyze
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, one, plan, step
 
 HOSTILE = '\'; touch pwned; $(touch pwned) `touch pwned` "$HOME" \\ \n# !! * ? \x1b[31m\u202e é 漢字 %s @x'
 SHELLS = [shell for shell in ("dash", "sh", "bash") if shutil.which(shell)]

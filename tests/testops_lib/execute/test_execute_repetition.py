@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from engine_server import Seen, Serve, answer, case, plan, step
 
 from testops_lib.execute import Engine, run
 from testops_lib.model import (
@@ -29,6 +28,7 @@ from testops_lib.model import (
 from testops_lib.verdict.analyze import analyze
 from testops_lib.verdict.gate import decide
 from testops_lib.verdict.repetition import Repetitions, split
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, plan, step
 
 
 def ran(the_plan: Plan, cases: Sequence[Case], *, max_requests: int = 0, **options: Any) -> tuple[Report, list[Result]]:

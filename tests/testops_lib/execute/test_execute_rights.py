@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from engine_server import Handler, Seen, Serve, answer, case, execute, plan
 from msgspec import structs
 
 from testops_lib.execute import Engine
@@ -26,6 +25,7 @@ from testops_lib.model import (
     Request,
     Step,
 )
+from tests.testops_lib.execute.engine_server import Handler, Seen, Serve, answer, case, execute, plan
 
 LIST = Existing(
     operation="GET /shelves", beside=True, places={"$.id": "$[0].id"}, request=Request(method="GET", path="/shelves")

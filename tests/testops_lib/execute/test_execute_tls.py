@@ -6,13 +6,13 @@ import ssl
 from pathlib import Path
 
 import pytest
-from engine_server import Serve, Server, answer, case, execute, one, plan, step
 from msgspec.structs import replace
 
 from stack import certificates
 from testops_lib.errors import TargetError
 from testops_lib.execute import Engine
 from testops_lib.model import Plan, StatusIs, Tls
+from tests.testops_lib.execute.engine_server import Serve, Server, answer, case, execute, one, plan, step
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from engine_server import Serve, answer, case, one, plan, step
 
 from testops_lib.model import Identity, Login, Policy, TokenUse, Trace
+from tests.testops_lib.execute.engine_server import Serve, answer, case, one, plan, step
 
 TOKEN = TokenUse(extract_from="body", selector="/token", send_in="header", send_name="X-Token")
 USER = Identity(name="u", login=Login(url="/login", payload="{}", token=TOKEN))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from engine_server import Seen, Serve, answer, case, one, plan, step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from testops_lib.model import (
     Request,
     TextBody,
 )
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, one, plan, step
 
 
 def test_target_is_sent_as_given(serve: Serve) -> None:
@@ -257,9 +257,8 @@ def test_base_path_stands_before_the_path(serve: Serve) -> None:
 
 
 def test_connection_is_kept_across_cases(serve: Serve) -> None:
-    from engine_server import execute
-
     from testops_lib.execute import Engine
+    from tests.testops_lib.execute.engine_server import execute
 
     server = serve()
     cases = [case(step("GET", f"/{i}")) for i in range(30)]

@@ -33,9 +33,9 @@ from testops_lib.model import (
     MultipartBody,
     NegativeDataRejection,
     NotAServerError,
-    Origin,
     Part,
     PositiveDataAcceptance,
+    Provenance,
     Request,
     RequestEvidence,
     ResponseHeadersConformance,
@@ -151,7 +151,7 @@ def test_brackets_and_dots_in_urls_are_sent_as_given() -> None:
 
 
 def case(*steps: Step, cleanup: tuple[Step, ...] = (), name: str = "create and read") -> Case:
-    origin = Origin(source="rules")
+    origin = Provenance(source="rules")
     return make_case(name=name, intent="stateful", operation="POST /pets", steps=steps, cleanup=cleanup, origin=origin)
 
 
@@ -247,7 +247,12 @@ def hostile_case() -> Case:
         for body in BODIES
     )
     return make_case(
-        name=HOSTILE, intent="negative", operation=HOSTILE, steps=steps, cleanup=steps, origin=Origin(source=HOSTILE)
+        name=HOSTILE,
+        intent="negative",
+        operation=HOSTILE,
+        steps=steps,
+        cleanup=steps,
+        origin=Provenance(source=HOSTILE),
     )
 
 

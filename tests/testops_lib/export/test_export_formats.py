@@ -38,8 +38,7 @@ from testops_lib.model import (
     StepOutcome,
     TextBody,
 )
-
-DATA = Path(__file__).parents[2] / "data"
+from tests.paths import DATA
 
 NEWMAN, K6, HURL = (f"python -m bench.tools {name} ({NEEDS[name]})" for name in ("newman", "k6", "hurl"))
 

@@ -19,8 +19,7 @@ from testops_lib.generate import Generated, imports, rules
 from testops_lib.model import Case, JsonBody, JsonPathIs, Policy, StatusIs
 from testops_lib.spec.operation import Spec
 from tests.generation_specs import pets
-
-DATA = Path(__file__).parents[2] / "data"
+from tests.paths import DATA
 
 
 def made(path: Path, document: Any, *, spec: Spec | None = None, **more: Any) -> Generated:

@@ -20,7 +20,7 @@ from jsonschema.exceptions import best_match
 
 from testops_lib import spec as specs
 from testops_lib.generate import wire
-from testops_lib.generate.judge import Fault, RequestJudge
+from testops_lib.generate.judge import RequestJudge, Violation
 from testops_lib.generate.rules import planner_for
 from testops_lib.generate.rules.values import Impossible, Making
 from testops_lib.generate.schemas import Schemas
@@ -37,8 +37,8 @@ from testops_lib.model import (
 )
 from testops_lib.spec import Spec
 from testops_lib.spec.operation import Operation, Parameter
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 LARGE = Path(os.environ.get("TESTOPS_LARGE_SPECS", ROOT.parent / "shared" / "specs"))
 INTEGER, STRING = {"type": "integer"}, {"type": "string"}
 EITHER = {"type": ["integer", "null"]}
@@ -573,4 +573,4 @@ def test_what_fits_two_alternatives_of_a_one_of_leaves_the_judge_unsure() -> Non
 def test_a_fault_says_where_and_why() -> None:
     spec = load({"/a": {"get": {"parameters": [{"name": "p", "in": "query", "required": True, "schema": INTEGER}]}}})
     (fault,) = RequestJudge(spec).judge("GET /a", Request(method="GET", path="/a")).faults
-    assert fault == Fault(place="query/p", rule="required", message="it is required")
+    assert fault == Violation(place="query/p", rule="required", message="it is required")

@@ -10,7 +10,7 @@ import pytest
 from testops_lib import spec as specs
 from testops_lib.execute import Engine, run
 from testops_lib.generate import rules
-from testops_lib.generate.sources import Ask, make_all
+from testops_lib.generate.sources import GenerationRequest, make_all
 from testops_lib.model import Identity, Policy, Report, Result
 from testops_lib.run import pipeline
 from testops_lib.settings import Settings
@@ -31,7 +31,7 @@ def report(url: str, users: Any = "unknown", identities: Sequence[Identity] = US
     )
     spec = specs.load(target.spec)
     operations = pipeline.in_scope(spec, target)
-    made = make_all(Ask(spec=spec, operations=operations, target=target, settings=Settings()))
+    made = make_all(GenerationRequest(spec=spec, operations=operations, target=target, settings=Settings()))
     results: list[Result] = []
     engine = Engine(pipeline.plan(spec, target), pipeline.contracts(spec, target), run="r")
     run(engine, pipeline.suite((case for each in made for case in each.cases), spec, target), results.append)

@@ -33,9 +33,9 @@ from testops_lib.model import (
     MaxResponseTime,
     MethodAgreement,
     NegativeDataRejection,
-    Origin,
     Policy,
     PositiveDataAcceptance,
+    Provenance,
     Request,
     StatusCodeConformance,
     Step,
@@ -723,7 +723,7 @@ def test_order_looks_again_at_once_where_the_first_look_may_be_refused(shop: Spe
     def valid(operation: str, path: str, check: PositiveDataAcceptance) -> Case:
         step = Step(operation=operation, request=Request(method="GET", path=path), checks=(check,))
         return make_case(
-            name=path, intent="positive", operation=operation, steps=(step,), origin=Origin(source="rules")
+            name=path, intent="positive", operation=operation, steps=(step,), origin=Provenance(source="rules")
         )
 
     first, second = shop.operations[0].key, shop.operations[1].key
@@ -739,7 +739,7 @@ def test_order_has_what_can_only_be_advisory_after_what_can_count(shop: Spec) ->
     def about(path: str, intent: Intent, basis: Basis) -> Case:
         check = MethodAgreement(status="200", basis=basis)
         step = Step(operation=key, request=Request(method="GET", path=path), checks=(check,))
-        return make_case(name=path, intent=intent, operation=key, steps=(step,), origin=Origin(source="rules"))
+        return make_case(name=path, intent=intent, operation=key, steps=(step,), origin=Provenance(source="rules"))
 
     cases = [about("/first", "positive", "spec"), about("/guess", "stateful", "guess")]
     cases += [
@@ -765,7 +765,7 @@ def test_what_ends_the_service_comes_after_what_ends_the_session_and_the_account
     cases = []
     for path in paths:
         step = Step(operation=f"DELETE {path}", request=Request(method="DELETE", path=path))
-        told = {"operation": step.operation, "steps": (step,), "origin": Origin(source="rules"), "last": True}
+        told = {"operation": step.operation, "steps": (step,), "origin": Provenance(source="rules"), "last": True}
         cases += [make_case(name=f"{path} 1", intent="positive", **told)]
         cases += [make_case(name=f"{path} 2", intent="security", **told)]
     ordered = [case.name.split()[0] for case in order(cases, shop)]

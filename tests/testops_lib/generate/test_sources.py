@@ -5,7 +5,7 @@ import pytest
 
 from testops_lib.generate import sources
 from testops_lib.generate.feedback import Feedback, Gap
-from testops_lib.generate.sources import Ask
+from testops_lib.generate.sources import GenerationRequest
 from testops_lib.settings import Settings
 from testops_lib.target import Generate, PropertyBased, Target
 from tests import llm_server as server
@@ -14,7 +14,7 @@ from tests.llm_server import ModelServer, Protocol, Reply
 
 SPEC = pets()
 TARGET = Target(name="pets", spec="pets.json", generate=Generate(property=PropertyBased(examples=6)))
-ASK = Ask(spec=SPEC, operations=SPEC.operations, target=TARGET, settings=Settings())
+ASK = GenerationRequest(spec=SPEC, operations=SPEC.operations, target=TARGET, settings=Settings())
 
 
 def test_no_more_random_cases_are_drawn_than_the_requests_can_use() -> None:

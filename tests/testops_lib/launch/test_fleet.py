@@ -44,27 +44,27 @@ def test_the_parts_of_any_number_of_runners_add_up_to_the_limits(data: st.DataOb
     owner = data.draw(st.lists(st.integers(0, 5), min_size=partitions, max_size=partitions))
     policy = Policy(concurrency=concurrency, requests_per_second=rate)
     parts = [
-        fleet.part(policy, partitions, {at for at, who in enumerate(owner) if who == member}) for member in range(6)
+        fleet.share(policy, partitions, {at for at, who in enumerate(owner) if who == member}) for member in range(6)
     ]
-    assert sum(part.concurrency for part in parts) == concurrency
-    assert math.isclose(sum(part.requests_per_second for part in parts), rate)
-    assert all((part.concurrency > 0) == (part.requests_per_second > 0) for part in parts)
-    least = min(part.requests_per_second for part in parts if part.concurrency)
+    assert sum(share.concurrency for share in parts) == concurrency
+    assert math.isclose(sum(share.requests_per_second for share in parts), rate)
+    assert all((share.concurrency > 0) == (share.requests_per_second > 0) for share in parts)
+    least = min(share.requests_per_second for share in parts if share.concurrency)
     assert fleet.least_rate(policy, partitions) <= least * 2, "what a batch is given time for"
 
 
 def test_who_is_alone_has_everything() -> None:
     policy = Policy(concurrency=8, requests_per_second=5)
-    assert fleet.part(policy, 3, {0, 1, 2}) == fleet.Part(concurrency=8, requests_per_second=5)
-    assert fleet.part(policy, 12, set(range(12))) == fleet.Part(concurrency=8, requests_per_second=5)
+    assert fleet.share(policy, 3, {0, 1, 2}) == fleet.Share(concurrency=8, requests_per_second=5)
+    assert fleet.share(policy, 12, set(range(12))) == fleet.Share(concurrency=8, requests_per_second=5)
 
 
 def test_who_has_no_partition_has_no_part() -> None:
-    assert fleet.part(Policy(requests_per_second=5), 12, set()) == fleet.Part(concurrency=0, requests_per_second=0)
+    assert fleet.share(Policy(requests_per_second=5), 12, set()) == fleet.Share(concurrency=0, requests_per_second=0)
 
 
 def test_without_a_rate_limit_no_part_has_one() -> None:
-    assert fleet.part(Policy(), 2, {1}).requests_per_second == fleet.least_rate(Policy(), 12) == 0
+    assert fleet.share(Policy(), 2, {1}).requests_per_second == fleet.least_rate(Policy(), 12) == 0
 
 
 @pytest.mark.parametrize(

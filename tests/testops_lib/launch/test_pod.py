@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from testops_lib.errors import SettingsError
 from testops_lib.launch import pod as pods
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 TEMPLATE = pods.read_template(ROOT / "dags/pod.yaml")
 
 

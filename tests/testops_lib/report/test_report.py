@@ -58,10 +58,7 @@ from testops_lib.run.pipeline import write_report
 from testops_lib.text import visible
 from testops_lib.verdict.analyze import analyze
 from testops_lib.verdict.gate import decide
-
-GOLDEN = Path(__file__).parent.parent / "golden"
-DATA = Path(__file__).parent.parent / "data"
-DOCS = Path(__file__).parent.parent.parent / "docs"
+from tests.paths import DATA, DOCS, GOLDEN
 
 HOSTILE = (
     "</pre></details><script>alert('x')</script><img src=x onerror=alert(1)>{{ 7*7 }}{% raw %}"
@@ -711,7 +708,7 @@ def test_every_check_has_a_title_a_severity_and_a_fault_code() -> None:
 
 
 def test_the_guide_s_table_of_severities_is_true() -> None:
-    guide = (Path(__file__).parents[3] / "docs" / "report.md").read_text()
+    guide = (DOCS / "report.md").read_text()
     rows = re.findall(r"^\| (critical|high|medium|low) \| [^|]* \| ([^|]*) \|$", guide, re.MULTILINE)
     named = {check: severity for severity, checks in rows for check in re.findall(r"`(\w+)`", checks)}
     assert len(rows) == 4 and len(named) >= 8

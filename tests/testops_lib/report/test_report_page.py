@@ -16,10 +16,11 @@ import msgspec
 import pytest
 
 from testops_lib.report import render_html
+from tests.paths import DATA
 from tests.testops_lib.report.test_report import hostile_report, shop_report
 
 CHROMIUM = shutil.which("chromium") or ""
-AXE = Path(__file__).parent.parent / "data" / "axe.min.js"
+AXE = DATA / "axe.min.js"
 
 pytestmark = pytest.mark.skipif(
     not CHROMIUM and not os.environ.get("TESTOPS_CI"), reason="there is no chromium: apt install chromium"

@@ -9,7 +9,7 @@ import pytest
 
 from testops_lib.model import Generation
 from testops_lib.run import pipeline
-from testops_lib.run.pipeline import Order
+from testops_lib.run.pipeline import RunConf
 from testops_lib.settings import Settings
 from testops_lib.store import Store
 from tests import llm_server as server
@@ -46,7 +46,7 @@ def answer(request: Received) -> Reply:
     return server.cases(*(case("positive", step(key)) for key in asked(request)), usage=usage)
 
 
-def generated(run: str, settings: Settings, order: Order, *, groups: int = 2) -> list[Generation]:
+def generated(run: str, settings: Settings, order: RunConf, *, groups: int = 2) -> list[Generation]:
     """Of each group of the run's operations."""
     with ModelServer(answer, "openai") as model:
         reached = Settings(
@@ -65,7 +65,7 @@ def generated(run: str, settings: Settings, order: Order, *, groups: int = 2) ->
 def test_the_groups_of_a_run_together_stay_below_its_cap(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     target(settings, max_money=20 * ONE_CALL)
     caplog.set_level("INFO")
-    made = generated("r1", settings, Order(target="many", max_money=8 * ONE_CALL))
+    made = generated("r1", settings, RunConf(target="many", max_money=8 * ONE_CALL))
     money = [each.money or 0 for each in made]
     assert 0 < sum(money) <= 8 * ONE_CALL and money[0] <= 8 * ONE_CALL * 40 / COUNT
     assert all(each.notes[0].startswith("stopped at max_money=") for each in made)
@@ -75,7 +75,7 @@ def test_the_groups_of_a_run_together_stay_below_its_cap(settings: Settings, cap
 
 
 def test_the_runs_of_a_month_together_stay_below_the_targets_cap(settings: Settings) -> None:
-    order, runs = Order(target="many"), []
+    order, runs = RunConf(target="many"), []
     for number in range(3):
         # Asked otherwise, or the suite of the first run would be taken as it is.
         target(settings, max_tokens_per_month=90_000, max_cases_per_operation=number + 1)
@@ -88,7 +88,7 @@ def test_the_runs_of_a_month_together_stay_below_the_targets_cap(settings: Setti
 def test_another_targets_runs_take_nothing_of_it(settings: Settings) -> None:
     target(settings, max_tokens_per_month=90_000)
     (settings.targets_dir / "other.yaml").write_text((settings.targets_dir / "many.yaml").read_text())
-    first, *_, last = [generated(f"r{number}", settings, Order(target="many")) for number in range(3)]
-    other = generated("o", settings, Order(target="other"))
+    first, *_, last = [generated(f"r{number}", settings, RunConf(target="many")) for number in range(3)]
+    other = generated("o", settings, RunConf(target="other"))
     calls = [sum(each.calls for each in made) for made in (first, last, other)]
     assert calls[0] == calls[2] > calls[1]

@@ -12,12 +12,11 @@ from click.testing import CliRunner
 from stack.samples import Sample
 from testops_lib.cli.suite import cases
 from testops_lib.run import pipeline
-from testops_lib.run.pipeline import Order
+from testops_lib.run.pipeline import RunConf
 from testops_lib.store import Store
 from testops_lib.suite import REGRESSION, Member
+from tests.paths import ROOT
 from tests.whole_run import executed, prepared
-
-ROOT = Path(__file__).parents[3]
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -39,7 +38,7 @@ def test_random_cases_go_from_document_to_verdict_and_find_what_is_wrong(
     settings = prepared(
         monkeypatch, kafka=kafka, postgres=postgres, shop=shop, reports=tmp_path / "reports", targets=ROOT / "targets"
     )
-    order = Order(target="shop", operations=OPERATIONS, sources=("property",))
+    order = RunConf(target="shop", operations=OPERATIONS, sources=("property",))
     run = f"property-{tmp_path.name}"
 
     report = executed(run, order, settings)

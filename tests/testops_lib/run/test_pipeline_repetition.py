@@ -14,9 +14,9 @@ import pytest
 from stack.samples import Sample
 from testops_lib.bus import batch as batches
 from testops_lib.bus.client import Bus
-from testops_lib.model import Case, Origin, Request, Step, make_case
+from testops_lib.model import Case, Provenance, Request, Step, make_case
 from testops_lib.run import pipeline
-from testops_lib.run.pipeline import Order
+from testops_lib.run.pipeline import RunConf
 from testops_lib.store import Store
 from testops_lib.verdict.repetition import TIMES
 from tests.whole_run import ROOT, executed, prepared
@@ -38,7 +38,7 @@ def test_a_run_repeats_its_failures_and_says_how_often_they_came_back(
         "operations": {"include": ["* /subscriptions*", "* /categories*", "* /wishlists*"]},
     }
     (tmp_path / "part.yaml").write_text(json.dumps(described), "utf-8")
-    report = executed("r", Order(target="part"), settings)
+    report = executed("r", RunConf(target="part"), settings)
     assert {(each.operation, each.check) for each in report.findings} == {
         ("POST /subscriptions", "not_a_server_error"),
         ("POST /categories", "status_code_conformance"),
@@ -74,7 +74,7 @@ def test_repetitions_keep_their_order_and_are_told_from_their_case(bus: Bus) -> 
             name=f"c{number}",
             intent="positive",
             operation="GET /a",
-            origin=Origin(source="rules"),
+            origin=Provenance(source="rules"),
             steps=(Step(operation="GET /a", request=Request(method="GET", path=f"/{number}")),),
         )
         for number in range(9)

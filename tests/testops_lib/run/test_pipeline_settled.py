@@ -50,7 +50,7 @@ def test_a_target_file_that_changes_between_stages_changes_nothing_for_the_run(
     with Bus(kafka) as bus:
         bus.create_topics(partitions=2)
     settings = msgspec.structs.replace(zoo.settings, kafka_bootstrap=kafka)
-    run, order = "settled", pipeline.parse_order({"target": "zoo", "rounds": 1, "observe": True})
+    run, order = "settled", pipeline.parse_conf({"target": "zoo", "rounds": 1, "observe": True})
     zoo.write()
     assert pipeline.open_run(run, order, settings) == ("rounds",)
     groups = pipeline.load_spec(run, settings)

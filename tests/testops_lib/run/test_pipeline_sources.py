@@ -12,7 +12,7 @@ import pytest
 
 from stack.samples import Sample
 from testops_lib.run import pipeline
-from testops_lib.run.pipeline import Order
+from testops_lib.run.pipeline import RunConf
 from testops_lib.settings import SOURCES, Settings
 from testops_lib.store import Store
 from tests import llm_server as server
@@ -70,7 +70,7 @@ def test_cases_of_every_source_go_from_document_to_verdict(
         "operations": {"include": LISTS},
     }
     (tmp_path / "lists.yaml").write_text(json.dumps(described), "utf-8")
-    run, order = f"{source}-{tmp_path.name}", Order(target="lists")
+    run, order = f"{source}-{tmp_path.name}", RunConf(target="lists")
     with ExitStack() as stack:
         if source in MODELS:
             settings = reached(settings, stack.enter_context(ModelServer(answer, source)), source)  # type: ignore[arg-type]

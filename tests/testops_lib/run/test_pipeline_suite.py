@@ -11,7 +11,7 @@ import pytest
 from testops_lib import spec as specs
 from testops_lib.errors import GenerateError
 from testops_lib.generate import rules, sources
-from testops_lib.generate.sources import Ask, Caps
+from testops_lib.generate.sources import GenerationRequest, SpendingLimits
 from testops_lib.model import Result
 from testops_lib.report import terminal_text
 from testops_lib.run import pipeline
@@ -79,10 +79,10 @@ def test_whatever_else_decides_the_outcome_is_part_of_the_key(zoo: SuiteTarget, 
         other = replace(target, policy=replace(target.policy, methods="safe"))
     else:
         other = replace(target, generate=replace(target.generate, max_cases_per_operation=3))
-    ask = Ask(spec=spec, operations=(), target=target, settings=zoo.settings)
-    changed = Ask(spec=spec, operations=(), target=other, settings=settings)
+    ask = GenerationRequest(spec=spec, operations=(), target=target, settings=zoo.settings)
+    changed = GenerationRequest(spec=spec, operations=(), target=other, settings=settings)
     before = sources.key("gemini", ask, one)
-    assert before == sources.key("gemini", replace(ask, left=Caps(tokens=1)), one)
+    assert before == sources.key("gemini", replace(ask, left=SpendingLimits(tokens=1)), one)
     assert before != sources.key("gemini", changed, one)
 
 

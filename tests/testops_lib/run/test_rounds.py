@@ -141,7 +141,7 @@ def test_most_cases_holds_over_all_rounds(zoo: SuiteTarget) -> None:
 
 def test_a_run_that_a_person_looks_at_has_no_further_rounds(zoo: SuiteTarget) -> None:
     zoo.write()
-    order = pipeline.parse_order({"target": "zoo", "rounds": 2})
+    order = pipeline.parse_conf({"target": "zoo", "rounds": 2})
     assert pipeline.open_run("r", order, zoo.settings) == ("rounds",)
     looked = msgspec.structs.replace(order, review="new")
     assert pipeline.open_run("r", looked, zoo.settings) == ("new",)

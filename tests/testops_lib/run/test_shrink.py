@@ -21,9 +21,9 @@ from testops_lib.model import (
     JsonBody,
     NegativeDataRejection,
     NotAServerError,
-    Origin,
     Plan,
     Policy,
+    Provenance,
     Request,
     Result,
     Step,
@@ -75,7 +75,7 @@ def a_case(body: Any, *checks: Any, setup: bool = False) -> Case:
         intent="positive",
         operation="POST /items",
         steps=(before, step) if setup else (step,),
-        origin=Origin(source="property"),
+        origin=Provenance(source="property"),
     )
 
 
@@ -173,7 +173,7 @@ def test_steps_that_use_what_is_no_longer_made_go_with_it() -> None:
         operation="POST /items",
         steps=(made, last),
         cleanup=(undo,),
-        origin=Origin(source="property"),
+        origin=Provenance(source="property"),
     )
     small = shrink(case, failure(case), JUDGE, target(lambda body: True, []))
     assert small is not None and len(small.case.steps) == 1 and small.case.cleanup == ()
@@ -212,7 +212,7 @@ def test_a_crash_of_the_shop_is_shrunk_by_real_requests_within_the_budget(defect
         request=Request(method="POST", path="/payments", headers=(("X-Odd", "1"),), body=JsonBody(value=body)),
     )
     case = make_case(
-        name="n", intent="negative", operation="POST /payments", steps=(step,), origin=Origin(source="property")
+        name="n", intent="negative", operation="POST /payments", steps=(step,), origin=Provenance(source="property")
     )
     plan: Plan = pipeline.plan(spec, told)
     engine = Engine(plan, pipeline.contracts(spec, told), run="r", max_requests=60)

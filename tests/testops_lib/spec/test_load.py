@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from testops_lib.spec import Spec, closed, contract, contracts, decode, encode, load, load_bytes
+from tests.paths import SHARED
 
 FIXTURES = Path(__file__).parent / "fixtures"
-SHARED = Path(__file__).parents[4] / "shared" / "specs"
+SPECS = SHARED / "specs"
 SAMPLES = sorted(FIXTURES.glob("*.*")) + sorted(
-    path for path in SHARED.glob("*.*") if path.suffix in (".json", ".yaml", ".yml")
+    path for path in SPECS.glob("*.*") if path.suffix in (".json", ".yaml", ".yml")
 )
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 

@@ -21,7 +21,7 @@ from testops_lib.model import (
     FindingState,
     Generation,
     OperationReport,
-    Origin,
+    Provenance,
     Report,
     Request,
     Result,
@@ -30,7 +30,7 @@ from testops_lib.model import (
     make_case,
 )
 from testops_lib.store import SCHEMA_VERSION, Store, rows, schema
-from testops_lib.target import Order, Settled, Target
+from testops_lib.target import RunConf, Settled, Target
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +43,7 @@ def some_cases(count: int) -> list[Case]:
             name=f"case {number}",
             intent="boundary",
             operation="GET /pets",
-            origin=Origin(source="rules"),
+            origin=Provenance(source="rules"),
             steps=(Step(operation="GET /pets", request=Request(method="GET", path=f"/pets/{number}")),),
         )
         for number in range(count)
@@ -186,7 +186,7 @@ def test_a_spec_comes_back_as_it_was(store: Store) -> None:
 
 
 def test_opening_a_run_again_keeps_what_is_stored(store: Store) -> None:
-    settled = Settled(order=Order(target="shop"), target=Target(name="shop", spec="${SHOP}/openapi.json"))
+    settled = Settled(order=RunConf(target="shop"), target=Target(name="shop", spec="${SHOP}/openapi.json"))
     store.open_run("r", "shop")
     started = store.run("r").started
     store.merge_results([result()])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testops_lib.model import Case, Origin, Request, StatusIs, Step, make_case
+from testops_lib.model import Case, Provenance, Request, StatusIs, Step, make_case
 from testops_lib.suite import REVIEWS, STATUSES, Evolved, Member, Status, evolve, slots
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -16,7 +16,9 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 def case(name: str, path: str = "/pets", **fields: object) -> Case:
     step = Step(operation="GET /pets", request=Request(method="GET", path=path), **fields)  # type: ignore[arg-type]
-    return make_case(name=name, intent="positive", operation="GET /pets", steps=(step,), origin=Origin(source="gemini"))
+    return make_case(
+        name=name, intent="positive", operation="GET /pets", steps=(step,), origin=Provenance(source="gemini")
+    )
 
 
 class Suite:

@@ -12,8 +12,8 @@ from testops_lib.model import (
     JsonBody,
     JsonPathIs,
     NotAServerError,
-    Origin,
     PositiveDataAcceptance,
+    Provenance,
     Request,
     StatusIs,
     Step,
@@ -23,8 +23,8 @@ from testops_lib.model import (
 )
 from testops_lib.suite import merge
 
-MADE = Origin(source="gemini", version="1", model="m")
-ANEW = Origin(source="gemini", version="2", model="m")
+MADE = Provenance(source="gemini", version="1", model="m")
+ANEW = Provenance(source="gemini", version="2", model="m")
 
 
 def step(path: str = "/pets", *, method: str = "GET", **fields: Any) -> Step:
@@ -32,7 +32,7 @@ def step(path: str = "/pets", *, method: str = "GET", **fields: Any) -> Step:
     return Step(operation=f"{method} /pets", request=Request(method=method, path=path, **given), **fields)
 
 
-def case(*steps: Step, name: str = "reads pets", origin: Origin = MADE, **fields: Any) -> Case:
+def case(*steps: Step, name: str = "reads pets", origin: Provenance = MADE, **fields: Any) -> Case:
     return make_case(
         name=name, intent="positive", operation="GET /pets", steps=steps or (step(),), origin=origin, **fields
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from testops_lib.model import Case, Finding, FindingExample, Origin, Request, Step, make_case
+from testops_lib.model import Case, Finding, FindingExample, Provenance, Request, Step, make_case
 from testops_lib.suite import added, evolve, regressions
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -13,7 +13,9 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 def case(path: str, source: str = "property") -> Case:
     step = Step(operation="GET /pets", request=Request(method="GET", path=path))
-    return make_case(name=path, intent="positive", operation="GET /pets", steps=(step,), origin=Origin(source=source))
+    return make_case(
+        name=path, intent="positive", operation="GET /pets", steps=(step,), origin=Provenance(source=source)
+    )
 
 
 def finding(case: Case, **more: Any) -> Finding:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,8 +17,7 @@ from testops_lib.model import Policy
 from testops_lib.spec.operation import MediaType, Operation, RequestBody, Response, Spec
 from tests.asking import blocks, fenced
 from tests.generation_specs import case, pets, step
-
-GOLDEN = Path(__file__).parents[3] / "golden"
+from tests.paths import GOLDEN
 
 
 def usual(**changes: Any) -> Prompt:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import jsonschema_rs
 import msgspec
@@ -23,11 +22,12 @@ from testops_lib.generate.llm.propose import Limits, generate
 from testops_lib.model import Case, Identity, Policy, Result
 from testops_lib.run import pipeline
 from testops_lib.target import Target
+from tests.paths import DOCS
 from tests.tiny_llm import LIST, MODEL, TinyLLM, Unobtainable
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
-CASE_SCHEMA = Path(__file__).parents[4] / "docs" / "case.schema.json"
+CASE_SCHEMA = DOCS / "case.schema.json"
 OPERATION = "GET /currencies/{code}"
 """A short one: reading a long prompt takes such a model minutes."""
 

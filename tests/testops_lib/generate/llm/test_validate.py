@@ -20,9 +20,9 @@ from testops_lib.model import (
     JsonPathIs,
     NegativeDataRejection,
     NotAServerError,
-    Origin,
     Policy,
     PositiveDataAcceptance,
+    Provenance,
     ResponseSchemaConformance,
     StatusCodeConformance,
     StatusIs,
@@ -32,7 +32,7 @@ from testops_lib.model import (
 from testops_lib.spec.operation import MediaType, Operation, RequestBody, Response, Spec
 from tests.generation_specs import case, pets, positive, step
 
-ORIGIN = Origin(source="gemini", version="1", model="m", prompt="p")
+ORIGIN = Provenance(source="gemini", version="1", model="m", prompt="p")
 
 
 def validator(spec: Spec | None = None, **changes: Any) -> Validator:
