@@ -13,10 +13,11 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from runner.work import RETRY, Work, execute, told
+from runner.work import Work, execute, told
 from testops_lib import settings as configuration
 from testops_lib.bus import batch as batches
 from testops_lib.errors import TestOpsError
+from testops_lib.launch.exit_codes import RETRY
 
 PORT = 8090
 """Where a member of a fleet answers, when nothing else is said."""

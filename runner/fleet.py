@@ -16,12 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from runner.metrics import Metrics, serve
-from runner.work import AWAY, DONE, RETRY, STOP_S, Work, execute, told
+from runner.work import STOP_S, Work, execute, told
 from testops_lib.bus import batch as batches
 from testops_lib.bus.client import Bus, Delivered
 from testops_lib.errors import BusError
 from testops_lib.execute import Engine
 from testops_lib.launch import fleet as shares
+from testops_lib.launch.exit_codes import DONE, RETRY, TARGET_DOWN
 from testops_lib.model import BatchOrder, Ended, Outcome, Result, Returned, Taken
 from testops_lib.settings import Settings
 
@@ -198,7 +199,7 @@ class Member:
             self._metrics.orders.labels("returned").inc()
             self._tell(bus)
             return False
-        kind = {DONE: "done", RETRY: "retry", AWAY: "away"}.get(done.code, "configuration")
+        kind = {DONE: "done", RETRY: "retry", TARGET_DOWN: "away"}.get(done.code, "configuration")
         return self._end(bus, order, kind, done.code, done.text)
 
     def _end(self, bus: Bus, order: BatchOrder, kind: str, code: int, text: str) -> bool:

@@ -17,7 +17,7 @@ LIVE_S = 30
 """A loop that has not beaten for so long hangs."""
 
 VERDICTS = ("passed", "failed", "errored", "skipped")
-ORDERS = ("done", "retry", "configuration", "returned", "expired", "given_up")
+ORDERS = ("done", "retry", "configuration", "away", "returned", "expired", "given_up")
 
 
 class Metrics:

@@ -23,16 +23,11 @@ from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
 from testops_lib.execute.wire import origin
 from testops_lib.launch import fleet as shares
+from testops_lib.launch.exit_codes import CONFIGURATION, DONE, RETRY, TARGET_DOWN
+from testops_lib.launch.target_down import runner_wait_s
 from testops_lib.model import IN_DOUBT, SAFE_METHODS, Batch, Case, Plan, Result, Value, VerdictName, execution_key
 from testops_lib.settings import Settings, reread_dotenv
 from testops_lib.text import printable
-
-DONE, RETRY, CONFIGURATION, AWAY = 0, 1, 2, 3
-"""A runner's exit codes: done (failing tests are a result); infrastructure, worth a retry; a retry would not help; the
-target is down, and the policy waits for it longer than a runner does."""
-
-FIRST_WAIT_S, FURTHER_WAIT_S = 30.0, 5.0
-"""How long a runner itself waits for a target that is down: when it goes down, and when it was down before."""
 
 JUDGED_BEFORE = "judged before"
 LEFT_IN_DOUBT = "left in doubt"
@@ -165,7 +160,7 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
     bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
     plan, contracts = bus.read_plan(work.plan, work.run, deadline_s=settings.kafka_timeout_s)
     patience_s = plan.policy.breaker_wait_s
-    here_s = min(patience_s, FURTHER_WAIT_S if work.down_since else FIRST_WAIT_S)
+    here_s = runner_wait_s(patience_s, work.down_since)
     plan = msgspec.structs.replace(plan, policy=msgspec.structs.replace(plan.policy, breaker_wait_s=here_s))
     engine = Engine(plan, contracts, run=work.run, attempt=work.attempt, proxy=settings.proxy)
     engine.limit(concurrency=0, requests_per_second=0)
@@ -230,7 +225,8 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
     elif engine.target_gone:
         silent_s = time.time() - work.down_since if work.down_since else here_s
         if silent_s < patience_s:
-            code, why = AWAY, f"the target is down for {silent_s:.0f} s; it is waited for {patience_s:g} s in all"
+            code = TARGET_DOWN
+            why = f"the target is down for {silent_s:.0f} s; it is waited for {patience_s:g} s in all"
         else:
             why = f"target down: it was waited for {patience_s:g} s; what it did not answer is skipped"
     elif engine.target_down:

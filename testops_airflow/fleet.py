@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from testops_lib.bus.client import OutcomesFollower
     from testops_lib.model import Outcome
 
-CONFIGURATION = 2
-"""The runner's exit code that a retry would not change."""
-
 POLL_S = 1.0
 AWAY_S = 5.0
 """Before Kafka is asked again when it was away."""
@@ -97,18 +94,18 @@ class FleetOperator(BaseOperator):
         """Judges what the fleet said: done, to be tried again, or not worth it."""
         import msgspec
 
-        from testops_lib.launch import fleet
+        from testops_lib.launch import exit_codes, fleet
 
         down_since = event.pop("down_since", 0)
         told = msgspec.convert(event, fleet.Told)
         for batch, (_, text) in told.ended.items():
             self.log.info("%s: %s", batch, text)
         code, why = fleet.ending(told)
-        if code == fleet.AWAY:
+        if code == exit_codes.TARGET_DOWN:
             from testops_airflow.target_down import defer
 
             defer(self, down_since)
-        if code == CONFIGURATION:
+        if code == exit_codes.CONFIGURATION:
             fail(context, f"{self.task_id}: {why}")
         if code:
             raise AirflowException(f"{why}; it is retried")

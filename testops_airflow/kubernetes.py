@@ -9,10 +9,8 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.sdk.exceptions import AirflowException
 
 from testops_airflow.outcome import fail
+from testops_lib.launch import exit_codes
 from testops_lib.launch.pod import CONTAINER, START_S
-
-CONFIGURATION, AWAY = 2, 3
-"""The runner's exit codes that a retry would not change, and of a target that is down and waited for."""
 
 
 class Pod(KubernetesPodOperator):
@@ -59,10 +57,10 @@ class Pod(KubernetesPodOperator):
             super().cleanup(pod, remote_pod, xcom_result, context)
         except AirflowException:
             code, reason = ending(remote_pod)
-            if code == AWAY:
+            if code == exit_codes.TARGET_DOWN:
                 self.is_target_down = True
                 return
-            if code == CONFIGURATION:
+            if code == exit_codes.CONFIGURATION:
                 fail(context, f"batch {self.batch}: the runner refused its configuration, see the task's log")
             raise AirflowException(
                 f"batch {self.batch}: pod {remote_pod.metadata.name} ended with {code} ({reason}), see above; "

@@ -15,11 +15,9 @@ from airflow.sdk.exceptions import AirflowException
 
 from testops_airflow.outcome import fail
 from testops_lib import settings as configuration
+from testops_lib.launch import exit_codes
 from testops_lib.launch.tied import tied
 from testops_lib.settings import Settings
-
-RETRY, CONFIGURATION, AWAY = 1, 2, 3
-"""The runner's exit codes besides 0."""
 
 STOP_S = 10
 """What a runner has to finish in after SIGTERM."""
@@ -96,11 +94,11 @@ class RunnerProcessOperator(BaseOperator):
         code = self._process.wait()
         # An error of ours is one line, or two: what to do next begins with an arrow.
         said = " ".join(last) if last and last[-1].startswith("->") else "".join([*last][-1:])
-        if code == AWAY:
+        if code == exit_codes.TARGET_DOWN:
             from testops_airflow.target_down import defer
 
             defer(self, down_since)
-        if code == CONFIGURATION:
+        if code == exit_codes.CONFIGURATION:
             fail(context, f"{self.task_id}: the runner refused its configuration: {said}")
         if code:
             raise AirflowException(f"the runner ended with {code}: {said}; it is retried")

@@ -64,10 +64,11 @@ class RunnerPodOperator(BaseOperator):
         pod = self._pod()
         pod.trigger_reentry(context, event)
         if pod.is_target_down:
-            from testops_airflow.target_down import HERE_S, defer
+            from testops_airflow.target_down import defer
+            from testops_lib.launch.target_down import went_down_at
 
             # What resumes us is the pod's trigger, which does not carry it.
-            since = float(context["task_state_store"].get(DOWN_SINCE) or 0) or time.time() - HERE_S
+            since = went_down_at(float(context["task_state_store"].get(DOWN_SINCE) or 0), time.time())
             context["task_state_store"].set(DOWN_SINCE, since)
             defer(self, since)
 

@@ -1,4 +1,4 @@
-"""A batch whose target is down waits for it without a worker, and is then executed again."""
+"""Pauses a batch whose target is down, without a worker, and resumes it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-HERE_S = 30
-"""How long the first runner waited before it said that the target is down."""
-
-SHORTEST_S, LONGEST_S = 30.0, 300.0
-"""Between two runners that ask."""
+from testops_lib.launch.target_down import pause_s, went_down_at
 
 
 def defer(task: Any, since: float) -> None:
@@ -23,7 +19,8 @@ def defer(task: Any, since: float) -> None:
     """
     from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
-    begun = since or time.time() - HERE_S
-    pause_s = min(LONGEST_S, max(SHORTEST_S, (time.time() - begun) / 2))
-    task.log.info("the target is down; it is asked again in %d s", pause_s)
-    task.defer(trigger=TimeDeltaTrigger(timedelta(seconds=pause_s)), method_name="resume", kwargs={"since": begun})
+    now = time.time()
+    since = went_down_at(since, now)
+    pause = pause_s(since, now)
+    task.log.info("the target is down; the next runner starts in %d s", pause)
+    task.defer(trigger=TimeDeltaTrigger(timedelta(seconds=pause)), method_name="resume", kwargs={"since": since})

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
+from testops_lib.launch.exit_codes import CONFIGURATION, DONE, RETRY, TARGET_DOWN
 from testops_lib.model import BatchOrder, Ended, Outcome, Policy, Returned, Taken, Value
 
 GROUP = "testops-fleet"
@@ -68,10 +69,6 @@ class Told(Value, frozen=True, kw_only=True):
     """Not taken, or given back."""
 
 
-AWAY = 3
-"""The runner's exit code: the target is down, and the policy waits for it longer."""
-
-
 class Standing:
     """Follows the orders of a run by their outcomes, which may come twice.
 
@@ -110,12 +107,11 @@ class Standing:
 def ending(told: Told) -> tuple[int, str]:
     """What the orders of a run came to when nothing more is waited for, as a runner's exit code, and why in words.
 
-    2 where a retry would not help, 3 where the target is down and waited for, 1 where batches must be executed again, 0
-    otherwise.
+    `CONFIGURATION` when a retry of one of them would not help, else `TARGET_DOWN`, else `RETRY`, else `DONE`.
     """
-    refused = {batch: text for batch, (code, text) in told.ended.items() if code not in (0, 1, AWAY)}
-    away = {batch: text for batch, (code, text) in told.ended.items() if code == AWAY}
-    again = {batch: text for batch, (code, text) in told.ended.items() if code == 1}
+    refused = {batch: text for batch, (code, text) in told.ended.items() if code not in (DONE, RETRY, TARGET_DOWN)}
+    away = {batch: text for batch, (code, text) in told.ended.items() if code == TARGET_DOWN}
+    again = {batch: text for batch, (code, text) in told.ended.items() if code == RETRY}
     why = []
     if refused:
         why.append(f"{_batches(refused)} refused by the fleet, first {_first(refused)}")
@@ -127,7 +123,7 @@ def ending(told: Told) -> tuple[int, str]:
         why.append(f"{_batches(told.waiting)} never taken: is the fleet up, and large enough?")
     if told.begun:
         why.append(f"{_batches(told.begun)} taken but not ended: is their runner alive?")
-    return 2 if refused else AWAY if away else int(bool(why)), "; ".join(why)
+    return CONFIGURATION if refused else TARGET_DOWN if away else RETRY if why else DONE, "; ".join(why)
 
 
 def _batches(some: Collection[str]) -> str:
