@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from testops_lib.absent import surely_absent
 from testops_lib.execute.made import Made, names, path_of, values
 from testops_lib.http.answer import Wire
 from testops_lib.model import (
@@ -23,6 +22,7 @@ from testops_lib.model import (
     Plan,
     Step,
 )
+from testops_lib.unused_ids import is_unused
 
 WITHHELD: Final = "withheld"
 """Begins the reason of a case whose request was not sent."""
@@ -107,7 +107,7 @@ class Guard:
                 return True
             if whose == "elsewhere":
                 continue
-            if surely_absent(sent[name], token):
+            if is_unused(sent[name], token):
                 if last and method == "PUT":
                     continue  # what PUT makes, it makes below the ids before
                 return True
@@ -122,7 +122,7 @@ class Guard:
         sent = [(place, value) for place in ownership.things for value in _values_at(place, wire)]
         if not sent:
             return wire.method != "DELETE"
-        return all(made.owns(ownership, place, value) or surely_absent(value, token) for place, value in sent)
+        return all(made.owns(ownership, place, value) or is_unused(value, token) for place, value in sent)
 
 
 def _filled(template: str, until: str, sent: Mapping[str, str]) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from testops_lib import spec as specs
-from testops_lib.absent import UUID, surely_absent
 from testops_lib.execute import Engine, run
 from testops_lib.execute.made import values
 from testops_lib.generate.rules.own_account import account_change
@@ -38,6 +37,7 @@ from testops_lib.run import pipeline
 from testops_lib.settings import Settings
 from testops_lib.spec.operation import Operation
 from testops_lib.target import Generate, PropertyBased, Target
+from testops_lib.unused_ids import UUID, is_unused
 from tests import office_server
 
 CLERK = Identity(name="clerk", headers=(("Authorization", f"Bearer {office_server.TOKEN}"),))
@@ -329,7 +329,7 @@ def test_what_changes_the_caller_s_account_is_recognised(
 
 
 @pytest.mark.parametrize(
-    ("value", "absent"),
+    ("value", "unused"),
     [
         ("ta1b2c3d4e5f6", True),
         ("a1b2c3d4e5f6", True),
@@ -353,8 +353,8 @@ def test_what_changes_the_caller_s_account_is_recognised(
         ("4294967297", False),
     ],
 )
-def test_only_what_surely_nothing_has_counts_as_absent(value: str, absent: bool) -> None:
-    assert surely_absent(value, "a1b2c3d4e5f6") is absent
+def test_only_ids_that_no_resource_can_have_count_as_unused(value: str, unused: bool) -> None:
+    assert is_unused(value, "a1b2c3d4e5f6") is unused
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from testops_lib import absent
+from testops_lib import unused_ids
 from testops_lib.generate import wire
 from testops_lib.generate.feedback import Feedback, Gap
 from testops_lib.generate.judge import RequestJudge
@@ -79,8 +79,8 @@ _MOST: Final = {"paired": 10, "parameters": 24, "negatives": 60, "edges": 40, "e
 _OTHERWISE: Final = "with other values in the steps before"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _PROBED: Final = ("DELETE", "PUT", "PATCH", "POST")
-_NOBODY: Final = (absent.NUMBER, 999_999, 99_999, "00000000-0000-4000-8000-{unique}", "{unique}")
-"""Well-formed ids for reading that hardly anything has; what is changed or deleted goes by `absent` alone."""
+_NOBODY: Final = (unused_ids.NUMBER, 999_999, 99_999, "00000000-0000-4000-8000-{unique}", "{unique}")
+"""Well-formed ids for reading that hardly anything has; what is changed or deleted goes by `unused_ids` alone."""
 
 
 class Untested(Impossible):
@@ -497,7 +497,7 @@ class Planner:
         if parameter.name not in self.guard.own_only(operation):
             return bad
         for value in (bad, f"{wire.text(bad)}-{UNIQUE}", f"t{UNIQUE}"):
-            if absent.surely_absent(wire.text(value), UNIQUE) and self.schemas.rejects(parameter.schema, value):
+            if unused_ids.is_unused(wire.text(value), UNIQUE) and self.schemas.rejects(parameter.schema, value):
                 return value
         return ""
 
@@ -610,7 +610,7 @@ class Planner:
         names = [p for p in operation.parameters if p.where == "path"]
         key, own_only = operation.key, self.guard.own_only(operation)
         try:
-            dummies = {p.name: self.drafter.absent(p) if p.name in own_only else self._dummy(p) for p in names}
+            dummies = {p.name: self.drafter.unused_id(p) if p.name in own_only else self._dummy(p) for p in names}
             example = self.drafter.stranger(operation, dummies)
             if base.setup and operation.method in ("GET", "HEAD") and any(self._exemplified(p) for p in names):
                 yield self._case(f"{key}: as the document's example has it", "positive", example, CONFORMANCE)
@@ -681,7 +681,7 @@ class Planner:
         """A well-formed value that nothing is called by, or None."""
         if {"enum", "const"} & set(self.schemas.flat(parameter.schema)):
             return None
-        values = (absent.NUMBER, *absent.TEXTS) if self.guard.binds(operation.method) else _NOBODY
+        values = unused_ids.CANDIDATES if self.guard.binds(operation.method) else _NOBODY
         return next((value for value in values if self.schemas.accepts(parameter.schema, value)), None)
 
     def _nowhere(self, operation: Operation, base: Draft) -> Iterator[Case]:
@@ -799,7 +799,7 @@ class Planner:
             own_only = self.guard.own_only(probed)
             try:
                 values = {
-                    name: self.drafter.absent(parameter) if name in own_only else self._dummy(parameter)
+                    name: self.drafter.unused_id(parameter) if name in own_only else self._dummy(parameter)
                     for name, parameter in names.items()
                 }
             except Impossible:
@@ -835,7 +835,7 @@ class Planner:
         options = [value for value in flat.get("enum", ()) if self.schemas.accepts(parameter.schema, value)]
         for value in (*self.maker.examples(parameter.schema), *options):
             return value
-        return next((v for v in (1, absent.UUID, "a", True) if self.schemas.accepts(parameter.schema, v)), "1")
+        return next((v for v in (1, unused_ids.UUID, "a", True) if self.schemas.accepts(parameter.schema, v)), "1")
 
     def _served(self, path: str, method: str) -> bool:
         """Another template of the document matches the path and offers the method."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from testops_lib import absent
+from testops_lib import unused_ids
 from testops_lib.generate import wire
 from testops_lib.generate.rules.ownership import Guard
 from testops_lib.generate.rules.pool import Pool
@@ -375,7 +375,7 @@ class Drafter:
             own = self._supplied(makers, name, schema, binding, stack)
             if own is None:  # what is changed is the case's own, or is not there
                 making.sure, making.dangling = False, True
-                values = (absent.NUMBER, *absent.TEXTS)
+                values = unused_ids.CANDIDATES
                 return next((value for value in values if self.schemas.accepts(schema, value)), None)
             return own
 
@@ -420,7 +420,7 @@ class Drafter:
                     values[name] = binding.paths[place]
                     continue
             if name in own_only:
-                values[name] = binding.paths[place] = self.absent(parameter)
+                values[name] = binding.paths[place] = self.unused_id(parameter)
                 sure, guessed = False, True
                 continue
             making = Making(seed=binding.seed, salt=binding.salt, unique=False, told=parameter.description)
@@ -463,13 +463,13 @@ class Drafter:
                 return candidate
         return None
 
-    def absent(self, parameter: Parameter) -> Any:
+    def unused_id(self, parameter: Parameter) -> Any:
         """A well-formed id that surely nothing has.
 
         Raises:
             Impossible: none fits the schema.
         """
-        for value in (absent.NUMBER, *absent.TEXTS):
+        for value in unused_ids.CANDIDATES:
             if self.schemas.accepts(parameter.schema, value):
                 return value
         raise Impossible(
