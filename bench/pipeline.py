@@ -26,13 +26,11 @@ from bench import services
 from bench.figures import ROOT, Figures
 from bench.sample import SCHEMA
 from bench.target import serving
+from stack.airflow_services import imported_for_tasks
 from stack.local import Local
 from testops_lib.target import MAX_ROUNDS
 
 BATCHES = 8
-
-IMPORTED = ("testops_lib.run.pipeline", "pandas", "jsonschema_rs", "jinja2", "pycurl")
-"""What a task of the local stack finds imported (`stack/airflow_services.py`)."""
 
 EMPTY = f"""
 from airflow.sdk import Asset, TaskGroup, dag, get_current_context, task
@@ -272,10 +270,16 @@ def work(local: Local) -> tuple[dict[str, float], float]:
 
 def _run(run: str) -> dict[str, float]:
     from testops_lib import settings as configuration
-    from testops_lib.run import pipeline
+    from testops_lib.run.analyze import analyze, gate
+    from testops_lib.run.collect import collect_run
+    from testops_lib.run.conf import parse_conf
+    from testops_lib.run.generate import generate
+    from testops_lib.run.notify import notify
+    from testops_lib.run.publish import publish
+    from testops_lib.run.start import load_spec, open_run
 
     settings = configuration.read()
-    order = pipeline.parse_conf({"target": "customers"})
+    order = parse_conf({"target": "customers"})
     spent: dict[str, float] = {}
 
     @contextmanager
@@ -285,24 +289,24 @@ def _run(run: str) -> dict[str, float]:
         spent[name] = time.monotonic() - begun
 
     with timed("open"):
-        pipeline.open_run(run, order, settings)
+        open_run(run, order, settings)
     with timed("load"):
-        groups = pipeline.load_spec(run, settings)
+        groups = load_spec(run, settings)
     with timed("generate"):
         for group in groups:
-            pipeline.generate(run, group, settings)
+            generate(run, group, settings)
     with timed("publish"):
-        published = pipeline.publish(run, settings)
+        published = publish(run, settings)
     with timed("execute"):
         _execute(run, published, settings.max_batches_at_once)
     with timed("collect"):
-        pipeline.collect(run, settings)
+        collect_run(run, settings)
     with timed("analyze"):
-        pipeline.analyze(run, settings)
+        analyze(run, settings)
     with timed("gate"):
-        outcome = pipeline.gate(run, settings)
+        outcome = gate(run, settings)
     with timed("notify"):
-        pipeline.notify(run, settings, outcome=outcome)
+        notify(run, settings, outcome=outcome)
     if outcome.verdict != "passed":
         raise SystemExit("the gate is closed")
     return spent
@@ -324,7 +328,7 @@ def _execute(run: str, published: Any, at_once: int) -> None:
 
 
 if __name__ == "__main__":
-    for module in IMPORTED:
+    for module in imported_for_tasks():  # as a task of the local stack finds them
         importlib.import_module(module)
     with redirect_stdout(sys.stderr):
         before = sum(os.times()[:4])

@@ -42,9 +42,9 @@ def _run() -> str:
 def _again() -> Any:
     import msgspec
 
-    from testops_lib.run import pipeline
+    from testops_lib.run.rerun import Rerun
 
-    return msgspec.convert(get_current_context()["ti"].xcom_pull(task_ids="begin"), pipeline.Again)
+    return msgspec.convert(get_current_context()["ti"].xcom_pull(task_ids="begin"), Rerun)
 
 
 @dag(
@@ -65,17 +65,17 @@ def testops_rerun() -> None:
         """Settles which attempt this is."""
         import msgspec
 
-        from testops_lib.run import pipeline
+        from testops_lib.run.rerun import open_rerun
 
-        again: dict[str, Any] = msgspec.to_builtins(pipeline.open_again(_run(), SETTINGS))
+        again: dict[str, Any] = msgspec.to_builtins(open_rerun(_run(), SETTINGS))
         return again
 
     @task
     def publish() -> list[str]:
         """Puts the cases that did not pass into Kafka; gives the batches."""
-        from testops_lib.run import pipeline
+        from testops_lib.run.rerun import publish_rerun
 
-        done = pipeline.publish_again(_run(), _again(), SETTINGS)
+        done = publish_rerun(_run(), _again(), SETTINGS)
         print(f"{done.cases} cases run again")
         instance = get_current_context()["ti"]
         instance.xcom_push("plan", done.plan)
@@ -92,26 +92,26 @@ def testops_rerun() -> None:
         """Brings every result into the store; a case whose result did not come keeps its failure, if it had one."""
         import msgspec
 
-        from testops_lib.run import pipeline
+        from testops_lib.run.collect import collect_run
 
-        counts: dict[str, int] = msgspec.to_builtins(pipeline.collect(_run(), SETTINGS, attempt=_again().attempt))
+        counts: dict[str, int] = msgspec.to_builtins(collect_run(_run(), SETTINGS, attempt=_again().attempt))
         return counts
 
     @task
     def analyze() -> dict[str, int]:
         """Writes the run's report anew."""
-        from testops_lib.run import pipeline
+        from testops_lib.run.analyze import analyze_rerun
 
-        report = pipeline.analyze_again(_run(), SETTINGS, causes=read_causes(get_current_context()))
+        report = analyze_rerun(_run(), SETTINGS, causes=read_causes(get_current_context()))
         flaky = sum(finding.passed_again > 0 for finding in report.findings)
         return {"findings": report.totals.findings, "passed_again": flaky}
 
     @task
     def gate() -> str:
         """Fails when the run, all its attempts together, does not pass the target's gate."""
-        from testops_lib.run import pipeline
+        from testops_lib.run.analyze import gate
 
-        outcome = pipeline.gate(_run(), SETTINGS)
+        outcome = gate(_run(), SETTINGS)
         write_outcome(get_current_context(), outcome)
         if outcome.verdict != "passed":
             raise AirflowFailException("the gate is closed: " + "; ".join(outcome.reasons))

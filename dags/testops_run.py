@@ -1,6 +1,6 @@
 """`testops_run`: one run of a target's suite, from its OpenAPI document to the gate's verdict.
 
-The tasks are wiring; each makes one call into `testops_lib.run.pipeline`. XCom carries ids, counts and slices only.
+The tasks are wiring; each calls one stage of `testops_lib.run`. XCom carries ids, counts and slices only.
 """
 
 from __future__ import annotations
@@ -175,10 +175,10 @@ def _run() -> str:
 
 
 def _order() -> Any:
-    from testops_lib.run import pipeline
+    from testops_lib.run.conf import parse_conf
 
     context = get_current_context()
-    return pipeline.parse_conf({**context["params"], **(context["dag_run"].conf or {})})
+    return parse_conf({**context["params"], **(context["dag_run"].conf or {})})
 
 
 def _label(text: str) -> None:
@@ -204,18 +204,18 @@ def testops_run() -> None:
     @task
     def open_run() -> list[str]:
         """Settles what the run does and registers it; gives what else it needs: a review, rounds or nothing."""
-        from testops_lib.run import pipeline
+        from testops_lib.run.start import open_run
 
-        return list(pipeline.open_run(_run(), _order(), SETTINGS))
+        return list(open_run(_run(), _order(), SETTINGS))
 
     @task
     def load_spec() -> list[dict[str, Any]]:
         """Reads and stores the document; one group of operations for each generate task."""
         import msgspec
 
-        from testops_lib.run import pipeline
+        from testops_lib.run.start import load_spec
 
-        groups = pipeline.load_spec(_run(), SETTINGS)
+        groups = load_spec(_run(), SETTINGS)
         return [msgspec.to_builtins(group) for group in groups]
 
     @task(map_index_template="{{ label }}")
@@ -223,19 +223,20 @@ def testops_run() -> None:
         """Makes and stores the cases of one group of operations."""
         import msgspec
 
-        from testops_lib.run import pipeline
+        from testops_lib.run.generate import generate
+        from testops_lib.run.start import OperationGroup
 
-        chosen = msgspec.convert(group, pipeline.Group)
+        chosen = msgspec.convert(group, OperationGroup)
         _label(chosen.name)
-        return pipeline.generate(_run(), chosen, SETTINGS)
+        return generate(_run(), chosen, SETTINGS)
 
     # without a review that is a mapped task over nothing: skipped by the scheduler, at no worker's cost
     @task(trigger_rule="none_failed")
     def publish() -> list[str]:
         """Puts the suite into Kafka; gives the batches, and under keys of their own what else the runners must know."""
-        from testops_lib.run import pipeline
+        from testops_lib.run.publish import publish
 
-        done = pipeline.publish(_run(), SETTINGS)
+        done = publish(_run(), SETTINGS)
         instance = get_current_context()["ti"]
         instance.xcom_push("plan", done.plan)
         instance.xcom_push("results", done.results)
@@ -274,9 +275,9 @@ def testops_run() -> None:
     @task(trigger_rule="none_failed")
     def repeat() -> list[str]:
         """Chooses failed cases to be repeated alone; gives their batches, then those that may end the session."""
-        from testops_lib.run import pipeline
+        from testops_lib.run.publish import repeat
 
-        again = pipeline.repeat(_run(), SETTINGS)
+        again = repeat(_run(), SETTINGS)
         published = ["publish", *(f"round_{number}.publish" for number in ROUNDS)]
         found = get_current_context()["ti"].xcom_pull(task_ids=published, key="last")
         return [*again, *(batch for batches in found for batch in batches or ())]
@@ -286,9 +287,9 @@ def testops_run() -> None:
         """Brings every result into the store and proves that none is missing."""
         import msgspec
 
-        from testops_lib.run import pipeline
+        from testops_lib.run.collect import collect_run
 
-        counts: dict[str, int] = msgspec.to_builtins(pipeline.collect(_run(), SETTINGS))
+        counts: dict[str, int] = msgspec.to_builtins(collect_run(_run(), SETTINGS))
         if not counts.get("published"):
             raise AirflowFailException("nothing was published: see the earlier tasks")
         return counts
@@ -296,19 +297,19 @@ def testops_run() -> None:
     @task
     def analyze() -> dict[str, int]:
         """Writes the report."""
-        from testops_lib.run import pipeline
+        from testops_lib.run.analyze import analyze
 
-        report = pipeline.analyze(_run(), SETTINGS, causes=read_causes(get_current_context()))
+        report = analyze(_run(), SETTINGS, causes=read_causes(get_current_context()))
         return {"findings": report.totals.findings, "advisory": report.totals.advisory, "cases": report.totals.cases}
 
     @task(outlets=[VERDICT])
     def gate(*, outlet_events: Any = None) -> str:
         """Fails unless the run was analyzed and passes the target's gate; tells whoever waits for the asset."""
-        from testops_lib.run import pipeline
+        from testops_lib.run.analyze import Outcome, gate
 
         context = get_current_context()
         analyzed, why = read_ending(context, analyzed="analyze")
-        outcome = pipeline.gate(_run(), SETTINGS) if analyzed else pipeline.Outcome(verdict="none", reasons=why)
+        outcome = gate(_run(), SETTINGS) if analyzed else Outcome(verdict="none", reasons=why)
         write_outcome(context, outcome)
         if outcome.verdict != "passed":
             head = "the gate is closed" if analyzed else "the run came to no verdict"
@@ -319,11 +320,11 @@ def testops_run() -> None:
     @task
     def notify() -> None:
         """Tells people how the run ended."""
-        from testops_lib.run import pipeline
+        from testops_lib.run.notify import notify
 
         context = get_current_context()
         target = str((context["dag_run"].conf or {}).get("target") or "")
-        print(pipeline.notify(_run(), SETTINGS, outcome=read_outcome(context), target=target))
+        print(notify(_run(), SETTINGS, outcome=read_outcome(context), target=target))
 
     opened = open_run()
     groups = load_spec()

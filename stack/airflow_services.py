@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.resources
 import os
 import signal
 import socket
@@ -128,6 +129,13 @@ def preload() -> None:
     del airflow
 
 
+def imported_for_tasks() -> list[str]:
+    """The stages of a run, and the heavy libraries that they import where they use them."""
+    stages = importlib.resources.files("testops_lib.run").iterdir()
+    names = sorted(Path(stage.name).stem for stage in stages if stage.name.endswith(".py") and stage.name[0] != "_")
+    return [*(f"testops_lib.run.{name}" for name in names), "pandas", "jsonschema_rs", "jinja2", "pycurl"]
+
+
 def preload_for_tasks() -> None:
     """Import what every task would: tasks are forks of the scheduler's workers, which are forks of the scheduler.
 
@@ -140,7 +148,7 @@ def preload_for_tasks() -> None:
     from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
     ProvidersManagerTaskRuntime().initialize_providers_taskflow_decorator()
-    for name in ("testops_lib.run.pipeline", "pandas", "jsonschema_rs", "jinja2", "pycurl"):
+    for name in imported_for_tasks():
         importlib.import_module(name)
     del airflow
 

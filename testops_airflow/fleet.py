@@ -58,11 +58,11 @@ class FleetOperator(BaseOperator):
         self._order(context, since)
 
     def _order(self, context: Any, down_since: float) -> None:
-        from testops_lib.run import pipeline
+        from testops_lib.run.orders import hand_out
 
         if not self.batches:
             raise AirflowSkipException("there is no batch to execute")
-        handed = pipeline.hand_out(
+        handed = hand_out(
             self.run,
             configuration.read(),
             plan=self.plan,
@@ -158,18 +158,18 @@ class FleetTrigger(BaseTrigger):
         await asyncio.to_thread(self._withdraw)
 
     def _withdraw(self) -> None:
-        from testops_lib.run import pipeline
+        from testops_lib.run.orders import withdraw
 
-        pipeline.withdraw(self.run_id_of_orders, self.orders, configuration.read())
+        withdraw(self.run_id_of_orders, self.orders, configuration.read())
 
     def _poll(self) -> list[Outcome]:
         from testops_lib.bus import batch
         from testops_lib.errors import BusError
-        from testops_lib.run import pipeline
+        from testops_lib.run.connect import open_bus
 
         try:
             if self._follower is None:
-                line = pipeline.bus(configuration.read())
+                line = open_bus(configuration.read())
                 start = batch.parse_positions(self.outcomes)
                 self._follower = line.follow_outcomes(start, self.run_id_of_orders)
             return self._follower.poll(POLL_S)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk.exceptions import AirflowFailException
 
 if TYPE_CHECKING:
-    from testops_lib.run.pipeline import Outcome
+    from testops_lib.run.analyze import Outcome
 
 CAUSE, OUTCOME = "cause", "outcome"
 """Keys of the XComs."""
@@ -60,7 +60,7 @@ def write_outcome(context: Any, outcome: Outcome) -> None:
 
 def read_outcome(context: Any) -> Outcome:
     """What the gate of this run said; a gate that did not come to an end said nothing."""
-    from testops_lib.run.pipeline import Outcome
+    from testops_lib.run.analyze import Outcome
 
     said = context["ti"].xcom_pull(task_ids="gate", key=OUTCOME)
     return Outcome(**said) if said else Outcome(verdict="none", reasons=read_causes(context))

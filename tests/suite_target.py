@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from testops_lib.run import pipeline
-from testops_lib.run.pipeline import RunConf
+from testops_lib.run.conf import parse_conf
+from testops_lib.run.generate import generate
+from testops_lib.run.start import load_spec, open_run
 from testops_lib.settings import Settings
 from testops_lib.store import Store
 from testops_lib.suite import Member
+from testops_lib.target import RunConf
 from tests import llm_server as server
 from tests.asking import asked
 from tests.generation_specs import case, step
@@ -99,10 +101,10 @@ class SuiteTarget:
         self.write()
         self.runs += 1
         before = len(self.gemini.received)
-        order = pipeline.parse_conf({"target": "zoo", **wishes})
-        pipeline.open_run(self.name, order, self.settings)
-        for group in pipeline.load_spec(self.name, self.settings):
-            pipeline.generate(self.name, group, self.settings)
+        order = parse_conf({"target": "zoo", **wishes})
+        open_run(self.name, order, self.settings)
+        for group in load_spec(self.name, self.settings):
+            generate(self.name, group, self.settings)
         return sorted(asked(request) for request in self.gemini.received[before:])
 
     @property

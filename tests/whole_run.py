@@ -12,10 +12,14 @@ from stack.samples import Sample
 from testops_lib import settings as configuration
 from testops_lib.bus.client import Bus
 from testops_lib.model import Report
-from testops_lib.run import pipeline
-from testops_lib.run.pipeline import RunConf
+from testops_lib.run.analyze import analyze
+from testops_lib.run.collect import collect_run
+from testops_lib.run.generate import generate
+from testops_lib.run.publish import publish, repeat
+from testops_lib.run.start import load_spec, open_run
 from testops_lib.settings import Settings
 from testops_lib.store import Store
+from testops_lib.target import RunConf
 from tests.paths import ROOT
 
 
@@ -41,17 +45,17 @@ def prepared(
 
 def executed(run: str, order: RunConf, settings: Settings) -> Report:
     """From the document to the verdict; the runners read the environment. No published case is without a result."""
-    pipeline.open_run(run, order, settings)
-    for group in pipeline.load_spec(run, settings):
-        pipeline.generate(run, group, settings)
-    published = pipeline.publish(run, settings)
+    open_run(run, order, settings)
+    for group in load_spec(run, settings):
+        generate(run, group, settings)
+    published = publish(run, settings)
     for batch in published.batches:
         _execute(run, published.plan, batch)
-    for batch in (*pipeline.repeat(run, settings), *published.last):
+    for batch in (*repeat(run, settings), *published.last):
         _execute(run, published.plan, batch)
-    counts = pipeline.collect(run, settings)
+    counts = collect_run(run, settings)
     assert counts.no_result == 0 and counts.published == counts.stored == published.cases
-    report = pipeline.analyze(run, settings)
+    report = analyze(run, settings)
     assert report.totals.cases == published.cases
     return report
 

@@ -21,7 +21,7 @@ from testops_lib.generate import Generated
 from testops_lib.generate.feedback import learn
 from testops_lib.generate.sources import GenerationRequest, Tell, is_paid, less, make_all, spending_limits
 from testops_lib.model import Case, Generation, Result
-from testops_lib.run import pipeline
+from testops_lib.run.scope import arrange, documented, in_scope
 from testops_lib.spec.operation import Spec
 from testops_lib.target import Target
 from testops_lib.verdict.repetition import split
@@ -49,7 +49,7 @@ def ask_for(document: Spec, target: Target, *, most: int = 0) -> GenerationReque
     """Asks for everything in scope, within the target's caps."""
     return GenerationRequest(
         spec=document,
-        operations=pipeline.in_scope(document, target),
+        operations=in_scope(document, target),
         target=target,
         settings=configuration.read(),
         left=spending_limits(target),
@@ -134,7 +134,7 @@ class CaseStream:
                     continue
                 if changed:
                     changed = False
-                    arranged = pipeline.suite(own.values(), self._document, self._target)
+                    arranged = arrange(own.values(), self._document, self._target)
                     waiting = [case for case in arranged if case.id not in given]
                 size = len(waiting) if done else max(_PART, len(own) // 10)
                 if not done and self._most:
@@ -169,7 +169,7 @@ class CaseStream:
             return None
         self._turn, self._sent, self._given_before = self._turn + 1, sent, self._given
         own, _ = split(self.results)
-        known = learn(own, pipeline.documented(pipeline.in_scope(self._document, self._target)))
+        known = learn(own, documented(in_scope(self._document, self._target)))
         sources = self._target.generate.sources
         free = tuple(source for source in sources if not is_paid(source))
         within = self._turn <= self._rounds

@@ -38,7 +38,9 @@ from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.generate import Generated
 from testops_lib.generate.sources import make_all, plan_all, told_of
 from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Tls
-from testops_lib.run import pipeline
+from testops_lib.run.report import build_report, with_recipes, write_report
+from testops_lib.run.scope import arrange, documented, in_scope, make_contracts, make_plan, not_tested
+from testops_lib.run.shrink import shrink_findings
 from testops_lib.spec.operation import Spec
 from testops_lib.target import MAX_ROUNDS, Generate, PropertyBased, Scope, Target
 from testops_lib.text import plural
@@ -146,7 +148,7 @@ def _make(spec: Spec, target: Target) -> tuple[tuple[Case, ...], tuple[Generatio
     for warning in spec.warnings[:20]:
         say(f"warning: {warning}", err=True)
     made = make_all(ask_for(spec, target))
-    cases = pipeline.suite((case for each in made for case in each.cases), spec, target)
+    cases = arrange((case for each in made for case in each.cases), spec, target)
     _tell_made(made, cases, spec, target)
     if not cases:
         raise CaseError("no case could be made", where=spec.source, next_step="see the lines above")
@@ -161,7 +163,7 @@ def _tell_made(made: Sequence[Generated], cases: Iterable[Case], spec: Spec, tar
     reasons = {key: why for each in made for key, why in each.generation.not_tested.items()}
     steps = [step for case in cases for step in case.steps]
     planned = {step.operation for step in steps if step.operation.startswith(f"{step.request.method} ")}
-    reasons = {key: why for key, why in (reasons | pipeline.not_tested(spec, target)).items() if key not in planned}
+    reasons = {key: why for key, why in (reasons | not_tested(spec, target)).items() if key not in planned}
     for key, why in list(reasons.items())[:_MOST_REASONS]:
         say(f"not tested: {key}: {why}", err=True)
     if len(reasons) > _MOST_REASONS:
@@ -271,13 +273,13 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
         document, target, options, lambda made: _tell_made(made, stream.cases.values(), document, target)
     )
     observe = options["rounds"] > 0 or stream.limited
-    plan = msgspec.structs.replace(pipeline.plan(document, target), observe=observe)
+    plan = msgspec.structs.replace(make_plan(document, target), observe=observe)
     for warning in document.warnings[:_MOST_REASONS]:
         say(f"warning: {warning}", err=True)
-    say(f"{document.title}: {len(pipeline.in_scope(document, target))} operations at {plan.base_url}", err=True)
+    say(f"{document.title}: {len(in_scope(document, target))} operations at {plan.base_url}", err=True)
     results, stopped = execute_all(
         plan,
-        pipeline.contracts(document, target),
+        make_contracts(document, target),
         stream.lists,
         total=lambda: len(stream.cases),
         run_id=run_id,
@@ -290,13 +292,13 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     if not cases and not stopped:
         raise CaseError("no case could be made", where=document.source, next_step="see the lines above")
     own, repeated = split(results)
-    report = pipeline.build_report(
+    report = build_report(
         own,
         target,
         repetitions=repeated,
         run=run_id,
-        operations=pipeline.documented(pipeline.in_scope(document, target)),
-        not_tested=pipeline.not_tested(document, target),
+        operations=documented(in_scope(document, target)),
+        not_tested=not_tested(document, target),
         base_url=plan.base_url,
         title=document.title,
         generations=tuple(stream.generations),
@@ -304,26 +306,26 @@ def try_(spec: str, base_url: str, out: Path | None, shrink: bool, **options: An
     )
     kept: tuple[Case, ...] = ()
     if shrink and not stopped:
-        attempt = tries(plan, pipeline.contracts(document, target), run_id, options, spent=results, began=started)
+        attempt = tries(plan, make_contracts(document, target), run_id, options, spent=results, began=started)
         random = [result for result in own if result.origin == "property"]
-        report, kept = pipeline.shrink_findings(report, random, cases, document, attempt)
+        report, kept = shrink_findings(report, random, cases, document, attempt)
         stream.cases |= {case.id: case for case in kept}
-    report = pipeline.with_recipes(report, stream.cases, plan.identities)
+    report = with_recipes(report, stream.cases, plan.identities)
     reporting.render_terminal(report)
     if out:
-        pipeline.write_report(report, results, out)
+        write_report(report, results, out)
         about = About(
             run=run_id,
             target=target.name,
             title=document.title,
             base_url=plan.base_url,
             started=started,
-            operations=pipeline.documented(pipeline.in_scope(document, target)),
-            not_tested=pipeline.not_tested(document, target),
+            operations=documented(in_scope(document, target)),
+            not_tested=not_tested(document, target),
             generations=tuple(stream.generations),
             concurrency=policy.concurrency,
         )
-        contracts = pipeline.contracts(document, target)
+        contracts = make_contracts(document, target)
         write_results(out / "results.jsonl", about, plan, contracts, cases, results)
         _write_findings(out / FINDINGS_FILE, report, plan, contracts, stream.cases)
         if kept:
@@ -369,16 +371,16 @@ def generate(spec: str, base_url: str, out: Path | None, only_plan: bool, **opti
         _tell_plan(document, target)
         return 0
     cases, generations = _make(document, target)
-    scope = pipeline.documented(pipeline.in_scope(document, target))
+    scope = documented(in_scope(document, target))
     about = About(
         run="",
         target=target.name,
         title=document.title,
         operations=scope,
-        not_tested=pipeline.not_tested(document, target),
+        not_tested=not_tested(document, target),
         generations=generations,
     )
-    known = pipeline.contracts(document, target)
+    known = make_contracts(document, target)
     used = {step.operation for case in cases for step in (*case.steps, *case.cleanup)}
     try:
         base = specs.base_url(document, spec, base_url)
@@ -446,12 +448,12 @@ def shrink(
     policy = policy_of(options, allow_private=bool(base_url) or private(spec, base_url))
     plan = Plan(target=about.target, base_url=base, policy=policy, identities=identities(options), tls=tls_of(options))
     proxy_of(options, base)
-    report = pipeline.build_report(
+    report = build_report(
         chosen, Target(name=about.target, spec=""), run=about.run, operations=about.operations, title=about.title
     )
     began = datetime.now(UTC)
     attempt = tries(plan, contracts, new_run_id(), options, began=began)
-    small, kept = pipeline.shrink_findings(report, chosen, cases.values(), specs.load(spec), attempt)
+    small, kept = shrink_findings(report, chosen, cases.values(), specs.load(spec), attempt)
     if not kept:
         raise TestOpsError("no finding shows again", where=base, next_step="is it the same target, in the same state?")
     _write_cases(out, small, plan, contracts, kept)

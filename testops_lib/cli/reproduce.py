@@ -101,7 +101,7 @@ def reproduce(
 
 
 def _from_file(source: Path, base_url: str, options: Mapping[str, Any]) -> _Known:
-    from testops_lib.run import pipeline
+    from testops_lib.run.report import with_recipes
 
     path = source / FINDINGS_FILE if source.is_dir() else source
     about, plan = About(run="", target=path.stem), None
@@ -120,7 +120,7 @@ def _from_file(source: Path, base_url: str, options: Mapping[str, Any]) -> _Know
         if line.finding:
             findings.append(line.finding)
     if not findings and results:
-        report = pipeline.with_recipes(report_of(about, results), cases, plan.identities if plan else ())
+        report = with_recipes(report_of(about, results), cases, plan.identities if plan else ())
         findings = list(report.findings)
     base = (base_url or about.base_url).rstrip("/")
     if not base:
@@ -131,7 +131,8 @@ def _from_file(source: Path, base_url: str, options: Mapping[str, Any]) -> _Know
 
 
 def _from_store(run_id: str, base_url: str, options: Mapping[str, Any]) -> _Known:
-    from testops_lib.run import pipeline
+    from testops_lib.run.scope import make_contracts
+    from testops_lib.run.start import resolved_run, stored_spec
     from testops_lib.store import Store
 
     with Store(configuration.read().need_dsn()) as store:
@@ -139,8 +140,8 @@ def _from_store(run_id: str, base_url: str, options: Mapping[str, Any]) -> _Know
         report = store.report(run_id) if run_id else None
         if report is None:
             raise CaseError("there is no finished run", where=run_id, next_step="give --run or --from")
-        target = pipeline.settled(store, run_id).target
-        spec = pipeline.stored_spec(store, run_id)
+        target = resolved_run(store, run_id).target
+        spec = stored_spec(store, run_id)
         cases = store.cases({finding.example.case for finding in report.findings})
     base = base_url or report.base_url
     given = identities(options)
@@ -150,7 +151,7 @@ def _from_store(run_id: str, base_url: str, options: Mapping[str, Any]) -> _Know
         )
     policy = structs.replace(target.policy, concurrency=1, breaker_wait_s=0)
     plan = Plan(target=target.name, base_url=base, policy=policy, identities=given or target.identities)
-    contracts = pipeline.contracts(spec, target)
+    contracts = make_contracts(spec, target)
     return _Known(findings=report.findings, cases=cases, contracts=contracts, plan=plan)
 
 

@@ -19,7 +19,7 @@ from testops_lib.cli.output import say
 from testops_lib.cli.sending import FINDINGS, NOTHING_FOUND
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.model import Case, GateRules, Plan, Policy, Report, Result
-from testops_lib.run import pipeline
+from testops_lib.run.report import build_report, with_recipes, write_report
 from testops_lib.target import Target
 from testops_lib.text import plural
 from testops_lib.verdict import differential as differ
@@ -61,7 +61,7 @@ def report(file: Path, form: str, out: Path | None) -> int:
     about, results = results_in(file)
     built = report_of(about, results)
     plan, cases = cases_in(file)
-    built = pipeline.with_recipes(built, cases, plan.identities if plan else ())
+    built = with_recipes(built, cases, plan.identities if plan else ())
     if form == "terminal" and out is None:
         reporting.render_terminal(built)
         return outcome(built)
@@ -130,7 +130,7 @@ def executed(name: str) -> tuple[About, list[Result]]:
 
 def report_of(about: About, results: Sequence[Result]) -> Report:
     own, repeated = split(results)
-    return pipeline.build_report(
+    return build_report(
         own,
         Target(name=about.target, spec="", policy=Policy(concurrency=about.concurrency)),
         repetitions=repeated,
@@ -178,7 +178,7 @@ def diff(before: str, after: str, out: Path | None) -> int:
     built = report_of(about, results)
     reporting.render_terminal(built)
     if out:
-        pipeline.write_report(built, results, out)
+        write_report(built, results, out)
         say(f"written: {out / 'report.html'}, report.json, junit.xml, wfc.json")
     return outcome(built)
 

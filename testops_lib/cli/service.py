@@ -48,20 +48,21 @@ def upgrade() -> None:
 def collect(follow: bool, run: str) -> int:
     """Bring results from Kafka into PostgreSQL. Several collectors may work at once."""
     from testops_lib.run import collect as collecting
-    from testops_lib.run import pipeline
+    from testops_lib.run.collect import collect_run
+    from testops_lib.run.connect import open_bus
     from testops_lib.store import Store
 
     settings = configuration.read()
     if follow == bool(run):
         raise click.UsageError("give either --follow or --run RUN")
     if run:
-        say(pipeline.collect(run, settings))
+        say(collect_run(run, settings))
         return 0
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with Store(settings.need_dsn()) as store:
-        collecting.follow(pipeline.bus(settings), store, stop=stop.is_set)
+        collecting.follow(open_bus(settings), store, stop=stop.is_set)
     return 0
 
 
@@ -75,10 +76,10 @@ def dead_letters() -> None:
 @click.option("--all", "every", is_flag=True, help="Also those that were put back.")
 def list_letters(run: str, every: bool) -> None:
     """One line each, oldest first: place, time, origin, run, reason."""
-    from testops_lib.run.pipeline import bus
+    from testops_lib.run.connect import open_bus
     from testops_lib.text import one_line, plural
 
-    with bus(configuration.read()) as line:
+    with open_bus(configuration.read()) as line:
         letters = [one for one in line.dead_letters() if run in ("", one.run)]
     shown = [one for one in letters if every or not one.requeued]
     for one in shown:
@@ -102,10 +103,10 @@ def show(place: str, count: int, save: str | None) -> None:
     Credentials are masked on the screen, and kept in --save.
     """
     from testops_lib.redact import Redactor
-    from testops_lib.run.pipeline import bus
+    from testops_lib.run.connect import open_bus
     from testops_lib.text import one_line, visible
 
-    with bus(configuration.read()) as line:
+    with open_bus(configuration.read()) as line:
         letter = _letter(line, place)
     if save:
         Path(save).write_bytes(letter.data)
@@ -146,12 +147,13 @@ def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bo
     Its result then counts for the run, when the run published a case of that id; clear `analyze` to renew the report.
     """
     from testops_lib.errors import BusError
-    from testops_lib.run import pipeline
+    from testops_lib.run.collect import collect_run
+    from testops_lib.run.connect import open_bus
 
     settings = configuration.read()
     if execute:
         settings.need_dsn()
-    with pipeline.bus(settings) as line:
+    with open_bus(settings) as line:
         letter = _letter(line, place)
         if letter.requeued and not again:
             raise BusError(
@@ -172,7 +174,7 @@ def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bo
         return 0
     if is_case and (code := subprocess.run([sys.executable, *runner]).returncode):
         return code
-    counts = pipeline.collect(run, settings)
+    counts = collect_run(run, settings)
     say(f"run {run}: {counts.published} published, {counts.stored} stored, {counts.no_result} without result")
     return 0
 
@@ -240,7 +242,7 @@ def trigger(**options: Any) -> int:
     from testops_lib import report as reporting
     from testops_lib.airflow_api import WAITS, Airflow
     from testops_lib.errors import TriggerError
-    from testops_lib.run import pipeline
+    from testops_lib.run.conf import parse_conf
     from testops_lib.store import Store
     from testops_lib.text import one_line
     from testops_lib.verdict.analyze import settle
@@ -250,7 +252,7 @@ def trigger(**options: Any) -> int:
     if options["rerun"] and conf:
         raise SettingsError("changes nothing of a run", where="--rerun", next_step=f"leave out {', '.join(conf)}")
     if not options["rerun"]:
-        pipeline.parse_conf(conf)  # what the run would refuse is said here and now
+        parse_conf(conf)  # what the run would refuse is said here and now
     password = os.environ.get("TESTOPS_AIRFLOW_PASSWORD", "")
     if not password:
         raise TriggerError("no password", where="TESTOPS_AIRFLOW_PASSWORD", next_step="set the variable")

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from testops_lib.bus.client import Bus
 from testops_lib.errors import BusError, StoreError
 from testops_lib.model import Value
+from testops_lib.run.connect import open_bus
+from testops_lib.settings import Settings
 from testops_lib.store import Store
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 _PAUSE_S = 1.0
 """Between two drains: time for a replica that just became leader to learn how far the topic is acknowledged."""
@@ -28,6 +30,12 @@ class Counts(Value, frozen=True, kw_only=True):
     """Cases with a result of their own."""
     no_result: int
     """Cases that were given an errored one."""
+
+
+def collect_run(run: str, settings: Settings, *, deadline_s: float = 300, attempt: int = 1) -> Counts:
+    """The stage `collect`: as `collect` does it, on the bus and the store that the settings name."""
+    with Store(settings.need_dsn()) as store:
+        return collect(open_bus(settings), store, run, deadline_s=deadline_s, attempt=attempt)
 
 
 def collect(bus: Bus, store: Store, run: str, *, deadline_s: float = 300, attempt: int = 1) -> Counts:
@@ -48,7 +56,7 @@ def collect(bus: Bus, store: Store, run: str, *, deadline_s: float = 300, attemp
         drain(bus, store, run, positions=positions, deadline_s=deadline - time.monotonic())
         missing = store.missing(run, attempt=attempt)
     if missing:
-        log.warning("run %s: %d cases have no result, the first is %s", run, len(missing), missing[0])
+        _LOG.warning("run %s: %d cases have no result, the first is %s", run, len(missing), missing[0])
     store.close_missing(run, attempt=attempt)
     published, without = store.published(run), store.without_result(run)
     return Counts(published=published, stored=published - without, no_result=without)
@@ -101,7 +109,7 @@ def follow(bus: Bus, store: Store, *, stop: Callable[[], bool], run: str | None 
                 positions = dict(reader.positions)
                 wait_s = 0.5
         except (BusError, StoreError) as error:
-            log.warning("collecting pauses for %g s: %s", wait_s, error)
+            _LOG.warning("collecting pauses for %g s: %s", wait_s, error)
             wake = time.monotonic() + wait_s
             while time.monotonic() < wake and not stop():
                 time.sleep(0.1)

@@ -24,14 +24,17 @@ from testops_lib.generate.jsonpath import refusal
 from testops_lib.generate.sources import GenerationRequest, spending_limits
 from testops_lib.model import Case, Contract, JsonPathIs, Plan, Result, Value, make_case
 from testops_lib.redact import sensitive
-from testops_lib.run import pipeline
-from testops_lib.run.pipeline import RunConf
+from testops_lib.run.conf import resolve, suite_name
 from testops_lib.run.refresh import renew
+from testops_lib.run.scope import in_scope, make_contracts, make_plan
+from testops_lib.run.shrink import shrink_findings
+from testops_lib.run.start import read_spec, resolved_run, stored_spec
 from testops_lib.settings import Settings
 from testops_lib.spec import drift as drifts
 from testops_lib.spec.operation import Spec
 from testops_lib.store import Store
 from testops_lib.suite import Change, Member, Status, regression_slot
+from testops_lib.target import RunConf
 from testops_lib.text import one_line, plural
 
 MAX_CASE_BYTES = 256 * 1024
@@ -141,8 +144,8 @@ def drift(settings: Settings, target: str) -> drifts.Drift:
         StoreError: the target was never run.
     """
     order = RunConf(target=target)
-    now = pipeline.read_spec(order, pipeline.resolve(order, settings))
-    suite = pipeline.suite_name(order, settings)
+    now = read_spec(order, resolve(order, settings))
+    suite = suite_name(order, settings)
     with Store(settings.need_dsn()) as store:
         before = store.suite_spec(suite)
         if not before:
@@ -384,10 +387,10 @@ def regenerate(
     if bool(operations) == bool(cases):
         raise GenerateError("choose operations or cases", where="regenerate", next_step="give one of the two")
     order = RunConf(target=target, operations=tuple(operations), sources=tuple(sources))
-    resolved = pipeline.resolve(order, settings)
-    spec = pipeline.read_spec(order, resolved)
-    suite = pipeline.suite_name(order, settings)
-    scope = pipeline.in_scope(spec, resolved)
+    resolved = resolve(order, settings)
+    spec = read_spec(order, resolved)
+    suite = suite_name(order, settings)
+    scope = in_scope(spec, resolved)
     replaces: set[str] | None = None
     chosen = {source: {one.key for one in scope} for source in resolved.generate.sources}
     if cases:
@@ -455,16 +458,16 @@ def shrink(
         about, report = store.run(run), store.report(run)
         if report is None:
             raise StoreError("has no report yet", where=f"run {run}", next_step="wait for its end")
-        target = pipeline.resolve(RunConf(target=about.target), settings)
-        spec = pipeline.stored_spec(store, run)
+        target = resolve(RunConf(target=about.target), settings)
+        spec = stored_spec(store, run)
         slots = {regression_slot(finding): finding for finding in report.findings}
         members = [each for each in store.members(about.suite, source="property") if each.slot in slots]
         examples = {slots[each.slot].example.case for each in members}
         cases = store.cases(examples)
         failed = [each for each in store.results(run) if each.case in examples and each.verdict == "failed"]
     findings = tuple(slots[each.slot] for each in members)
-    attempt = attempts(pipeline.plan(spec, target), pipeline.contracts(spec, target))
-    small, kept = pipeline.shrink_findings(
+    attempt = attempts(make_plan(spec, target), make_contracts(spec, target))
+    small, kept = shrink_findings(
         msgspec.structs.replace(report, findings=findings), failed, cases.values(), spec, attempt
     )
     made = {case.id: case for case in kept}
@@ -499,7 +502,7 @@ class Request(Value, frozen=True, kw_only=True):
 def review_request(run: str, settings: Settings) -> Request | None:
     """What a person must look at before the run goes on; None: nothing."""
     with Store(settings.need_dsn()) as store:
-        target = pipeline.settled(store, run).target
+        target = resolved_run(store, run).target
         members = [each for each in store.run_members(run) if each.status != "retired"]
         drafts = [each for each in members if each.status == "draft"]
         if target.generate.review == "never" or (target.generate.review == "new" and not drafts):
@@ -562,7 +565,7 @@ def answer_review(
     why = f"review of run {run}"
     now = datetime.now(UTC)
     with Store(settings.need_dsn()) as store:
-        target = pipeline.settled(store, run).target
+        target = resolved_run(store, run).target
         suite = store.run(run).suite
         with store.locked(suite):
             members = [each for each in store.run_members(run) if each.status != "retired"]

@@ -1,6 +1,6 @@
 """Further rounds of a run: what the API answered goes back to the sources, which make more cases of it.
 
-Every stage may be repeated, as those of `pipeline`. What a language model makes joins the suite, for it was paid for;
+Every stage may be repeated, as those before them. What a language model makes joins the suite, for it was paid for;
 what the others make holds values of this run's answers and ends with it.
 """
 
@@ -17,8 +17,12 @@ from testops_lib.generate.feedback import Feedback, learn
 from testops_lib.generate.sources import GenerationRequest, is_paid, less, make, spending_limits, told_of
 from testops_lib.model import Case, Generation, Result
 from testops_lib.run import collect as collecting
-from testops_lib.run import pipeline
+from testops_lib.run.connect import open_bus
+from testops_lib.run.generate import spent_before
+from testops_lib.run.publish import Publication, publication, publish_cases
 from testops_lib.run.refresh import add
+from testops_lib.run.scope import arrange, documented, in_scope
+from testops_lib.run.start import resolved_run, stored_spec
 from testops_lib.settings import Settings
 from testops_lib.spec.operation import Spec
 from testops_lib.store import Store
@@ -40,11 +44,11 @@ def find_gaps(run: str, turn: int, settings: Settings) -> int:
         BusError: the results could not be read.
     """
     with Store(settings.need_dsn()) as store:
-        target = pipeline.settled(store, run).target
+        target = resolved_run(store, run).target
         if target.generate.review != "never" or turn > target.generate.rounds:
             return 0
-        collecting.drain(pipeline.bus(settings), store, run)
-        spec = pipeline.stored_spec(store, run)
+        collecting.drain(open_bus(settings), store, run)
+        spec = stored_spec(store, run)
         told = _learned(store.results(run), spec, target)
         if not told.gaps:
             _LOG.info("every operation answered a 2xx, and every documented status was seen")
@@ -68,16 +72,14 @@ def generate(run: str, turn: int, settings: Settings) -> int:
     """
     count = 0
     with Store(settings.need_dsn()) as store:
-        target = pipeline.settled(store, run).target
-        spec = pipeline.stored_spec(store, run)
+        target = resolved_run(store, run).target
+        spec = stored_spec(store, run)
         known = {case.id for case in store.read_cases(run, end=str(turn))}
         most = max(0, target.generate.max_cases - len(known)) if target.generate.max_cases else None
-        spent = reduce(
-            less, store.generations(run), spending_limits(target, spent=pipeline.spent_before(store, run, target))
-        )
+        spent = reduce(less, store.generations(run), spending_limits(target, spent=spent_before(store, run, target)))
         ask = GenerationRequest(
             spec=spec,
-            operations=pipeline.in_scope(spec, target),
+            operations=in_scope(spec, target),
             target=target,
             settings=settings,
             feedback=_learned(store.results(run), spec, target),
@@ -86,7 +88,7 @@ def generate(run: str, turn: int, settings: Settings) -> int:
         for source in target.generate.sources:
             generation, made = _made(store, store.run(run).suite, source, ask)
             fresh = {case.id: case for case in made if case.id not in known}
-            chosen = pipeline.suite(fresh.values(), spec, target)[:most]
+            chosen = arrange(fresh.values(), spec, target)[:most]
             known.update(case.id for case in chosen)
             most = None if most is None else most - len(chosen)
             store.put_cases(chosen)
@@ -109,7 +111,7 @@ def _made(store: Store, suite: str, source: str, ask: GenerationRequest) -> tupl
     return made.generation, made.cases
 
 
-def publish(run: str, turn: int, settings: Settings) -> pipeline.Published:
+def publish(run: str, turn: int, settings: Settings) -> Publication:
     """Puts the cases of a round into Kafka, to be judged by the run's own plan.
 
     Raises:
@@ -117,20 +119,18 @@ def publish(run: str, turn: int, settings: Settings) -> pipeline.Published:
         BusError: a delivery failed; repeating is harmless.
     """
     with Store(settings.need_dsn()) as store:
-        target = pipeline.settled(store, run).target
+        target = resolved_run(store, run).target
         held = store.held(run)
         fresh = [case for case in _of_round(store, run, turn) if case.id not in held]
-        cases = pipeline.suite(fresh, pipeline.stored_spec(store, run), target)
-        about, line = store.run(run), pipeline.bus(settings)
+        cases = arrange(fresh, stored_spec(store, run), target)
+        about, line = store.run(run), open_bus(settings)
         assert about.plan_batch is not None
         line.read_plan(about.plan_batch, run, deadline_s=settings.kafka_timeout_s)
-        main, last = pipeline.publish_cases(line, run, cases, target.policy.cases_per_batch)
+        main, last = publish_cases(line, run, lambda: cases, target.policy.cases_per_batch)
         store.mark_published(
             run, [case.id for case in cases], positions=about.positions, batches=[*main, *last], further=True
         )
-    return pipeline.Published(
-        plan=str(about.plan_batch), batches=tuple(map(str, main)), last=tuple(map(str, last)), cases=len(cases)
-    )
+    return publication(about.plan_batch, main, last, cases=len(cases))
 
 
 def _of_round(store: Store, run: str, turn: int) -> list[Case]:
@@ -138,4 +138,4 @@ def _of_round(store: Store, run: str, turn: int) -> list[Case]:
 
 
 def _learned(results: Iterable[Result], spec: Spec, target: Target) -> Feedback:
-    return learn(results, pipeline.documented(pipeline.in_scope(spec, target)))
+    return learn(results, documented(in_scope(spec, target)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +21,7 @@ from testops_lib.model import (
     FormBody,
     JsonBody,
     NegativeDataRejection,
+    Report,
     Request,
     Result,
     Step,
@@ -28,6 +29,8 @@ from testops_lib.model import (
     Value,
     make_case,
 )
+from testops_lib.spec.operation import Spec
+from testops_lib.verdict.analyze import analyze as analyze_results
 from testops_lib.verdict.fingerprint import fingerprint_of
 
 REGRESSION: Final = "regression"
@@ -108,6 +111,36 @@ def shrink(
                 best, again = (candidate, result, shown), True
                 break
     return Shrunk(case=regression(best[0]), result=best[1], failure=best[2], tried=tried, complete=complete)
+
+
+def shrink_findings(
+    report: Report,
+    results: Iterable[Result],
+    cases: Iterable[Case],
+    spec: Spec,
+    attempt: Callable[[Case], Result | None],
+) -> tuple[Report, tuple[Case, ...]]:
+    """The report with the smallest request as example of each finding that `results` show, and those cases.
+
+    `attempt` executes a case (None: nothing is left to spend). Findings that do not show again stay as they are.
+    """
+    judge, known = RequestJudge(spec), {case.id: case for case in cases}
+    shown = {result.case: result for result in results}
+    findings, kept = list(report.findings), {}
+    for index, finding in enumerate(findings):
+        case, result = known.get(finding.example.case), shown.get(finding.example.case)
+        found = [each for each in result.failures if fingerprint_of(each) == finding.fingerprint] if result else []
+        if case is None or not found:
+            continue
+        small = shrink(case, found[0], judge, attempt)
+        if small is None:
+            continue
+        kept[small.case.id] = small.case
+        again = analyze_results([small.result], target=report.target, run=report.run, operations={})
+        alike = next((each for each in again.findings if each.fingerprint == finding.fingerprint), None)
+        if alike is not None:
+            findings[index] = structs.replace(finding, example=alike.example, message=alike.message)
+    return structs.replace(report, findings=tuple(findings)), tuple(kept.values())
 
 
 def regression(case: Case) -> Case:

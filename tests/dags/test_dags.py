@@ -23,7 +23,7 @@ pytestmark = pytest.mark.airflow
 HEAVY = (
     *("pandas", "google.genai", "kubernetes", "kubernetes_asyncio", "sqlalchemy", "alembic", "aiohttp", "asgiref"),
     *("confluent_kafka", "pycurl", "jsonschema_rs", "psycopg", "jinja2.environment", "rich", "click", "difflib"),
-    *("testops_lib.run.pipeline", "testops_lib.bus.client", "airflow.models", "airflow.api", "airflow.providers.cncf"),
+    *("testops_lib.run", "testops_lib.bus.client", "airflow.models", "airflow.api", "airflow.providers.cncf"),
 )
 
 FILES = sorted(path.stem for path in (ROOT / "dags").glob("*.py"))

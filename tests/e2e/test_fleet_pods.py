@@ -15,7 +15,7 @@ from stack import ports
 from testops_lib.bus.batch import parse_positions, positions_text
 from testops_lib.bus.client import Bus
 from testops_lib.launch.fleet import Standing
-from testops_lib.run import pipeline
+from testops_lib.run.orders import hand_out
 from testops_lib.settings import Settings
 from testops_lib.store import Store
 from tests.e2e.pods import Cluster
@@ -95,7 +95,7 @@ def test_the_charts_pods_become_ready_and_execute_what_is_ordered(
 
     run = "fleet-in-pods"
     at, batches = publish(line, store, run, plan(log.url), [case(number) for number in range(CASES)])
-    handed = pipeline.hand_out(
+    handed = hand_out(
         run,
         Settings(kafka_bootstrap=kafka),
         plan=str(at),

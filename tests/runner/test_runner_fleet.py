@@ -23,8 +23,8 @@ from testops_lib.bus.batch import parse_positions, positions_text
 from testops_lib.bus.client import Bus
 from testops_lib.launch.fleet import MOST_TAKES, Standing, Told
 from testops_lib.model import Batch, BatchOrder, Ended, Taken
-from testops_lib.run import pipeline
 from testops_lib.run.collect import collect
+from testops_lib.run.orders import HandedOut, hand_out, withdraw
 from testops_lib.settings import Settings
 from testops_lib.store import Store
 from tests.runner.test_runner import Log, case, outcome, plan, publish, runner
@@ -63,14 +63,14 @@ def ready(fleet: Fleet, count: int = 1) -> list[Member]:
     return members
 
 
-def hand_out(bus: Bus, store: Store, run: str, at: Batch, batches: list[Batch], **more: Any) -> pipeline.HandedOut:
+def handed_out(bus: Bus, store: Store, run: str, at: Batch, batches: list[Batch], **more: Any) -> HandedOut:
     settings = Settings(kafka_bootstrap=bus.bootstrap)
     wanted = [str(one) for one in batches]
     results = positions_text(store.positions(run))
-    return pipeline.hand_out(run, settings, plan=str(at), wanted=wanted, results=results, **more)
+    return hand_out(run, settings, plan=str(at), wanted=wanted, results=results, **more)
 
 
-def wait(bus: Bus, run: str, handed: pipeline.HandedOut, *, timeout_s: float = 120) -> Told:
+def wait(bus: Bus, run: str, handed: HandedOut, *, timeout_s: float = 120) -> Told:
     standing, deadline = Standing(handed.orders), time.monotonic() + timeout_s
     with bus.follow_outcomes(parse_positions(handed.outcomes), run) as follower:
         while not standing.complete and time.monotonic() < deadline:
@@ -102,7 +102,7 @@ def test_a_fleet_executes_each_ordered_batch_once(line: Bus, store: Store, log: 
     at, batches = publish(line, store, run, plan(log.url), cases)
     for member in fleet.add(2):
         member.wait_ready()
-    handed = hand_out(line, store, run, at, batches)
+    handed = handed_out(line, store, run, at, batches)
     told = wait(line, run, handed)
     assert told.waiting == told.begun == ()
     assert {code for code, _ in told.ended.values()} == {0}
@@ -151,7 +151,7 @@ def test_what_is_no_order_goes_to_the_dead_letters_and_the_fleet_goes_on(
     producer.flush(30)
     at, batches = publish(line, store, run, plan(log.url), [case(number) for number in range(20)])
     ready(fleet)
-    told = wait(line, run, hand_out(line, store, run, at, batches))
+    told = wait(line, run, handed_out(line, store, run, at, batches))
     assert {code for code, _ in told.ended.values()} == {0}
     until(lambda: len(line.dead_letters()) == before + len(hostile), "some are missing", 30)
     assert {letter.topic for letter in line.dead_letters()[before:]} == {line.topics.batches}
@@ -173,9 +173,9 @@ def test_an_order_that_is_withdrawn_is_not_executed(line: Bus, store: Store, log
     run = "fleet-withdrawn"
     at, _ = publish(line, store, run, plan(log.url), [case(number) for number in range(20)])
     batches = line.publish_cases(run, [case(number) for number in range(20, 40)], max_records=5)
-    handed = hand_out(line, store, run, at, batches)
-    pipeline.withdraw(run, handed.orders, Settings(kafka_bootstrap=line.bootstrap))
-    other = hand_out(line, store, run, at, batches[:1])
+    handed = handed_out(line, store, run, at, batches)
+    withdraw(run, handed.orders, Settings(kafka_bootstrap=line.bootstrap))
+    other = handed_out(line, store, run, at, batches[:1])
     ready(fleet)
     assert {code for code, _ in wait(line, run, other).ended.values()} == {0}
     assert len(log.numbers) == len(list(line.case_ids(batches[0], run)))
@@ -199,7 +199,7 @@ def test_what_a_retry_would_not_help_is_told_so(line: Bus, store: Store, log: Lo
     run = "fleet-refused"
     at, batches = publish(line, store, run, plan(f"{log.url}?query"), [case(1)])
     ready(fleet)
-    told = wait(line, run, hand_out(line, store, run, at, batches))
+    told = wait(line, run, handed_out(line, store, run, at, batches))
     assert {code for code, _ in told.ended.values()} == {2}
     assert "has a query" in next(iter(told.ended.values()))[1]
 
@@ -210,7 +210,7 @@ def test_a_member_told_to_end_finishes_what_is_in_flight_and_another_does_the_re
     run, cases = "fleet-drain", [case(number) for number in range(120)]
     at, batches = publish(line, store, run, plan(log.url, requests_per_second=30), cases)
     [first] = ready(fleet)
-    handed = hand_out(line, store, run, at, batches)
+    handed = handed_out(line, store, run, at, batches)
     until(lambda: len(log.numbers) > 20, "it does not work")
     first.child.send(signal.SIGTERM)
     assert first.child.wait(30) == 0
@@ -233,7 +233,7 @@ def test_while_a_fleet_grows_the_rate_holds_and_nothing_is_sent_twice(
     at, _ = publish(line, store, run, plan(log.url, requests_per_second=rate), cases)
     batches = line.publish_cases(run, cases, max_records=30)
     ready(fleet)
-    handed = hand_out(line, store, run, at, batches)
+    handed = handed_out(line, store, run, at, batches)
     until(lambda: len(log.numbers) > 30, "it does not work")
     begun, before = time.monotonic(), len(log.numbers)
     ready(fleet, 2)
@@ -250,7 +250,7 @@ def test_when_a_member_is_killed_another_does_the_rest(line: Bus, store: Store, 
     run, cases = "fleet-killed", [case(number) for number in range(120)]
     at, batches = publish(line, store, run, plan(log.url, requests_per_second=40), cases)
     [first] = ready(fleet)
-    handed = hand_out(line, store, run, at, batches)
+    handed = handed_out(line, store, run, at, batches)
     until(lambda: len(log.numbers) > 20, "it does not work")
     fleet.kill(first)
     fleet.add()
@@ -269,10 +269,10 @@ def test_a_second_try_orders_only_batches_with_a_case_that_has_no_verdict(
     run, cases = "fleet-retry", [case(number) for number in range(60)]
     at, _ = publish(line, store, run, plan(log.url), cases)
     batches = line.publish_cases(run, cases, max_records=10)
-    first = hand_out(line, store, run, at, batches[:2])
+    first = handed_out(line, store, run, at, batches[:2])
     ready(fleet)
     assert {code for code, _ in wait(line, run, first).ended.values()} == {0}
-    second = hand_out(line, store, run, at, batches, try_number=2)
+    second = handed_out(line, store, run, at, batches, try_number=2)
     assert sorted(second.orders.values()) == sorted(map(str, batches[2:]))
     assert {code for code, _ in wait(line, run, second).ended.values()} == {0}
     assert hand_out(line, store, run, at, batches, try_number=3).orders == {}
@@ -284,7 +284,7 @@ def test_a_member_says_how_it_is(line: Bus, store: Store, log: Log, fleet: Fleet
     log.fail = {3}
     at, batches = publish(line, store, run, plan(log.url), [case(number) for number in range(10)])
     [member] = ready(fleet)
-    wait(line, run, hand_out(line, store, run, at, batches))
+    wait(line, run, handed_out(line, store, run, at, batches))
     until(lambda: "order_in_work 0.0" in member.get("/metrics")[1], "it works on")
     status, text = member.get("/metrics")
     said = dict(row.rsplit(" ", 1) for row in text.splitlines() if not row.startswith("#"))

@@ -33,7 +33,8 @@ from testops_lib.model import (
 )
 from testops_lib.report.html import render_html
 from testops_lib.report.terminal import terminal_text
-from testops_lib.run import pipeline
+from testops_lib.run.report import build_report
+from testops_lib.run.scope import arrange, documented, in_scope, make_contracts, make_plan, not_tested
 from testops_lib.settings import Settings
 from testops_lib.spec.operation import Operation
 from testops_lib.target import Generate, PropertyBased, Target
@@ -65,19 +66,19 @@ def run_of(
         values=values or {},
     )
     spec = specs.load(target.spec, allow_private=True)
-    operations = pipeline.in_scope(spec, target)
+    operations = in_scope(spec, target)
     made = make_all(GenerationRequest(spec=spec, operations=operations, target=target, settings=Settings()))
-    cases = pipeline.suite((case for one in made for case in one.cases), spec, target)
+    cases = arrange((case for one in made for case in one.cases), spec, target)
     results: list[Result] = []
-    engine = Engine(pipeline.plan(spec, target), pipeline.contracts(spec, target), run="r", max_requests=most)
+    engine = Engine(make_plan(spec, target), make_contracts(spec, target), run="r", max_requests=most)
     more = tuple(more)
     run(engine, [*cases, *more], results.append)
-    report = pipeline.build_report(
+    report = build_report(
         results,
         target,
         run="r",
-        operations=pipeline.documented(operations),
-        not_tested=pipeline.not_tested(spec, target),
+        operations=documented(operations),
+        not_tested=not_tested(spec, target),
     )
     place = {case.id: index for index, case in enumerate((*cases, *more))}
     return report, sorted(results, key=lambda result: place[result.case])

@@ -12,7 +12,8 @@ from testops_lib import settings as configuration
 from testops_lib import target as targets
 from testops_lib.errors import TargetError
 from testops_lib.model import CHECKS, BasicAuth, GateRules, Policy, TokenUse
-from testops_lib.run import pipeline
+from testops_lib.run.conf import resolve
+from testops_lib.target import RunConf
 from tests.paths import ROOT
 
 
@@ -214,10 +215,10 @@ authTemplate:
 
 def test_values_are_read_from_the_environment_where_a_run_is_resolved(tmp_path: Path) -> None:
     write(tmp_path, 'spec: https://h/openapi.json\nvalues: {dag_id: ["${PETS_DAG}", 7]}\n')
-    order, settings = pipeline.RunConf(target="pets"), configuration.read({"TESTOPS_TARGETS_DIR": str(tmp_path)})
-    assert pipeline.resolve(order, settings, {"PETS_DAG": "feed"}).values == {"dag_id": ("feed", 7)}
+    order, settings = RunConf(target="pets"), configuration.read({"TESTOPS_TARGETS_DIR": str(tmp_path)})
+    assert resolve(order, settings, {"PETS_DAG": "feed"}).values == {"dag_id": ("feed", 7)}
     with pytest.raises(TargetError, match="PETS_DAG"):
-        pipeline.resolve(order, settings, {})
+        resolve(order, settings, {})
 
 
 def test_every_kind_of_credential_has_a_short_form(tmp_path: Path) -> None:

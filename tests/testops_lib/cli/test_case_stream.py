@@ -13,7 +13,7 @@ from testops_lib.cli.case_stream import CaseStream
 from testops_lib.execute import Engine, run
 from testops_lib.generate.property.draws import Draws
 from testops_lib.model import Policy, Result
-from testops_lib.run import pipeline
+from testops_lib.run.scope import make_contracts, make_plan
 from testops_lib.target import Generate, PropertyBased, Scope, Target
 from tests.testops_lib.cli.test_cli import authorization, cli
 
@@ -31,7 +31,7 @@ def test_the_first_cases_are_executed_while_others_are_drawn(sound_shop: Sample)
     whole: list[int] = []
     options = {"rounds": 0, "max_requests": 0, "max_time": 0}
     stream = CaseStream(document, target, options, lambda made: whole.append(len(stream.results)))
-    engine = Engine(pipeline.plan(document, target), pipeline.contracts(document, target), run="r")
+    engine = Engine(make_plan(document, target), make_contracts(document, target), run="r")
 
     def on_result(result: Result) -> None:
         stream.results.append(result)

@@ -32,7 +32,7 @@ from testops_lib.model import (
     TextBody,
     TokenUse,
 )
-from testops_lib.run.pipeline import with_recipes
+from testops_lib.run.report import with_recipes
 from testops_lib.verdict.analyze import analyze
 from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, one, plan, step
 

@@ -12,7 +12,8 @@ from testops_lib.execute import Engine, run
 from testops_lib.generate import rules
 from testops_lib.generate.sources import GenerationRequest, make_all
 from testops_lib.model import Identity, Policy, Report, Result
-from testops_lib.run import pipeline
+from testops_lib.run.report import build_report
+from testops_lib.run.scope import arrange, documented, in_scope, make_contracts, make_plan
 from testops_lib.settings import Settings
 from testops_lib.target import Generate, Target
 from tests import oracle_server
@@ -30,12 +31,12 @@ def report(url: str, users: Any = "unknown", identities: Sequence[Identity] = US
         generate=Generate(users=users),
     )
     spec = specs.load(target.spec)
-    operations = pipeline.in_scope(spec, target)
+    operations = in_scope(spec, target)
     made = make_all(GenerationRequest(spec=spec, operations=operations, target=target, settings=Settings()))
     results: list[Result] = []
-    engine = Engine(pipeline.plan(spec, target), pipeline.contracts(spec, target), run="r")
-    run(engine, pipeline.suite((case for each in made for case in each.cases), spec, target), results.append)
-    return pipeline.build_report(results, target, run="r", operations=pipeline.documented(operations))
+    engine = Engine(make_plan(spec, target), make_contracts(spec, target), run="r")
+    run(engine, arrange((case for each in made for case in each.cases), spec, target), results.append)
+    return build_report(results, target, run="r", operations=documented(operations))
 
 
 def found(told: Report) -> set[tuple[str, str]]:

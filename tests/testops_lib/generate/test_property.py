@@ -282,7 +282,7 @@ def test_integers_without_bounds_cost_no_operation_its_cases() -> None:
 
 
 def test_nothing_heavy_is_imported_by_those_who_only_plan() -> None:
-    imports = "import sys, testops_lib.run.pipeline, runner.__main__"
+    imports = "import sys, testops_lib.run.generate, testops_lib.run.analyze, runner.__main__"
     script = f"{imports}; print({{'hypothesis', 'schemathesis'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
     assert done.stdout.strip() == "set()", done.stderr

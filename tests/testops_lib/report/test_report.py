@@ -54,7 +54,7 @@ from testops_lib.report import (
 from testops_lib.report.json import schemas
 from testops_lib.report.text import TITLES, shown_findings
 from testops_lib.report.wfc import code
-from testops_lib.run.pipeline import write_report
+from testops_lib.run.report import write_report
 from testops_lib.text import visible
 from testops_lib.verdict.analyze import analyze
 from testops_lib.verdict.gate import decide

@@ -227,14 +227,14 @@ def test_a_promoted_case_has_no_advisory_checks_left(zoo: SuiteTarget) -> None:
 
 def finish(zoo: SuiteTarget, verdicts: dict[str, VerdictName], attempt: int = 1) -> None:
     """The run's results, as a collector would store them; and its analysis."""
-    from testops_lib.run import pipeline
+    from testops_lib.run.analyze import analyze
 
     with Store(zoo.dsn) as store:
         store.merge_results(
             CaseResult(run=zoo.name, case=one.id, attempt=attempt, verdict=verdicts.get(one.name, "passed"))
             for one in store.load_cases(zoo.name)
         )
-    pipeline.analyze(zoo.name, zoo.settings)
+    analyze(zoo.name, zoo.settings)
 
 
 def test_guesses_that_held_in_enough_runs_in_a_row_count_from_then_on(zoo: SuiteTarget) -> None:

@@ -9,9 +9,9 @@ from testops_lib import spec as specs
 from testops_lib.errors import SettingsError, TargetError, TestOpsError
 from testops_lib.generate.sources import SpendingLimits, spending_limits
 from testops_lib.model import BasicAuth, Cost, Identity, Login
-from testops_lib.run.pipeline import RunConf, parse_conf, permit, resolve
+from testops_lib.run.conf import parse_conf, permit, resolve
 from testops_lib.settings import Settings, read
-from testops_lib.target import Credentials, Generate, Target, expand, find, with_references
+from testops_lib.target import Credentials, Generate, RunConf, Target, expand, find, with_references
 
 ENVIRON = {"TESTOPS_DSN": "postgresql://u:hunter2@h/d", "PETS_URL": "https://pets.example.com/api"}
 PETS = """

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from testops_lib.model import Generation
-from testops_lib.run import pipeline
-from testops_lib.run.pipeline import RunConf
+from testops_lib.run.generate import generate
+from testops_lib.run.start import load_spec, open_run
 from testops_lib.settings import Settings
 from testops_lib.store import Store
+from testops_lib.target import RunConf
 from tests import llm_server as server
 from tests.asking import asked
 from tests.generation_specs import case, step
@@ -53,11 +54,11 @@ def generated(run: str, settings: Settings, order: RunConf, *, groups: int = 2) 
             **{name: getattr(settings, name) for name in settings.__struct_fields__}
             | {"openai_base_url": f"{model.url}/v1"}
         )
-        pipeline.open_run(run, order, reached)
-        found = pipeline.load_spec(run, reached)
+        open_run(run, order, reached)
+        found = load_spec(run, reached)
         assert len(found) == groups
         for group in found:
-            pipeline.generate(run, group, reached)
+            generate(run, group, reached)
     with Store(settings.need_dsn()) as store:
         return store.generations(run)
 

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from stack.samples import Sample
 from testops_lib.cli.suite import cases
-from testops_lib.run import pipeline
-from testops_lib.run.pipeline import RunConf
+from testops_lib.run.analyze import gate
 from testops_lib.store import Store
 from testops_lib.suite import REGRESSION, Member
+from testops_lib.target import RunConf
 from tests.paths import ROOT
 from tests.whole_run import executed, prepared
 
@@ -49,7 +49,7 @@ def test_random_cases_go_from_document_to_verdict_and_find_what_is_wrong(
         ("POST /categories", "status_code_conformance"),
         ("POST /subscriptions", "not_a_server_error"),
     }
-    assert pipeline.gate(run, settings).verdict == "failed"
+    assert gate(run, settings).verdict == "failed"
 
     # What found something stays, as small as it can be, when the random cases become others.
     with Store(postgres) as store:

@@ -15,9 +15,9 @@ from stack.samples import Sample
 from testops_lib.bus import batch as batches
 from testops_lib.bus.client import Bus
 from testops_lib.model import Case, Provenance, Request, Step, make_case
-from testops_lib.run import pipeline
-from testops_lib.run.pipeline import RunConf
+from testops_lib.run.publish import repeat
 from testops_lib.store import Store
+from testops_lib.target import RunConf
 from testops_lib.verdict.repetition import TIMES
 from tests.whole_run import ROOT, executed, prepared
 
@@ -57,7 +57,7 @@ def test_a_run_repeats_its_failures_and_says_how_often_they_came_back(
     assert report.totals.requests == sum(each.requests for each in report.operations.values())
     assert sum(result.requests for result in again) > 0
 
-    [batch] = pipeline.repeat("r", settings)
+    [batch] = repeat("r", settings)
     run = ["--run", "r", "--plan", str(about.plan_batch), "--again", batches.positions_text(about.positions)]
     command = [sys.executable, "-m", "runner", *run, "--batch", batch]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

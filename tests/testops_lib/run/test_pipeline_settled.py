@@ -9,10 +9,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from testops_lib.bus.batch import parse
 from testops_lib.bus.client import Bus
 from testops_lib.model import GateRules, Result
 from testops_lib.run import editing as curate
-from testops_lib.run import pipeline, rounds
+from testops_lib.run import rounds
+from testops_lib.run.analyze import analyze, analyze_rerun, gate
+from testops_lib.run.conf import parse_conf
+from testops_lib.run.connect import open_bus
+from testops_lib.run.generate import generate
+from testops_lib.run.notify import notify
+from testops_lib.run.publish import publish
+from testops_lib.run.start import load_spec, open_run, resolved_run
 from testops_lib.store import Store
 from tests.suite_target import SuiteTarget, zoo_target
 
@@ -50,10 +58,10 @@ def test_a_target_file_that_changes_between_stages_changes_nothing_for_the_run(
     with Bus(kafka) as bus:
         bus.create_topics(partitions=2)
     settings = msgspec.structs.replace(zoo.settings, kafka_bootstrap=kafka)
-    run, order = "settled", pipeline.parse_conf({"target": "zoo", "rounds": 1, "observe": True})
+    run, order = "settled", parse_conf({"target": "zoo", "rounds": 1, "observe": True})
     zoo.write()
-    assert pipeline.open_run(run, order, settings) == ("rounds",)
-    groups = pipeline.load_spec(run, settings)
+    assert open_run(run, order, settings) == ("rounds",)
+    groups = load_spec(run, settings)
     assert [key for group in groups for key in group.operations] == [
         "GET /pets",
         "GET /pets/{id}",
@@ -65,24 +73,24 @@ def test_a_target_file_that_changes_between_stages_changes_nothing_for_the_run(
     change_everything(zoo)
     if removed:
         (zoo.folder / "zoo.yaml").unlink()
-    made = sum(pipeline.generate(run, group, settings) for group in groups)
-    published = pipeline.publish(run, settings)
+    made = sum(generate(run, group, settings) for group in groups)
+    published = publish(run, settings)
     assert published.cases == made > 1
-    plan, contracts = pipeline.bus(settings).read_plan(pipeline.batches.parse(published.plan), run)
+    plan, contracts = open_bus(settings).read_plan(parse(published.plan), run)
     assert (plan.base_url, plan.policy.methods, plan.observe) == ("http://127.0.0.1:9", "all", True)
     assert set(contracts) == set(groups[0].operations)
     with Store(zoo.dsn) as store:
         cases = store.load_cases(run)
         store.merge_results(Result(run=run, case=case.id, verdict="passed", operation=case.operation) for case in cases)
-        settled = pipeline.settled(store, run)
+        settled = resolved_run(store, run)
     assert rounds.find_gaps(run, 1, settings) == 6
     assert curate.review_request(run, settings) is None
-    report = pipeline.analyze(run, settings)
+    report = analyze(run, settings)
     assert set(report.operations) == set(groups[0].operations) and report.base_url == "http://127.0.0.1:9"
     assert settled.order == order and settled.target.gate == GateRules()
-    assert pipeline.gate(run, settings).verdict == "passed"
-    assert pipeline.analyze_again(run, settings).gate == report.gate
-    assert pipeline.notify(run, settings, outcome=pipeline.gate(run, settings))
+    assert gate(run, settings).verdict == "passed"
+    assert analyze_rerun(run, settings).gate == report.gate
+    assert notify(run, settings, outcome=gate(run, settings))
 
 
 def test_what_a_run_keeps_names_secrets_and_holds_none(zoo: SuiteTarget, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +105,7 @@ def test_what_a_run_keeps_names_secrets_and_holds_none(zoo: SuiteTarget, monkeyp
         "auth": [{"name": "user", "fixedHeaders": [{"name": "Authorization", "value": "Bearer ${ZOO_TOKEN}"}]}],
     }
     (zoo.folder / "zoo.yaml").write_text(json.dumps(described))
-    pipeline.open_run("r", zoo.order, zoo.settings)
+    open_run("r", zoo.order, zoo.settings)
     with Store(zoo.dsn) as store:
         kept = msgspec.json.encode(store.run("r").settled).decode()
     assert "hunter2" not in kept

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from stack.samples import Sample
-from testops_lib.run import pipeline
-from testops_lib.run.pipeline import RunConf
+from testops_lib.run.analyze import gate
 from testops_lib.settings import SOURCES, Settings
 from testops_lib.store import Store
+from testops_lib.target import RunConf
 from tests import llm_server as server
 from tests.asking import asked
 from tests.generation_specs import case, step
@@ -81,7 +81,7 @@ def test_cases_of_every_source_go_from_document_to_verdict(
     assert (generation.calls > 0, bool(generation.money)) == (source in MODELS, source in MODELS)
     assert {key for key, each in report.operations.items() if each.success_seen} >= set(LISTS)
     assert [finding for finding in report.findings if not finding.advisory] == [], "nothing is wrong with this shop"
-    assert pipeline.gate(run, settings).verdict == "passed"
+    assert gate(run, settings).verdict == "passed"
     with Store(postgres) as store:
         assert {result.origin for result in store.results(run)} == {source}
         assert {member.source for member in store.members("lists")} == {source}

@@ -14,7 +14,9 @@ from testops_lib.generate import rules, sources
 from testops_lib.generate.sources import GenerationRequest, SpendingLimits
 from testops_lib.model import Result
 from testops_lib.report import terminal_text
-from testops_lib.run import pipeline
+from testops_lib.run.analyze import analyze
+from testops_lib.run.conf import resolve
+from testops_lib.run.publish import publish
 from testops_lib.settings import SOURCES
 from testops_lib.store import Store
 from tests.generation_specs import case, step
@@ -67,7 +69,7 @@ def test_a_case_that_calls_a_changed_operation_is_made_again(zoo: SuiteTarget) -
 def test_whatever_else_decides_the_outcome_is_part_of_the_key(zoo: SuiteTarget, change: str) -> None:
     zoo.write()
     spec = specs.load(zoo.folder / "zoo.json")
-    target = pipeline.resolve(zoo.order, zoo.settings)
+    target = resolve(zoo.order, zoo.settings)
     one = spec.operations[0]
     replace = msgspec.structs.replace
     other, settings = target, zoo.settings
@@ -194,7 +196,7 @@ def test_a_model_that_is_away_in_the_first_round_takes_nothing_from_the_other_so
         store.mark_published(zoo.name, [each.id for each in store.load_cases(zoo.name)], positions={0: 0})
         store.merge_results(Result(run=zoo.name, case=each.id, verdict="passed") for each in store.load_cases(zoo.name))
     assert "no call was answered" in away.failed and not rules.failed
-    report = pipeline.analyze(zoo.name, zoo.settings)
+    report = analyze(zoo.name, zoo.settings)
     assert [each.failed for each in report.generation] == [away.failed, ""]
     assert "Source gemini failed: " in terminal_text(report)
     zoo.away = set()
@@ -209,4 +211,4 @@ def test_a_run_without_a_case_says_which_source_failed(zoo: SuiteTarget) -> None
     zoo.away = set(KEYS)
     zoo.run()
     with pytest.raises(GenerateError, match=r"no case may run \(gemini: .*no call was answered"):
-        pipeline.publish(zoo.name, zoo.settings)
+        publish(zoo.name, zoo.settings)

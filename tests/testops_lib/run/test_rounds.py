@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from testops_lib.model import Result, StepOutcome
-from testops_lib.run import pipeline, rounds
+from testops_lib.run import rounds
+from testops_lib.run.conf import parse_conf
+from testops_lib.run.start import open_run
 from testops_lib.store import Store
 from tests.asking import asked, blocks
 from tests.generation_specs import case, step
@@ -141,9 +143,9 @@ def test_most_cases_holds_over_all_rounds(zoo: SuiteTarget) -> None:
 
 def test_a_run_that_a_person_looks_at_has_no_further_rounds(zoo: SuiteTarget) -> None:
     zoo.write()
-    order = pipeline.parse_conf({"target": "zoo", "rounds": 2})
-    assert pipeline.open_run("r", order, zoo.settings) == ("rounds",)
+    order = parse_conf({"target": "zoo", "rounds": 2})
+    assert open_run("r", order, zoo.settings) == ("rounds",)
     looked = msgspec.structs.replace(order, review="new")
-    assert pipeline.open_run("r", looked, zoo.settings) == ("new",)
+    assert open_run("r", looked, zoo.settings) == ("new",)
     assert rounds.find_gaps("r", 1, zoo.settings) == 0
-    assert pipeline.open_run("r", msgspec.structs.replace(order, rounds=0), zoo.settings) == ()
+    assert open_run("r", msgspec.structs.replace(order, rounds=0), zoo.settings) == ()

@@ -29,8 +29,10 @@ from testops_lib.model import (
     Step,
     make_case,
 )
-from testops_lib.run import pipeline
-from testops_lib.run.shrink import REGRESSION, attempts, regression, shrink
+from testops_lib.run.report import build_report
+from testops_lib.run.scope import make_contracts, make_plan
+from testops_lib.run.shrink import REGRESSION, attempts, regression, shrink, shrink_findings
+from testops_lib.target import Target
 
 ITEM = {
     "type": "object",
@@ -214,8 +216,8 @@ def test_a_crash_of_the_shop_is_shrunk_by_real_requests_within_the_budget(defect
     case = make_case(
         name="n", intent="negative", operation="POST /payments", steps=(step,), origin=Provenance(source="property")
     )
-    plan: Plan = pipeline.plan(spec, told)
-    engine = Engine(plan, pipeline.contracts(spec, told), run="r", max_requests=60)
+    plan: Plan = make_plan(spec, told)
+    engine = Engine(plan, make_contracts(spec, told), run="r", max_requests=60)
     execute = attempts(engine)
     first = execute(case)
     assert first is not None and first.failures, first
@@ -231,8 +233,8 @@ def test_findings_of_a_run_get_the_smallest_example(tmp_path: Path) -> None:
     case, sent = a_case(BODY), []
     attempt = target(lambda body: True, sent)
     results = [attempt(case)]
-    report = pipeline.build_report(results, pipeline.Target(name="t", spec=""), run="r", operations={})
-    small, kept = pipeline.shrink_findings(report, results, [case], SPEC, attempt)
+    report = build_report(results, Target(name="t", spec=""), run="r", operations={})
+    small, kept = shrink_findings(report, results, [case], SPEC, attempt)
     assert [each.fingerprint for each in small.findings] == [each.fingerprint for each in report.findings]
     assert kept and small.findings[0].example.case == kept[0].id != case.id
     assert small.gate == report.gate and small.totals == report.totals

@@ -20,7 +20,7 @@ from testops_lib.execute import Engine, run
 from testops_lib.generate.llm.openai import OpenAISettings, provider
 from testops_lib.generate.llm.propose import Limits, generate
 from testops_lib.model import Case, Identity, Policy, Result
-from testops_lib.run import pipeline
+from testops_lib.run.scope import arrange, make_contracts, make_plan
 from testops_lib.target import Target
 from tests.paths import DOCS
 from tests.tiny_llm import LIST, MODEL, TinyLLM, Unobtainable
@@ -87,7 +87,7 @@ def test_babble_yields_no_bad_case_and_a_clean_run(tiny_llm: str, sound_shop: Sa
     for case in cases.values():
         assert validator.is_valid(json.loads(msgspec.json.encode(case)))
         assert {step.operation for step in (*case.steps, *case.cleanup)} <= {one.key for one in spec.operations}
-    results = executed(pipeline.suite(cases.values(), spec, target), target, spec)
+    results = executed(arrange(cases.values(), spec, target), target, spec)
     assert len(results) == len(cases)
     assert [result.reason for result in results if result.verdict == "errored"] == []
     wrong = [failure for result in results for failure in result.failures if failure.basis != "guess"]
@@ -96,6 +96,6 @@ def test_babble_yields_no_bad_case_and_a_clean_run(tiny_llm: str, sound_shop: Sa
 
 def executed(cases: tuple[Case, ...], target: Target, spec: specs.Spec) -> list[Result]:
     results: list[Result] = []
-    engine = Engine(pipeline.plan(spec, target), pipeline.contracts(spec, target), run="tiny")
+    engine = Engine(make_plan(spec, target), make_contracts(spec, target), run="tiny")
     run(engine, cases, results.append)
     return results
