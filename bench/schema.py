@@ -9,7 +9,7 @@ from functools import partial
 
 from bench.figures import Figures
 from bench.sample import SCHEMA, customers
-from testops_lib.verdict.check import compile_schema
+from testops_lib.verdict.documented import compile_schema
 
 
 def measure(*, quick: bool) -> Figures:

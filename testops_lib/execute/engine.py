@@ -70,7 +70,8 @@ from testops_lib.model import (
     VerdictName,
 )
 from testops_lib.redact import Redactor, sensitive
-from testops_lib.verdict.check import Judge, select, unjudged, why_unjudged
+from testops_lib.verdict.check import Judge, unjudged, why_unjudged
+from testops_lib.verdict.json_values import select
 
 _ENDING_CHECKS = frozenset(
     {

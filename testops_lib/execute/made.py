@@ -15,7 +15,7 @@ from testops_lib.errors import CaseError
 from testops_lib.execute.wire import escape_target
 from testops_lib.http.answer import Answer, Wire
 from testops_lib.model import Contract, Left, Maker, Ownership, Removal, Request, Step
-from testops_lib.verdict.check import select
+from testops_lib.verdict.json_values import select
 
 NO_DELETE: Final = "no DELETE documented"
 _UNKNOWN_ID: Final = "its id is not known"

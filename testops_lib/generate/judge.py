@@ -19,7 +19,7 @@ from testops_lib.generate.schemas import RANGES, Schemas, kind_of, kinds
 from testops_lib.model import BytesBody, FormBody, JsonBody, MultipartBody, Part, Request, TextBody, Value
 from testops_lib.placeholder import fill, fill_text, names
 from testops_lib.spec.operation import MediaType, Operation, Parameter, Schema, Spec
-from testops_lib.verdict.check import fits
+from testops_lib.verdict.documented import fits
 
 Validity = Literal["valid", "invalid", "unsure"]
 

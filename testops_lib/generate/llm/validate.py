@@ -65,7 +65,8 @@ from testops_lib.model import (
 from testops_lib.placeholder import fill
 from testops_lib.redact import sensitive
 from testops_lib.spec.operation import MediaType, Operation, Response, Spec
-from testops_lib.verdict.check import compile_schema, equal, is_json, select
+from testops_lib.verdict.documented import compile_schema, is_json
+from testops_lib.verdict.json_values import equal, select
 
 MAX_STEPS = 12
 MAX_BODY_BYTES = 64 * 1024

@@ -17,8 +17,9 @@ from stack.samples import Sample
 from testops_lib.cli.lines import read
 from testops_lib.http.answer import Answer
 from testops_lib.model import NO_ANSWER, Case, Contract, Finding
-from testops_lib.verdict.check import Judge, select
+from testops_lib.verdict.check import Judge
 from testops_lib.verdict.fingerprint import fingerprint_of
+from testops_lib.verdict.json_values import select
 from tests.testops_lib.cli.test_cli import DEFECTS, authorization, cli, try_shop
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]

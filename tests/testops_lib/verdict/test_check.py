@@ -34,7 +34,9 @@ from testops_lib.model import (
     UnsupportedMethod,
     UseAfterFree,
 )
-from testops_lib.verdict.check import Judge, equal, fits, select
+from testops_lib.verdict.check import Judge
+from testops_lib.verdict.documented import fits
+from testops_lib.verdict.json_values import equal, select
 
 JSON = (("Content-Type", "application/json; charset=utf-8"),)
 PET = {
