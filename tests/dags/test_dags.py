@@ -3,11 +3,10 @@ from __future__ import annotations
 import ast
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from testops_lib.settings import LAUNCHERS
 from testops_lib.store import Store
 from testops_lib.target import MAX_ROUNDS, RunConf, Settled, load
 from tests.paths import ROOT
+from tests.warm_python import WarmPython
 
 pytestmark = pytest.mark.airflow
 
@@ -29,8 +29,8 @@ HEAVY = (
 FILES = sorted(path.stem for path in (ROOT / "dags").glob("*.py"))
 
 PARSE = """
-import json, sys
-from airflow.sdk import Asset, BaseOperator, Param, dag, task
+import json, os, sys
+sys.path.insert(0, os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 before = set(sys.modules)
 __import__(sys.argv[1])
 print(json.dumps(sorted(set(sys.modules) - before)))
@@ -63,12 +63,11 @@ print("\\n" + json.dumps({
 
 
 WAIT = """
-import inspect, json, os, sys
+import inspect, json
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from airflow.sdk.exceptions import TaskDeferred
 from kubernetes.client import V1ObjectMeta, V1Pod, V1PodSpec
-sys.path.insert(0, os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 from testops_airflow.kubernetes import Pod
 waits = []
 for lives in (None, 1500, 7800):
@@ -85,16 +84,15 @@ print(json.dumps(waits))
 """
 
 
-def python(code: str, *arguments: str, environment: Mapping[str, str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=dict(environment), capture_output=True, text=True, cwd=ROOT
-    )
+def printed(python: WarmPython, code: str, *arguments: str, **variables: str) -> Any:
+    """The JSON that the code prints as its last line."""
+    done = python.run(code, arguments, variables=variables)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.strip().rpartition("\n")[2]
+    return json.loads(done.stdout.strip().rpartition("\n")[2])
 
 
-def test_the_dags_have_their_shape(airflow_environment: Mapping[str, str]) -> None:
-    found = json.loads(python(STRUCTURE, environment=airflow_environment))
+def test_the_dags_have_their_shape(airflow: WarmPython) -> None:
+    found = printed(airflow, STRUCTURE)
     assert found["errors"] == {}
     assert found["files"] == FILES, "what DAG files share is no DAG file"
     tasks = found["dags"]["testops_run"]
@@ -172,8 +170,8 @@ print("\\n" + json.dumps({
 """
 
 
-def test_the_dags_speak_to_their_users(airflow_environment: Mapping[str, str]) -> None:
-    found = json.loads(python(FORM, environment=airflow_environment))
+def test_the_dags_speak_to_their_users(airflow: WarmPython) -> None:
+    found = printed(airflow, FORM)
     assert found["empty"] == [False] * 3, "an empty order is refused by the form"
     assert found["full"] == [True] * 3
     assert found["sections"] == ["What is tested", "Which part of it", "Where its cases come from"]
@@ -194,9 +192,7 @@ print("\\n" + json.dumps({
 """
 
 
-def test_a_wrong_target_file_spoils_only_its_own_dag_which_says_why(
-    airflow_environment: Mapping[str, str], tmp_path: Path
-) -> None:
+def test_a_wrong_target_file_spoils_only_its_own_dag_which_says_why(airflow: WarmPython, tmp_path: Path) -> None:
     good = "spec: https://h/openapi.json\nschedule: '0 3 * * *'\n"
     files = {
         "good": good,
@@ -211,7 +207,7 @@ def test_a_wrong_target_file_spoils_only_its_own_dag_which_says_why(
     for name, text in files.items():
         (tmp_path / f"{name}.yaml").write_text(text, "utf-8")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
-    found = json.loads(python(NIGHTLY, environment={**airflow_environment, "TESTOPS_TARGETS_DIR": str(tmp_path)}))
+    found = printed(airflow, NIGHTLY, TESTOPS_TARGETS_DIR=str(tmp_path))
     assert found["errors"] == {}
     docs = {name.removeprefix("testops_nightly_"): text for name, text in found["dags"].items()}
     assert docs.pop("good").startswith("Tests the target **good**")
@@ -227,18 +223,18 @@ def test_a_wrong_target_file_spoils_only_its_own_dag_which_says_why(
     assert "did you mean `policy`" in docs["no-key"] and "no-cron.yaml" in docs["no-cron"]
 
 
-def test_in_pods_the_run_dag_has_the_same_tasks(airflow_environment: Mapping[str, str]) -> None:
-    found = json.loads(python(STRUCTURE, environment=airflow_environment))
+def test_in_pods_the_run_dag_has_the_same_tasks(airflow: WarmPython) -> None:
+    found = printed(airflow, STRUCTURE)
     pods = {"TESTOPS_LAUNCHER": "kubernetes", "TESTOPS_RUNNER_IMAGE": "testops-runner:1"}
-    in_pods = json.loads(python(STRUCTURE, environment={**airflow_environment, **pods}))
+    in_pods = printed(airflow, STRUCTURE, **pods)
     assert in_pods["errors"] == {}
     assert in_pods["dags"] == found["dags"]
     assert (found["executes"], in_pods["executes"]) == ("RunnerProcessOperator", "RunnerPodOperator")
 
 
-def test_with_a_fleet_the_run_dag_has_the_same_tasks(airflow_environment: Mapping[str, str]) -> None:
-    found = json.loads(python(STRUCTURE, environment=airflow_environment))
-    by_fleet = json.loads(python(STRUCTURE, environment={**airflow_environment, "TESTOPS_LAUNCHER": "fleet"}))
+def test_with_a_fleet_the_run_dag_has_the_same_tasks(airflow: WarmPython) -> None:
+    found = printed(airflow, STRUCTURE)
+    by_fleet = printed(airflow, STRUCTURE, TESTOPS_LAUNCHER="fleet")
     assert by_fleet["errors"] == {}
     assert by_fleet["dags"] == found["dags"]
     assert by_fleet["executes"] == "FleetOperator"
@@ -249,11 +245,8 @@ def test_with_a_fleet_the_run_dag_has_the_same_tasks(airflow_environment: Mappin
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 @pytest.mark.parametrize("file", FILES)
-def test_parsing_a_dag_file_imports_nothing_heavy(
-    airflow_environment: Mapping[str, str], file: str, launcher: str
-) -> None:
-    environment = {**airflow_environment, "TESTOPS_LAUNCHER": launcher}
-    imported = json.loads(python(PARSE, file, environment=environment))
+def test_parsing_a_dag_file_imports_nothing_heavy(airflow_sdk: WarmPython, file: str, launcher: str) -> None:
+    imported = printed(airflow_sdk, PARSE, file, TESTOPS_LAUNCHER=launcher)
     assert file in imported
     assert [name for name in imported if f"{name}.".startswith(tuple(f"{each}." for each in HEAVY))] == []
 
@@ -272,13 +265,8 @@ except Exception as error:
 
 
 @pytest.mark.parametrize(("number", "looked"), [(1, False), (2, True)])
-def test_only_a_repeated_task_looks_for_earlier_results(
-    airflow_environment: Mapping[str, str], number: int, looked: bool
-) -> None:
-    environment = {**airflow_environment, "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO"}
-    done = subprocess.run(
-        [sys.executable, "-c", LAUNCH, str(number)], env=environment, capture_output=True, text=True, cwd=ROOT
-    )
+def test_only_a_repeated_task_looks_for_earlier_results(airflow: WarmPython, number: int, looked: bool) -> None:
+    done = airflow.run(LAUNCH, [str(number)])
     said = done.stdout + done.stderr
     assert "AirflowFailException" in said and "cause: t: the runner refused its configuration: " in said, said
     assert ("'wrong' are no positions" in said, "TESTOPS_KAFKA_BOOTSTRAP" in said) == (looked, not looked), said
@@ -303,8 +291,8 @@ print(json.dumps({
 """
 
 
-def test_a_task_is_tried_again_as_often_as_that_may_help(airflow_environment: Mapping[str, str]) -> None:
-    found = json.loads(python(RETRIES, environment=airflow_environment))
+def test_a_task_is_tried_again_as_often_as_that_may_help(airflow: WarmPython) -> None:
+    found = printed(airflow, RETRIES)
     assert found["actions"] == {
         "TargetError": ["fail"] * 3,
         "SpecError": ["default", "fail", "fail"],
@@ -322,23 +310,17 @@ def test_a_task_is_tried_again_as_often_as_that_may_help(airflow_environment: Ma
     ]
 
 
-def test_a_try_that_is_started_over_looks_for_earlier_results(
-    airflow_environment: Mapping[str, str], store: Store, postgres: str
-) -> None:
-    environment = {**airflow_environment, "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO", "TESTOPS_DSN": postgres}
+def test_a_try_that_is_started_over_looks_for_earlier_results(airflow: WarmPython, store: Store, postgres: str) -> None:
     store.open_run("r", "shop")
     looked = []
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", LAUNCH, "1"], env=environment, capture_output=True, text=True, cwd=ROOT
-        )
+        done = airflow.run(LAUNCH, ["1"], variables={"TESTOPS_DSN": postgres})
         looked.append("'wrong' are no positions" in done.stdout + done.stderr)
     assert looked == [False, True]
 
 
 CONNECTIONS = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
+import os
 from testops_airflow.launcher import RunnerProcessOperator
 operator = RunnerProcessOperator(task_id="t", run="r", plan="p", batch="b", results="", target="pets")
 try:
@@ -377,7 +359,7 @@ auth:
     ],
 )
 def test_credentials_may_come_from_airflows_connections(
-    airflow_environment: Mapping[str, str],
+    airflow: WarmPython,
     tmp_path: Path,
     store: Store,
     postgres: str,
@@ -388,15 +370,14 @@ def test_credentials_may_come_from_airflows_connections(
     (tmp_path / "pets.yaml").write_text(PETS, "utf-8")
     store.open_run("r", "pets", settled=Settled(order=RunConf(target="pets"), target=load(tmp_path / "pets.yaml")))
     known = {"AIRFLOW_CONN_PETS": json.dumps(connection)} if connection else {}
-    environment = {**airflow_environment, **known, **more, "TESTOPS_DSN": postgres}
-    assert said in python(CONNECTIONS, str(ROOT / "dags"), environment=environment)
+    done = airflow.run(CONNECTIONS, variables={**known, **more, "TESTOPS_DSN": postgres})
+    assert done.returncode == 0 and said in done.stdout, done.stderr
 
 
 FLEET = """
-import json, sys
+import json
 from datetime import datetime, timezone
 from types import SimpleNamespace
-sys.path.insert(0, sys.argv[1])
 from testops_airflow.fleet import FleetOperator, FleetTrigger
 from airflow.triggers.base import BaseTrigger
 from testops_lib.launch.fleet import Told
@@ -429,8 +410,8 @@ print(json.dumps({
 """
 
 
-def test_what_a_fleet_says_becomes_the_state_of_its_task(airflow_environment: Mapping[str, str]) -> None:
-    found = json.loads(python(FLEET, str(ROOT / "dags"), environment=airflow_environment))
+def test_what_a_fleet_says_becomes_the_state_of_its_task(airflow: WarmPython) -> None:
+    found = printed(airflow, FLEET)
     assert found["empty"] == ["AirflowSkipException"] * 2
     assert found["done"] == ["done", ""]
     assert found["away"][0] == "TaskDeferred", "a target that is down is waited for without a worker"
@@ -455,8 +436,8 @@ def test_rooms_never_import_each_other(folder: str) -> None:
             assert not {name.partition(".")[0] for name in names} & barred, path
 
 
-def test_a_task_waits_for_its_pod_as_long_as_that_may_live(airflow_environment: Mapping[str, str]) -> None:
-    unlimited, usual, long = json.loads(python(WAIT, environment=airflow_environment))
+def test_a_task_waits_for_its_pod_as_long_as_that_may_live(airflow: WarmPython) -> None:
+    unlimited, usual, long = printed(airflow, WAIT)
     assert 1800 <= unlimited < 1900
     assert 1500 < usual < 2300
     assert 7800 < long < 8600
@@ -479,12 +460,9 @@ print("\\n" + json.dumps([bag.import_errors, shape(bag.dags["empty_run"]), shape
 """
 
 
-def test_the_empty_run_of_the_benchmark_has_the_tasks_of_the_real_one(
-    airflow_environment: Mapping[str, str], tmp_path: Path
-) -> None:
+def test_the_empty_run_of_the_benchmark_has_the_tasks_of_the_real_one(airflow: WarmPython, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "dags", tmp_path / "dags")
     (tmp_path / "dags/empty_run.py").write_text(EMPTY, "utf-8")
-    there = {"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"), "PYTHONPATH": str(ROOT)}
-    errors, empty, real = json.loads(python(ALIKE, environment={**airflow_environment, **there}))
+    errors, empty, real = printed(airflow, ALIKE, AIRFLOW__CORE__DAGS_FOLDER=str(tmp_path / "dags"))
     assert errors == {}
     assert empty == real
