@@ -119,8 +119,8 @@ class RunnerProcessOperator(BaseOperator):
         if not (dsn := configuration.read().dsn):
             return {}
         with Store(dsn) as store:
-            settled = store.run(self.run).settled
-        missing = targets.references(settled.target) - set(known) if settled else set()
+            resolved = store.run(self.run).resolved
+        missing = targets.references(resolved.target) - set(known) if resolved else set()
         if not any(name.startswith("CONN_") for name in missing):
             return {}
         from testops_airflow.connections import variables

@@ -104,10 +104,10 @@ class RunnerPodOperator(BaseOperator):
 
         settings = configuration.read()
         with Store(settings.need_dsn()) as store:
-            settled = store.run(self.run).settled
+            resolved = store.run(self.run).resolved
             # Airflow may start over the same try after a crash.
             was_begun = not store.begin_batch(self.run, self.batch, attempt=int(self.attempt))
-        target = settled.target if settled else Target(spec="")
+        target = resolved.target if resolved else Target(spec="")
         file = settings.targets_dir / f"{self.target}.yaml"
         own = targets.load(file).pod if self.target and file.is_file() else target.pod
         return pods.manifest(

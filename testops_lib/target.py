@@ -173,12 +173,12 @@ class RunConf(Value, frozen=True, kw_only=True):
     """With `spec`: loopback and private addresses may be called."""
 
 
-class Settled(Value, frozen=True, kw_only=True):
-    """What a run does, settled when it is opened: its later stages read neither the target file nor the order again."""
+class ResolvedRun(Value, frozen=True, kw_only=True):
+    """What a run does, stored when it is opened: later stages read neither the target file nor the conf again."""
 
-    order: RunConf
+    conf: RunConf = msgspec.field(name="order")
     target: Target
-    """With the order's wishes. `spec` and `notify` are as written, `${NAME}` unreplaced; credentials always are."""
+    """As the conf changes it. `spec` and `notify` are as written, `${NAME}` unreplaced; credentials always are."""
 
 
 class _File(_Described, frozen=True, kw_only=True):

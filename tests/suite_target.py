@@ -122,12 +122,12 @@ class SuiteTarget:
             return [case.name for case in store.load_cases(self.name) if case.id not in held]
 
     def members(self, suite: str = "zoo") -> dict[str, Member]:
-        """By slot."""
+        """By key."""
         with Store(self.dsn) as store:
-            return {member.slot: member for member in store.members(suite)}
+            return {member.key: member for member in store.members(suite)}
 
     def statuses(self) -> dict[str, str]:
-        return {slot: member.status for slot, member in self.members().items()}
+        return {key: member.status for key, member in self.members().items()}
 
 
 @contextmanager

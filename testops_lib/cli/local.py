@@ -36,7 +36,7 @@ from testops_lib.cli.sending import (
 from testops_lib.cost import in_words
 from testops_lib.errors import CaseError, SettingsError, TestOpsError
 from testops_lib.generate import Generated
-from testops_lib.generate.sources import make_all, plan_all, told_of
+from testops_lib.generate.sources import make_all, plan_all, summarize
 from testops_lib.model import Case, Contract, Generation, Identity, Plan, Policy, Report, Tls
 from testops_lib.run.report import build_report, with_recipes, write_report
 from testops_lib.run.scope import arrange, documented, in_scope, make_contracts, make_plan, not_tested
@@ -158,7 +158,7 @@ def _make(spec: Spec, target: Target) -> tuple[tuple[Case, ...], tuple[Generatio
 def _tell_made(made: Sequence[Generated], cases: Iterable[Case], spec: Spec, target: Target) -> None:
     """What people should know of how the cases came to be."""
     for each in made:
-        for line in told_of(each.generation):
+        for line in summarize(each.generation):
             say(line, err=True)
     reasons = {key: why for each in made for key, why in each.generation.not_tested.items()}
     steps = [step for case in cases for step in case.steps]

@@ -132,7 +132,7 @@ def _print(members: list[Member], as_json: bool) -> None:
         return
     for each in members:
         marks = [each.status] + ["edited"] * each.edited + ["conflict"] * bool(each.offered)
-        say(f"{each.id}  {','.join(marks):11}  {each.source:8}  {one_line(each.operation)}  {one_line(each.slot)}")
+        say(f"{each.id}  {','.join(marks):11}  {each.source:8}  {one_line(each.operation)}  {one_line(each.key)}")
     say(plural(len(members), "case"))
 
 

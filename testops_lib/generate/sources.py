@@ -83,7 +83,7 @@ def spending_limits(target: Target, *, spent: Cost | None = None, part: float = 
     )
 
 
-def less(left: SpendingLimits, taken: Generation) -> SpendingLimits:
+def deduct(left: SpendingLimits, taken: Generation) -> SpendingLimits:
     """What is left after this."""
     return SpendingLimits(
         tokens=None if left.tokens is None else max(0, left.tokens - taken.input_tokens - taken.output_tokens),
@@ -117,7 +117,7 @@ def make_all(ask: GenerationRequest, tell: Tell = _nobody) -> list[Generated]:
             found = make(source, ask, tell_new)
         except GenerateError as error:
             found = Generated(cases=(), generation=Generation(source=source, failed=str(error)))
-        ask = msgspec.structs.replace(ask, left=less(ask.left, found.generation))
+        ask = msgspec.structs.replace(ask, left=deduct(ask.left, found.generation))
         fresh = tuple(case for case in found.cases if case.id not in known)
         tell(fresh)
         known.update(case.id for case in fresh)
@@ -159,7 +159,7 @@ def key(source: str, ask: GenerationRequest, operation: Operation) -> str:
     )
 
 
-def told_of(generation: Generation) -> Iterator[str]:
+def summarize(generation: Generation) -> Iterator[str]:
     """What people should know of how a source worked: its failure, its price, what it dropped, its notes."""
     if generation.failed:
         yield f"{generation.source} failed: {generation.failed}"

@@ -126,11 +126,11 @@ def _keep_regressions(store: Store, named: str, report: Report) -> None:
     """Random cases that found a fault stay in the suite, whatever the random cases of another document are."""
     cases = store.cases({finding.example.case for finding in report.findings})
     with store.locked(named):
-        known = {member.slot for member in store.members(named, source="property")}
+        known = {member.key for member in store.members(named, source="property")}
         kept = suites.regressions(report.findings, cases, known, suite=named, at=datetime.now(UTC))
         store.put_members(kept.members)
     for each in kept.members:
-        _LOG.info("kept %s: %s: %s", each.id, printable(each.operation), printable(each.slot))
+        _LOG.info("kept %s: %s: %s", each.id, printable(each.operation), printable(each.key))
 
 
 def _promote(store: Store, named: str, target: Target) -> None:
@@ -165,7 +165,7 @@ def _promote(store: Store, named: str, target: Target) -> None:
             ],
         )
     for each in moved:
-        _LOG.info("promoted %s: %s: %s", each.id, printable(each.operation), printable(each.slot))
+        _LOG.info("promoted %s: %s: %s", each.id, printable(each.operation), printable(each.key))
 
 
 def _keep(store: Store, report: Report, settings: Settings, *, latest: bool) -> None:

@@ -33,7 +33,7 @@ from testops_lib.settings import Settings
 from testops_lib.spec import drift as drifts
 from testops_lib.spec.operation import Spec
 from testops_lib.store import Store
-from testops_lib.suite import Change, Member, Status, regression_slot
+from testops_lib.suite import Change, Member, Status, regression_key
 from testops_lib.target import RunConf
 from testops_lib.text import one_line, plural
 
@@ -460,12 +460,12 @@ def shrink(
             raise StoreError("has no report yet", where=f"run {run}", next_step="wait for its end")
         target = resolve(RunConf(target=about.target), settings)
         spec = stored_spec(store, run)
-        slots = {regression_slot(finding): finding for finding in report.findings}
-        members = [each for each in store.members(about.suite, source="property") if each.slot in slots]
-        examples = {slots[each.slot].example.case for each in members}
+        findings_by_key = {regression_key(finding): finding for finding in report.findings}
+        members = [each for each in store.members(about.suite, source="property") if each.key in findings_by_key]
+        examples = {findings_by_key[each.key].example.case for each in members}
         cases = store.cases(examples)
         failed = [each for each in store.results(run) if each.case in examples and each.verdict == "failed"]
-    findings = tuple(slots[each.slot] for each in members)
+    findings = tuple(findings_by_key[each.key] for each in members)
     attempt = attempts(make_plan(spec, target), make_contracts(spec, target))
     small, kept = shrink_findings(
         msgspec.structs.replace(report, findings=findings), failed, cases.values(), spec, attempt
@@ -530,7 +530,7 @@ def review_request(run: str, settings: Settings) -> Request | None:
     if len(counts) > _MOST_SHOWN:
         lines.append(f"- … and {len(counts) - _MOST_SHOWN} more")
     lines += ["", "**The first cases**", ""]
-    lines += [f"- `{each.id}` `{_span(each.operation)}`: `{_span(each.slot)}`" for each in looked_at[:_MOST_SHOWN]]
+    lines += [f"- `{each.id}` `{_span(each.operation)}`: `{_span(each.key)}`" for each in looked_at[:_MOST_SHOWN]]
     if len(looked_at) > _MOST_SHOWN:
         lines.append(
             f"- … and {len(looked_at) - _MOST_SHOWN} more: `testops cases list --target {_span(members[0].suite)}`"

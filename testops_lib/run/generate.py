@@ -11,7 +11,7 @@ import msgspec
 from testops_lib import suite as suites
 from testops_lib.cost import in_words, total
 from testops_lib.errors import GenerateError
-from testops_lib.generate.sources import GenerationRequest, less, spending_limits, told_of, without_repeated
+from testops_lib.generate.sources import GenerationRequest, deduct, spending_limits, summarize, without_repeated
 from testops_lib.model import (
     Call,
     Cost,
@@ -54,7 +54,7 @@ def generate(run: str, group: OperationGroup, settings: Settings) -> int:
                 made = renew(store, named, source, ask)
             except GenerateError as error:
                 made = Generation(source=source, failed=str(error))
-            ask = msgspec.structs.replace(ask, left=less(ask.left, made))
+            ask = msgspec.structs.replace(ask, left=deduct(ask.left, made))
             members = store.members(named, source=source, operations=place)
             if target.generate.review == "never":
                 members = _released(store, members)
@@ -71,7 +71,7 @@ def generate(run: str, group: OperationGroup, settings: Settings) -> int:
             )
             for number, call in enumerate(made.spent, 1):
                 _LOG.info("call %d: %s", number, printable(_call_in_words(call, made.currency)))
-            for line in told_of(made):
+            for line in summarize(made):
                 _LOG.info("%s", printable(line))
             if made.calls:
                 tokens = before.input_tokens + before.output_tokens

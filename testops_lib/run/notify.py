@@ -25,11 +25,11 @@ def notify(
 
     `target` is whose run it was, for a run that ended before it was registered.
     """
-    report = settled_for = None
+    report = resolved = None
     with Store(settings.need_dsn()) as store:
         try:
             about = store.run(run)
-            target, settled_for = about.target, about.settled
+            target, resolved = about.target, about.resolved
             report = store.report(run) if outcome.verdict != "none" else None
         except StoreError as error:
             _LOG.info("%s", error)
@@ -40,8 +40,8 @@ def notify(
         told = notifying.unfinished(target or "?", run, page, reasons=outcome.reasons)
     notifying.log(told)
     urls = [settings.webhook_url]
-    if settled_for is not None:
-        urls.append(targets.expand(settled_for.target.notify.webhook, environ, where="notify.webhook"))
+    if resolved is not None:
+        urls.append(targets.expand(resolved.target.notify.webhook, environ, where="notify.webhook"))
     elif target and (settings.targets_dir / f"{target}.yaml").is_file():
         own = targets.find(settings.targets_dir, target).notify.webhook
         urls.append(targets.expand(own, environ, where="notify.webhook"))

@@ -51,7 +51,7 @@ def publish(run: str, settings: Settings) -> Publication:
     """
     with Store(settings.need_dsn()) as store:
         known_run = resolved_run(store, run)
-        target, order = known_run.target, known_run.order
+        target, order = known_run.target, known_run.conf
         spec, about = stored_spec(store, run), store.run(run)
         held = store.held(run)
         chosen = _choose(store.read_cases(run, end="1"), held, spec, target)  # not what rounds made before a clearing

@@ -69,7 +69,7 @@ def renew(
                 if key in made.unfinished
                 else None
                 if replaces is None
-                else [each.slot for each in known[key] if each.id in replaces],
+                else [each.key for each in known[key] if each.id in replaces],
             )
             for key, fresh in cases.items()
         ]

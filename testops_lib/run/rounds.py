@@ -14,7 +14,7 @@ import msgspec
 
 from testops_lib.errors import GenerateError
 from testops_lib.generate.feedback import Feedback, learn
-from testops_lib.generate.sources import GenerationRequest, is_paid, less, make, spending_limits, told_of
+from testops_lib.generate.sources import GenerationRequest, deduct, is_paid, make, spending_limits, summarize
 from testops_lib.model import Case, Generation, Result
 from testops_lib.run import collect as collecting
 from testops_lib.run.connect import open_bus
@@ -76,7 +76,7 @@ def generate(run: str, turn: int, settings: Settings) -> int:
         spec = stored_spec(store, run)
         known = {case.id for case in store.read_cases(run, end=str(turn))}
         most = max(0, target.generate.max_cases - len(known)) if target.generate.max_cases else None
-        spent = reduce(less, store.generations(run), spending_limits(target, spent=spent_before(store, run, target)))
+        spent = reduce(deduct, store.generations(run), spending_limits(target, spent=spent_before(store, run, target)))
         ask = GenerationRequest(
             spec=spec,
             operations=in_scope(spec, target),
@@ -93,10 +93,10 @@ def generate(run: str, turn: int, settings: Settings) -> int:
             most = None if most is None else most - len(chosen)
             store.put_cases(chosen)
             store.put_group(run, f"{turn}-{source}", [case.id for case in chosen], generation)
-            ask = msgspec.structs.replace(ask, left=less(ask.left, generation))
+            ask = msgspec.structs.replace(ask, left=deduct(ask.left, generation))
             count += len(chosen)
             _LOG.info("%s: %d further cases", source, len(chosen))
-            for line in told_of(generation):
+            for line in summarize(generation):
                 _LOG.info("%s", printable(line))
     return count
 

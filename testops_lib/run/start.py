@@ -18,7 +18,7 @@ from testops_lib.settings import Settings
 from testops_lib.spec.fetch import origin
 from testops_lib.spec.operation import Spec
 from testops_lib.store import Store
-from testops_lib.target import RunConf, Settled, Target
+from testops_lib.target import ResolvedRun, RunConf, Target
 from testops_lib.text import printable
 
 _LOG = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def open_run(run: str, order: RunConf, settings: Settings) -> tuple[str, ...]:
             target.name,
             title=target.title,
             base_url=target.base_url,
-            settled=Settled(order=order, target=target),
+            resolved=ResolvedRun(conf=order, target=target),
             suite=suite_of(order, located, described),
         )
     wishes = target.generate
@@ -67,14 +67,14 @@ def open_run(run: str, order: RunConf, settings: Settings) -> tuple[str, ...]:
     return (wishes.review,)
 
 
-def resolved_run(store: Store, run: str) -> Settled:
+def resolved_run(store: Store, run: str) -> ResolvedRun:
     """What the run does, as it was opened.
 
     Raises:
         StoreError: there is no such run.
         SettingsError: it was not opened by this version.
     """
-    found = store.run(run).settled
+    found = store.run(run).resolved
     if found is None:
         raise SettingsError("was opened by an earlier version", where=f"run {run}", next_step="start another run")
     return found
@@ -84,7 +84,7 @@ def load_spec(run: str, settings: Settings) -> list[OperationGroup]:
     """Reads the document, stores it, and cuts the operations in scope into groups."""
     with Store(settings.need_dsn()) as store:
         about, known = store.run(run), resolved_run(store, run)
-        target, order = known.target, known.order
+        target, order = known.target, known.conf
         located = msgspec.structs.replace(target, spec=document_location(order, target, settings))
         spec = read_spec(order, located)
         chosen = in_scope(spec, target)
@@ -95,7 +95,7 @@ def load_spec(run: str, settings: Settings) -> list[OperationGroup]:
             title=target.title or spec.title,
             base_url=specs.base_url(spec, located.spec, target.base_url),
             spec_hash=spec.content_hash,
-            settled=known,
+            resolved=known,
             suite=about.suite,
         )
         gone = store.retire(about.suite, kept=[each.key for each in spec.operations])

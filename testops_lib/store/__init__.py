@@ -20,7 +20,7 @@ from testops_lib.errors import StoreError
 from testops_lib.model import SLOWER, Batch, Case, Generation, OperationReport, Report, Result, Value
 from testops_lib.store import migrate, rows, statements
 from testops_lib.suite import Change, Made, Member, digest
-from testops_lib.target import Settled
+from testops_lib.target import ResolvedRun
 from testops_lib.verdict.repetition import split
 from testops_lib.verdict.response_times import medians
 
@@ -77,7 +77,7 @@ class Run(Value, frozen=True, kw_only=True):
     started: datetime
     """When it was first opened."""
     finished: datetime | None = None
-    settled: Settled | None = None
+    resolved: ResolvedRun | None = None
     """What it does, as it was opened."""
     plan_batch: Batch | None = None
     batches: tuple[Batch, ...] = ()
@@ -203,11 +203,11 @@ class Store:
         title: str = "",
         base_url: str = "",
         spec_hash: str = "",
-        settled: Settled | None = None,
+        resolved: ResolvedRun | None = None,
         suite: str = "",
     ) -> None:
         """Registers a run. Repeated for the same run it takes the new values and keeps what was stored of it."""
-        document = msgspec.json.encode(settled).decode() if settled is not None else None
+        document = msgspec.json.encode(resolved).decode() if resolved is not None else None
         values = (run, target, rows.text(title), rows.text(base_url), spec_hash, document, suite)
         with self._transaction() as connection:
             connection.execute(statements.OPEN_RUN, values)
@@ -230,7 +230,7 @@ class Store:
             "state",
             "started",
             "finished",
-            "settled",
+            "resolved",
             "plan_batch",
             "batches",
             "positions",
@@ -238,7 +238,7 @@ class Store:
             "suite",
         )
         known = dict(zip(names, found, strict=True))
-        known["settled"] = msgspec.json.decode(known["settled"], type=Settled) if known["settled"] else None
+        known["resolved"] = msgspec.json.decode(known["settled"], type=ResolvedRun) if known["settled"] else None
         known["plan_batch"] = msgspec.json.decode(known["plan_batch"], type=Batch) if known["plan_batch"] else None
         known["batches"] = tuple(msgspec.json.decode(one, type=Batch) for one in known["batches"])
         known["positions"] = _positions(known["positions"])

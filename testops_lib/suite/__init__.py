@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testops_lib.suite.evolve import Evolved, added, evolve, slots
+from testops_lib.suite.evolve import Evolved, added, evolve, member_keys
 from testops_lib.suite.member import (
     REGRESSION,
     REVIEWS,
@@ -18,7 +18,7 @@ from testops_lib.suite.member import (
 )
 from testops_lib.suite.merge import merge
 from testops_lib.suite.promote import guesses, promoted
-from testops_lib.suite.regress import regression_slot, regressions
+from testops_lib.suite.regress import regression_key, regressions
 
 __all__ = [
     "REGRESSION",
@@ -36,9 +36,9 @@ __all__ = [
     "evolve",
     "guesses",
     "is_current",
+    "member_keys",
     "merge",
     "promoted",
-    "regression_slot",
+    "regression_key",
     "regressions",
-    "slots",
 ]

@@ -12,7 +12,7 @@ from testops_lib.model import Case, Value
 from testops_lib.suite.member import REGRESSION, Change, Member, Status
 from testops_lib.suite.merge import merge
 
-_LONGEST_SLOT = 200
+_LONGEST_KEY = 200
 
 
 class Evolved(Value, frozen=True, kw_only=True):
@@ -23,22 +23,22 @@ class Evolved(Value, frozen=True, kw_only=True):
     cases: tuple[Case, ...] = ()
 
 
-def slots(cases: Iterable[Case]) -> list[str]:
+def member_keys(cases: Iterable[Case]) -> list[str]:
     """What each case is known by when it is generated again: its name, numbered from the second of that name on."""
     seen: dict[str, int] = {}
     found = []
     for case in cases:
         name = case.name
-        if len(name) > _LONGEST_SLOT:
-            name = f"{name[:_LONGEST_SLOT]} #{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
+        if len(name) > _LONGEST_KEY:
+            name = f"{name[:_LONGEST_KEY]} #{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
         seen[name] = seen.get(name, 0) + 1
         found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return found
 
 
-def member_id(suite: str, operation: str, source: str, slot: str) -> str:
+def member_id(suite: str, operation: str, source: str, key: str) -> str:
     """12 hex digits by which people name a member."""
-    text = "\0".join((suite, operation, source, slot))
+    text = "\0".join((suite, operation, source, key))
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
@@ -65,23 +65,23 @@ def evolve(
         fresh: the cases made now, in order.
         read: gives a case by its id; asked only for those of members that were changed.
         review: `never`: what is new runs at once; else it waits as a draft.
-        replaces: slots that may be retired when they are made no longer; None: all.
+        replaces: keys of members that may be retired when they are made no longer; None: all.
     """
-    before = {member.slot: member for member in known}
+    before = {member.key: member for member in known}
     members: list[Member] = []
     changes: list[Change] = []
     cases: list[Case] = []
     new_status: Status = "active" if review == "never" else "draft"
-    for position, (slot, case) in enumerate(zip(slots(fresh), fresh, strict=True)):
-        old = before.pop(slot, None)
+    for position, (key, case) in enumerate(zip(member_keys(fresh), fresh, strict=True)):
+        old = before.pop(key, None)
         if old is None:
             members.append(
                 Member(
-                    id=member_id(suite, operation, source, slot),
+                    id=member_id(suite, operation, source, key),
                     suite=suite,
                     operation=operation,
                     source=source,
-                    slot=slot,
+                    key=key,
                     position=position,
                     generated=case.id,
                     current=case.id,
@@ -99,8 +99,8 @@ def evolve(
         if now != old:
             members.append(now)
     for old in before.values():
-        stays = old.edited or old.slot.startswith(REGRESSION) or old.status in ("retired", "rejected")
-        if stays or (replaces is not None and old.slot not in replaces):
+        stays = old.edited or old.key.startswith(REGRESSION) or old.status in ("retired", "rejected")
+        if stays or (replaces is not None and old.key not in replaces):
             continue
         why = "its source does not make it any more"
         now = msgspec.structs.replace(old, status="retired", offered="", who="", why=why, changed=at)
@@ -117,14 +117,14 @@ def added(
     A case that one of them is, or was before a person changed it, is not added again.
     """
     there = {one for member in known for one in (member.generated, member.current)}
-    taken = {member.slot for member in known}
+    taken = {member.key for member in known}
     new = [case for case in fresh if case.id not in there]
     members = []
-    for slot, case in zip(slots(new), new, strict=True):
-        name, number = slot, 1
+    for key, case in zip(member_keys(new), new, strict=True):
+        name, number = key, 1
         while name in taken:
             number += 1
-            name = f"{slot} [{number}]"
+            name = f"{key} [{number}]"
         taken.add(name)
         members.append(
             Member(
@@ -132,7 +132,7 @@ def added(
                 suite=suite,
                 operation=operation,
                 source=source,
-                slot=name,
+                key=name,
                 position=len(taken),
                 generated=case.id,
                 current=case.id,

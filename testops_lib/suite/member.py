@@ -25,18 +25,18 @@ REVIEWS = ("never", "new", "always")
 
 
 REGRESSION = "regression: "
-"""So begins the slot of a case that is kept because it found a fault, whether its source makes it again or not."""
+"""So begins the key of a case that is kept because it found a fault, whether its source makes it again or not."""
 
 
 class Member(Value, frozen=True, kw_only=True):
     """One test of a suite over time: its case changes, its id does not."""
 
     id: str
-    """12 hex digits, of the suite, the operation, the source and the slot."""
+    """12 hex digits, of the suite, the operation, the source and the key."""
     suite: str
     operation: str
     source: str
-    slot: str
+    key: str = msgspec.field(name="slot")
     """What makes it the same test when its operation is generated again: the case's name, numbered where it repeats."""
     position: int
     """Among the cases that the source made for the operation."""

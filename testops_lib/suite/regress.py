@@ -12,7 +12,7 @@ from testops_lib.suite.member import REGRESSION, Member
 SOURCE = "property"
 
 
-def regression_slot(finding: Finding) -> str:
+def regression_key(finding: Finding) -> str:
     """One for each finding, however often it is found."""
     return f"{REGRESSION}{finding.check} {finding.fingerprint}"
 
@@ -25,21 +25,21 @@ def regressions(
     Args:
         findings: of one run.
         cases: their examples, by id; those of other sources change nothing.
-        known: slots of the suite's members of the source.
+        known: keys of the suite's members of the source.
     """
     members: list[Member] = []
     for finding in findings:
-        case, slot = cases.get(finding.example.case), regression_slot(finding)
+        case, key = cases.get(finding.example.case), regression_key(finding)
         if finding.advisory or finding.state == "fixed" or case is None or case.origin.source != SOURCE:
             continue
-        if slot not in known:
+        if key not in known:
             members.append(
                 Member(
-                    id=member_id(suite, case.operation, SOURCE, slot),
+                    id=member_id(suite, case.operation, SOURCE, key),
                     suite=suite,
                     operation=case.operation,
                     source=SOURCE,
-                    slot=slot,
+                    key=key,
                     position=len(known) + len(members),
                     generated=case.id,
                     current=case.id,

@@ -14,7 +14,7 @@ from bench.pipeline import EMPTY
 from testops_lib.run import editing as curate
 from testops_lib.settings import LAUNCHERS
 from testops_lib.store import Store
-from testops_lib.target import MAX_ROUNDS, RunConf, Settled, load
+from testops_lib.target import MAX_ROUNDS, ResolvedRun, RunConf, load
 from tests.paths import ROOT
 from tests.warm_python import WarmPython
 
@@ -368,7 +368,7 @@ def test_credentials_may_come_from_airflows_connections(
     said: str,
 ) -> None:
     (tmp_path / "pets.yaml").write_text(PETS, "utf-8")
-    store.open_run("r", "pets", settled=Settled(order=RunConf(target="pets"), target=load(tmp_path / "pets.yaml")))
+    store.open_run("r", "pets", resolved=ResolvedRun(conf=RunConf(target="pets"), target=load(tmp_path / "pets.yaml")))
     known = {"AIRFLOW_CONN_PETS": json.dumps(connection)} if connection else {}
     done = airflow.run(CONNECTIONS, variables={**known, **more, "TESTOPS_DSN": postgres})
     assert done.returncode == 0 and said in done.stdout, done.stderr

@@ -68,4 +68,4 @@ def test_a_model_that_does_not_work_takes_nothing_from_the_other_sources(speaks:
         failed, rules = sources.make_all(msgspec.structs.replace(ASK, target=target, settings=settings))
     assert rules.cases and not rules.generation.failed
     assert not failed.cases and failed.generation.failed
-    assert f"{speaks} failed: " in next(sources.told_of(failed.generation))
+    assert f"{speaks} failed: " in next(sources.summarize(failed.generation))

@@ -48,12 +48,12 @@ def testops(zoo: SuiteTarget, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return lambda *words: CliRunner().invoke(cli, words)
 
 
-def member(zoo: SuiteTarget, slot: str = "reads GET /pets") -> Member:
-    return zoo.members()[slot]
+def member(zoo: SuiteTarget, key: str = "reads GET /pets") -> Member:
+    return zoo.members()[key]
 
 
-def shown(zoo: SuiteTarget, slot: str = "reads GET /pets") -> Case:
-    return curate.show(zoo.settings, member(zoo, slot).id).case
+def shown(zoo: SuiteTarget, key: str = "reads GET /pets") -> Case:
+    return curate.show(zoo.settings, member(zoo, key).id).case
 
 
 def edited(case: Case, path: str) -> bytes:

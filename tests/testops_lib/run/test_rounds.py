@@ -49,17 +49,17 @@ def wish(zoo: SuiteTarget, **wishes: int) -> None:
     """The last run, as if it had been opened with these wishes of `generate`."""
     with Store(zoo.dsn) as store:
         about = store.run(zoo.name)
-        assert about.settled is not None
-        target = about.settled.target
+        assert about.resolved is not None
+        target = about.resolved.target
         generate = msgspec.structs.replace(target.generate, **wishes)
-        settled = msgspec.structs.replace(about.settled, target=msgspec.structs.replace(target, generate=generate))
+        resolved = msgspec.structs.replace(about.resolved, target=msgspec.structs.replace(target, generate=generate))
         store.open_run(
             zoo.name,
             about.target,
             base_url=about.base_url,
             spec_hash=about.spec_hash,
             suite=about.suite,
-            settled=settled,
+            resolved=resolved,
         )
 
 

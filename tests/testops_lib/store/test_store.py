@@ -30,7 +30,7 @@ from testops_lib.model import (
     make_case,
 )
 from testops_lib.store import SCHEMA_VERSION, Store, rows, schema
-from testops_lib.target import RunConf, Settled, Target
+from testops_lib.target import ResolvedRun, RunConf, Target
 
 pytestmark = pytest.mark.integration
 
@@ -186,17 +186,17 @@ def test_a_spec_comes_back_as_it_was(store: Store) -> None:
 
 
 def test_opening_a_run_again_keeps_what_is_stored(store: Store) -> None:
-    settled = Settled(order=RunConf(target="shop"), target=Target(name="shop", spec="${SHOP}/openapi.json"))
+    resolved = ResolvedRun(conf=RunConf(target="shop"), target=Target(name="shop", spec="${SHOP}/openapi.json"))
     store.open_run("r", "shop")
     started = store.run("r").started
     store.merge_results([result()])
-    store.open_run("r", "shop", title="Shop \x00", base_url="http://h", spec_hash="s", settled=settled)
+    store.open_run("r", "shop", title="Shop \x00", base_url="http://h", spec_hash="s", resolved=resolved)
     known = store.run("r")
-    assert (known.title, known.base_url, known.spec_hash, known.settled) == (
+    assert (known.title, known.base_url, known.spec_hash, known.resolved) == (
         "Shop \ufffd",
         "http://h",
         "s",
-        settled,
+        resolved,
     )
     assert (known.state, known.started) == ("open", started)
     assert len(list(store.results("r"))) == 1

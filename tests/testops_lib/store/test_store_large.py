@@ -53,7 +53,7 @@ def fill(store: Store, run: str, count: int) -> None:
                 suite=run,
                 operation="GET /a",
                 source="rules",
-                slot=case,
+                key=case,
                 generated=case,
                 current=case,
                 status="active",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testops_lib.model import Case, Provenance, Request, StatusIs, Step, make_case
-from testops_lib.suite import REVIEWS, STATUSES, Evolved, Member, Status, evolve, slots
+from testops_lib.suite import REVIEWS, STATUSES, Evolved, Member, Status, evolve, member_keys
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -43,27 +43,27 @@ class Suite:
             replaces=None if replaces is None else list(replaces),
         )
         self.known.update({one.id: one for one in done.cases})
-        self.members.update({one.slot: one for one in done.members})
+        self.members.update({one.key: one for one in done.members})
         return done
 
-    def edit(self, slot: str, to: Case) -> None:
+    def edit(self, key: str, to: Case) -> None:
         self.known[to.id] = to
-        self.set(slot, current=to.id, edited=True)
+        self.set(key, current=to.id, edited=True)
 
-    def set(self, slot: str, **fields: object) -> None:
-        self.members[slot] = msgspec.structs.replace(self.members[slot], **fields)
+    def set(self, key: str, **fields: object) -> None:
+        self.members[key] = msgspec.structs.replace(self.members[key], **fields)
 
-    def case(self, slot: str) -> Case:
-        return self.known[self.members[slot].current]
+    def case(self, key: str) -> Case:
+        return self.known[self.members[key].current]
 
 
 def test_equal_names_are_numbered() -> None:
     names = ["reads", "reads", "x", "reads"]
-    assert slots(case(name) for name in names) == ["reads", "reads (2)", "x", "reads (3)"]
+    assert member_keys(case(name) for name in names) == ["reads", "reads (2)", "x", "reads (3)"]
 
 
 def test_a_name_of_any_length_is_a_short_slot() -> None:
-    first, second = slots([case("x" * 10_000 + "1"), case("x" * 10_000 + "2")])
+    first, second = member_keys([case("x" * 10_000 + "1"), case("x" * 10_000 + "2")])
     assert first != second and len(first) < 300
 
 
@@ -112,7 +112,7 @@ def test_an_edited_case_survives_its_source() -> None:
     suite.makes(case("reads"), case("writes"))
     suite.edit("reads", case("reads", "/mine"))
     suite.makes(case("other"))
-    assert {slot: one.status for slot, one in suite.members.items()} == {
+    assert {key: one.status for key, one in suite.members.items()} == {
         "reads": "active",
         "writes": "retired",
         "other": "active",
@@ -151,7 +151,7 @@ def test_only_the_chosen_are_replaced() -> None:
     suite = Suite()
     suite.makes(case("a"), case("b"), case("c"))
     suite.makes(case("d"), replaces=["a"])
-    assert {slot: one.status for slot, one in suite.members.items()} == {
+    assert {key: one.status for key, one in suite.members.items()} == {
         "a": "retired",
         "b": "active",
         "c": "active",
@@ -174,11 +174,11 @@ def test_nothing_made_is_lost_and_nothing_gone_runs(
             suite.edit("a", case("a", "/mine"))
     fresh = [case(*one) for one in second]
     suite.makes(*fresh)
-    for slot, one in zip(slots(fresh), fresh, strict=True):
-        member = suite.members[slot]
+    for key, one in zip(member_keys(fresh), fresh, strict=True):
+        member = suite.members[key]
         assert one.id in (member.generated, member.offered)
         assert member.status != "retired"
-    for slot in suite.members.keys() - set(slots(fresh)):
-        member = suite.members[slot]
+    for key in suite.members.keys() - set(member_keys(fresh)):
+        member = suite.members[key]
         assert member.edited or member.status in ("retired", "rejected")
     assert suite.makes(*fresh) == Evolved(), "settled"

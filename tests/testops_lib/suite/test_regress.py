@@ -29,7 +29,7 @@ RANDOM, RULES = case("/random"), case("/rules", "rules")
 
 def kept(*findings: Finding, known: tuple[str, ...] = ()) -> list[str]:
     cases = {one.id: one for one in (RANDOM, RULES)}
-    return [member.slot for member in regressions(findings, cases, known, suite="zoo", at=NOON).members]
+    return [member.key for member in regressions(findings, cases, known, suite="zoo", at=NOON).members]
 
 
 def test_each_finding_of_a_random_case_is_kept_once() -> None:
@@ -45,7 +45,7 @@ def test_what_nobody_must_look_at_and_what_is_made_again_anyway_is_not_kept() ->
 
 def test_a_regression_stays_when_its_source_makes_other_cases() -> None:
     (member,) = regressions([finding(RANDOM)], {RANDOM.id: RANDOM}, (), suite="zoo", at=NOON).members
-    plain = msgspec.structs.replace(member, slot="/random", id="0")
+    plain = msgspec.structs.replace(member, key="/random", id="0")
     after = evolve(
         [member, plain],
         [case("/other")],
@@ -56,15 +56,15 @@ def test_a_regression_stays_when_its_source_makes_other_cases() -> None:
         review="never",
         at=NOON,
     )
-    assert {one.slot: one.status for one in after.members} == {"/random": "retired", "/other": "active"}
+    assert {one.key: one.status for one in after.members} == {"/random": "retired", "/other": "active"}
 
 
 def test_cases_that_come_on_top_change_no_other() -> None:
     (member,) = regressions([finding(RANDOM)], {RANDOM.id: RANDOM}, (), suite="zoo", at=NOON).members
-    there = msgspec.structs.replace(member, slot="/a")
+    there = msgspec.structs.replace(member, key="/a")
     fresh = [case("/a"), case("/b"), RANDOM]
     after = added([there], fresh, suite="zoo", operation="GET /pets", source="property", at=NOON)
-    assert [(one.slot, one.position, one.status) for one in after.members] == [
+    assert [(one.key, one.position, one.status) for one in after.members] == [
         ("/a [2]", 2, "active"),
         ("/b", 3, "active"),
     ]

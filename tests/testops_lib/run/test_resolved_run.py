@@ -82,12 +82,12 @@ def test_a_target_file_that_changes_between_stages_changes_nothing_for_the_run(
     with Store(zoo.dsn) as store:
         cases = store.load_cases(run)
         store.merge_results(Result(run=run, case=case.id, verdict="passed", operation=case.operation) for case in cases)
-        settled = resolved_run(store, run)
+        resolved = resolved_run(store, run)
     assert rounds.find_gaps(run, 1, settings) == 6
     assert curate.review_request(run, settings) is None
     report = analyze(run, settings)
     assert set(report.operations) == set(groups[0].operations) and report.base_url == "http://127.0.0.1:9"
-    assert settled.order == order and settled.target.gate == GateRules()
+    assert resolved.conf == order and resolved.target.gate == GateRules()
     assert gate(run, settings).verdict == "passed"
     assert analyze_rerun(run, settings).gate == report.gate
     assert notify(run, settings, outcome=gate(run, settings))
@@ -107,6 +107,6 @@ def test_what_a_run_keeps_names_secrets_and_holds_none(zoo: SuiteTarget, monkeyp
     (zoo.folder / "zoo.yaml").write_text(json.dumps(described))
     open_run("r", zoo.order, zoo.settings)
     with Store(zoo.dsn) as store:
-        kept = msgspec.json.encode(store.run("r").settled).decode()
+        kept = msgspec.json.encode(store.run("r").resolved).decode()
     assert "hunter2" not in kept
     assert "${ZOO_TOKEN}" in kept and "${ZOO_SPEC}" in kept and "${ZOO_HOOK}" in kept

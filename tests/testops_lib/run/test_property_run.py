@@ -53,7 +53,7 @@ def test_random_cases_go_from_document_to_verdict_and_find_what_is_wrong(
 
     # What found something stays, as small as it can be, when the random cases become others.
     with Store(postgres) as store:
-        kept = {each.id: each for each in store.members("shop", source="property") if each.slot.startswith(REGRESSION)}
+        kept = {each.id: each for each in store.members("shop", source="property") if each.key.startswith(REGRESSION)}
         assert {each.operation for each in kept.values()} == {"POST /categories", "POST /subscriptions"}
         size = {each.id: request_size(store, each) for each in kept.values()}
     done = CliRunner().invoke(cases, ["shrink", run, "--who", "ann"], catch_exceptions=False)
