@@ -238,7 +238,7 @@ class Store:
             "suite",
         )
         known = dict(zip(names, found, strict=True))
-        known["resolved"] = msgspec.json.decode(known["settled"], type=ResolvedRun) if known["settled"] else None
+        known["resolved"] = msgspec.json.decode(known["resolved"], type=ResolvedRun) if known["resolved"] else None
         known["plan_batch"] = msgspec.json.decode(known["plan_batch"], type=Batch) if known["plan_batch"] else None
         known["batches"] = tuple(msgspec.json.decode(one, type=Batch) for one in known["batches"])
         known["positions"] = _positions(known["positions"])
