@@ -245,7 +245,7 @@ def trigger(**options: Any) -> int:
     from testops_lib.run.conf import parse_conf
     from testops_lib.store import Store
     from testops_lib.text import one_line
-    from testops_lib.verdict.analyze import settle
+    from testops_lib.verdict.attempts import settle
 
     given = ((key, options[key]) for key in ("target", "spec", "base_url"))
     conf = {**dict(_param(each) for each in options["params"]), **{key: value for key, value in given if value}}

@@ -10,7 +10,7 @@ from typing import Final
 
 from testops_lib.http.answer import Wire
 from testops_lib.model import SAFE_METHODS, Contract, Request, Step
-from testops_lib.verdict.gate import LOCKED_OUT
+from testops_lib.verdict.reasons import LOCKED_OUT
 
 _UNAUTHORIZED: Final = 401
 _MOST_WITNESSES: Final = 3

@@ -22,7 +22,7 @@ from testops_lib.settings import Settings
 from testops_lib.store import Store
 from testops_lib.target import Target
 from testops_lib.text import printable
-from testops_lib.verdict.analyze import settle
+from testops_lib.verdict.attempts import settle
 from testops_lib.verdict.response_times import RUNS
 
 _LOG = logging.getLogger(__name__)

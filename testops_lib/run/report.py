@@ -63,7 +63,7 @@ def build_report(
         operations=operations,
         base_url=base_url,
         title=title,
-        known=known,
+        first_seen=known,
         previous_run=previous.run if previous else "",
         previous=previous.findings if previous else (),
         generation=tuple(generations),

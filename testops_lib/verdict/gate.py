@@ -5,25 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from testops_lib.model import CONCURRENCY, Finding, GateReport, GateRules, Report
-
-NO_ANSWER_AT_ALL = "no answer from the target"
-REFUSED_CREDENTIALS = "401 for valid requests"
-LOCKED_OUT = "locked out"
-"""Credentials worked and stopped working; the reason goes on with the request after which they did."""
-NOT_FOUND_ANYWHERE = "404 to everything"
-REDIRECTED_EVERYWHERE = "a redirect to everything"
-PAGES_EVERYWHERE = "an HTML page to everything"
-GLOBAL_CAUSES = (
-    NO_ANSWER_AT_ALL,
-    REFUSED_CREDENTIALS,
-    LOCKED_OUT,
-    NOT_FOUND_ANYWHERE,
-    REDIRECTED_EVERYWHERE,
-    PAGES_EVERYWHERE,
-)
-"""How the reasons of `Report.errors` begin that say: one cause outside of the operations spoiled the run."""
-TARGET_DOWN = "target down"
-"""The reason of cases that were skipped because the target was down: they count as errored."""
+from testops_lib.verdict.reasons import GLOBAL_CAUSES
 
 
 def blocks(finding: Finding, rules: GateRules) -> bool:

@@ -94,7 +94,7 @@ def shop_report() -> Report:
         operations=run["operations"],
         title="Shop API",
         base_url="http://127.0.0.1:8800/api",
-        known=known,
+        first_seen=known,
         previous_run="nightly-2026-03-13",
         previous=[gone],
         muted=[seen["unsupported_method"].fingerprint],

@@ -25,15 +25,18 @@ from testops_lib.model import (
     StepOutcome,
     VerdictName,
 )
-from testops_lib.verdict.analyze import MOST_CAUSES, analyze, fingerprint, normalise, settle
-from testops_lib.verdict.gate import (
+from testops_lib.verdict.analyze import analyze
+from testops_lib.verdict.attempts import settle
+from testops_lib.verdict.fingerprint import fingerprint, normalise
+from testops_lib.verdict.gate import decide
+from testops_lib.verdict.reasons import (
     NO_ANSWER_AT_ALL,
     NOT_FOUND_ANYWHERE,
     PAGES_EVERYWHERE,
     REDIRECTED_EVERYWHERE,
     REFUSED_CREDENTIALS,
-    decide,
 )
+from testops_lib.verdict.tally import MOST_CAUSES
 
 OPERATION = "GET /pets/{id}"
 OPERATIONS = {OPERATION: ("200", "404"), "POST /pets": ("201",)}
@@ -184,7 +187,7 @@ def test_a_finding_of_many_operations_lives_on_while_they_come_and_go() -> None:
     (before,) = report(result("1", first), result("2", second)).findings
     known = {before.fingerprint: "r1"}
     for shown in ([result("1", first)], [result("2", second)], [result("3", undocumented("GET /new"))]):
-        (now,) = report(*shown, known=known, previous=[before]).findings
+        (now,) = report(*shown, first_seen=known, previous=[before]).findings
         assert (now.fingerprint, now.state) == (before.fingerprint, "known")
     muted = report(result("2", second), muted={before.fingerprint})
     assert [one.state for one in muted.findings] == ["muted"]
@@ -286,7 +289,7 @@ def test_most_severe_first() -> None:
     ]
     results = [result(cause, failure(check=check, cause=cause, basis=basis)) for check, cause, basis in cases]
     key = {cause: fingerprint(OPERATION, check, cause) for check, cause, _ in cases}
-    found = report(*results, known={key["known"]: "r1"}, muted={key["muted"]})
+    found = report(*results, first_seen={key["known"]: "r1"}, muted={key["muted"]})
     assert [(one.message, one.severity) for one in found.findings] == [
         ("crash", "critical"),
         ("exposure", "critical"),
@@ -318,7 +321,7 @@ def test_new_known_and_fixed_against_the_previous_run() -> None:
         result("4", failure(cause="comes")),
         previous=before.findings,
         previous_run="r1",
-        known={one.fingerprint: "r1" for one in before.findings},
+        first_seen={one.fingerprint: "r1" for one in before.findings},
     )
     states = {one.message: (one.state, one.count, one.first_seen_run) for one in now.findings}
     assert states == {"stays": ("known", 1, "r1"), "comes": ("new", 1, "r2"), "goes": ("fixed", 0, "r1")}
@@ -353,7 +356,7 @@ def test_what_only_quarantined_cases_show_is_advisory() -> None:
 
 def test_a_run_analysed_again_keeps_its_findings_new() -> None:
     first = report(result("1", failure()))
-    again = report(result("1", failure()), known={first.findings[0].fingerprint: "r2"}, previous=first.findings)
+    again = report(result("1", failure()), first_seen={first.findings[0].fingerprint: "r2"}, previous=first.findings)
     assert again == first
 
 

@@ -20,7 +20,8 @@ from testops_lib.model import (
     VerdictName,
 )
 from testops_lib.verdict.analyze import analyze
-from testops_lib.verdict.gate import NO_ANSWER_AT_ALL, decide
+from testops_lib.verdict.gate import decide
+from testops_lib.verdict.reasons import NO_ANSWER_AT_ALL
 
 
 def finding(

@@ -106,5 +106,7 @@ def test_it_is_fixed_when_it_is_as_fast_as_usual_and_not_when_nobody_knows() -> 
         (40.0, QUIET, ["fixed"]),
         (204.0, QUIET[: LEAST_RUNS - 1], []),
     ):
-        again = analyze(results(ms), run="s", history=history, known={slow.fingerprint: "r"}, previous=[slow], **told)
+        again = analyze(
+            results(ms), run="s", history=history, first_seen={slow.fingerprint: "r"}, previous=[slow], **told
+        )
         assert [one.state for one in again.findings] == states

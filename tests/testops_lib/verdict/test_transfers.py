@@ -38,7 +38,7 @@ def test_an_operation_that_never_answers_in_time_is_a_finding() -> None:
         target="t",
         run="s",
         operations={},
-        known={finding.fingerprint: "r"},
+        first_seen={finding.fingerprint: "r"},
     )
     assert [(one.fingerprint, one.state) for one in again.findings] == [(finding.fingerprint, "known")]
 
