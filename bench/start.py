@@ -12,7 +12,7 @@ import asyncio, sys
 import runner.__main__
 import runner.work as runner
 from testops_lib.execute import Engine
-from testops_lib.execute.client import Client
+from testops_lib.http.client import Client
 from testops_lib.model import Plan, Policy
 async def ready():
     Client(Policy()).close()

@@ -1,37 +1,31 @@
-"""Where an engine's cases come from: a list, or an iterator that is waited for until the engine is stopped."""
+"""Where an engine's cases come from: a list, or an iterator that is waited for until the run is stopped."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
+from testops_lib.execute.shutdown import Shutdown
 from testops_lib.model import Case
 
 
-class Stoppable(Protocol):
-    """What the source must know of the engine."""
-
-    stopped: bool
-
-
 class Source:
-    """Hands out cases one at a time to many workers, until there are no more or the engine is stopped."""
+    """Hands out cases one at a time to many workers, until there are no more or the run is stopped."""
 
     def __init__(
         self,
         cases: Iterable[Case] | AsyncIterable[Case] | AsyncIterable[list[Case]],
-        engine: Stoppable,
-        halted: asyncio.Event,
+        shutdown: Shutdown,
     ) -> None:
-        self._engine, self._halted = engine, halted
+        self._shutdown = shutdown
         self._plain: Iterator[Case] | None = None
         self._async: AsyncIterator[Case | list[Case]] | None = None
         self._read: deque[Case] = deque()
         if isinstance(cases, AsyncIterable):
-            given: AsyncIterable[Any] = cases
-            self._async = aiter(given)
+            stream: AsyncIterable[Any] = cases
+            self._async = aiter(stream)
         else:
             self._plain = iter(cases)
         self._lock = asyncio.Lock()
@@ -54,24 +48,24 @@ class Source:
 
     def ended(self) -> bool:
         """No further case is to be started."""
-        return self._over or self._engine.stopped
+        return self._over or self._shutdown.stopped
 
     async def _pull(self) -> bool:
-        """Reads the next case or list; False: there is none, or the engine was stopped meanwhile."""
+        """Reads the next case or list; False: there is none, or the run was stopped meanwhile."""
         assert self._async is not None
         pull = asyncio.ensure_future(anext(self._async, None))
-        halt = asyncio.ensure_future(self._halted.wait())
+        halt = asyncio.ensure_future(self._shutdown.halted.wait())
         try:
             await asyncio.wait((pull, halt), return_when=asyncio.FIRST_COMPLETED)
             if not pull.done():
                 return False
-            found = pull.result()
-            if found is None:
+            pulled = pull.result()
+            if pulled is None:
                 self._over = True
-            elif isinstance(found, list):
-                self._read.extend(found)
+            elif isinstance(pulled, list):
+                self._read.extend(pulled)
             else:
-                self._read.append(found)
+                self._read.append(pulled)
             return not self._over
         finally:
             for task in (pull, halt):

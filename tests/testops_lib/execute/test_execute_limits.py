@@ -301,9 +301,9 @@ def test_failure_found_before_the_stop_stays_a_failure(serve: Serve) -> None:
 
 
 def test_hanging_cleanup_does_not_outlive_a_stop(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    from testops_lib.execute import engine as module
+    from testops_lib.execute import shutdown
 
-    monkeypatch.setattr(module, "_CLEANUP_AFTER_STOP_S", 0.2)
+    monkeypatch.setattr(shutdown, "CLEANUP_AFTER_STOP_S", 0.2)
     server = serve(lambda c, s: hang()(c, s) if s.method != "POST" else answer())
     engine = Engine(plan(server.url), {}, run="r")
     timer = threading.Timer(0.1, engine.stop, (0.0,))
