@@ -15,7 +15,8 @@ from testops_lib.generate.property.draws import Draws
 from testops_lib.model import Policy, Result
 from testops_lib.run.scope import make_contracts, make_plan
 from testops_lib.target import Generate, PropertyBased, Scope, Target
-from tests.testops_lib.cli.test_cli import authorization, cli
+from tests.command_line import cli
+from tests.testops_lib.cli.test_cli import authorization
 
 
 def test_the_first_cases_are_executed_while_others_are_drawn(sound_shop: Sample) -> None:

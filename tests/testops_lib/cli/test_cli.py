@@ -16,34 +16,12 @@ import yaml
 
 from stack.samples import Sample
 from tests import club_server, llm_server
+from tests.command_line import cli, make_run
 from tests.generation_specs import case, step
 from tests.paths import ROOT
 
 TRIGGER = ["trigger", "--url", "http://127.0.0.1:9", "--username", "a"]
 DEFECTS = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
-
-
-NO_KEYS = {"GEMINI_API_KEY": "", "OPENAI_API_KEY": ""}
-"""Nor any of a checkout's `.env`."""
-
-
-def cli(
-    *arguments: str, cwd: Path = ROOT, module: str = "testops_lib.cli", **variables: str
-) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TESTOPS_", "GEMINI_"))}
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **NO_KEYS, **variables},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=cwd,
-    )
-
-
-def make_run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`make run`'s command."""
-    return cli("run", *arguments, module="stack", **variables)
 
 
 def authorization(shop: Sample) -> str:

@@ -20,7 +20,8 @@ from testops_lib.model import NO_ANSWER, Case, Contract, Finding
 from testops_lib.verdict.check import Judge
 from testops_lib.verdict.fingerprint import fingerprint_of
 from testops_lib.verdict.json_values import select
-from tests.testops_lib.cli.test_cli import DEFECTS, authorization, cli, try_shop
+from tests.command_line import cli
+from tests.testops_lib.cli.test_cli import DEFECTS, authorization, try_shop
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

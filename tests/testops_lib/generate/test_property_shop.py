@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stack.samples import Sample
-from tests.testops_lib.cli.test_cli import DEFECTS, authorization, cli, try_shop
+from tests.command_line import cli
+from tests.testops_lib.cli.test_cli import DEFECTS, authorization, try_shop
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
