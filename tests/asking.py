@@ -12,7 +12,7 @@ import msgspec
 from testops_lib.generate import Generated
 from testops_lib.generate.feedback import Gap
 from testops_lib.generate.llm import gemini, openai, propose
-from testops_lib.generate.llm.propose import Limits, Provider
+from testops_lib.generate.llm.provider import ModelLimits, Provider
 from testops_lib.model import Policy
 from testops_lib.spec.operation import Operation, Response, Spec
 from tests.generation_specs import pets
@@ -29,9 +29,9 @@ class Asking:
         self.model = "gemini-2.5-flash" if protocol == "gemini" else "gpt-5-mini"
 
     def settings(self, **given: Any) -> gemini.GeminiSettings | openai.OpenAISettings:
-        limits = {name: given.pop(name) for name in Limits.__struct_fields__ if name in given}
+        limits = {name: given.pop(name) for name in ModelLimits.__struct_fields__ if name in given}
         made = gemini.GeminiSettings if self.protocol == "gemini" else openai.OpenAISettings
-        return made(**{"api_key": KEY, "limits": Limits(**{"backoff_s": 0.01, **limits}), **given})
+        return made(**{"api_key": KEY, "limits": ModelLimits(**{"backoff_s": 0.01, **limits}), **given})
 
     def __call__(
         self,

@@ -18,8 +18,9 @@ from testops_lib.errors import GenerateError
 from testops_lib.generate import Generated, imports, rules
 from testops_lib.generate import property as property_based
 from testops_lib.generate.feedback import Feedback
-from testops_lib.generate.llm import gemini, openai, price, propose
-from testops_lib.generate.llm.propose import Limits, Planned, Provider
+from testops_lib.generate.llm import calls, gemini, openai, price, propose
+from testops_lib.generate.llm.calls import CostEstimate
+from testops_lib.generate.llm.provider import ModelLimits, Provider
 from testops_lib.generate.rules.own_account import spares
 from testops_lib.model import Case, Cost, Generation, Value
 from testops_lib.settings import Settings
@@ -64,7 +65,7 @@ class Source(NamedTuple):
     """May tell of cases while it makes more. Raises GenerateError: it cannot work."""
     stamp: Callable[[GenerationRequest], tuple[str, ...]]
     """What decides its cases besides the operation and the target: its version, its model, its prompt."""
-    plan: Callable[[GenerationRequest], Planned]
+    plan: Callable[[GenerationRequest], CostEstimate]
     """What `make` would ask of a language model; calls nobody."""
     paid: bool = False
 
@@ -134,7 +135,7 @@ def without_repeated(generation: Generation, kept: int, repeated: int) -> Genera
     return msgspec.structs.replace(generation, cases=min(generation.cases, kept), dropped=dropped)
 
 
-def plan_all(ask: GenerationRequest) -> list[Planned]:
+def plan_all(ask: GenerationRequest) -> list[CostEstimate]:
     """What each of the target's sources would ask of a language model and its estimated price; calls nobody."""
     return [_SOURCES[source].plan(ask) for source in ask.target.generate.sources]
 
@@ -179,8 +180,8 @@ def _users(target: Target) -> tuple[str, ...]:
     return tuple(identity.name for identity in target.identities)
 
 
-def _costs_nothing(source: str) -> Callable[[GenerationRequest], Planned]:
-    return lambda ask: Planned(source=source, operations=len(ask.operations), money=0)
+def _costs_nothing(source: str) -> Callable[[GenerationRequest], CostEstimate]:
+    return lambda ask: CostEstimate(source=source, operations=len(ask.operations), money=0)
 
 
 # --------------------------------------------------------------------------- from the document alone
@@ -272,8 +273,8 @@ def _model(provider_of: Callable[[Settings, SpendingLimits], Provider]) -> Sourc
         provider, observed = provider_of(ask.settings, SpendingLimits()), ask.feedback is not None
         return tuple(propose.key_parts(provider, **common(ask), observed=observed).values())
 
-    def plan(ask: GenerationRequest) -> Planned:
-        return propose.plan(provider_of(ask.settings, SpendingLimits()), ask.spec, ask.operations, **common(ask))
+    def plan(ask: GenerationRequest) -> CostEstimate:
+        return calls.plan(provider_of(ask.settings, SpendingLimits()), ask.spec, ask.operations, **common(ask))
 
     return Source(make, stamp, plan, paid=True)
 
@@ -301,9 +302,9 @@ def _openai(settings: Settings, left: SpendingLimits) -> Provider:
     return openai.provider(asked)
 
 
-def _limits(model: str, settings: Settings, left: SpendingLimits) -> Limits:
+def _limits(model: str, settings: Settings, left: SpendingLimits) -> ModelLimits:
     prices = price.read(settings.prices_file)
-    return Limits(
+    return ModelLimits(
         concurrency=settings.model_calls_at_once,
         operations_per_call=settings.model_operations_per_call,
         max_tokens=left.tokens,

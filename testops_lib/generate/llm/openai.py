@@ -7,25 +7,29 @@ server's odd answers would have to be switched off or worked around.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from testops_lib.errors import GenerateError
+from testops_lib.generate.llm import adapter
+from testops_lib.generate.llm.adapter import ModelSettings, Refused, Service, completed, plain_word, shown_url
 from testops_lib.generate.llm.prompt import Prompt, with_schema
-from testops_lib.generate.llm.propose import Answer, Limits, Provider, Unavailable, Usage
-from testops_lib.model import Value
+from testops_lib.generate.llm.provider import Answer, Provider, Unavailable, Usage
+from testops_lib.generate.llm.transport import retry_after
 
-SOURCE = "openai"
+SERVICE = Service(
+    source="openai",
+    name="OpenAI",
+    package="httpx2",
+    without_key="OPENAI_BASE_URL to a server that needs none, or use the source `rules`",
+    address_hint=" (it usually ends in /v1)",
+)
 BASE_URL = "https://api.openai.com/v1"
 
-_AGAIN = frozenset({408, 409, 425, 429})
 _MAX_BYTES = 8_000_000
 """Of one answer."""
 _LEAST_OUTPUT = 1024
@@ -39,43 +43,23 @@ _THOUGHT = re.compile(r"(?s)\A\s*<think>.*?</think>")
 """What local models that reason write before their answer."""
 
 
-class OpenAISettings(Value, frozen=True, kw_only=True):
-    """How an OpenAI-compatible server is asked. The key stands in no `repr`."""
+class OpenAISettings(ModelSettings, frozen=True, kw_only=True):
+    """How an OpenAI-compatible server is asked. `api_key` "": none is sent; OpenAI itself needs one."""
 
-    api_key: str = ""
-    """"": none is sent; OpenAI itself needs one."""
     model: str = "gpt-5-mini"
     base_url: str = BASE_URL
-    timeout_s: float = 180
-    """Of one attempt."""
-    temperature: float = 0.2
-    seed: int = 1
     strict: bool | None = None
     """OpenAI's strict schemas, in which each field must be written, null where it is not meant; None: at OpenAI alone.
     A local server takes any schema, and its model need not write what it does not mean."""
-    limits: Limits = Limits()
-
-    def __repr__(self) -> str:
-        return f"OpenAISettings(model={self.model!r}, base_url={_shown(self.base_url)!r}, …)"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("model", self.model), ("base_url", _shown(self.base_url))]
 
 
 def provider(settings: OpenAISettings) -> Provider:
-    """How `propose` asks it. Whoever connects to it learns by GenerateError that the key or the model is refused."""
-    return Provider(
-        source=SOURCE,
-        model=settings.model,
-        limits=settings.limits,
-        wishes={"temperature": settings.temperature, "seed": settings.seed},
-        connect=lambda: _connected(settings),
-    )
+    """The server, ready to be connected to. Connecting raises GenerateError when the settings cannot work."""
+    return adapter.provider(SERVICE, settings, lambda client: _opened(settings, client))
 
 
 @asynccontextmanager
-async def _connected(settings: OpenAISettings) -> AsyncIterator[_Server]:
-    where = "OPENAI_BASE_URL"
+async def _opened(settings: OpenAISettings, client: Any) -> AsyncIterator[_Server]:
     try:
         address = urlsplit(settings.base_url)
         usable = address.scheme in ("http", "https") and bool(address.hostname) and "@" not in address.netloc
@@ -85,55 +69,34 @@ async def _connected(settings: OpenAISettings) -> AsyncIterator[_Server]:
     if not usable:
         raise GenerateError(
             "is no address of a server",
-            where=where,
+            where="OPENAI_BASE_URL",
             next_step="write it like http://127.0.0.1:11434/v1, without a user",
         )
     if not settings.model:
         raise GenerateError("no model is named", where="OPENAI_MODEL", next_step="set it, e.g. to gpt-5-mini")
-    if not settings.api_key and address.hostname == urlsplit(BASE_URL).hostname:
-        raise GenerateError(
-            "no API key",
-            where="OpenAI",
-            next_step="set OPENAI_API_KEY in the environment or in .env, or OPENAI_BASE_URL to a server that needs"
-            " none, or use the source `rules`",
-        )
-    if settings.api_key and (
-        not settings.api_key.isascii() or not settings.api_key.isprintable() or " " in settings.api_key
-    ):
-        raise GenerateError(
-            "the API key holds characters that no key has (a space, a line break?)",
-            where="OpenAI",
-            next_step="set OPENAI_API_KEY to the key alone",
-        )
-    try:
-        import httpx2
-    except ImportError as error:
-        raise GenerateError(
-            "the package httpx2 is not installed", where="OpenAI", next_step="pip install 'ai-testops[openai]'"
-        ) from error
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ai-testops"}
-    if settings.api_key:
-        headers["Authorization"] = f"Bearer {settings.api_key}"
-    # a redirect would take the key along to wherever it points
-    async with httpx2.AsyncClient(timeout=settings.timeout_s, follow_redirects=False, headers=headers) as client:
-        yield _Server(client, settings)
+    if not settings.api_key and _is_official(settings):
+        raise adapter.missing_key(SERVICE)
+    yield _Server(client, settings)
+
+
+def _is_official(settings: OpenAISettings) -> bool:
+    return urlsplit(settings.base_url).hostname == urlsplit(BASE_URL).hostname
 
 
 class _Server:
-    """The seam: one prompt in, one answer out; vendor errors become ours. What the server refuses is remembered."""
-
-    source = SOURCE
+    """The adapter of a server of chat completions. It remembers what the server refuses."""
 
     def __init__(self, client: Any, settings: OpenAISettings) -> None:
         self._client = client
-        self._settings = settings
+        self._model = settings.model
         self._url = f"{settings.base_url.rstrip('/')}/chat/completions"
-        self._where = f"{_shown(settings.base_url)} ({settings.model})"
-        self.name = settings.model
-        self.secrets: tuple[str, ...] = (settings.api_key,) if settings.api_key else ()
+        self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ai-testops"}
+        if settings.api_key:
+            self._headers["Authorization"] = f"Bearer {settings.api_key}"
+        self.where = f"{shown_url(settings.base_url)} ({settings.model})"
         self._formats = list(_FORMATS)
         self._most_output = float("inf")
-        official = urlsplit(settings.base_url).hostname == urlsplit(BASE_URL).hostname
+        official = _is_official(settings)
         self._strict = official if settings.strict is None else settings.strict
         self._limit_names = list(reversed(_LIMIT_NAMES) if official else _LIMIT_NAMES)
         self._optional: dict[str, Any] = {"temperature": settings.temperature, "seed": settings.seed}
@@ -142,21 +105,11 @@ class _Server:
         """Nothing: these servers cache by themselves, at no charge."""
         return Usage()
 
-    async def ask(self, prompt: Prompt, schema: dict[str, Any], *, max_output_tokens: int) -> Answer:
-        while True:
-            sent = self._request(prompt, schema, max_output_tokens)
-            status, headers, body = await self._post(sent)
-            if 200 <= status < 300:
-                return _answer(body)
-            refused = self._refusal(status, headers, body)
-            if isinstance(refused, Unavailable) or not self._adapt(status, body, sent):
-                raise refused
-
-    def _request(self, prompt: Prompt, schema: dict[str, Any], max_output_tokens: int) -> dict[str, Any]:
+    async def write(self, prompt: Prompt, schema: dict[str, Any], max_output_tokens: int) -> dict[str, Any]:
         form = self._formats[0]
         system = prompt.system if form == "json_schema" else with_schema(prompt.system, schema)
         sent: dict[str, Any] = {
-            "model": self.name,
+            "model": self._model,
             "messages": [
                 {"role": "system", "content": system},
                 {"role": "user", "content": prompt.shared + prompt.user},
@@ -176,42 +129,26 @@ class _Server:
             sent["response_format"] = {"type": form}
         return sent
 
-    async def _post(self, sent: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the answer."""
-        import httpx2
+    async def send(self, request: dict[str, Any]) -> Answer:
+        body = bytearray()
+        async with self._client.stream("POST", self._url, json=request, headers=self._headers) as response:
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > _MAX_BYTES:
+                    raise Unavailable(f"an answer of more than {_MAX_BYTES:,} bytes", maybe_billed=True)
+        if 200 <= response.status_code < 300:
+            return _answer(bytes(body))
+        raise _refused(response.status_code, response.headers, bytes(body))
 
-        trouble: Exception
-        try:
-            async with (
-                asyncio.timeout(self._settings.timeout_s),
-                self._client.stream("POST", self._url, json=sent) as response,
-            ):
-                body = bytearray()
-                async for piece in response.aiter_bytes():
-                    body += piece
-                    if len(body) > _MAX_BYTES:
-                        raise Unavailable(f"an answer of more than {_MAX_BYTES:,} bytes", maybe_billed=True)
-                return response.status_code, response.headers, bytes(body)
-        except (TimeoutError, httpx2.ReadTimeout, httpx2.WriteTimeout):
-            raise Unavailable(f"no answer within {self._settings.timeout_s:g} s", maybe_billed=True) from None
-        except httpx2.TransportError as error:
-            trouble = Unavailable(f"connection failed: {type(error).__name__}")
-        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
-            trouble = GenerateError(
-                f"could not be asked: {type(error).__name__}", where=self._where, next_step="check OPENAI_BASE_URL"
-            )
-        # raised out here, without its cause: a protocol error may quote the header that holds the key
-        raise trouble
-
-    def _adapt(self, status: int, body: bytes, sent: dict[str, Any]) -> bool:
-        """Whether the request can be made in another way that the server may take: one thing less each time.
+    def adapt(self, refused: Refused, request: dict[str, Any]) -> bool:
+        """With one thing less that the server does not take.
 
         Judged by what was sent: another call may have learnt the same meanwhile.
         """
-        if status not in (400, 404, 415, 422, 501):
+        if refused.status not in (400, 404, 415, 422, 501):
             return False
-        text = " ".join(_error(body)).lower()
-        limit = next(name for name in _LIMIT_NAMES if name in sent)
+        text = f"{refused.message} {refused.code} {refused.parameter}".lower()
+        limit = next(name for name in _LIMIT_NAMES if name in request)
         other = next(name for name in _LIMIT_NAMES if name != limit)
         if _names(limit, text) and (_names(other, text) or "unsupported" in text or "extra input" in text):
             if limit != self._limit_names[0]:
@@ -219,52 +156,33 @@ class _Server:
             if len(self._limit_names) > 1:
                 self._limit_names = self._limit_names[1:]
                 return True
-        for name in sorted(sent.keys() & {"temperature", "seed"}):
+        for name in sorted(request.keys() & {"temperature", "seed"}):
             if _names(name, text):
                 self._optional.pop(name, None)
                 return True
-        form = sent.get("response_format", {}).get("type", "text")
+        form = request.get("response_format", {}).get("type", "text")
         if form != "text" and any(word in text for word in _FORMAT_WORDS):
             if form == self._formats[0]:
                 self._formats = self._formats[1:]
             return True
         too_long = _names(limit, text) or "completion tokens" in text or "context length" in text
-        if status in (400, 422) and too_long and sent[limit] > _LEAST_OUTPUT:
-            self._most_output = min(self._most_output, max(_LEAST_OUTPUT, sent[limit] // 2))
+        if refused.status in (400, 422) and too_long and request[limit] > _LEAST_OUTPUT:
+            self._most_output = min(self._most_output, max(_LEAST_OUTPUT, request[limit] // 2))
             return True
         return False
 
-    def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> Exception:
-        message, code, _parameter = _error(body)
-        message, code = self._clean(message), self._clean(code)
-        head = " ".join(part for part in (str(status), code) if part)
-        if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
-            return GenerateError(f"{head}: {message}", where=self._where, next_step="check the account's credit")
-        if status in _AGAIN or (status >= 500 and status not in (501, 505)):
-            return Unavailable(head, delay_s=_retry_after(headers))
-        if 300 <= status < 400:
-            message, next_step = "it redirects, which is not followed", "set OPENAI_BASE_URL to the final address"
-        elif status in (401, 403):
-            next_step = "check OPENAI_API_KEY in the environment or in .env"
-        elif status == 404:
-            next_step = f"check OPENAI_MODEL (now {self.name!r}) and OPENAI_BASE_URL (it usually ends in /v1)"
-        elif status == 413 or "context" in message.lower() or "token" in message.lower():
-            next_step = "ask for less at once: lower TESTOPS_MODEL_OPERATIONS_PER_CALL"
-        else:
-            next_step = "check OPENAI_MODEL and OPENAI_BASE_URL, or use the source `rules`"
-        return GenerateError(f"{head}: {message or 'no reason is given'}", where=self._where, next_step=next_step)
 
-    def _clean(self, text: str) -> str:
-        """A vendor's text for people: one line, short, without the key."""
-        if self._settings.api_key:
-            text = text.replace(self._settings.api_key, "***")
-        text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-        return text if len(text) <= 300 else text[:299] + "…"
-
-
-def _shown(url: str) -> str:
-    """An address for people: without what may be a credential."""
-    return re.sub(r"//[^/@]*@", "//", url).partition("?")[0][:200]
+def _refused(status: int, headers: Mapping[str, str], body: bytes) -> Refused:
+    message, code, parameter = _error(body)
+    no_credit = status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached")
+    return Refused(
+        status,
+        code,
+        message,
+        parameter=parameter,
+        delay_s=retry_after(headers),
+        next_step="check the account's credit" if no_credit else "",
+    )
 
 
 def _answer(body: bytes) -> Answer:
@@ -282,13 +200,12 @@ def _answer(body: bytes) -> Answer:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         return Answer(text="", usage=usage, blocked="no choices")
-    finish = re.sub(r"[^A-Za-z0-9_]", "", str(choice.get("finish_reason") or ""))[:40]
+    finish = plain_word(choice.get("finish_reason") or "")
     if message.get("refusal"):
         return Answer(text="", usage=usage, blocked="refusal")
     text = _THOUGHT.sub("", _content(message.get("content")))
-    if finish == "content_filter" or (not text and finish != "length"):
-        return Answer(text="", usage=usage, blocked=finish if finish not in ("", "stop") else "no text")
-    return Answer(text=text, usage=usage, cut=finish == "length")
+    # what a filter cut off is no answer, even when it left a text
+    return completed("" if finish == "content_filter" else text, usage=usage, finish=finish, at_limit="length")
 
 
 def _content(content: Any) -> str:
@@ -329,30 +246,16 @@ def _json(body: bytes) -> Any:
 def _error(body: bytes) -> tuple[str, str, str]:
     """Message, code and parameter of an error; servers write it in several ways."""
     document = _json(body)
-    found = document.get("error", document) if isinstance(document, dict) else None
-    if isinstance(found, str):
-        return found, "", ""
-    if not isinstance(found, dict):
+    error = document.get("error", document) if isinstance(document, dict) else None
+    if isinstance(error, str):
+        return error, "", ""
+    if not isinstance(error, dict):
         return "", "", ""
-    message = found.get("message") or found.get("detail") or ""
-    code = found.get("code") if isinstance(found.get("code"), str) else found.get("type")
-    texts = (message if isinstance(message, str) else json.dumps(message), code, found.get("param"))
+    message = error.get("message") or error.get("detail") or ""
+    code = error.get("code") if isinstance(error.get("code"), str) else error.get("type")
+    texts = (message if isinstance(message, str) else json.dumps(message), code, error.get("param"))
     message, code, parameter = (text[:2000] if isinstance(text, str) else "" for text in texts)
     return message, code, parameter
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait (RFC 9110, section 10.2.3), or None."""
-    exact = headers.get("retry-after-ms", "")
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", exact):
-        return float(exact) / 1000
-    given = headers.get("retry-after", "")
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", given):
-        return float(given)
-    try:
-        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time()) if given else None
-    except (ValueError, OverflowError):
-        return None
 
 
 def _strict(schema: Any) -> Any:

@@ -9,7 +9,8 @@ import pytest
 from testops_lib.generate.llm.gemini import GeminiSettings, provider
 from testops_lib.generate.llm.price import Price
 from testops_lib.generate.llm.proposal import schema
-from testops_lib.generate.llm.propose import Limits, generate
+from testops_lib.generate.llm.propose import generate
+from testops_lib.generate.llm.provider import ModelLimits
 from testops_lib.model import Policy
 from tests import llm_server as server
 from tests.asking import KEY, Asking, asked, one_resource
@@ -138,7 +139,7 @@ def test_the_real_service_obeys_the_contract() -> None:
     spec = pets()
     made = generate(
         provider(
-            GeminiSettings(api_key=os.environ["GEMINI_API_KEY"], limits=Limits(cases_per_operation=2, max_calls=4))
+            GeminiSettings(api_key=os.environ["GEMINI_API_KEY"], limits=ModelLimits(cases_per_operation=2, max_calls=4))
         ),
         spec,
         spec.operations[:4],

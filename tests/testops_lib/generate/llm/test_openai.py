@@ -13,7 +13,8 @@ import pytest
 from testops_lib.errors import GenerateError
 from testops_lib.generate.llm.openai import OpenAISettings, provider
 from testops_lib.generate.llm.proposal import schema
-from testops_lib.generate.llm.propose import Limits, generate
+from testops_lib.generate.llm.propose import generate
+from testops_lib.generate.llm.provider import ModelLimits
 from testops_lib.model import Policy
 from tests import llm_server as server
 from tests.asking import KEY, Asking, asked, many
@@ -269,7 +270,7 @@ def test_the_real_service_obeys_the_contract() -> None:
         provider(
             OpenAISettings(
                 **{name: value for name, value in given.items() if value},
-                limits=Limits(cases_per_operation=2, max_calls=4),
+                limits=ModelLimits(cases_per_operation=2, max_calls=4),
             )
         ),
         spec,

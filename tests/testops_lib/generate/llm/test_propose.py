@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from testops_lib.errors import GenerateError
 from testops_lib.generate.feedback import Gap, Refusal
 from testops_lib.generate.llm import gemini, openai
+from testops_lib.generate.llm.calls import plan
 from testops_lib.generate.llm.price import Price
 from testops_lib.generate.llm.prompt import MAX_SAID, version
-from testops_lib.generate.llm.propose import generate, key_parts, plan
+from testops_lib.generate.llm.propose import generate, key_parts
 from testops_lib.model import JsonPathIs, Policy, StatusIs
 from tests import llm_server as server
 from tests.asking import KEY, Asking, asked, blocks, fenced, many, provider

@@ -18,7 +18,8 @@ from stack.samples import Sample
 from testops_lib import spec as specs
 from testops_lib.execute import Engine, run
 from testops_lib.generate.llm.openai import OpenAISettings, provider
-from testops_lib.generate.llm.propose import Limits, generate
+from testops_lib.generate.llm.propose import generate
+from testops_lib.generate.llm.provider import ModelLimits
 from testops_lib.model import Case, Identity, Policy, Result
 from testops_lib.run.scope import arrange, make_contracts, make_plan
 from testops_lib.target import Target
@@ -67,7 +68,7 @@ def test_babble_yields_no_bad_case_and_a_clean_run(tiny_llm: str, sound_shop: Sa
     cases: dict[str, Case] = {}
     judged = 0
     for temperature, seed, most_output in BABBLES:
-        limits = Limits(
+        limits = ModelLimits(
             cases_per_operation=2, operations_per_call=1, concurrency=1, max_output_tokens=most_output, max_calls=2
         )
         settings = OpenAISettings(
