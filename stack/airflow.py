@@ -13,7 +13,6 @@ import os
 import secrets
 import sys
 import time
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ from types import TracebackType
 from stack import HOST, PROJECT, ports
 from stack.process import Child, Processes, tail
 from testops_lib.errors import StackError
+from testops_lib.http.session import open_session
 
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 USERNAME = "admin"
@@ -236,19 +236,17 @@ class AirflowStack:
         (self.state / "migrated").write_text(self._stamp())
 
     def _is_healthy(self) -> bool:
-        found = self._get("/api/v2/monitor/health")
-        return bool(found) and all(
-            (found.get(part) or {}).get("status") == "healthy"
+        health = self._get("/api/v2/monitor/health")
+        return bool(health) and all(
+            (health.get(part) or {}).get("status") == "healthy"
             for part in ("metadatabase", "scheduler", "dag_processor")
         )
 
     def _get(self, path: str) -> dict[str, dict[str, str | None]]:
         try:
-            # Without the proxies of the environment: the server is on this machine.
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with opener.open(self.url + path, timeout=10) as answer:
-                found: dict[str, dict[str, str | None]] = json.load(answer)
-                return found
+            with open_session(host=HOST) as session:
+                document: dict[str, dict[str, str | None]] = session.get(self.url + path, timeout=10).json()
+                return document
         except (OSError, ValueError):
             return {}
 

@@ -6,8 +6,6 @@ import os
 import secrets
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from stack import HOST, PROJECT, ports
 from stack.environment import environment
 from stack.process import Child, Processes
 from testops_lib.errors import StackError
+from testops_lib.http.session import open_session
 
 READY = {"shop": "/openapi.json", "httpbin": "/spec.json"}
 """Name -> a path that answers 200 as soon as the sample can be tested: its own OpenAPI document."""
@@ -124,9 +123,8 @@ class Sample:
 
 
 def _answers(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=10) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
+    with open_session(host=HOST) as session:
+        try:
+            return session.get(url, timeout=10).status_code == 200
+        except OSError:
+            return False

@@ -1,24 +1,22 @@
 """Airflow's REST API from outside: start a DAG run, follow it, read its logs, clear its tasks.
 
-Standard library alone. Every call survives an API server, or a database behind it, that restarts: it is repeated with
-growing pauses until `patience_s` is over. Starting a run is repeatable as well, since the run's id is chosen here.
+Each call survives a restart of the API server or of the database behind it: it is repeated with growing pauses until
+`patience_s` is over. Starting a run is repeatable as well, since its id is chosen here.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import secrets
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from testops_lib.errors import TriggerError
+from testops_lib.http.session import open_session, reason
 from testops_lib.model import Value
 
 FINISHED = frozenset({"success", "failed"})
@@ -33,14 +31,13 @@ PAGE = 100
 _RUN_ID = re.compile(r"[A-Za-z0-9_.~:+-]{1,250}")
 _AWAY = frozenset({502, 503, 504})
 _DATABASE_AWAY = "Database error"
-"""Airflow's word for its database being away, which it answers with 500."""
-
+"""The reason in Airflow's answer 500 while its database is away."""
 
 MOST_CAUSES = 3
-"""Of a run's failures that are looked into."""
+"""Failed tasks of a run whose cause is fetched."""
 
 WAITS = "awaiting_input"
-"""A task's state while a person is asked, as the review is."""
+"""A task's state while it waits for a person, as the review does."""
 
 
 class TaskState(Value, frozen=True, kw_only=True):
@@ -50,9 +47,9 @@ class TaskState(Value, frozen=True, kw_only=True):
     map_index: int = -1
     """-1: the task is not mapped."""
     label: str = ""
-    """What stands for the map index."""
+    """What Airflow shows instead of the map index."""
     state: str = ""
-    """Airflow's word (`running`, `success`, `failed`, `upstream_failed`, …); "" while it has none."""
+    """Airflow's state (`running`, `success`, `failed`, `upstream_failed`, …); "" while it has none."""
     attempt: int = 0
     started: datetime | None = None
     ended: datetime | None = None
@@ -66,7 +63,7 @@ class Snapshot(Value, frozen=True, kw_only=True):
     """`queued`, `running`, `success` or `failed`."""
     tasks: tuple[TaskState, ...] = ()
     elapsed_s: float = 0
-    """Since we began to look."""
+    """Seconds since `wait` began."""
 
     @property
     def is_finished(self) -> bool:
@@ -77,12 +74,12 @@ class Outcome(Value, frozen=True, kw_only=True):
     """How a run ended."""
 
     verdict: Literal["passed", "failed", "none"] = "none"
-    """passed: the gate ran and passed; failed: it ran and did not; none: there is no verdict."""
+    """passed: the gate ran and passed; failed: the gate ran and failed; none: there is no verdict."""
     reasons: tuple[str, ...] = ()
 
     @property
     def code(self) -> int:
-        """The exit code of whoever asked for the run."""
+        """The exit code of the command that started the run."""
         return {"passed": 0, "failed": 1, "none": 2}[self.verdict]
 
     @property
@@ -94,7 +91,7 @@ class Outcome(Value, frozen=True, kw_only=True):
 class Airflow:
     """A client of one Airflow, by user name and password or by a ready `token`.
 
-    `meanwhile` is called before each further try of a call, while Airflow is away.
+    While Airflow is away, `meanwhile` is called before each further try of a call.
     """
 
     def __init__(
@@ -120,12 +117,10 @@ class Airflow:
             raise TriggerError(
                 "no credentials", where=self.url, next_step="give a user name and a password, or a token"
             )
-        # A proxy of the environment knows nothing of this machine's own servers.
-        local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-        self._opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+        self._session = open_session(host=parts.hostname)
 
     def token(self) -> str:
-        """The token of the login, fetched once (Airflow's is valid for a day) and again when it is refused.
+        """The token of the login: fetched once (Airflow's is valid for a day), and again after it was refused.
 
         Raises:
             TriggerError: the user name or the password is wrong.
@@ -138,7 +133,9 @@ class Airflow:
         return self._token
 
     def trigger(self, dag: str, conf: Mapping[str, Any], *, run_id: str = "", name: str = "", note: str = "") -> str:
-        """The id of the run: a new one, which begins with `name`, or the one of that id that exists already.
+        """Starts a run and returns its id: `run_id`, else a new one that begins with `name`.
+
+        A run of that id that exists already counts as started.
 
         Raises:
             TriggerError: no such DAG, or its params refuse `conf`.
@@ -158,7 +155,7 @@ class Airflow:
         return bool(self._call("GET", f"/api/v2/dags/{_part(dag)}").get("is_paused"))
 
     def unpause(self, dag: str) -> None:
-        """Let the runs of `dag` begin; nothing happens if they may already."""
+        """Lets the runs of `dag` begin, if it is paused."""
         if self.is_paused(dag):
             self._call("PATCH", f"/api/v2/dags/{_part(dag)}?update_mask=is_paused", {"is_paused": False})
 
@@ -168,17 +165,17 @@ class Airflow:
 
     def task_states(self, dag: str, run: str) -> tuple[TaskState, ...]:
         """All task instances, in Airflow's order (by task, then by map index)."""
-        found: list[dict[str, Any]] = []
+        instances: list[dict[str, Any]] = []
         while True:
-            query = urlencode({"limit": PAGE, "offset": len(found)})
+            query = urlencode({"limit": PAGE, "offset": len(instances)})
             page = self._call("GET", f"{self._run(dag, run)}/taskInstances?{query}")
-            found += page["task_instances"]
-            if not page["task_instances"] or len(found) >= page["total_entries"]:
-                return tuple(map(_task_state, found))
+            instances += page["task_instances"]
+            if not page["task_instances"] or len(instances) >= page["total_entries"]:
+                return tuple(map(_task_state, instances))
 
     def snapshot(self, dag: str, run: str, *, since: float | None = None) -> Snapshot:
         """The run now; `since` is the `time.monotonic()` from which `elapsed_s` counts."""
-        # The run's state first: tasks read after "success" are final, the other way round they may be stale.
+        # The run's state is read first: once it is "success", the tasks read after it are final.
         state = self.state(dag, run)
         elapsed = 0 if since is None else time.monotonic() - since
         return Snapshot(run=run, state=state, tasks=self.task_states(dag, run), elapsed_s=elapsed)
@@ -187,62 +184,62 @@ class Airflow:
         """A snapshot every `interval_s` seconds; the last one is finished.
 
         Raises:
-            TriggerError: the run has not finished within `timeout_s`; it goes on in Airflow.
+            TriggerError: the run has not finished within `timeout_s`; it continues in Airflow.
         """
-        begun = time.monotonic()
+        began = time.monotonic()
         while True:
-            seen = self.snapshot(dag, run, since=begun)
-            yield seen
-            if seen.is_finished:
+            snapshot = self.snapshot(dag, run, since=began)
+            yield snapshot
+            if snapshot.is_finished:
                 return
-            if time.monotonic() - begun > timeout_s:
+            if time.monotonic() - began > timeout_s:
                 raise TriggerError(
-                    f"not finished after {timeout_s:.0f} s (it is {seen.state})",
+                    f"not finished after {timeout_s:.0f} s (it is {snapshot.state})",
                     where=run,
-                    next_step=f"it goes on: {self.page(dag, run)}",
+                    next_step=f"it continues: {self.page(dag, run)}",
                 )
             time.sleep(interval_s)
 
     def outcome(self, dag: str, run: str) -> Outcome:
-        """How the run ended: by what its gate wrote down, and never better than the run's own state."""
-        seen = self.snapshot(dag, run)
-        if not seen.is_finished:
-            return Outcome(reasons=(f"the run is {seen.state or 'not known'}",))
-        gate = next((task for task in seen.tasks if task.task == GATE), None)
+        """How the run ended, by the outcome that its gate pushed; never better than the run's own state."""
+        snapshot = self.snapshot(dag, run)
+        if not snapshot.is_finished:
+            return Outcome(reasons=(f"the run is {snapshot.state or 'unknown'}",))
+        gate = next((task for task in snapshot.tasks if task.task == GATE), None)
         if gate is None or gate.state not in FINISHED:
-            return Outcome(reasons=self._causes(dag, run, seen.tasks))
+            return Outcome(reasons=self._causes(dag, run, snapshot.tasks))
         path = f"{self._run(dag, run)}/taskInstances/{GATE}/xcomEntries/outcome?stringify=false"
-        said = self._call("GET", path, accept=(404,)).get("value")
-        if not isinstance(said, dict):
-            return Outcome(reasons=self._causes(dag, run, seen.tasks) or ("somebody marked the gate",))
-        reasons = tuple(map(str, said.get("reasons") or ()))
-        if said.get("verdict") == "passed" and seen.state == "success" and gate.state == "success":
+        pushed = self._call("GET", path, accept=(404,)).get("value")
+        if not isinstance(pushed, dict):
+            return Outcome(reasons=self._causes(dag, run, snapshot.tasks) or ("somebody marked the gate",))
+        reasons = tuple(map(str, pushed.get("reasons") or ()))
+        if pushed.get("verdict") == "passed" and snapshot.state == "success" and gate.state == "success":
             return Outcome(verdict="passed")
-        if said.get("verdict") == "failed":
+        if pushed.get("verdict") == "failed":
             return Outcome(verdict="failed", reasons=reasons)
-        return Outcome(reasons=reasons or self._causes(dag, run, seen.tasks))
+        return Outcome(reasons=reasons or self._causes(dag, run, snapshot.tasks))
 
     def _causes(self, dag: str, run: str, tasks: Iterable[TaskState]) -> tuple[str, ...]:
-        """Why tasks failed, by their own words where they left some."""
+        """Why tasks failed: the causes that they pushed, else their names."""
         failed = [task for task in tasks if task.state == "failed"]
         causes: dict[str, None] = {}
         for task in failed[:MOST_CAUSES]:
             path = f"{self._run(dag, run)}/taskInstances/{_part(task.task)}/xcomEntries/cause"
-            if said := self._call("GET", f"{path}?map_index={task.map_index}", accept=(404,)).get("value"):
-                causes[str(said)] = None
+            if cause := self._call("GET", f"{path}?map_index={task.map_index}", accept=(404,)).get("value"):
+                causes[str(cause)] = None
         return tuple(causes) or tuple(dict.fromkeys(f"task {task.task} failed, see its log" for task in failed))
 
     def log_tail(self, dag: str, run: str, task: TaskState, *, lines: int = 20) -> str:
-        """The last lines of the log of a task's last attempt; "" when it has none."""
+        """The last lines of the log of a task's last attempt; "" without a log."""
         place = f"{self._run(dag, run)}/taskInstances/{_part(task.task)}/logs/{max(1, task.attempt)}"
         query = urlencode({"map_index": task.map_index, "full_content": "true"})
         answer = self._call("GET", f"{place}?{query}", accept=(404,))
         entries = answer.get("content") or []
-        shown = [line for entry in entries for line in _log_lines(entry)]
-        return "\n".join(shown[-lines:])
+        log = [line for entry in entries for line in _log_lines(entry)]
+        return "\n".join(log[-lines:])
 
     def clear(self, dag: str, run: str, tasks: Sequence[str]) -> int:
-        """Let tasks (all their map indexes) and everything after them run again; how many instances were cleared."""
+        """Clears tasks (all their map indexes) and everything downstream; returns the number of cleared instances."""
         body = {
             "dry_run": False,
             "dag_run_id": run,
@@ -255,7 +252,7 @@ class Airflow:
         return int(answer["total_entries"])
 
     def clear_failed(self, dag: str, run: str) -> int:
-        """Let the tasks that failed, and what came after them, run again; how many instances were cleared."""
+        """Clears the tasks that failed and everything downstream; returns the number of cleared instances."""
         failed = dict.fromkeys(task.task for task in self.task_states(dag, run) if task.state == "failed")
         return self.clear(dag, run, list(failed)) if failed else 0
 
@@ -264,7 +261,7 @@ class Airflow:
         return self._call("GET", f"{path}?{urlencode(query)}" if query else path)
 
     def put(self, method: str, path: str, body: Mapping[str, Any]) -> None:
-        """Lay something down by `POST`, `PUT` or `PATCH`; that it is there already (409) is well."""
+        """Writes by `POST`, `PUT` or `PATCH`; 409 means it exists already, which is fine."""
         self._call(method, path, body, accept=(409,))
 
     def page(self, dag: str, run: str) -> str:
@@ -284,85 +281,85 @@ class Airflow:
         anonymous: bool = False,
     ) -> dict[str, Any]:
         """The answer's JSON object ({} for a status in `accept`), after as many tries as patience allows."""
+        import requests
+
         # An address that never answered is more likely wrong than restarting.
         deadline = time.monotonic() + (self.patience_s if self._reached else min(self.patience_s, 10))
-        pause, renewed = 0.2, False
+        pause, logged_in_again = 0.2, False
         while True:
-            request = urllib.request.Request(
-                self.url + path,
-                method=method,
-                data=None if body is None else json.dumps(body).encode(),
-                headers={"Accept": "application/json", "Content-Type": "application/json"},
-            )
-            if not anonymous:
-                request.add_header("Authorization", f"Bearer {self.token()}")
+            headers = {} if anonymous else {"Authorization": f"Bearer {self.token()}"}
             try:
-                with self._opener.open(request, timeout=30) as answer:
+                answer = self._session.request(
+                    method,
+                    self.url + path,
+                    json=body,
+                    headers={"Accept": "application/json", "Content-Type": "application/json", **headers},
+                    timeout=30,
+                )
+                if answer.ok:
                     self._reached = True
-                    found = {} if answer.status == 204 else json.load(answer)
-                    return found if isinstance(found, dict) else {}
-            except urllib.error.HTTPError as refused:
-                with refused:
-                    said = refused.read(20_000).decode(errors="replace")
-                if refused.code in accept:
-                    return {}
-                # A token signed with another secret than today's is told with 403.
-                unknown = refused.code == 401 or (refused.code == 403 and "JWT token" in said)
-                if unknown and self._login and not anonymous and not renewed:
-                    self._token, renewed = "", True
-                    continue
-                if not _is_away(refused.code, said) or time.monotonic() > deadline:
-                    raise self._error(401 if unknown else refused.code, method, path, said) from refused
-            except (OSError, http.client.HTTPException, ValueError) as error:
+                    document = answer.json() if answer.content else {}
+                    return document if isinstance(document, dict) else {}
+            except requests.RequestException as error:
                 if time.monotonic() > deadline:
-                    reason = getattr(error, "reason", None) or error
                     raise TriggerError(
-                        f"no answer: {reason}",
+                        f"no answer: {reason(error)}",
                         where=self.url,
                         next_step="is Airflow's api-server running at this address? `make run` starts one",
                     ) from error
+            else:
+                if answer.status_code in accept:
+                    return {}
+                status, text = answer.status_code, answer.content[:20_000].decode(errors="replace")
+                # Airflow answers 403 to a token that was signed with an earlier secret.
+                token_refused = status == 401 or (status == 403 and "JWT token" in text)
+                if token_refused and self._login and not anonymous and not logged_in_again:
+                    self._token, logged_in_again = "", True
+                    continue
+                if not _is_away(status, text) or time.monotonic() > deadline:
+                    raise self._error(401 if token_refused else status, method, path, text)
             self._meanwhile()
             time.sleep(pause)
             pause = min(pause * 2, 3)
 
-    def _error(self, status: int, method: str, path: str, said: str) -> TriggerError:
-        detail = _detail(said)
-        what, following = f"{status} {detail}", "see the api-server's log"
+    def _error(self, status: int, method: str, path: str, text: str) -> TriggerError:
+        detail = _detail(text)
+        what, next_step = f"{status} {detail}", "see the api-server's log"
         if status == 401:
-            what, following = "the login was refused", "check the user name and the password (or the token)"
+            what, next_step = "the login was refused", "check the user name and the password (or the token)"
         elif status == 403:
-            what, following = f"not allowed: {detail}", "this user may not do that; Airflow's role `user` or higher may"
+            what, next_step = f"not allowed: {detail}", "this user may not do that; Airflow's role `user` or higher may"
         elif status == 404:
-            following = "is the name right, and has Airflow parsed the DAG yet? see its page Dags"
+            next_step = "is the name right, and has Airflow parsed the DAG yet? see its page Dags"
         elif status in (400, 422):
-            what, following = f"refused: {detail}", "correct the values; the DAG's trigger form shows what is allowed"
-        return TriggerError(what, where=f"{method} {self.url}{path.split('?')[0]}", next_step=following)
+            what, next_step = f"refused: {detail}", "correct the values; the DAG's trigger form shows what is allowed"
+        return TriggerError(what, where=f"{method} {self.url}{path.split('?')[0]}", next_step=next_step)
 
 
 def _part(name: str) -> str:
     return quote(name, safe="")
 
 
-def _is_away(status: int, said: str) -> bool:
-    """Whether an answer means that Airflow, or its database, is away for the moment."""
+def _is_away(status: int, text: str) -> bool:
+    """Whether an answer means that Airflow or its database is away for the moment."""
     if status != 500:
         return status in _AWAY
     try:
-        detail = json.loads(said)["detail"]
+        detail = json.loads(text)["detail"]
     except (ValueError, KeyError, TypeError):
-        # The bare 500 of a request whose session broke after it was answered.
-        return said.strip() == "Internal Server Error"
+        # A database session that breaks after the request was handled leaves a 500 without a document.
+        return text.strip() == "Internal Server Error"
     return isinstance(detail, dict) and detail.get("reason") == _DATABASE_AWAY
 
 
-def _detail(said: str) -> str:
-    """What Airflow says about an error, in one line: `detail` is a text, or a list of pydantic's findings."""
+def _detail(text: str) -> str:
+    """Airflow's description of an error, in one line: `detail` is a text or a list of pydantic's errors."""
     try:
-        detail = json.loads(said)["detail"]
+        detail = json.loads(text)["detail"]
     except (ValueError, KeyError, TypeError):
-        return " ".join(said.split())[:300]
+        return " ".join(text.split())[:300]
     if isinstance(detail, list):
-        return "; ".join(f"{'.'.join(map(str, each.get('loc', ())))} {each.get('msg', '')}".strip() for each in detail)
+        return "; ".join(f"{'.'.join(map(str, item.get('loc', ())))} {item.get('msg', '')}".strip() for item in detail)
     return " ".join(str(detail).split())[:1000]
 
 
@@ -386,9 +383,9 @@ def _log_lines(entry: Any) -> list[str]:
     """The lines of one log record: its event, and the type and message of an error in it."""
     if not isinstance(entry, dict):
         return str(entry).splitlines()
-    shown = str(entry.get("event", "")).splitlines()
-    if shown and shown[0].startswith("::"):
+    lines = str(entry.get("event", "")).splitlines()
+    if lines and lines[0].startswith("::"):
         return []
     for error in entry.get("error_detail") or ():
-        shown.append(f"{error.get('exc_type', 'error')}: {error.get('exc_value', '')}")
-    return shown
+        lines.append(f"{error.get('exc_type', 'error')}: {error.get('exc_value', '')}")
+    return lines

@@ -1,33 +1,37 @@
-"""Tell people how a run ended: one log record, one webhook call."""
+"""Tells people how a run ended: one log record, one webhook call."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import logging
+import time
 from collections.abc import Sequence
-from typing import Any, cast
-from urllib.error import HTTPError, URLError
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 import msgspec
 
+from testops_lib.http.session import open_session, reason
 from testops_lib.model import Finding, Report, Value
 from testops_lib.text import plural
+
+if TYPE_CHECKING:
+    import requests
 
 _log = logging.getLogger("testops.notify")
 
 SIGNATURE_HEADER = "X-TestOps-Signature"
 """Of a webhook with a secret: `sha256=` and the hex HMAC-SHA256 of the body's bytes."""
 
+_UNUSABLE = "the webhook's URL is not usable"
 _MOST_FINDINGS = 5
 _MOST_REASONS = 3
 
 
 class Message(Value, frozen=True, kw_only=True):
-    """What a webhook receives as JSON. `text` alone suffices for chat systems; none of it was said by the target,
-    except `new_findings[].message`.
+    """What a webhook receives as JSON. Chat systems need `text` alone. The target's answers enter
+    `new_findings[].message` and nothing else.
     """
 
     text: str
@@ -51,13 +55,13 @@ class NotifyResult(Value, frozen=True, kw_only=True):
     status: int = 0
     """HTTP status of the last answer; 0: none."""
     error: str = ""
-    """Why it was not sent; holds no URL, since webhook URLs are secrets."""
+    """Why it was not sent; without the URL, since URLs of webhooks are secrets."""
 
 
 def summary(report: Report, ui_url: str = "") -> str:
-    """A few lines for a chat or a log: verdict, new findings first, where to read on.
+    """A few lines for a chat or a log: the verdict, the new findings, a link.
 
-    They hold nothing that the target answered, so that no answer can mention people or forge a line.
+    They hold nothing from the target's answers, so that no answer can mention people or forge a line.
     """
     new = [finding for finding in report.findings if finding.state == "new"]
     known = sum(finding.state == "known" for finding in report.findings)
@@ -70,8 +74,8 @@ def summary(report: Report, ui_url: str = "") -> str:
     lines += [f"- {_finding(finding)}" for finding in new[:_MOST_FINDINGS]]
     if len(new) > _MOST_FINDINGS:
         lines.append(f"- and {len(new) - _MOST_FINDINGS} more new findings")
-    failed = sorted({one.source for one in report.generation if one.failed})
-    lines += [f"No new cases from {_plain(source)}: it could not work" for source in failed]
+    failed = sorted({generation.source for generation in report.generation if generation.failed})
+    lines += [f"No new cases from {_plain(source)}: it failed" for source in failed]
     reasons = report.gate.reasons if report.gate else ()
     lines += [f"Gate: {_plain(reason)}" for reason in reasons[:_MOST_REASONS]]
     if ui_url:
@@ -92,28 +96,28 @@ def message(report: Report, ui_url: str = "") -> Message:
         reasons=report.gate.reasons if report.gate else (),
         new_findings=tuple(
             {
-                "fingerprint": one.fingerprint,
-                "operation": one.operation,
-                "operations": len(one.operations) or 1,
-                "check": one.check,
-                "severity": one.severity,
-                "count": one.count,
-                "advisory": one.advisory,
-                "message": _plain(one.message),
+                "fingerprint": finding.fingerprint,
+                "operation": finding.operation,
+                "operations": len(finding.operations) or 1,
+                "check": finding.check,
+                "severity": finding.severity,
+                "count": finding.count,
+                "advisory": finding.advisory,
+                "message": _plain(finding.message),
             }
-            for one in new
+            for finding in new
         ),
     )
 
 
-def log(told: Message) -> NotifyResult:
-    """Write the message's text to the log `testops.notify`: a warning unless the gate passed."""
-    _log.log(logging.INFO if told.verdict == "passed" else logging.WARNING, "%s", told.text)
+def log(document: Message) -> NotifyResult:
+    """Writes the message's text to the log `testops.notify`: a warning unless the gate passed."""
+    _log.log(logging.INFO if document.verdict == "passed" else logging.WARNING, "%s", document.text)
     return NotifyResult(sent=True, attempts=1)
 
 
 def unfinished(target: str, run: str, ui_url: str = "", *, reasons: Sequence[str] = ()) -> Message:
-    """The document of a run that came to no verdict, with the reasons."""
+    """The message about a run that ended without a verdict, with the reasons."""
     lines = [f"NOT FINISHED: {_plain(target)}, run {_plain(run)}"]
     lines += [_plain(reason) for reason in reasons[:_MOST_REASONS]] or ["The run ended without a verdict."]
     return Message(
@@ -128,83 +132,63 @@ def unfinished(target: str, run: str, ui_url: str = "", *, reasons: Sequence[str
 
 
 def webhook(
-    url: str, told: Message, *, secret: str = "", timeout_s: float = 10, attempts: int = 3, pause_s: float = 1
+    url: str, document: Message, *, secret: str = "", timeout_s: float = 10, attempts: int = 3, pause_s: float = 1
 ) -> NotifyResult:
-    """POST the message as JSON; every failure is told in the result, none is raised.
+    """POSTs the message as JSON; a failure is part of the result and raises nothing.
 
-    5xx, 429 and broken connections are tried again, `attempts` times in all, after a pause of `pause_s` that doubles.
-    Redirects are not followed.
+    5xx, 429 and broken connections are tried again, `attempts` times in all, after a pause of `pause_s` that doubles up
+    to 30 s. Redirects are not followed.
     """
-    import tenacity
-
-    if not _is_http(url):
+    host = _host(url)
+    if not host:
         return NotifyResult(sent=False, attempts=0, error="the webhook's URL must begin with http:// or https://")
-    body = msgspec.json.encode(told)
+    body = msgspec.json.encode(document)
     headers = {"Content-Type": "application/json", "User-Agent": "ai-testops"}
     if secret:
         headers[SIGNATURE_HEADER] = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    result = NotifyResult(sent=False, attempts=0)
-    retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(max(1, attempts)),
-        wait=tenacity.wait_exponential(multiplier=pause_s, max=30),
-        retry=tenacity.retry_if_result(_worth_another),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else result,
-    )
-    tried = 0
-
-    def attempt() -> NotifyResult:
-        nonlocal tried
-        tried += 1
-        return _post(Request(url, data=body, headers=headers, method="POST"), timeout_s, tried)
-
-    try:
-        result = retrying(attempt)
-    except ValueError:  # a URL that urllib cannot use; its text may hold the URL
-        result = NotifyResult(sent=False, attempts=tried, error="the webhook's URL is not usable")
+    with open_session(host=host) as session:
+        session.headers.clear()
+        session.headers.update(headers)
+        attempt = 1
+        while _is_worth_repeating(result := _post(session, url, body, timeout_s, attempt)) and attempt < attempts:
+            time.sleep(min(pause_s * 2 ** (attempt - 1), 30))
+            attempt += 1
     if not result.sent:
         _log.warning("webhook not sent after %d attempts: %s", result.attempts, result.error)
     return result
 
 
-def _is_http(url: str) -> bool:
+def _host(url: str) -> str:
+    """The host of an http(s) URL; "" for anything else."""
     try:
-        return urlsplit(url).scheme in ("http", "https")
+        parts = urlsplit(url)
     except ValueError:  # a broken IPv6 address
-        return False
+        return ""
+    return parts.hostname or "" if parts.scheme in ("http", "https") else ""
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
-def _opener() -> OpenerDirector:
-    return build_opener(_NoRedirect)
-
-
-def _post(request: Request, timeout_s: float, attempt: int) -> NotifyResult:
-    from http.client import HTTPException
+def _post(session: requests.Session, url: str, body: bytes, timeout_s: float, attempt: int) -> NotifyResult:
+    import requests
 
     try:
-        with _opener().open(request, timeout=timeout_s) as answer:
-            return NotifyResult(sent=True, attempts=attempt, status=answer.status)
-    except HTTPError as error:
-        with error:
-            return NotifyResult(sent=False, attempts=attempt, status=error.code, error=f"answered {error.code}")
-    except URLError as error:
-        return NotifyResult(sent=False, attempts=attempt, error=f"no connection: {_kind(error.reason)}")
-    except (OSError, HTTPException) as error:
-        return NotifyResult(sent=False, attempts=attempt, error=f"no answer: {_kind(error)}")
+        # Streamed: what the webhook answers is not read.
+        with session.post(url, data=body, timeout=timeout_s, allow_redirects=False, stream=True) as answer:
+            status = answer.status_code
+    except ValueError:  # requests cannot use the URL; the error's text may hold it
+        return NotifyResult(sent=False, attempts=attempt, error=_UNUSABLE)
+    except requests.ConnectionError as error:
+        return NotifyResult(sent=False, attempts=attempt, error=f"no connection: {reason(error)}")
+    except requests.RequestException as error:
+        return NotifyResult(sent=False, attempts=attempt, error=f"no answer: {reason(error)}")
+    if 200 <= status < 300:
+        return NotifyResult(sent=True, attempts=attempt, status=status)
+    return NotifyResult(sent=False, attempts=attempt, status=status, error=f"answered {status}")
 
 
-def _kind(error: object) -> str:
-    """What went wrong, by the operating system's words or the error's name."""
-    text = getattr(error, "strerror", None)
-    return str(text) if text else type(error).__name__
-
-
-def _worth_another(result: NotifyResult) -> bool:
-    return not result.sent and (result.status == 0 or result.status == 429 or result.status >= 500)
+def _is_worth_repeating(result: NotifyResult) -> bool:
+    if result.sent or result.error == _UNUSABLE:
+        return False
+    return result.status in (0, 429) or result.status >= 500
 
 
 def _verdict(report: Report) -> str:

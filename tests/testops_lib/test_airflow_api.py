@@ -105,7 +105,7 @@ def test_a_run_is_followed_to_its_end(airflow):
     snapshots = list(airflow.wait("small", run, timeout_s=120, interval_s=0.3))
     last = snapshots[-1]
     assert last.state == "success"
-    assert not any(each.is_finished for each in snapshots[:-1])
+    assert not any(snapshot.is_finished for snapshot in snapshots[:-1])
     assert [(t.task, t.map_index, t.label, t.state) for t in last.tasks if t.task == "show"] == [
         ("show", 0, "1", "success"),
         ("show", 1, "2", "success"),
@@ -310,10 +310,10 @@ def test_a_database_that_restarts_behind_airflow_is_waited_for():
 
 def test_patience_ends():
     with Scripted(reply(503, {"detail": "starting"})) as server:
-        begun = time.monotonic()
+        began = time.monotonic()
         with pytest.raises(TriggerError, match="503 starting"):
             Airflow(server.url, token="t", patience_s=0.5).state("d", "r")
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - began < 3
     with pytest.raises(TriggerError, match=r"no answer: .*refused\n  -> is Airflow's api-server running"):
         Airflow(server.url, token="t", patience_s=0.3).state("d", "r")
 
@@ -338,8 +338,8 @@ def test_the_command_sends_what_the_form_of_the_run_would(monkeypatch):
     monkeypatch.setenv("TESTOPS_AIRFLOW_PASSWORD", "p")
     wanted = ["--target", "shop", "--param", "rounds=2", "--param", 'operations=["GET /a*"]', "--param", "review=new"]
     with Scripted(reply(201, {"access_token": "t"}), reply(200, {"dag_run_id": "r"})) as server:
-        told = ["--url", server.url, "--username", "u", "--no-wait", *wanted]
-        assert CliRunner().invoke(trigger, told, catch_exceptions=False).output.startswith("run ")
+        options = ["--url", server.url, "--username", "u", "--no-wait", *wanted]
+        assert CliRunner().invoke(trigger, options, catch_exceptions=False).output.startswith("run ")
     body = json.loads(server.seen[-1][2])
     assert body["dag_run_id"].startswith("shop__") and body["note"] == "shop", "Airflow's list of runs says the target"
     sent = body["conf"]
@@ -359,22 +359,22 @@ def test_the_command_says_where_a_person_is_waited_for(monkeypatch):
     waiting = (reply(200, {"state": "running"}), reply(200, {"task_instances": [review], "total_entries": 1}))
     begin = (reply(201, {"access_token": "t"}), reply(200, {"is_paused": False}), reply(200, {"dag_run_id": "r"}))
     with Scripted(*begin, *waiting) as server:
-        told = ["--url", server.url, "--username", "u", "--target", "shop", "--timeout", "1"]
-        done = CliRunner().invoke(trigger, told)
+        options = ["--url", server.url, "--username", "u", "--target", "shop", "--timeout", "1"]
+        done = CliRunner().invoke(trigger, options)
     assert f"waits for a person: {server.url}/dags/testops_run/runs/" in done.output
     assert "/required_actions\n" in done.output
 
 
 def test_the_command_refuses_to_start_a_run_of_a_paused_dag(monkeypatch):
     monkeypatch.setenv("TESTOPS_AIRFLOW_PASSWORD", "p")
-    given = ["--username", "u", "--rerun", "nightly", "--no-wait"]
+    options = ["--username", "u", "--rerun", "nightly", "--no-wait"]
     answers = [reply(201, {"access_token": "t"}), reply(200, {"is_paused": True}), reply(200, {"dag_run_id": "r"})]
     with Scripted(*answers) as server:
-        refused = CliRunner().invoke(trigger, ["--url", server.url, *given]).exception
+        refused = CliRunner().invoke(trigger, ["--url", server.url, *options]).exception
         assert str(refused).startswith("DAG testops_rerun: is paused") and "--unpause" in str(refused)
         assert len(server.seen) == 2, "no run was started"
     with Scripted(*answers) as server:
-        done = CliRunner().invoke(trigger, ["--url", server.url, *given, "--unpause"], catch_exceptions=False)
+        done = CliRunner().invoke(trigger, ["--url", server.url, *options, "--unpause"], catch_exceptions=False)
         assert done.output.startswith("run ")
     assert [path for path, _, _ in server.seen[2:]] == [
         "PATCH /api/v2/dags/testops_rerun?update_mask=is_paused",
@@ -382,11 +382,11 @@ def test_the_command_refuses_to_start_a_run_of_a_paused_dag(monkeypatch):
     ]
 
 
-def test_a_run_that_takes_too_long_is_said_to_go_on():
+def test_a_run_that_takes_too_long_continues_in_airflow():
     with Scripted(reply(200, {"state": "running", "task_instances": [], "total_entries": 0})) as server:
         airflow = Airflow(server.url, token="t")
         with pytest.raises(
-            TriggerError, match=r"not finished after 0 s \(it is running\)\n.*it goes on: .*/runs/r%2F1"
+            TriggerError, match=r"not finished after 0 s \(it is running\)\n.*it continues: .*/runs/r%2F1"
         ):
             list(airflow.wait("d", "r/1", timeout_s=0.2, interval_s=0.05))
 
@@ -407,8 +407,8 @@ def test_all_pages_of_tasks_are_read():
         return reply(200, {"task_instances": tasks, "total_entries": 130})
 
     with Scripted(page(0, 100), page(100, 30)) as server:
-        found = Airflow(server.url, token="t").task_states("d", "r")
-    assert [each.map_index for each in found] == list(range(130))
+        states = Airflow(server.url, token="t").task_states("d", "r")
+    assert [state.map_index for state in states] == list(range(130))
     assert "offset=100" in server.seen[1][0]
 
 

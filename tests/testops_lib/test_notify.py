@@ -108,7 +108,7 @@ def test_webhook_posts_the_message_as_json(hook: str) -> None:
     assert SIGNATURE_HEADER not in headers
     sent = msgspec.json.decode(body, type=Message)
     assert sent.verdict == "failed" and sent.totals["findings"] == 2 and sent.url == "http://ui"
-    assert [one["operation"] for one in sent.new_findings] == ["GET /0", "GET /1"]
+    assert [finding["operation"] for finding in sent.new_findings] == ["GET /0", "GET /1"]
     assert sent.text.startswith("FAILED: Shop") and json.loads(body)["reasons"]
 
 
@@ -129,7 +129,7 @@ def test_what_may_pass_is_tried_again(hook: str, first: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 302])
-def test_a_refusal_is_told_and_not_repeated(hook: str, status: int) -> None:
+def test_a_refusal_is_reported_and_not_repeated(hook: str, status: int) -> None:
     Hook.answers = [status]
     answer = webhook(hook, message(report(1)), pause_s=0.01)
     assert (answer.sent, answer.attempts, answer.status, answer.error) == (False, 1, status, f"answered {status}")
@@ -165,7 +165,7 @@ def test_unusable_urls_are_refused_without_an_exception(url: str, caplog: pytest
     assert "SECRET" not in answer.error + caplog.text
 
 
-def test_a_run_without_a_report_is_told_too(hook: str) -> None:
+def test_a_run_without_a_report_is_sent_too(hook: str) -> None:
     assert webhook(hook, unfinished("shop", "r", "http://ui/r")).sent
     sent = msgspec.json.decode(Hook.seen[0][2], type=Message)
     assert (sent.verdict, sent.target, sent.run) == ("none", "shop", "r")
