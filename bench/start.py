@@ -19,7 +19,7 @@ async def ready():
     Engine(Plan(target="t", base_url="http://127.0.0.1:1", policy=Policy()), {}, run="r")
 with asyncio.Runner(loop_factory=runner.new_loop) as loop:
     loop.run(ready())
-heavy = {"airflow", "pandas", "google", "sqlalchemy", "psycopg", "rich", "click", "jinja2", "yaml"}
+heavy = {"airflow", "google", "requests", "sqlalchemy", "psycopg", "rich", "click", "jinja2", "yaml"}
 sys.exit(str(found) if (found := heavy & {name.partition(".")[0] for name in sys.modules}) else 0)
 """
 
@@ -32,5 +32,5 @@ def measure(*, quick: bool) -> Figures:
         costs = [one.cpu_s for one in ended]
         more = f"median {statistics.median(costs):.3f}; peak {max(one.peak_mb for one in ended):.0f} MB"
         figures.add(what, min(costs), "CPU-s", goal=goal, more=more)
-    figures.note("It fails here when it has imported Airflow, pandas, google-genai or a database driver.")
+    figures.note("It fails here when it has imported Airflow, requests, google-genai or a database driver.")
     return figures

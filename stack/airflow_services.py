@@ -133,7 +133,7 @@ def imported_for_tasks() -> list[str]:
     """The stages of a run, and the heavy libraries that they import where they use them."""
     stages = importlib.resources.files("testops_lib.run").iterdir()
     names = sorted(Path(stage.name).stem for stage in stages if stage.name.endswith(".py") and stage.name[0] != "_")
-    return [*(f"testops_lib.run.{name}" for name in names), "pandas", "jsonschema_rs", "jinja2", "pycurl"]
+    return [*(f"testops_lib.run.{name}" for name in names), "jsonschema_rs", "jinja2", "pycurl"]
 
 
 def preload_for_tasks() -> None:
@@ -141,8 +141,6 @@ def preload_for_tasks() -> None:
 
     That holds for our library as well: after a change in it the scheduler must be started again.
     """
-    # A library's own threads do not survive a fork.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import airflow.providers.standard.decorators.python
     import airflow.providers.standard.operators.python
     from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime

@@ -21,7 +21,7 @@ from tests.warm_python import WarmPython
 pytestmark = pytest.mark.airflow
 
 HEAVY = (
-    *("pandas", "google.genai", "kubernetes", "kubernetes_asyncio", "sqlalchemy", "alembic", "aiohttp", "asgiref"),
+    *("google.genai", "kubernetes", "kubernetes_asyncio", "sqlalchemy", "alembic", "aiohttp", "asgiref"),
     *("confluent_kafka", "pycurl", "jsonschema_rs", "psycopg", "jinja2.environment", "rich", "click", "difflib"),
     *("testops_lib.run", "testops_lib.bus.client", "airflow.models", "airflow.api", "airflow.providers.cncf"),
 )

@@ -73,7 +73,7 @@ def writable(path):
         return False
 print(json.dumps({
     "user": os.getuid(),
-    "heavy": sorted(set(sys.modules) & {"airflow", "pandas", "google.genai", "sqlalchemy", "rich", "yaml"}),
+    "heavy": sorted(set(sys.modules) & {"airflow", "google.genai", "requests", "sqlalchemy", "rich", "yaml"}),
     "from_source": [m.__name__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)
                     and m.__file__.startswith("/opt/") and m.__file__.endswith(".py")
                     and not os.path.exists(m.__cached__ or "")],
