@@ -18,7 +18,7 @@ from testops_lib.errors import GenerateError
 from testops_lib.generate import Generated
 from testops_lib.generate.imports import arazzo, har, postman
 from testops_lib.generate.imports.calls import Imported, Router
-from testops_lib.generate.llm.validate import Validator
+from testops_lib.generate.proposals.validator import Validator
 from testops_lib.model import Case, Generation, Policy, Provenance
 from testops_lib.spec.operation import Spec
 

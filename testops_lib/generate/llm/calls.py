@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from testops_lib.generate.feedback import Gap
+from testops_lib.generate.llm.answer import schema
 from testops_lib.generate.llm.price import money
 from testops_lib.generate.llm.prompt import MAX_RELATED, Prompt, needed, render, size
-from testops_lib.generate.llm.proposal import schema
 from testops_lib.generate.llm.provider import ModelLimits, Provider
 from testops_lib.model import SAFE_METHODS, Policy, Value
 from testops_lib.spec.operation import Operation, Spec

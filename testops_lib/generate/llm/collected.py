@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from testops_lib.generate.llm.calls import CallGroup
-from testops_lib.generate.llm.validate import Problem, Validator
+from testops_lib.generate.proposals.problem import Problem
+from testops_lib.generate.proposals.validator import Validator
 from testops_lib.model import Case
 
 RefusedCases = list[tuple[Any, tuple[Problem, ...]]]
@@ -29,7 +30,7 @@ class CollectedCases:
         self.dropped["surplus"] += max(0, len(proposed) - most)
         refused: RefusedCases = []
         for raw in proposed[:most]:
-            judged = self._validator.check(raw, asked=group.keys)
+            judged = self._judge(raw, group)
             if isinstance(judged, Case):
                 self._keep(judged, cases)
             else:
@@ -47,13 +48,18 @@ class CollectedCases:
             if isinstance(number, bool) or not isinstance(number, int) or number not in open_numbers:
                 self.dropped["surplus"] += 1
                 continue
-            judged = self._validator.check(raw, asked=group.keys)
+            judged = self._judge(raw, group)
             if isinstance(judged, Case):
                 open_numbers.discard(number)
                 self._keep(judged, cases)
             else:
                 reasons[number] = judged[0].rule
         self.dropped.update(reasons[number] for number in sorted(open_numbers))
+
+    def _judge(self, raw: Any, group: CallGroup) -> Case | tuple[Problem, ...]:
+        if isinstance(raw, Mapping):
+            raw = {name: value for name, value in raw.items() if name != "repairs"}
+        return self._validator.check(raw, asked=group.keys)
 
     def drop(self, refused: RefusedCases) -> None:
         """Counts refused cases that nobody repairs."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
+from testops_lib.generate.llm.answer import read
 from testops_lib.generate.llm.budget import Budget, BudgetSpent
 from testops_lib.generate.llm.calls import Brief, CallGroup, answer_schema, prompt_of, schema_bytes
 from testops_lib.generate.llm.collected import CollectedCases
 from testops_lib.generate.llm.prompt import Prompt, render_repair, size
-from testops_lib.generate.llm.proposal import read
 from testops_lib.generate.llm.provider import Answer, Model, Unavailable, Usage
 from testops_lib.model import Case
 

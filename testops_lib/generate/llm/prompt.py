@@ -13,7 +13,7 @@ import msgspec
 
 from testops_lib.generate.feedback import Gap
 from testops_lib.generate.jsonpath import closure
-from testops_lib.generate.llm.validate import Problem
+from testops_lib.generate.proposals.problem import Problem
 from testops_lib.model import SAFE_METHODS, Policy, Value
 from testops_lib.redact import PLACEHOLDER, Redactor, sensitive
 from testops_lib.spec.operation import MediaType, Operation, Parameter, Response, Spec

@@ -18,7 +18,8 @@ from testops_lib.generate.llm.collected import CollectedCases
 from testops_lib.generate.llm.conversation import Conversation
 from testops_lib.generate.llm.prompt import version
 from testops_lib.generate.llm.provider import Model, ModelLimits, Provider
-from testops_lib.generate.llm.validate import Validator
+from testops_lib.generate.llm.quotes import Quotes
+from testops_lib.generate.proposals.validator import Validator
 from testops_lib.model import Call, Case, Cost, Generation, Policy, Provenance
 from testops_lib.spec.operation import Operation, Spec
 
@@ -122,7 +123,14 @@ async def propose(
         gaps=gaps or {},
     )
     origin = Provenance(source=model.source, version=VERSION, model=model.name, prompt=version(observed=bool(gaps)))
-    validator = Validator(spec, policy=policy, origin=origin, identities=identities, values=values)
+    validator = Validator(
+        spec,
+        policy=policy,
+        origin=origin,
+        identities=identities,
+        values=values,
+        quoted=Quotes(spec).quoted,
+    )
     collected = CollectedCases(validator, cases_per_operation=limits.cases_per_operation)
     conversation = Conversation(model, brief, collected)
     wanted = callable_operations(spec, operations, policy)

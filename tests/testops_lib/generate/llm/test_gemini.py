@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from testops_lib.generate.llm.answer import schema
 from testops_lib.generate.llm.gemini import GeminiSettings, provider
 from testops_lib.generate.llm.price import Price
-from testops_lib.generate.llm.proposal import schema
 from testops_lib.generate.llm.propose import generate
 from testops_lib.generate.llm.provider import ModelLimits
 from testops_lib.model import Policy

@@ -11,8 +11,8 @@ import jsonschema_rs
 import pytest
 
 from testops_lib.errors import GenerateError
+from testops_lib.generate.llm.answer import schema
 from testops_lib.generate.llm.openai import OpenAISettings, provider
-from testops_lib.generate.llm.proposal import schema
 from testops_lib.generate.llm.propose import generate
 from testops_lib.generate.llm.provider import ModelLimits
 from testops_lib.model import Policy

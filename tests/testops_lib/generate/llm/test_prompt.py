@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from testops_lib.generate.feedback import Gap, Refusal
+from testops_lib.generate.llm.answer import schema
 from testops_lib.generate.llm.prompt import MAX_SAID, Prompt, render, render_repair, size, version, with_schema
-from testops_lib.generate.llm.proposal import schema
-from testops_lib.generate.llm.validate import Problem
+from testops_lib.generate.proposals.problem import Problem
 from testops_lib.model import Policy
 from testops_lib.spec.operation import MediaType, Operation, RequestBody, Response, Spec
 from tests.asking import blocks, fenced

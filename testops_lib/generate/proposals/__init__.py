@@ -1,0 +1,1 @@
+"""Proposed cases, of whatever may invent them -> valid cases: judged by the document, the policy and plain sense."""
