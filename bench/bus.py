@@ -33,13 +33,13 @@ def measure(*, quick: bool) -> Figures:
         for number in range(passes):
             run = f"bench-{number}"
             store.open_run(run, "bench")
-            positions = bus.results_position()
+            positions = bus.results.position()
             begun = time.monotonic(), time.process_time()
-            bus.publish_cases(run, made)
+            bus.cases.publish(run, made)
             timed("publish", begun)
             store.mark_published(run, [case.id for case in made], positions=positions)
             begun = time.monotonic(), time.process_time()
-            with bus.results_writer() as writer:
+            with bus.results.writer() as writer:
                 for index, case in enumerate(made):
                     writer.write(_result(run, case.id, case.name, failed=index % EVERY == 0))
             timed("write", begun)

@@ -25,10 +25,10 @@ def publish(kafka: str, dsn: str, run: str, count: int, size: int, url: str) -> 
 
     with Bus(kafka, timeout_s=120) as bus, Store(dsn) as store:
         store.open_run(run, "bench")
-        positions = bus.results_position()
-        at = bus.publish_plan(run, plan(url), [CONTRACT])
+        positions = bus.results.position()
+        at = bus.plans.publish(run, plan(url), [CONTRACT])
         begun = time.monotonic()
-        batches: list[Batch] = bus.publish_cases(run, noted(), max_records=size, max_bytes=10**12)
+        batches: list[Batch] = bus.cases.publish(run, noted(), max_records=size, max_bytes=10**12)
         spent = time.monotonic() - begun
         store.mark_published(run, ids, positions=positions, plan=at, batches=batches)
     return {"plan": str(at), "batches": [str(one) for one in batches], "publish_s": spent}

@@ -22,7 +22,7 @@ import uvloop
 
 from bench.sample import CHECKS, CONNECTIONS, CONTRACT, cases, plan
 from runner.work import CHUNK
-from testops_lib.bus.client import encode_result
+from testops_lib.bus.encoding import encode_result
 from testops_lib.execute import Engine
 from testops_lib.model import Case
 

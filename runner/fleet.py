@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from runner.metrics import Metrics, serve
 from runner.work import STOP_S, Work, execute, told
 from testops_lib.bus import batch as batches
-from testops_lib.bus.client import Bus, Delivered
+from testops_lib.bus.client import Bus
+from testops_lib.bus.orders import ReceivedOrder
 from testops_lib.errors import BusError
 from testops_lib.execute import Engine
 from testops_lib.launch import fleet as shares
@@ -71,9 +72,9 @@ class Member:
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._settings, self._metrics = settings, metrics
         self._bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=KAFKA_TURN_S)
-        self._orders = self._bus.join(group, on_assigned=self._assigned, on_revoked=self._revoked)
+        self._orders = self._bus.orders.join(group, on_assigned=self._assigned, on_revoked=self._revoked)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="order")
-        self._current: Delivered | None = None
+        self._current: ReceivedOrder | None = None
         self._hold: Hold | None = None
         self._working: Future[bool] | None = None
         self._owed: list[Outcome] = []
@@ -116,7 +117,7 @@ class Member:
     def _beat(self) -> None:
         self._metrics.beat = time.monotonic()
 
-    def _begin(self, found: Delivered) -> None:
+    def _begin(self, found: ReceivedOrder) -> None:
         self._current, self._hold = found, Hold(self._metrics)
         self._working = self._pool.submit(self._work, found.order, self._hold)
         self._metrics.in_work.set(1)
@@ -170,7 +171,7 @@ class Member:
             return self._end(
                 bus, order, "expired", RETRY, f"expired at {order.expires:%Y-%m-%d %H:%M:%SZ}: not executed"
             )
-        before = bus.outcomes(batches.parse_positions(order.outcomes), order.run)
+        before = bus.outcomes.read(batches.parse_positions(order.outcomes), order.run)
         if any(isinstance(one, Ended) and one.order == order.id for one in before):
             return True
         lost = shares.lost_takes(order, before)
@@ -219,7 +220,7 @@ class Member:
         Raises:
             BusError: they could not be delivered; only what was owed before still is.
         """
-        bus.tell(*self._owed, *outcomes)
+        bus.outcomes.publish(*self._owed, *outcomes)
         self._owed.clear()
 
 

@@ -18,7 +18,8 @@ from typing import Protocol
 import msgspec
 
 from testops_lib.bus import batch as batches
-from testops_lib.bus.client import Bus, ShareHolder
+from testops_lib.bus.client import Bus
+from testops_lib.bus.shares import ShareHolder
 from testops_lib.errors import BusError, ExpiredBatchError, TestOpsError
 from testops_lib.execute import Engine
 from testops_lib.execute.wire import origin
@@ -100,7 +101,7 @@ def shared(bus: Bus, plan: Plan, engine: Engine, limit_s: float, ends: Callable[
         return shares.share(plan.policy, holder.partitions, holder.assigned).concurrency > 0
 
     begun = time.monotonic()
-    with bus.share(str(origin(plan.base_url)), narrow, patience_s=limit_s) as holder:
+    with bus.shares.hold(str(origin(plan.base_url)), narrow, patience_s=limit_s) as holder:
         while not holder.wait(has_part, WAKE_S) and not ends():
             if time.monotonic() - begun > limit_s:
                 raise BusError(
@@ -158,7 +159,7 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
     """
     reread_dotenv()  # a fleet's member stands for long
     bus = Bus(settings.need_kafka(), options=settings.kafka_options, timeout_s=settings.kafka_timeout_s)
-    plan, contracts = bus.read_plan(work.plan, work.run, deadline_s=settings.kafka_timeout_s)
+    plan, contracts = bus.plans.read(work.plan, work.run, deadline_s=settings.kafka_timeout_s)
     patience_s = plan.policy.breaker_wait_s
     here_s = runner_wait_s(patience_s, work.down_since)
     plan = msgspec.structs.replace(plan, policy=msgspec.structs.replace(plan.policy, breaker_wait_s=here_s))
@@ -172,7 +173,7 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
     chunk = max(1, plan.policy.concurrency) if careful else CHUNK
 
     def missing() -> Iterator[Case]:
-        for case in bus.read_cases(work.batch, work.run, deadline_s=limit_s):
+        for case in bus.cases.read(work.batch, work.run, deadline_s=limit_s):
             verdict = before.get(execution_key(case.id, case.repeat))
             if verdict in ("passed", "failed"):
                 verdicts[JUDGED_BEFORE] += 1
@@ -184,7 +185,7 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
     def marked() -> Iterator[Case]:
         """The cases; of some at a time it is known in Kafka that they have begun, before they do."""
         cases, size = missing(), max(1, plan.policy.concurrency)
-        with bus.results_writer(patience_s=limit_s) as marks:
+        with bus.results.writer(patience_s=limit_s) as marks:
             while some := list(itertools.islice(cases, size)):
                 for case in filter(is_unsafe, some):
                     marks.write(in_doubt(case, work))
@@ -202,13 +203,13 @@ def execute(work: Work, settings: Settings, hand: Hand | None = None) -> Done:
                 print(f"failed: {printable(failure.operation)} {failure.check} (case {result.case})", flush=True)
 
     with (
-        bus.results_writer(patience_s=limit_s) as writer,
+        bus.results.writer(patience_s=limit_s) as writer,
         shared(bus, plan, engine, limit_s, lambda: hand is not None and hand.given_back),
         asyncio.Runner(loop_factory=new_loop) as loop,
     ):
         ends_at = time.monotonic() + limit_s
         if work.again:  # not before we have a part: then whoever died with the batch has none
-            before |= bus.verdicts(work.again, work.run, attempt=work.attempt)
+            before |= bus.results.verdicts(work.again, work.run, attempt=work.attempt)
         if hand:
             hand.begin(engine)
         loop.run(drive())

@@ -17,7 +17,7 @@ from testops_airflow.outcome import fail
 from testops_lib import settings as configuration
 
 if TYPE_CHECKING:
-    from testops_lib.bus.client import OutcomesFollower
+    from testops_lib.bus.outcomes import OutcomesFollower
     from testops_lib.model import Outcome
 
 POLL_S = 1.0
@@ -171,7 +171,7 @@ class FleetTrigger(BaseTrigger):
             if self._follower is None:
                 line = open_bus(configuration.read())
                 start = batch.parse_positions(self.outcomes)
-                self._follower = line.follow_outcomes(start, self.run_id_of_orders)
+                self._follower = line.outcomes.follow(start, self.run_id_of_orders)
             return self._follower.poll(POLL_S)
         except BusError as error:
             self.log.warning("%s", error)

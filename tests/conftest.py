@@ -15,7 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from stack.kafka import Kafka
 from stack.postgres import Postgres
 from stack.samples import Sample
-from testops_lib.bus.client import Bus, Topics
+from testops_lib.bus.client import Bus
+from testops_lib.bus.topics import Topics
 from testops_lib.store import Store
 
 # Machines are shared and noisy: how long an example takes says nothing here. The same examples in every run.

@@ -77,7 +77,7 @@ def test_the_runner_understands_what_the_chart_tells_it() -> None:
 
 
 def test_keda_scales_on_the_lag_of_the_runners_own_group_and_topic() -> None:
-    from testops_lib.bus.client import Topics
+    from testops_lib.bus.topics import Topics
     from testops_lib.launch.fleet import GROUP
 
     made = render()

@@ -20,7 +20,8 @@ from testops_lib.cli.output import say
 from testops_lib.errors import SettingsError
 
 if TYPE_CHECKING:
-    from testops_lib.bus.client import Bus, DeadLetter
+    from testops_lib.bus.client import Bus
+    from testops_lib.bus.dead_letters import DeadLetter
     from testops_lib.settings import Settings
 
 SHOWN_BYTES = 4096
@@ -80,7 +81,7 @@ def list_letters(run: str, every: bool) -> None:
     from testops_lib.text import one_line, plural
 
     with open_bus(configuration.read()) as line:
-        letters = [one for one in line.dead_letters() if run in ("", one.run)]
+        letters = [one for one in line.dead_letters.read() if run in ("", one.run)]
     shown = [one for one in letters if every or not one.requeued]
     for one in shown:
         time = f"{one.time:%Y-%m-%d %H:%M:%SZ}" if one.time else "time unknown"
@@ -163,7 +164,7 @@ def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bo
             )
         run = run or letter.run
         plan = _plan_of(settings, run)
-        batch = line.requeue(letter, data=Path(repaired).read_bytes() if repaired else None, run=run)
+        batch = line.dead_letters.requeue(letter, data=Path(repaired).read_bytes() if repaired else None, run=run)
         is_case = letter.topic == line.topics.cases
     say(f"put back to {batch}")
     runner = ["-m", "runner", "--run", run, "--plan", plan, "--batch", str(batch)]
@@ -182,7 +183,7 @@ def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bo
 def _letter(line: Bus, place: str) -> DeadLetter:
     from testops_lib.errors import BusError
 
-    found = [one for one in line.dead_letters() if one.place == place]
+    found = [one for one in line.dead_letters.read() if one.place == place]
     if not found:
         raise BusError("there is none", where=f"dead letter {place}", next_step="see `testops dead-letters list --all`")
     return found[0]

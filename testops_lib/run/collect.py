@@ -72,7 +72,7 @@ def drain(
         StoreError: PostgreSQL is away, or the run is not known.
     """
     until = time.monotonic() + deadline_s
-    reader = bus.read_results(
+    reader = bus.results.read(
         store.positions(run) if positions is None else dict(positions),
         follow=False,
         stop=lambda: time.monotonic() > until,
@@ -101,9 +101,9 @@ def follow(bus: Bus, store: Store, *, stop: Callable[[], bool], run: str | None 
         try:
             if positions is None:
                 begun = store.positions(run) if run is not None else store.open_positions()
-                positions = bus.results_position()
+                positions = bus.results.position()
                 positions |= {one: min(offset, positions.get(one, offset)) for one, offset in begun.items()}
-            reader = bus.read_results(positions, follow=True, stop=stop, run=run)
+            reader = bus.results.read(positions, follow=True, stop=stop, run=run)
             for results in reader:
                 store.merge_results(results)
                 positions = dict(reader.positions)

@@ -48,18 +48,20 @@ def hand_out(
         BusError: a delivery failed; repeating is harmless.
     """
     line = open_bus(settings)
-    policy = line.read_plan(batches.parse(plan), run, deadline_s=settings.kafka_timeout_s)[0].policy
+    policy = line.plans.read(batches.parse(plan), run, deadline_s=settings.kafka_timeout_s)[0].policy
     cut = {text: batches.parse(text) for text in wanted}
     missing = list(cut)
     if try_number > 1:
-        judged = line.judged_cases(batches.parse_positions(results), run, attempt=attempt)
-        missing = [text for text, batch in cut.items() if any(case not in judged for case in line.case_ids(batch, run))]
+        judged = line.results.judged_cases(batches.parse_positions(results), run, attempt=attempt)
+        missing = [
+            text for text, batch in cut.items() if any(case not in judged for case in line.cases.ids(batch, run))
+        ]
     width = 1 if alone else policy.concurrency
-    partitions = fleet.spread(run, len(cut), partitions=line.order_partitions(), concurrency=width)
+    partitions = fleet.spread(run, len(cut), partitions=line.orders.partition_count(), concurrency=width)
     rate, records = policy.requests_per_second, sum(cut[text].end - cut[text].first for text in missing)
     needed_s = records * batches.REQUESTS_PER_CASE / rate if rate > 0 else 0
     expires = datetime.now(UTC) + timedelta(seconds=settings.fleet_wait_s + needed_s)
-    outcomes = batches.positions_text(line.outcomes_position())
+    outcomes = batches.positions_text(line.outcomes.position())
     orders = {
         text: BatchOrder(
             id=uuid.uuid4().hex,
@@ -77,7 +79,7 @@ def hand_out(
         for text in missing
     }
     places = {text: partitions[number % len(partitions)] for number, text in enumerate(cut)}
-    line.publish_orders((places[text], order) for text, order in orders.items())
+    line.orders.publish((places[text], order) for text, order in orders.items())
     return HandedOut(orders={order.id: text for text, order in orders.items()}, outcomes=outcomes, expires=expires)
 
 
@@ -87,6 +89,6 @@ def withdraw(run: str, orders: Iterable[str], settings: Settings) -> None:
     Raises:
         BusError: a delivery failed.
     """
-    open_bus(settings).tell(
+    open_bus(settings).outcomes.publish(
         *(Ended(order=order, run=run, member="airflow", code=1, text="withdrawn by Airflow") for order in orders)
     )

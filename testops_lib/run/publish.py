@@ -64,16 +64,16 @@ def publish(run: str, settings: Settings) -> Publication:
                 next_step="see the log of `generate`, and `testops cases list`",
             )
         line = open_bus(settings)
-        positions = line.results_position()
+        positions = line.results.position()
         known, further = make_contracts(spec, target), target.generate.rounds > 0
-        plan_batch = line.publish_plan(
+        plan_batch = line.plans.publish(
             run,
             msgspec.structs.replace(make_plan(spec, target, about.base_url), observe=order.observe or further),
             [known[key] for key in known if further or key in chosen.operations],
         )
         size = target.policy.cases_per_batch
         main, last = (
-            line.publish_cases(run, store.cases_by_id(part()), max_records=size) for part in (chosen.main, chosen.last)
+            line.cases.publish(run, store.cases_by_id(part()), max_records=size) for part in (chosen.main, chosen.last)
         )
         store.mark_published(run, chosen, positions=positions, plan=plan_batch, batches=[*main, *last])
         begin = store.positions(run)  # an earlier publication's, when this is not the first
@@ -133,7 +133,7 @@ def publish_cases(
     `read` gives the cases; it is called twice, so that none needs to be kept in memory.
     """
     main, last = (
-        line.publish_cases(run, (case for case in read() if case.last is at_the_end), max_records=size)
+        line.cases.publish(run, (case for case in read() if case.last is at_the_end), max_records=size)
         for at_the_end in (False, True)
     )
     return main, last
@@ -155,7 +155,7 @@ def repeat(run: str, settings: Settings) -> list[str]:
             repetitions.add(result)
         cases = repetitions.all_at_once()
         store.merge_results(repetitions.left_out)
-        made = line.publish_cases(run, cases, in_order=True) if cases else []
+        made = line.cases.publish(run, cases, one_partition=True) if cases else []
     _LOG.info("%d repetitions of failed cases, %d left out", len(cases), len(repetitions.left_out))
     return [str(batch) for batch in made]
 

@@ -38,7 +38,7 @@ def open_rerun(run: str, settings: Settings) -> Rerun:
     named = (settings.targets_dir / f"{about.target}.yaml").is_file()
     return Rerun(
         attempt=attempt,
-        results=batches.positions_text(open_bus(settings).results_position()),
+        results=batches.positions_text(open_bus(settings).results.position()),
         target=about.target if named else "",
     )
 
@@ -55,7 +55,7 @@ def publish_rerun(run: str, rerun: Rerun, settings: Settings) -> Publication:
         assert plan_batch is not None
         unpassed = set(store.unpassed(run, before=rerun.attempt))
         line = open_bus(settings)
-        plan, _ = line.read_plan(plan_batch, run, deadline_s=settings.kafka_timeout_s)
+        plan, _ = line.plans.read(plan_batch, run, deadline_s=settings.kafka_timeout_s)
         main, last = publish_cases(
             line,
             run,

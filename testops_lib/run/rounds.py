@@ -125,7 +125,7 @@ def publish(run: str, turn: int, settings: Settings) -> Publication:
         cases = arrange(fresh, stored_spec(store, run), target)
         about, line = store.run(run), open_bus(settings)
         assert about.plan_batch is not None
-        line.read_plan(about.plan_batch, run, deadline_s=settings.kafka_timeout_s)
+        line.plans.read(about.plan_batch, run, deadline_s=settings.kafka_timeout_s)
         main, last = publish_cases(line, run, lambda: cases, target.policy.cases_per_batch)
         store.mark_published(
             run, [case.id for case in cases], positions=about.positions, batches=[*main, *last], further=True

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from stack.local import Local
 from testops_lib.airflow_api import Airflow
-from testops_lib.bus.client import Topics
+from testops_lib.bus.topics import Topics
 from testops_lib.store import Store
 from tests.e2e import pods
 from tests.e2e.big_target import BigTarget

@@ -103,7 +103,7 @@ def test_the_charts_pods_become_ready_and_execute_what_is_ordered(
         results=positions_text(store.positions(run)),
     )
     standing = Standing(handed.orders)
-    with line.follow_outcomes(parse_positions(handed.outcomes), run) as follower:
+    with line.outcomes.follow(parse_positions(handed.outcomes), run) as follower:
 
         def ended() -> bool:
             for outcome in follower.poll(0.3):

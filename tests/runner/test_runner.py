@@ -79,9 +79,9 @@ def line(kafka: str) -> Bus:
 
 def publish(bus: Bus, store: Store, run: str, plan: Plan, cases: list[Case]) -> tuple[Batch, list[Batch]]:
     store.open_run(run, plan.target)
-    positions = bus.results_position()
-    at = bus.publish_plan(run, plan, [CONTRACT])
-    batches = bus.publish_cases(run, cases, max_records=200)
+    positions = bus.results.position()
+    at = bus.plans.publish(run, plan, [CONTRACT])
+    batches = bus.cases.publish(run, cases, max_records=200)
     store.mark_published(run, [each.id for each in cases], positions=positions, plan=at, batches=batches)
     return at, batches
 
@@ -115,7 +115,7 @@ def test_a_repeated_batch_counts_once(line: Bus, kafka: str, store: Store, sound
 
 def test_records_of_another_run_are_not_executed(line: Bus, kafka: str, store: Store, sound_shop: Sample) -> None:
     at, batches = publish(line, store, "runner-3", plan(sound_shop.url), [case(1), case(2)])
-    line.publish_cases("another", [case(number) for number in range(100, 120)])
+    line.cases.publish("another", [case(number) for number in range(100, 120)])
     wide = [Batch(topic=b.topic, partition=b.partition, first=b.first, end=b.end + 1) for b in batches]
     done = [outcome(runner(kafka, "--run", "runner-3", "--plan", str(at), "--batch", str(batch)))[1] for batch in wide]
     assert sum("1 passed; 1 requests" in out or "2 passed; 2 requests" in out for out in done) == len(batches)
@@ -134,7 +134,7 @@ def test_a_stopped_runner_ends_in_time_and_asks_for_a_retry(
     code, _, err = outcome(process)
     assert code == 1 and "stopped" in err
     assert time.monotonic() - begun < 10
-    fast = line.publish_plan("runner-4", plan(sound_shop.url), [CONTRACT])
+    fast = line.plans.publish("runner-4", plan(sound_shop.url), [CONTRACT])
     for batch in batches:
         assert outcome(runner(kafka, "--run", "runner-4", "--plan", str(fast), "--batch", str(batch)))[0] == 0
     assert collect(line, store, "runner-4").no_result == 0
@@ -150,7 +150,7 @@ def test_a_killed_runner_loses_nothing_when_its_batch_is_repeated(
     time.sleep(2.5)
     process.kill()
     outcome(process)
-    fast = line.publish_plan("runner-5", plan(sound_shop.url), [CONTRACT])
+    fast = line.plans.publish("runner-5", plan(sound_shop.url), [CONTRACT])
     for batch in batches:
         assert outcome(runner(kafka, "--run", "runner-5", "--plan", str(fast), "--batch", str(batch)))[0] == 0
     counts = collect(line, store, "runner-5")
@@ -206,7 +206,7 @@ def log() -> Iterator[Log]:
 
 def judged(bus: Bus, store: Store, run: str) -> list[str]:
     """Cases of the passed and failed results in the topic, as often as they are there."""
-    lists = bus.read_results(store.positions(run), run=run)
+    lists = bus.results.read(store.positions(run), run=run)
     return [result.case for results in lists for result in results if result.verdict in ("passed", "failed")]
 
 
@@ -227,7 +227,7 @@ def test_a_batch_executed_again_sends_only_what_was_not_judged(line: Bus, kafka:
     assert 10 < len(before) < batch.end - batch.first, "it was not killed midway"
     first_part = len(log.numbers)
 
-    fast = line.publish_plan(run, plan(log.url), [CONTRACT])
+    fast = line.plans.publish(run, plan(log.url), [CONTRACT])
     again = positions_text(store.positions(run))
     for each in batches:
         arguments = ["--run", run, "--plan", str(fast), "--batch", str(each), "--again", again]
@@ -247,7 +247,7 @@ def test_errored_cases_and_other_attempts_are_executed_again(line: Bus, kafka: s
     gone.server_close()
     cases = [case(number) for number in range(4)]
     at, batches = publish(line, store, run, plan(log.url), cases)
-    nowhere = line.publish_plan(run, plan(gone.url, breaker_wait_s=0), [CONTRACT])
+    nowhere = line.plans.publish(run, plan(gone.url, breaker_wait_s=0), [CONTRACT])
     again = positions_text(store.positions(run))
     for where, attempt, sent in ((nowhere, 1, 0), (at, 1, 4), (at, 1, 4), (at, 2, 8), (at, 2, 8)):
         for batch in batches:
@@ -263,8 +263,8 @@ def test_a_target_that_is_down_is_waited_for_as_long_as_its_policy_says_and_then
     gone.server_close()
     cases = [case(number) for number in range(60)]
     patient, batches = publish(line, store, run, plan(gone.url, breaker_wait_s=3600), cases)
-    short = line.publish_plan(run, plan(gone.url, breaker_wait_s=0.5), [CONTRACT])
-    at = line.publish_plan(run, plan(log.url), [CONTRACT])
+    short = line.plans.publish(run, plan(gone.url, breaker_wait_s=0.5), [CONTRACT])
+    at = line.plans.publish(run, plan(log.url), [CONTRACT])
 
     def ended(plan_at: Batch, batch: Batch, down_s: float = 0) -> tuple[int, str, str]:
         again = ["--again", positions_text(store.positions(run))]
@@ -303,8 +303,8 @@ def test_a_repeated_batch_sends_nothing_unsafe_of_which_it_is_not_known_what_cam
     cases = [case(number, method="POST") for number in range(60)] + [case(number) for number in range(60, 80)]
     careful = plan(log.url, requests_per_second=25, concurrency=3, on_doubt="error")
     at, _ = publish(line, store, run, careful, cases)
-    [batch, *_] = line.publish_cases(run, cases, max_records=1000)
-    ids = set(line.case_ids(batch, run))
+    [batch, *_] = line.cases.publish(run, cases, max_records=1000)
+    ids = set(line.cases.ids(batch, run))
     first = runner(kafka, "--run", run, "--plan", str(at), "--batch", str(batch))
     while len(log.numbers) < 12:
         time.sleep(0.01)

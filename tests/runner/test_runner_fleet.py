@@ -72,7 +72,7 @@ def handed_out(bus: Bus, store: Store, run: str, at: Batch, batches: list[Batch]
 
 def wait(bus: Bus, run: str, handed: HandedOut, *, timeout_s: float = 120) -> Told:
     standing, deadline = Standing(handed.orders), time.monotonic() + timeout_s
-    with bus.follow_outcomes(parse_positions(handed.outcomes), run) as follower:
+    with bus.outcomes.follow(parse_positions(handed.outcomes), run) as follower:
         while not standing.complete and time.monotonic() < deadline:
             for one in follower.poll(0.3):
                 standing.add(one)
@@ -93,7 +93,7 @@ def order(run: str, **more: Any) -> BatchOrder:
 
 
 def outcomes(bus: Bus, run: str) -> list[Any]:
-    return bus.outcomes({}, run)
+    return bus.outcomes.read({}, run)
 
 
 def test_a_fleet_executes_each_ordered_batch_once(line: Bus, store: Store, log: Log, fleet: Fleet) -> None:
@@ -116,9 +116,9 @@ def test_an_order_that_comes_again_after_its_end_sends_nothing(line: Bus, store:
     again = order(run, plan=str(at), batch=str(batch), results=positions_text(store.positions(run)))
     ready(fleet)
     for _ in range(2):
-        line.publish_orders([(0, again)])
+        line.orders.publish([(0, again)])
     last = order(run, id="last", plan=str(at), batch=str(batch), results=again.results, try_number=2)
-    line.publish_orders([(0, last)])
+    line.orders.publish([(0, last)])
     until(lambda: any(one.order == "last" and isinstance(one, Ended) for one in outcomes(line, run)), "no end")
     assert len(log.numbers) == batch.end - batch.first
     ends = [one.text for one in outcomes(line, run) if isinstance(one, Ended)]
@@ -144,7 +144,7 @@ def test_what_is_no_order_goes_to_the_dead_letters_and_the_fleet_goes_on(
         (msgspec.json.encode(good | {"command": "rm"}), run),
         (msgspec.json.encode(good), "another-run"),
     ]
-    before = len(line.dead_letters())
+    before = len(line.dead_letters.read())
     producer = Producer({"bootstrap.servers": line.bootstrap})
     for data, header in hostile:
         producer.produce(line.topics.batches, data, partition=0, headers=[("run", header.encode())])
@@ -153,15 +153,15 @@ def test_what_is_no_order_goes_to_the_dead_letters_and_the_fleet_goes_on(
     ready(fleet)
     told = wait(line, run, handed_out(line, store, run, at, batches))
     assert {code for code, _ in told.ended.values()} == {0}
-    until(lambda: len(line.dead_letters()) == before + len(hostile), "some are missing", 30)
-    assert {letter.topic for letter in line.dead_letters()[before:]} == {line.topics.batches}
+    until(lambda: len(line.dead_letters.read()) == before + len(hostile), "some are missing", 30)
+    assert {letter.topic for letter in line.dead_letters.read()[before:]} == {line.topics.batches}
 
 
 def test_an_order_that_expired_is_told_and_not_executed(line: Bus, store: Store, log: Log, fleet: Fleet) -> None:
     run = "fleet-expired"
     at, [batch, *_] = publish(line, store, run, plan(log.url), [case(1)])
     late = datetime.now(UTC) - timedelta(seconds=1)
-    line.publish_orders([(0, order(run, plan=str(at), batch=str(batch), expires=late))])
+    line.orders.publish([(0, order(run, plan=str(at), batch=str(batch), expires=late))])
     ready(fleet)
     until(lambda: outcomes(line, run), "nothing was said")
     [said] = outcomes(line, run)
@@ -172,13 +172,13 @@ def test_an_order_that_expired_is_told_and_not_executed(line: Bus, store: Store,
 def test_an_order_that_is_withdrawn_is_not_executed(line: Bus, store: Store, log: Log, fleet: Fleet) -> None:
     run = "fleet-withdrawn"
     at, _ = publish(line, store, run, plan(log.url), [case(number) for number in range(20)])
-    batches = line.publish_cases(run, [case(number) for number in range(20, 40)], max_records=5)
+    batches = line.cases.publish(run, [case(number) for number in range(20, 40)], max_records=5)
     handed = handed_out(line, store, run, at, batches)
     withdraw(run, handed.orders, Settings(kafka_bootstrap=line.bootstrap))
     other = handed_out(line, store, run, at, batches[:1])
     ready(fleet)
     assert {code for code, _ in wait(line, run, other).ended.values()} == {0}
-    assert len(log.numbers) == len(list(line.case_ids(batches[0], run)))
+    assert len(log.numbers) == len(list(line.cases.ids(batches[0], run)))
     assert {text for _, text in wait(line, run, handed).ended.values()} == {"withdrawn by Airflow"}
 
 
@@ -186,8 +186,8 @@ def test_an_order_that_its_runners_do_not_survive_is_given_up(line: Bus, store: 
     run = "fleet-poison"
     at, [batch, *_] = publish(line, store, run, plan(log.url), [case(1)])
     poison = order(run, plan=str(at), batch=str(batch))
-    line.tell(*(Taken(order=poison.id, run=run, member=f"dead-{number}") for number in range(MOST_TAKES)))
-    line.publish_orders([(0, poison)])
+    line.outcomes.publish(*(Taken(order=poison.id, run=run, member=f"dead-{number}") for number in range(MOST_TAKES)))
+    line.orders.publish([(0, poison)])
     ready(fleet)
     until(lambda: any(isinstance(one, Ended) for one in outcomes(line, run)), "nothing was said")
     said = outcomes(line, run)[-1]
@@ -231,7 +231,7 @@ def test_while_a_fleet_grows_the_rate_holds_and_nothing_is_sent_twice(
     run, rate = "fleet-grows", 25
     cases = [case(number) for number in range(250)]
     at, _ = publish(line, store, run, plan(log.url, requests_per_second=rate), cases)
-    batches = line.publish_cases(run, cases, max_records=30)
+    batches = line.cases.publish(run, cases, max_records=30)
     ready(fleet)
     handed = handed_out(line, store, run, at, batches)
     until(lambda: len(log.numbers) > 30, "it does not work")
@@ -268,7 +268,7 @@ def test_a_second_try_orders_only_batches_with_a_case_that_has_no_verdict(
 ) -> None:
     run, cases = "fleet-retry", [case(number) for number in range(60)]
     at, _ = publish(line, store, run, plan(log.url), cases)
-    batches = line.publish_cases(run, cases, max_records=10)
+    batches = line.cases.publish(run, cases, max_records=10)
     first = handed_out(line, store, run, at, batches[:2])
     ready(fleet)
     assert {code for code, _ in wait(line, run, first).ended.values()} == {0}

@@ -90,7 +90,7 @@ def test_publishing_and_collecting_take_next_to_nothing_for_each_further_case(
             filled(store, zoo.name, count)
             peaks["publish"].append(peak_mb("publish", zoo.name, environment))
             assert store.published(zoo.name) >= count
-            with bus.results_writer() as writer:
+            with bus.results.writer() as writer:
                 for case in store.read_cases(zoo.name):
                     if case.name != "case 7":
                         result = Result(run=zoo.name, case=case.id, verdict="errored", reason="x" * 2000)

@@ -13,7 +13,9 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from stack.kafka import Kafka
-from testops_lib.bus.client import MAX_CONTRACT_BYTES, MAX_RESULT_BYTES, Bus, _Sender
+from testops_lib.bus.client import Bus
+from testops_lib.bus.sending import Sender
+from testops_lib.bus.topics import MAX_CONTRACT_BYTES, MAX_RESULT_BYTES
 from testops_lib.errors import BusError, ExpiredBatchError
 from testops_lib.model import (
     Batch,
@@ -93,7 +95,7 @@ def await_records(bus: Bus, topic: str, count: int) -> None:
 
 
 def read_all(bus: Bus, batches: list[Batch], run: str) -> list[str]:
-    return [case.id for batch in batches for case in bus.read_cases(batch, run, deadline_s=20)]
+    return [case.id for batch in batches for case in bus.cases.read(batch, run, deadline_s=20)]
 
 
 # --------------------------------------------------------------------------- cases
@@ -101,21 +103,21 @@ def read_all(bus: Bus, batches: list[Batch], run: str) -> list[str]:
 
 def test_each_published_case_is_read_once_whole_and_in_order(bus: Bus) -> None:
     cases = some_cases(500)
-    batches = bus.publish_cases("run-1", cases, max_records=60)
-    read = [case for batch in batches for case in bus.read_cases(batch, "run-1", deadline_s=20)]
+    batches = bus.cases.publish("run-1", cases, max_records=60)
+    read = [case for batch in batches for case in bus.cases.read(batch, "run-1", deadline_s=20)]
     assert {case.id: case for case in read} == {case.id: case for case in cases}
     assert len(read) == len(cases)
     assert len(batches) >= 500 / 60
     assert len({batch.partition for batch in batches}) == 2
     numbers = {case.id: number for number, case in enumerate(cases)}
     for batch in batches:
-        order = [numbers[case.id] for case in bus.read_cases(batch, "run-1", deadline_s=20)]
+        order = [numbers[case.id] for case in bus.cases.read(batch, "run-1", deadline_s=20)]
         assert order == sorted(order) and len(order) <= 60
 
 
 def test_a_batch_read_again_gives_the_same_cases(bus: Bus) -> None:
-    batch, *_ = bus.publish_cases("run-1", some_cases(20))
-    bus.publish_cases("run-1", some_cases(40))
+    batch, *_ = bus.cases.publish("run-1", some_cases(20))
+    bus.cases.publish("run-1", some_cases(40))
     assert read_all(bus, [batch], "run-1") == read_all(bus, [batch], "run-1") != []
 
 
@@ -126,10 +128,10 @@ def test_records_of_other_runs_are_skipped(bus: Bus) -> None:
         for number, case in enumerate(ours):
             if number == 7:
                 await_records(bus, bus.topics.cases, 7)
-                bus.publish_cases("theirs", theirs)
+                bus.cases.publish("theirs", theirs)
             yield case
 
-    batches = bus.publish_cases("ours", while_another_run_publishes())
+    batches = bus.cases.publish("ours", while_another_run_publishes())
     assert sum(batch.end - batch.first for batch in batches) > len(ours), "nothing of the other run lies in between"
     assert Counter(read_all(bus, batches, "ours")) == Counter(case.id for case in ours)
     assert dead_letters(bus) == []
@@ -159,33 +161,33 @@ class Forgetful:
 
 def test_a_record_that_the_broker_does_not_place_is_sent_again(bus: Bus) -> None:
     placed: list[int | None] = []
-    with _Sender(bus, Forgetful(2), 5) as sender:  # type: ignore[arg-type]
+    with Sender(bus.connection, Forgetful(2), 5) as sender:  # type: ignore[arg-type]
         for _ in range(3):
             sender.send("t", b"x", key=None, delivered=lambda message: placed.append(message.offset()))
     assert sorted(map(str, placed)) == ["3", "4", "5"], "each has a place of its own"
-    with pytest.raises(BusError, match="do not say where"), _Sender(bus, Forgetful(99), 5) as sender:  # type: ignore[arg-type]
+    with pytest.raises(BusError, match="do not say where"), Sender(bus.connection, Forgetful(99), 5) as sender:  # type: ignore[arg-type]
         sender.send("t", b"x", key=None, delivered=lambda message: placed.append(message.offset()))
 
 
 def test_batches_are_cut_by_bytes(bus: Bus) -> None:
-    batches = bus.publish_cases("run-1", some_cases(10, body="x" * 300_000), max_bytes=700_000)
+    batches = bus.cases.publish("run-1", some_cases(10, body="x" * 300_000), max_bytes=700_000)
     assert len(batches) >= 5
     assert len(read_all(bus, batches, "run-1")) == 10
 
 
 def test_no_case_gives_no_batch(bus: Bus) -> None:
-    assert bus.publish_cases("run-1", []) == []
+    assert bus.cases.publish("run-1", []) == []
 
 
 def test_a_case_too_large_for_a_record_is_refused_by_name(bus: Bus) -> None:
     [case] = some_cases(1, body="x" * 9_000_000)
     with pytest.raises(BusError, match=case.id):
-        bus.publish_cases("run-1", [case])
+        bus.cases.publish("run-1", [case])
 
 
 def test_malformed_records_go_to_the_dead_letters_as_they_were(bus: Bus) -> None:
     values = [b"{not json", b'{"id": "1"}', b"", None, b"\xff\xfe\x00", b'{"unknown": 1}']
-    first = bus.publish_cases("run-1", some_cases(1))[0]
+    first = bus.cases.publish("run-1", some_cases(1))[0]
     bad = [raw(bus, bus.topics.cases, value, run="run-1", partition=first.partition) for value in values]
     around = msgspec.structs.replace(first, end=bad[-1].end)
     assert read_all(bus, [around], "run-1") == [some_cases(1)[0].id]
@@ -208,7 +210,7 @@ def test_a_record_without_run_goes_to_the_dead_letters(bus: Bus) -> None:
 
 
 def test_an_expired_batch_gives_a_clear_error(bus: Bus) -> None:
-    batches = bus.publish_cases("run-1", some_cases(40), max_records=10)
+    batches = bus.cases.publish("run-1", some_cases(40), max_records=10)
     batch = max(batches, key=lambda one: one.first)
     admin = AdminClient({"bootstrap.servers": bus.bootstrap})
     gone = admin.delete_records([TopicPartition(batch.topic, batch.partition, batch.first + 1)])
@@ -219,10 +221,10 @@ def test_an_expired_batch_gives_a_clear_error(bus: Bus) -> None:
 
 @pytest.mark.parametrize("beyond", [0, 1000])
 def test_a_batch_that_the_topic_does_not_reach_is_expired(bus: Bus, beyond: int) -> None:
-    batch = bus.publish_cases("run-1", some_cases(10))[0]
+    batch = bus.cases.publish("run-1", some_cases(10))[0]
     batch = msgspec.structs.replace(batch, first=batch.first + beyond, end=batch.end + beyond + 5)
     with pytest.raises(ExpiredBatchError):
-        list(bus.read_cases(batch, "run-1", deadline_s=1))
+        list(bus.cases.read(batch, "run-1", deadline_s=1))
 
 
 @pytest.mark.parametrize("place", ["absent:0:0-5", "{cases}:9:0-5"])
@@ -230,7 +232,7 @@ def test_a_missing_topic_or_partition_is_said_soon(bus: Bus, place: str) -> None
     topic, partition, _ = place.format(cases=bus.topics.cases).split(":")
     begin = time.monotonic()
     with pytest.raises(BusError, match="no such topic") as error:
-        list(bus.read_cases(Batch(topic=topic, partition=int(partition), first=0, end=5), "run-1", deadline_s=60))
+        list(bus.cases.read(Batch(topic=topic, partition=int(partition), first=0, end=5), "run-1", deadline_s=60))
     assert not isinstance(error.value, ExpiredBatchError)
     assert time.monotonic() - begin < 10
 
@@ -240,12 +242,12 @@ def test_brokers_that_are_away_are_said_within_the_deadline() -> None:
     begin = time.monotonic()
     with Bus("127.0.0.1:9", timeout_s=0.5) as bus:
         calls = (
-            lambda: list(bus.read_cases(batch, "run-1", deadline_s=0.5)),
-            lambda: bus.publish_cases("run-1", some_cases(1)),
-            lambda: bus.results_position(),
+            lambda: list(bus.cases.read(batch, "run-1", deadline_s=0.5)),
+            lambda: bus.cases.publish("run-1", some_cases(1)),
+            lambda: bus.results.position(),
             lambda: bus.create_topics(),
-            lambda: bus.results_writer(),
-            lambda: list(bus.read_results({})),
+            lambda: bus.results.writer(),
+            lambda: list(bus.results.read({})),
         )
         for call in calls:
             with pytest.raises(BusError, match=r"127\.0\.0\.1:9"):
@@ -254,10 +256,10 @@ def test_brokers_that_are_away_are_said_within_the_deadline() -> None:
 
 
 def test_creating_topics_again_changes_nothing(bus: Bus) -> None:
-    batches = bus.publish_cases("run-1", some_cases(3))
+    batches = bus.cases.publish("run-1", some_cases(3))
     bus.create_topics(partitions=7)
     assert len(read_all(bus, batches, "run-1")) == 3
-    assert len(bus.results_position()) == 2
+    assert len(bus.results.position()) == 2
 
 
 # --------------------------------------------------------------------------- plans
@@ -275,15 +277,15 @@ def contract(number: int, *, schema: object = True) -> Contract:
 
 def test_a_plan_comes_back_whole(bus: Bus) -> None:
     contracts = [contract(number, schema={"type": "object", "title": "é" * number}) for number in range(300)]
-    bus.publish_plan("other", PLAN, contracts)
-    batch = bus.publish_plan("run-1", PLAN, contracts)
-    assert bus.read_plan(batch, "run-1") == (PLAN, {one.operation: one for one in contracts})
-    assert bus.read_plan(bus.publish_plan("bare", PLAN, []), "bare") == (PLAN, {})
+    bus.plans.publish("other", PLAN, contracts)
+    batch = bus.plans.publish("run-1", PLAN, contracts)
+    assert bus.plans.read(batch, "run-1") == (PLAN, {one.operation: one for one in contracts})
+    assert bus.plans.read(bus.plans.publish("bare", PLAN, []), "bare") == (PLAN, {})
 
 
 def test_a_contract_too_large_is_published_without_schemas(bus: Bus) -> None:
     large = contract(1, schema={"enum": ["x" * MAX_CONTRACT_BYTES]})
-    _, contracts = bus.read_plan(bus.publish_plan("run-1", PLAN, [large, contract(2)]), "run-1")
+    _, contracts = bus.plans.read(bus.plans.publish("run-1", PLAN, [large, contract(2)]), "run-1")
     assert contracts["GET /things/2"] == contract(2)
     kept = contracts["GET /things/1"].responses["200"]
     assert kept.content == {"application/json": MediaContract()}
@@ -291,15 +293,15 @@ def test_a_contract_too_large_is_published_without_schemas(bus: Bus) -> None:
 
 
 def test_a_plan_of_another_run_is_refused(bus: Bus) -> None:
-    batch = bus.publish_plan("run-1", PLAN, [])
+    batch = bus.plans.publish("run-1", PLAN, [])
     with pytest.raises(BusError, match="run-2"):
-        bus.read_plan(batch, "run-2")
+        bus.plans.read(batch, "run-2")
 
 
 def test_a_malformed_plan_is_refused(bus: Bus) -> None:
     batch = raw(bus, bus.topics.plans, b'{"kind": "plan"}', run="run-1")
     with pytest.raises(BusError, match="neither plan nor contract"):
-        bus.read_plan(batch, "run-1")
+        bus.plans.read(batch, "run-1")
 
 
 # --------------------------------------------------------------------------- results
@@ -310,39 +312,39 @@ def result(number: int, *, run: str = "run-1", **more: object) -> Result:
 
 
 def test_results_are_read_from_a_position_to_the_end(bus: Bus) -> None:
-    with bus.results_writer() as writer:
+    with bus.results.writer() as writer:
         for number in range(50):
             writer.write(result(number, run="earlier"))
-    start = bus.results_position()
+    start = bus.results.position()
     assert sum(start.values()) == 50
     sent = [result(number, case_name="naïve \x00 name", elapsed_ms=1.5) for number in range(300)]
-    with bus.results_writer() as writer:
+    with bus.results.writer() as writer:
         for one in sent:
             writer.write(one)
-    reader = bus.read_results(start, max_records=100)
+    reader = bus.results.read(start, max_records=100)
     lists = list(reader)
     assert sorted((one for part in lists for one in part), key=lambda one: one.case) == sorted(
         sent, key=lambda one: one.case
     )
     assert all(0 < len(part) <= 100 for part in lists)
-    assert reader.complete and reader.positions == bus.results_position()
-    assert list(bus.read_results(reader.positions)) == []
-    assert sum(map(len, bus.read_results({}))) == 350
+    assert reader.complete and reader.positions == bus.results.position()
+    assert list(bus.results.read(reader.positions)) == []
+    assert sum(map(len, bus.results.read({}))) == 350
 
 
 def test_results_of_one_run_can_be_asked_for(bus: Bus) -> None:
-    with bus.results_writer() as writer:
+    with bus.results.writer() as writer:
         for number in range(10):
             writer.write(result(number, run=f"run-{number % 2}"))
-    found = [one for part in bus.read_results({}, run="run-1") for one in part]
+    found = [one for part in bus.results.read({}, run="run-1") for one in part]
     assert sorted(one.case for one in found) == [f"case-{number}" for number in range(1, 10, 2)]
 
 
 def test_a_malformed_result_goes_to_the_dead_letters(bus: Bus) -> None:
     raw(bus, bus.topics.results, b'{"kind":"result","verdict":"fine"}', run="run-1")
-    with bus.results_writer() as writer:
+    with bus.results.writer() as writer:
         writer.write(result(1))
-    assert [one.case for part in bus.read_results({}) for one in part] == ["case-1"]
+    assert [one.case for part in bus.results.read({}) for one in part] == ["case-1"]
     [(data, headers)] = dead_letters(bus)
     assert data == b'{"kind":"result","verdict":"fine"}' and headers["topic"] == bus.topics.results
 
@@ -353,10 +355,10 @@ def test_a_result_too_large_loses_its_evidence_and_then_its_further_failures(bus
     failure = Failure(check="status", operation="GET /", message="y" * 100_000)
     heavy = msgspec.structs.replace(result(1), verdict="failed", steps=(step,), failures=(failure,))
     heavier = msgspec.structs.replace(heavy, case="case-2", failures=(failure,) * 200)
-    with bus.results_writer() as writer:
+    with bus.results.writer() as writer:
         writer.write(heavy)
         writer.write(heavier)
-    read = {one.case: one for part in bus.read_results({}) for one in part}
+    read = {one.case: one for part in bus.results.read({}) for one in part}
     assert read["case-1"].steps == (StepOutcome(operation="GET /", status=500),)
     assert read["case-1"].failures == (failure,)
     assert read["case-2"].verdict == "failed" and len(read["case-2"].failures) == 20
@@ -365,9 +367,9 @@ def test_a_result_too_large_loses_its_evidence_and_then_its_further_failures(bus
 
 def test_a_lone_surrogate_in_a_result_does_not_break_it(bus: Bus) -> None:
     hostile = msgspec.structs.replace(result(1), reason="got \ud800!")
-    with bus.results_writer() as writer:
+    with bus.results.writer() as writer:
         writer.write(hostile)
-    assert [one.reason for part in bus.read_results({}) for one in part] == ["got ?!"]
+    assert [one.reason for part in bus.results.read({}) for one in part] == ["got ?!"]
 
 
 def test_following_goes_on_until_stopped(bus: Bus) -> None:
@@ -375,12 +377,12 @@ def test_following_goes_on_until_stopped(bus: Bus) -> None:
     found: list[str] = []
 
     def read() -> None:
-        for part in bus.read_results(bus.results_position(), follow=True, stop=stop.is_set):
+        for part in bus.results.read(bus.results.position(), follow=True, stop=stop.is_set):
             found.extend(one.case for one in part)
 
     reading = threading.Thread(target=read)
     reading.start()
-    with bus.results_writer() as writer:
+    with bus.results.writer() as writer:
         for number in range(3):
             time.sleep(0.5)
             writer.write(result(number))
@@ -395,7 +397,7 @@ def test_following_goes_on_until_stopped(bus: Bus) -> None:
 
 
 def test_results_that_cannot_be_delivered_are_an_error(bus: Bus) -> None:
-    with bus.results_writer() as writer:
+    with bus.results.writer() as writer:
         writer.write(result(0))
         writer.flush()
         admin = AdminClient({"bootstrap.servers": bus.bootstrap})
@@ -427,7 +429,7 @@ def test_killing_the_broker_while_publishing_loses_nothing_and_doubles_nothing(
                 back.start()
             yield case
 
-    batches = breakable_bus.publish_cases("run-1", with_a_crash(), max_records=500)
+    batches = breakable_bus.cases.publish("run-1", with_a_crash(), max_records=500)
     back.join(60)
     assert Counter(read_all(breakable_bus, batches, "run-1")) == Counter(case.id for case in cases)
 
@@ -442,26 +444,26 @@ def test_outcomes_of_a_run_are_read_as_they_were_told(bus: Bus) -> None:
         Taken(order="1", run="r", member="n"),
         Ended(order="1", run="r", member="n", code=1, text="a lone surrogate \ud800, and much " + "x" * 5000),
     ]
-    bus.tell(Taken(order="0", run="r", member="before"))
-    start = bus.outcomes_position()
-    bus.tell(*ours[:2], Taken(order="9", run="another", member="m"), *ours[2:])
-    read = bus.outcomes(start, "r")
+    bus.outcomes.publish(Taken(order="0", run="r", member="before"))
+    start = bus.outcomes.position()
+    bus.outcomes.publish(*ours[:2], Taken(order="9", run="another", member="m"), *ours[2:])
+    read = bus.outcomes.read(start, "r")
     assert read[:3] == ours[:3]
     [last] = read[3:]
     assert isinstance(last, Ended) and last.text.startswith("a lone surrogate ?, and") and len(last.text) == 2000
-    with bus.follow_outcomes(start, "r") as follower:
+    with bus.outcomes.follow(start, "r") as follower:
         followed = follower.poll(5)
         assert followed == read[: len(followed)] != []
-    assert len(bus.outcomes({}, "r")) == 5
-    assert bus.outcomes({0: 1_000_000}, "r") == []
+    assert len(bus.outcomes.read({}, "r")) == 5
+    assert bus.outcomes.read({0: 1_000_000}, "r") == []
 
 
 @pytest.mark.timeout(120)
 def test_who_follows_outcomes_hears_of_them_when_they_come(bus: Bus) -> None:
-    with bus.follow_outcomes({}, "r") as follower:
+    with bus.outcomes.follow({}, "r") as follower:
         assert follower.poll(0.5) == []
         for order in ("1", "2"):
-            bus.tell(Taken(order=order, run="r", member="m"))
+            bus.outcomes.publish(Taken(order=order, run="r", member="m"))
             assert follower.poll(3600) == [Taken(order=order, run="r", member="m")], "not an hour later"
 
 
@@ -471,7 +473,7 @@ def test_who_follows_outcomes_hears_of_them_when_they_come(bus: Bus) -> None:
 )
 def test_what_is_no_outcome_is_left_out(bus: Bus, data: bytes | None) -> None:
     raw(bus, bus.topics.outcomes, data, run="r")
-    bus.tell(Taken(order="1", run="r", member="m"))
-    assert bus.outcomes({}, "r") == [Taken(order="1", run="r", member="m")]
-    with bus.follow_outcomes({}, "r") as follower:
+    bus.outcomes.publish(Taken(order="1", run="r", member="m"))
+    assert bus.outcomes.read({}, "r") == [Taken(order="1", run="r", member="m")]
+    with bus.outcomes.follow({}, "r") as follower:
         assert follower.poll(5) == [Taken(order="1", run="r", member="m")]

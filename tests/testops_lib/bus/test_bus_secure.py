@@ -16,7 +16,8 @@ from test_bus import read_all, result, some_cases
 from stack import certificates
 from stack.kafka import Kafka
 from testops_lib import settings as configuration
-from testops_lib.bus.client import Bus, Topics
+from testops_lib.bus.client import Bus
+from testops_lib.bus.topics import Topics
 from testops_lib.errors import BusError
 from tests.paths import ROOT
 
@@ -53,11 +54,11 @@ def bus_of(environ: Mapping[str, str], topics: Topics, timeout_s: float = 30) ->
 def test_cases_and_results_pass_over_tls_with_a_login(secure_kafka: Kafka, topics: Topics) -> None:
     cases = some_cases(50)
     with bus_of(environment(secure_kafka), topics) as bus:
-        batches = bus.publish_cases("run-1", cases)
-        with bus.results_writer() as writer:
+        batches = bus.cases.publish("run-1", cases)
+        with bus.results.writer() as writer:
             writer.write(result(1))
         assert sorted(read_all(bus, batches, "run-1")) == sorted(case.id for case in cases)
-        assert [one.case for part in bus.read_results({}) for one in part] == ["case-1"]
+        assert [one.case for part in bus.results.read({}) for one in part] == ["case-1"]
     assert secure_kafka.secure_bootstrap != secure_kafka.bootstrap
 
 
@@ -77,7 +78,7 @@ def test_a_refusal_is_said_soon_and_without_the_password(
     changed = {name: value.format(another=another) for name, value in changed.items()}
     begun = time.monotonic()
     with bus_of(environment(secure_kafka, **changed), topics, timeout_s=60) as bus:
-        calls = [lambda: bus.publish_cases("run-1", some_cases(1)), bus.results_position, bus.create_topics]
+        calls = [lambda: bus.cases.publish("run-1", some_cases(1)), bus.results.position, bus.create_topics]
         for call in calls if "sasl.password" in changed else calls[:1]:  # each takes seconds
             with pytest.raises(BusError, match=said) as refused:
                 call()
@@ -103,4 +104,4 @@ def test_a_runner_that_is_refused_asks_for_a_retry_without_telling_the_password(
 
 def test_without_a_login_the_secure_port_is_closed(secure_kafka: Kafka, topics: Topics) -> None:
     with Bus(secure_kafka.secure_bootstrap, topics=topics, timeout_s=2) as bus, pytest.raises(BusError):
-        bus.results_position()
+        bus.results.position()

@@ -13,7 +13,9 @@ import pytest
 from confluent_kafka import Producer
 
 from stack.samples import Sample
-from testops_lib.bus.client import MAX_RECORD_BYTES, Bus
+from testops_lib.bus.client import Bus
+from testops_lib.bus.reading import read_batch
+from testops_lib.bus.topics import MAX_RECORD_BYTES
 from testops_lib.errors import BusError
 from testops_lib.model import (
     Batch,
@@ -65,7 +67,7 @@ def send(bus: Bus, topic: str, data: bytes, *, run: str | None, key: bytes | Non
 
 def bury(bus: Bus, data: bytes, *, run: str | None = "run-1", key: bytes | None = None) -> Batch:
     batch = send(bus, bus.topics.cases, data, run=run, key=key)
-    assert list(bus.read_cases(batch, run or "run-1", deadline_s=20)) == []
+    assert list(bus.cases.read(batch, run or "run-1", deadline_s=20)) == []
     return batch
 
 
@@ -85,7 +87,7 @@ def command(bus: Bus, *arguments: str, dsn: str = "") -> subprocess.CompletedPro
 def test_what_is_known_of_a_dead_letter_stays_with_it(bus: Bus) -> None:
     first = bury(bus, b"{broken", key=b"c1")
     second = bury(bus, msgspec.json.encode(case(1)), run=None)
-    one, two = bus.dead_letters()
+    one, two = bus.dead_letters.read()
     assert (one.data, one.key, one.run, one.whole_bytes, one.requeued) == (b"{broken", b"c1", "run-1", 7, ())
     assert (one.topic, one.origin_partition, one.origin_offset) == (first.topic, 1, first.first)
     assert one.time is not None and one.reason
@@ -95,47 +97,47 @@ def test_what_is_known_of_a_dead_letter_stays_with_it(bus: Bus) -> None:
 
 def test_a_record_put_back_is_read_with_its_key_and_run(bus: Bus) -> None:
     bury(bus, b"{broken", key=b"c1")
-    [letter] = bus.dead_letters()
-    batch = bus.requeue(letter, data=msgspec.json.encode(case(1)))
-    assert list(bus.read_cases(batch, "run-1", deadline_s=20)) == [case(1)]
-    assert list(bus.read_cases(batch, "run-2", deadline_s=20)) == []
-    [message] = bus._slice(batch, None, 20)
+    [letter] = bus.dead_letters.read()
+    batch = bus.dead_letters.requeue(letter, data=msgspec.json.encode(case(1)))
+    assert list(bus.cases.read(batch, "run-1", deadline_s=20)) == [case(1)]
+    assert list(bus.cases.read(batch, "run-2", deadline_s=20)) == []
+    [message] = read_batch(bus.connection, batch, 20)
     assert message.key() == b"c1" and batch.partition == letter.origin_partition
-    [marked] = bus.dead_letters()
+    [marked] = bus.dead_letters.read()
     assert marked.requeued == (str(batch),)
 
 
 def test_a_result_put_back_is_collected(bus: Bus) -> None:
     send(bus, bus.topics.results, b'{"verdict":"fine"}', run="run-1")
-    assert list(bus.read_results({})) == []
-    [letter] = bus.dead_letters()
+    assert list(bus.results.read({})) == []
+    [letter] = bus.dead_letters.read()
     repaired = Result(run="run-1", case="c", verdict="passed")
-    bus.requeue(letter, data=msgspec.json.encode(repaired))
-    assert [one for part in bus.read_results({}) for one in part] == [repaired]
+    bus.dead_letters.requeue(letter, data=msgspec.json.encode(repaired))
+    assert [one for part in bus.results.read({}) for one in part] == [repaired]
 
 
 def test_what_would_come_back_is_not_put_back(bus: Bus) -> None:
     batch = bury(bus, b"{broken")
     bury(bus, msgspec.json.encode(case(1)), run=None)
-    one, two = bus.dead_letters()
+    one, two = bus.dead_letters.read()
     with pytest.raises(BusError, match="would come back"):
-        bus.requeue(one)
+        bus.dead_letters.requeue(one)
     with pytest.raises(BusError, match="--run"):
-        bus.requeue(two)
+        bus.dead_letters.requeue(two)
     with pytest.raises(BusError, match="neither the cases"):
-        bus.requeue(msgspec.structs.replace(one, topic=bus.topics.notifications), data=b"{}")
-    assert bus.requeue(two, run="run-1").first == batch.end + 1, "something else was put back before"
-    assert bus.dead_letters()[0].requeued == ()
+        bus.dead_letters.requeue(msgspec.structs.replace(one, topic=bus.topics.notifications), data=b"{}")
+    assert bus.dead_letters.requeue(two, run="run-1").first == batch.end + 1, "something else was put back before"
+    assert bus.dead_letters.read()[0].requeued == ()
 
 
 def test_a_record_kept_in_part_is_put_back_only_whole(bus: Bus) -> None:
     large = msgspec.json.encode(case(1)) + b" " * MAX_RECORD_BYTES
     bury(bus, large, run=None)
-    [letter] = bus.dead_letters()
+    [letter] = bus.dead_letters.read()
     assert letter.whole_bytes == len(large) > len(letter.data) > MAX_RECORD_BYTES / 2
     with pytest.raises(BusError, match=f"of its {len(large)} bytes"):
-        bus.requeue(letter, run="run-1")
-    assert bus.requeue(letter, run="run-1", data=large.strip())
+        bus.dead_letters.requeue(letter, run="run-1")
+    assert bus.dead_letters.requeue(letter, run="run-1", data=large.strip())
 
 
 def test_marks_of_strangers_do_no_harm(bus: Bus) -> None:
@@ -143,7 +145,7 @@ def test_marks_of_strangers_do_no_harm(bus: Bus) -> None:
     for headers in ([("requeued", b"x")], [("requeued", b"x"), ("offset", b"\xb2")], [("offset", b"-7")], None):
         producer.produce(bus.topics.dead_letters, None, headers=headers)
     assert producer.flush(30) == 0
-    assert [(one.topic, one.origin_offset, one.data) for one in bus.dead_letters()] == [("", -1, b"")] * 2
+    assert [(one.topic, one.origin_offset, one.data) for one in bus.dead_letters.read()] == [("", -1, b"")] * 2
 
 
 def test_a_malformed_record_is_listed_shown_repaired_put_back_and_run(
@@ -153,10 +155,10 @@ def test_a_malformed_record_is_listed_shown_repaired_put_back_and_run(
     bus.create_topics(partitions=2)
     victim, sound = case(1), case(2)
     store.open_run(run, "shop")
-    positions = bus.results_position()
+    positions = bus.results.position()
     plan = Plan(target="shop", base_url=sound_shop.url, policy=Policy(allow_private=True))
-    at = bus.publish_plan(run, plan, [Contract(operation=OPERATION, responses={"200": ResponseContract()})])
-    batches = bus.publish_cases(run, [sound])
+    at = bus.plans.publish(run, plan, [Contract(operation=OPERATION, responses={"200": ResponseContract()})])
+    batches = bus.cases.publish(run, [sound])
     hostile = b'{"\x1b[2J\xe2\x80\xae": "Bearer abcdefghijklmnop1234"' + b"x" * 5000
     broken = send(bus, bus.topics.cases, hostile, run=run, key=victim.id.encode())
     store.mark_published(run, [victim.id, sound.id], positions=positions, plan=at, batches=[*batches, broken])

@@ -13,7 +13,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 from test_bus import some_cases
 
 from stack.kafka import Kafka
-from testops_lib.bus.client import Bus, Topics
+from testops_lib.bus.client import Bus
+from testops_lib.bus.topics import Topics
 from testops_lib.model import Batch, Case, Result
 from testops_lib.run.collect import collect
 from testops_lib.store import Store
@@ -50,7 +51,7 @@ def test_topics_have_three_copies_and_two_must_acknowledge(bus: Bus) -> None:
 def test_a_broker_killed_midway_loses_nothing_and_doubles_nothing(three_brokers: Kafka, bus: Bus, store: Store) -> None:
     cases, run = some_cases(COUNT), "run-1"
     store.open_run(run, "shop")
-    positions = bus.results_position()
+    positions = bus.results.position()
 
     def published_with_a_kill() -> Iterator[Case]:
         for number, case in enumerate(cases):
@@ -60,7 +61,7 @@ def test_a_broker_killed_midway_loses_nothing_and_doubles_nothing(three_brokers:
                 three_brokers.kill(1)  # … and some are on their way
             yield case
 
-    batches = bus.publish_cases(run, published_with_a_kill(), max_records=500)
+    batches = bus.cases.publish(run, published_with_a_kill(), max_records=500)
     store.mark_published(run, [case.id for case in cases], positions=positions, batches=batches)
     assert not three_brokers.is_running
     assert three_brokers.start() == bus.bootstrap
@@ -69,8 +70,8 @@ def test_a_broker_killed_midway_loses_nothing_and_doubles_nothing(three_brokers:
     midway = threading.Event()
 
     def execute(batch: Batch) -> None:
-        with bus.results_writer() as writer:
-            for case in bus.read_cases(batch, run, deadline_s=60):
+        with bus.results.writer() as writer:
+            for case in bus.cases.read(batch, run, deadline_s=60):
                 writer.write(Result(run=run, case=case.id, case_name=case.name, verdict="passed"))
                 read[case.id] += 1
                 if len(read) > COUNT // 2:

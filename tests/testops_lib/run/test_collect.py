@@ -25,11 +25,11 @@ def ids(count: int) -> list[str]:
 def publish(bus: Bus, store: Store, cases: list[str], *, run: str = "r") -> None:
     """As if these cases were published."""
     store.open_run(run, "shop")
-    store.mark_published(run, cases, positions=bus.results_position())
+    store.mark_published(run, cases, positions=bus.results.position())
 
 
 def write(bus: Bus, cases: list[str], *, run: str = "r", verdict: VerdictName = "passed", reason: str = "") -> None:
-    with bus.results_writer() as writer:
+    with bus.results.writer() as writer:
         for case in cases:
             writer.write(Result(run=run, case=case, verdict=verdict, reason=reason))
 

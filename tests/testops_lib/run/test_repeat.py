@@ -80,11 +80,11 @@ def test_repetitions_keep_their_order_and_are_told_from_their_case(bus: Bus) -> 
         for number in range(9)
     ]
     repeated = [msgspec.structs.replace(case, repeat=n) for n, case in itertools.product((1, 2), cases)]
-    made = bus.publish_cases("r", repeated, in_order=True)
+    made = bus.cases.publish("r", repeated, one_partition=True)
     assert len(made) == 1
 
     def key(case: Case) -> tuple[str, int]:
         return case.id, case.repeat
 
-    assert [key(case) for case in bus.read_cases(made[0], "r")] == [key(case) for case in repeated]
-    assert list(bus.case_ids(made[0], "r")) == [f"{case.id}#{case.repeat}" for case in repeated]
+    assert [key(case) for case in bus.cases.read(made[0], "r")] == [key(case) for case in repeated]
+    assert list(bus.cases.ids(made[0], "r")) == [f"{case.id}#{case.repeat}" for case in repeated]

@@ -76,7 +76,7 @@ def test_a_target_file_that_changes_between_stages_changes_nothing_for_the_run(
     made = sum(generate(run, group, settings) for group in groups)
     published = publish(run, settings)
     assert published.cases == made > 1
-    plan, contracts = open_bus(settings).read_plan(parse(published.plan), run)
+    plan, contracts = open_bus(settings).plans.read(parse(published.plan), run)
     assert (plan.base_url, plan.policy.methods, plan.observe) == ("http://127.0.0.1:9", "all", True)
     assert set(contracts) == set(groups[0].operations)
     with Store(zoo.dsn) as store:
