@@ -21,7 +21,7 @@ import pycurl
 import uvloop
 
 from bench.sample import CHECKS, CONNECTIONS, CONTRACT, cases, plan
-from runner.work import CHUNK
+from runner.cases import READ_AHEAD
 from testops_lib.bus.encoding import encode_result
 from testops_lib.execute import Engine
 from testops_lib.model import Case
@@ -143,8 +143,8 @@ async def engine(made: list[Case], url: str, streamed: bool) -> int:
 
 
 async def _stream(made: list[Case]) -> AsyncIterator[list[Case]]:
-    for first in range(0, len(made), CHUNK):
-        yield made[first : first + CHUNK]
+    for first in range(0, len(made), READ_AHEAD):
+        yield made[first : first + READ_AHEAD]
 
 
 def main(kind: str, count: int, url: str) -> None:

@@ -1,6 +1,6 @@
 """`python -m runner.health`: 0 when the container's runner is well, 1 when not. For the image's HEALTHCHECK.
 
-A runner that executes one batch is well while it runs. A fleet's member is asked for `/live`.
+A runner that executes one batch is well while it runs. A fleet runner is asked for `/live`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ PORT = 8090
 
 
 def port(command: Sequence[str]) -> int:
-    """Where the member with this command line answers; 0: it is none."""
-    words = [part for word in command for part in word.split("=", 1)]
+    """Where the fleet runner with this command line answers; 0: it is none."""
+    words = [word for argument in command for word in argument.split("=", 1)]
     if "--group" not in words:
         return 0
     return int(words[words.index("--port") + 1]) if "--port" in words else PORT

@@ -1,4 +1,4 @@
-"""What a fleet's member says of itself over HTTP: `/live`, `/ready` and `/metrics`."""
+"""What a fleet runner says of itself over HTTP: `/live`, `/ready` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ORDERS = ("done", "retry", "configuration", "away", "returned", "expired", "give
 
 
 class Metrics:
-    """The member's state. Labels are from the lists above, so their number never grows."""
+    """The runner's state. Labels are from the lists above, so their number never grows."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -95,7 +95,7 @@ def serve(metrics: Metrics, bind: str, port: int) -> Iterator[str]:
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """Nothing: somebody hung up."""
+            """Ignores a client that hung up."""
 
     try:
         server = Server((bind, port), Handler)

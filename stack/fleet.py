@@ -1,4 +1,4 @@
-"""Members of the runners' fleet on this machine."""
+"""A fleet of runners on this machine."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from testops_lib.launch.fleet import GROUP
 _ADDRESS = re.compile(r"http://[^/]+:(\d+)/live")
 
 
-class Member:
-    """One of them: a process, and what it says of itself."""
+class FleetRunner:
+    """One runner: its process, and what it says of itself."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
@@ -31,8 +31,8 @@ class Member:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of `/live`, `/ready` or `/metrics`; status 0: no answer."""
-        if not self._port and (found := _ADDRESS.search(self.child.log.read_text("utf-8", "replace"))):
-            self._port = int(found[1])
+        if not self._port and (match := _ADDRESS.search(self.child.log.read_text("utf-8", "replace"))):
+            self._port = int(match[1])
         if not self._port:
             return 0, ""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -60,49 +60,49 @@ class Member:
 
 
 class Fleet:
-    """Members of one group, with their logs in `state`. `variables` are added to the environment of each."""
+    """Runners of one group, with their logs in `state`. `variables` are added to their environment."""
 
     def __init__(self, state: Path, variables: Mapping[str, str], *, group: str = GROUP) -> None:
         self.group = group
         self.processes = Processes(state)
-        self.members: list[Member] = []
+        self.runners: list[FleetRunner] = []
         self._variables = dict(variables)
         self._started = 0
 
-    def add(self, count: int = 1) -> list[Member]:
-        """Further members, started and not waited for."""
+    def add(self, count: int = 1) -> list[FleetRunner]:
+        """Starts further runners and does not wait for them."""
         added = []
         for _ in range(count):
             self._started += 1
             child = self.processes.start(
-                f"member-{self._started}",
+                f"runner-{self._started}",
                 [sys.executable, "-m", "runner", "--group", self.group, "--port", "0"],
                 env={**os.environ, **self._variables},
                 cwd=PROJECT,
             )
-            added.append(Member(child))
-        self.members += added
+            added.append(FleetRunner(child))
+        self.runners += added
         return added
 
-    def kill(self, member: Member) -> None:
-        """Ends one by SIGKILL and forgets it."""
-        self.members.remove(member)
-        member.child.stop(brutal=True)
+    def kill(self, runner: FleetRunner) -> None:
+        """Ends a runner by SIGKILL and forgets it."""
+        self.runners.remove(runner)
+        runner.child.stop(brutal=True)
 
     def mend(self) -> bool:
-        """Starts one for each that has died; whether there was any."""
-        dead = [member for member in self.members if not member.is_running]
-        for member in dead:
-            self.members.remove(member)
+        """Starts a runner for each that has died; whether there was any."""
+        dead = [runner for runner in self.runners if not runner.is_running]
+        for runner in dead:
+            self.runners.remove(runner)
             self.add()
         return bool(dead)
 
     def stop(self, *, patience: float = 15) -> None:
-        """Ends all members at once, each after what is in flight."""
-        for member in self.members:
-            if member.is_running:
-                member.child.send(member.child.entry.stop_signal)
-        for member in self.members:
-            member.child.stop(patience=patience)
-        self.members.clear()
+        """Ends all runners at once; each ends what is in flight first."""
+        for runner in self.runners:
+            if runner.is_running:
+                runner.child.send(runner.child.entry.stop_signal)
+        for runner in self.runners:
+            runner.child.stop(patience=patience)
+        self.runners.clear()
         self.processes.release()

@@ -59,7 +59,7 @@ class Clock:
 class Local:
     """PostgreSQL, Kafka, Airflow, the samples asked for and the following collector, with their state in `state`.
 
-    With TESTOPS_LAUNCHER=fleet, in the environment or in `variables`, also the members of a fleet.
+    With TESTOPS_LAUNCHER=fleet, in the environment or in `variables`, also the runners of a fleet.
 
     The sample `airflow` is no server but DAGs and data in our Airflow, for when its own API is under test.
     Kafka has 1 or 3 `brokers`, and as many copies of each record. `variables` are added to what tasks see. `dags` is
@@ -203,7 +203,7 @@ class Local:
             self._start_collector()
             mended.append("collector")
         if self._fleet is not None and self._fleet.mend():
-            mended.append("a member of the fleet")
+            mended.append("a fleet runner")
         return mended
 
     def stop(self) -> None:

@@ -97,10 +97,10 @@ class FleetOperator(BaseOperator):
         from testops_lib.launch import exit_codes, fleet
 
         down_since = event.pop("down_since", 0)
-        told = msgspec.convert(event, fleet.Told)
-        for batch, (_, text) in told.ended.items():
+        progress = msgspec.convert(event, fleet.OrderProgress)
+        for batch, (_, text) in progress.ended.items():
             self.log.info("%s: %s", batch, text)
-        code, why = fleet.ending(told)
+        code, why = fleet.ending(progress)
         if code == exit_codes.TARGET_DOWN:
             from testops_airflow.target_down import defer
 
@@ -136,25 +136,26 @@ class FleetTrigger(BaseTrigger):
 
         from testops_lib.launch import fleet
 
-        standing, expires = fleet.Standing(self.orders), datetime.fromisoformat(self.expires)
+        tracker, expires = fleet.OrderTracker(self.orders), datetime.fromisoformat(self.expires)
         loop, said = asyncio.get_running_loop(), ""
         pool = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
         try:
-            while not standing.complete and datetime.now(UTC) < expires:
+            while not tracker.complete and datetime.now(UTC) < expires:
                 for outcome in await loop.run_in_executor(pool, self._poll):
-                    standing.add(outcome)
-                told = standing.told()
-                now = f"{len(told.ended)} batches ended, {len(told.begun)} in work, {len(told.waiting)} waiting"
+                    tracker.add(outcome)
+                progress = tracker.progress()
+                ended, begun, waiting = map(len, (progress.ended, progress.begun, progress.waiting))
+                now = f"{ended} batches ended, {begun} in work, {waiting} waiting"
                 if now != said:
                     self.log.info("%s", now)
                     said = now
         finally:
             pool.submit(self._close)
             pool.shutdown(wait=False)
-        yield TriggerEvent({**msgspec.to_builtins(standing.told()), "down_since": self.down_since})
+        yield TriggerEvent({**msgspec.to_builtins(tracker.progress()), "down_since": self.down_since})
 
     async def on_kill(self) -> None:
-        """The task was marked or cleared by a person: what no member has begun is not executed any more."""
+        """The task was marked or cleared by a person: what no runner has begun is not executed any more."""
         await asyncio.to_thread(self._withdraw)
 
     def _withdraw(self) -> None:

@@ -15,13 +15,9 @@ from airflow.sdk.exceptions import AirflowException
 
 from testops_airflow.outcome import fail
 from testops_lib import settings as configuration
-from testops_lib.launch import exit_codes
+from testops_lib.launch import exit_codes, runner
 from testops_lib.launch.tied import tied
 from testops_lib.settings import Settings
-
-STOP_S = 10
-"""What a runner has to finish in after SIGTERM."""
-
 
 LABEL = (
     "{% set first, end = task.batch.rpartition(':')[2].split('-') %}{{ end|int - first|int }} cases ({{ task.batch }})"
@@ -64,9 +60,7 @@ class RunnerProcessOperator(BaseOperator):
         self._run(context, since)
 
     def _run(self, context: Any, down_since: float) -> None:
-        from testops_lib.bus.batch import runner_arguments
-
-        told = runner_arguments(
+        arguments = runner.arguments(
             run=self.run,
             plan=self.plan,
             batch=self.batch,
@@ -74,7 +68,7 @@ class RunnerProcessOperator(BaseOperator):
             again=self.results if context["ti"].try_number > 1 or down_since or self._was_begun() else "",
             down_since=down_since,
         )
-        command = [sys.executable, "-m", "runner", *told]
+        command = [sys.executable, "-m", "runner", *arguments]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
         environ |= self._credentials(environ.keys())
         self._process = subprocess.Popen(
@@ -133,7 +127,7 @@ class RunnerProcessOperator(BaseOperator):
             return
         os.killpg(self._process.pid, signal.SIGTERM)
         try:
-            self._process.wait(STOP_S)
+            self._process.wait(runner.KILL_AFTER_S)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
 

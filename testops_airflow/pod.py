@@ -96,9 +96,10 @@ class RunnerPodOperator(BaseOperator):
 
     def _manifest(self, context: Any, down_since: float) -> dict[str, Any]:
         from testops_lib import target as targets
-        from testops_lib.bus.batch import deadline_s, parse, runner_arguments
+        from testops_lib.bus.batch import parse
         from testops_lib.launch import pod as pods
-        from testops_lib.launch.fleet import least_rate
+        from testops_lib.launch import runner
+        from testops_lib.launch.shares import least_rate
         from testops_lib.store import Store
         from testops_lib.target import Target
 
@@ -114,7 +115,7 @@ class RunnerPodOperator(BaseOperator):
             pods.read_template(settings.pod_template or TEMPLATE),
             own,
             image=settings.need_runner_image(),
-            arguments=runner_arguments(
+            arguments=runner.arguments(
                 run=self.run,
                 plan=self.plan,
                 batch=self.batch,
@@ -130,5 +131,5 @@ class RunnerPodOperator(BaseOperator):
             target=self.target or "adhoc",
             run=self.run,
             batch=self.batch,
-            deadline_s=deadline_s(parse(self.batch), least_rate(target.policy, settings.fleet_partitions)),
+            deadline_s=runner.deadline_s(parse(self.batch), least_rate(target.policy, settings.fleet_partitions)),
         )

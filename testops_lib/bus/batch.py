@@ -10,12 +10,6 @@ from collections.abc import Iterable, Mapping
 from testops_lib.errors import SettingsError
 from testops_lib.model import Batch
 
-DEADLINE_S = 900
-"""What a batch may take beside what its rate limit needs by itself."""
-
-REQUESTS_PER_CASE = 4
-"""Taken for granted where a deadline follows from a rate."""
-
 _BATCH = re.compile(
     r"(?P<topic>[A-Za-z0-9._-]{1,249}):(?P<partition>\d{1,9}):(?P<first>\d{1,18})-(?P<end>\d{1,18})", re.ASCII
 )
@@ -43,15 +37,15 @@ def parse(text: str) -> Batch:
     Raises:
         SettingsError: the text has another form, or its end precedes its first offset.
     """
-    found = _BATCH.fullmatch(text.strip())
-    if found is None or int(found["end"]) < int(found["first"]):
+    match = _BATCH.fullmatch(text.strip())
+    if match is None or int(match["end"]) < int(match["first"]):
         raise SettingsError(
             f"{text!r} is no batch",
             where="batch",
             next_step="write TOPIC:PARTITION:FIRST-END, as in testops.cases:0:100-180",
         )
     return Batch(
-        topic=found["topic"], partition=int(found["partition"]), first=int(found["first"]), end=int(found["end"])
+        topic=match["topic"], partition=int(match["partition"]), first=int(match["first"]), end=int(match["end"])
     )
 
 
@@ -66,15 +60,15 @@ def parse_positions(text: str) -> dict[int, int]:
     Raises:
         SettingsError: the text has another form.
     """
-    found: dict[int, int] = {}
-    for part in filter(None, text.strip().split(",")):
-        one = _POSITION.fullmatch(part)
-        if one is None:
+    positions: dict[int, int] = {}
+    for word in filter(None, text.strip().split(",")):
+        match = _POSITION.fullmatch(word)
+        if match is None:
             raise SettingsError(
                 f"{text!r} are no positions", where="positions", next_step="write PARTITION:OFFSET,…, as in 0:120,1:98"
             )
-        found[int(one[1])] = int(one[2])
-    return found
+        positions[int(match[1])] = int(match[2])
+    return positions
 
 
 def batches(topic: str, records: Iterable[tuple[int, int, int]], *, max_records: int, max_bytes: int) -> list[Batch]:
@@ -113,7 +107,7 @@ class Placed:
         """As the function `batches`."""
         if max_records < 1 or max_bytes < 1:
             raise ValueError(f"limits must be at least 1, not {max_records} records and {max_bytes} bytes")
-        made: list[Batch] = []
+        batches: list[Batch] = []
         for partition, offsets in sorted(self._offsets.items()):
             sizes = self._sizes[partition]
             ascending = sorted(range(len(offsets)), key=offsets.__getitem__)
@@ -123,28 +117,8 @@ class Placed:
                 offset, size = offsets[index], sizes[index]
                 full = count == max_records or total + size > max_bytes or offset - last > max_records
                 if count and full:
-                    made.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
+                    batches.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
                     first, count, total = offset, 0, 0
                 last, count, total = offset, count + 1, total + size
-            made.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
-        return made
-
-
-def deadline_s(batch: Batch, requests_per_second: float) -> float:
-    """How long a runner may take for a batch at this rate (0: unlimited) when nobody says otherwise."""
-    wanted = (batch.end - batch.first) * REQUESTS_PER_CASE
-    return DEADLINE_S + (wanted / requests_per_second if requests_per_second > 0 else 0)
-
-
-def runner_arguments(
-    *, run: str, plan: str, batch: str, attempt: int = 1, again: str = "", down_since: float = 0
-) -> list[str]:
-    """What a runner is told of its batch, wherever it runs: the words after `python -m runner`.
-
-    `again` says where the run's results begin when the batch may have been executed before, whatever made it run again
-    (a retry, a clearing, a restart of Airflow): cases that were judged are not sent again.
-    """
-    told = ["--run", run, "--plan", plan, "--batch", batch, "--attempt", str(attempt)]
-    if again:
-        told += ["--again", again]
-    return [*told, "--down-since", str(down_since)] if down_since else told
+            batches.append(Batch(topic=topic, partition=partition, first=first, end=last + 1))
+        return batches

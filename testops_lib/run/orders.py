@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from testops_lib.bus import batch as batches
 from testops_lib.launch import fleet
+from testops_lib.launch.runner import REQUESTS_PER_CASE
 from testops_lib.model import (
     BatchOrder,
     Ended,
@@ -59,7 +60,7 @@ def hand_out(
     width = 1 if alone else policy.concurrency
     partitions = fleet.spread(run, len(cut), partitions=line.orders.partition_count(), concurrency=width)
     rate, records = policy.requests_per_second, sum(cut[text].end - cut[text].first for text in missing)
-    needed_s = records * batches.REQUESTS_PER_CASE / rate if rate > 0 else 0
+    needed_s = records * REQUESTS_PER_CASE / rate if rate > 0 else 0
     expires = datetime.now(UTC) + timedelta(seconds=settings.fleet_wait_s + needed_s)
     outcomes = batches.positions_text(line.outcomes.position())
     orders = {

@@ -380,7 +380,7 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 from testops_airflow.fleet import FleetOperator, FleetTrigger
 from airflow.triggers.base import BaseTrigger
-from testops_lib.launch.fleet import Told
+from testops_lib.launch.fleet import OrderProgress
 import msgspec
 
 def became(call):
@@ -396,8 +396,8 @@ def operator(batches):
     return FleetOperator(task_id="execute", run="r", plan="p:0:0-1", batches=batches, results="0:0")
 
 def ended(*codes, **more):
-    told = Told(ended={f"b:{number}": (code, "text") for number, code in enumerate(codes)}, **more)
-    return became(lambda: operator(["b:0"]).finish({"ti": ti}, msgspec.to_builtins(told)))
+    progress = OrderProgress(ended={f"b:{number}": (code, "text") for number, code in enumerate(codes)}, **more)
+    return became(lambda: operator(["b:0"]).finish({"ti": ti}, msgspec.to_builtins(progress)))
 
 trigger = FleetTrigger(run="r", orders={"id": "b:0"}, outcomes="0:7", expires=datetime.now(timezone.utc).isoformat())
 path, kwargs = trigger.serialize()

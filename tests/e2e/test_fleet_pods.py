@@ -14,7 +14,7 @@ import yaml
 from stack import ports
 from testops_lib.bus.batch import parse_positions, positions_text
 from testops_lib.bus.client import Bus
-from testops_lib.launch.fleet import Standing
+from testops_lib.launch.fleet import OrderTracker
 from testops_lib.run.orders import hand_out
 from testops_lib.settings import Settings
 from testops_lib.store import Store
@@ -102,16 +102,16 @@ def test_the_charts_pods_become_ready_and_execute_what_is_ordered(
         wanted=[str(one) for one in batches],
         results=positions_text(store.positions(run)),
     )
-    standing = Standing(handed.orders)
+    tracker = OrderTracker(handed.orders)
     with line.outcomes.follow(parse_positions(handed.outcomes), run) as follower:
 
         def ended() -> bool:
             for outcome in follower.poll(0.3):
-                standing.add(outcome)
-            return standing.complete
+                tracker.add(outcome)
+            return tracker.complete
 
         until(ended, "the orders were not executed")
-    assert {code for code, _ in standing.told().ended.values()} == {0}
+    assert {code for code, _ in tracker.progress().ended.values()} == {0}
     assert sorted(log.numbers) == list(range(CASES))
 
     [pod] = pods(cluster)

@@ -1,4 +1,4 @@
-"""A run of thousands of writing cases by a fleet, through Airflow with all its services, while members come and go."""
+"""A run of thousands of writing cases by a fleet, through Airflow with all its services while runners come and go."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def local(tmp_path_factory: pytest.TempPathFactory, target: WritingTarget) -> It
     made = Local(state, samples=(), variables=variables)
     try:
         made.start()
-        for member in made.fleet.members:
-            member.wait_ready()
+        for fleet_runner in made.fleet.runners:
+            fleet_runner.wait_ready()
         yield made
     finally:
         made.stop()
@@ -73,16 +73,16 @@ def progress(store: Store, run: str) -> Progress | None:
 
 
 def busy(local: Local) -> list[int]:
-    """Which members have an order in work."""
-    said = [member.get("/metrics")[1] for member in local.fleet.members]
+    """Which runners have an order in work."""
+    said = [runner.get("/metrics")[1] for runner in local.fleet.runners]
     return [number for number, text in enumerate(said) if "testops_runner_order_in_work 1.0" in text]
 
 
 def one_killed_and_one_added(local: Local) -> int:
     deadline = time.monotonic() + 30
     while not (working := busy(local)):
-        assert time.monotonic() < deadline, "no member works"
-    local.fleet.kill(local.fleet.members[working[0]])
+        assert time.monotonic() < deadline, "no runner works"
+    local.fleet.kill(local.fleet.runners[working[0]])
     time.sleep(2)
     local.fleet.add()
     return CONCURRENCY
@@ -120,4 +120,4 @@ def test_each_of_thousands_of_cases_has_one_final_result_after(
     assert len(cases) == len(set(cases)) == now.published >= 5000
     assert report is not None and report.totals.results["passed"] == now.published
     assert [task.attempt for task in end.tasks if task.task == "execute"] == [1], "the fleet itself made up for it"
-    assert twice <= in_flight, "only what was in flight when the member was killed"
+    assert twice <= in_flight, "only what was in flight when the runner was killed"

@@ -17,8 +17,9 @@ import pytest
 from runner.__main__ import arguments as parsed
 from stack.kafka import Kafka
 from stack.samples import Sample
-from testops_lib.bus.batch import positions_text, runner_arguments
+from testops_lib.bus.batch import positions_text
 from testops_lib.bus.client import Bus
+from testops_lib.launch import runner as launch
 from testops_lib.model import (
     IN_DOUBT,
     Batch,
@@ -366,7 +367,7 @@ def test_two_runs_of_one_target_together_keep_its_limits(line: Bus, kafka: str, 
 def test_a_runner_understands_what_it_is_told_of_its_batch(again: str, since: float) -> None:
     told = {"run": "r 1", "plan": "p:0:0-2", "batch": "c:3:5-9", "attempt": 2, "again": again}
     told |= {"down_since": since}
-    assert vars(parsed(runner_arguments(**told))).items() >= (told | {"deadline": 0, "group": None}).items()
+    assert vars(parsed(launch.arguments(**told))).items() >= (told | {"deadline": 0, "group": None}).items()
 
 
 @pytest.mark.parametrize(

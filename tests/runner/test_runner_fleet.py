@@ -1,4 +1,4 @@
-"""Standing runners on the suite's Kafka: orders in, results and outcomes out, whatever becomes of a member."""
+"""Fleet runners on the suite's Kafka: orders in, results and outcomes out, whatever becomes of a runner."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import pytest
 from confluent_kafka import Producer
 
 from runner import health
-from stack.fleet import Fleet, Member
+from stack.fleet import Fleet, FleetRunner
 from stack.kafka import Kafka
 from testops_lib.bus.batch import parse_positions, positions_text
 from testops_lib.bus.client import Bus
-from testops_lib.launch.fleet import MOST_TAKES, Standing, Told
+from testops_lib.launch.fleet import MAX_CRASHES, OrderProgress, OrderTracker
 from testops_lib.model import Batch, BatchOrder, Ended, Taken
 from testops_lib.run.collect import collect
 from testops_lib.run.orders import HandedOut, hand_out, withdraw
@@ -56,11 +56,11 @@ def log() -> Iterator[Log]:
         thread.join()
 
 
-def ready(fleet: Fleet, count: int = 1) -> list[Member]:
-    members = fleet.add(count)
-    for member in members:
-        member.wait_ready()
-    return members
+def ready(fleet: Fleet, count: int = 1) -> list[FleetRunner]:
+    runners = fleet.add(count)
+    for fleet_runner in runners:
+        fleet_runner.wait_ready()
+    return runners
 
 
 def handed_out(bus: Bus, store: Store, run: str, at: Batch, batches: list[Batch], **more: Any) -> HandedOut:
@@ -70,13 +70,13 @@ def handed_out(bus: Bus, store: Store, run: str, at: Batch, batches: list[Batch]
     return hand_out(run, settings, plan=str(at), wanted=wanted, results=results, **more)
 
 
-def wait(bus: Bus, run: str, handed: HandedOut, *, timeout_s: float = 120) -> Told:
-    standing, deadline = Standing(handed.orders), time.monotonic() + timeout_s
+def wait(bus: Bus, run: str, handed: HandedOut, *, timeout_s: float = 120) -> OrderProgress:
+    tracker, deadline = OrderTracker(handed.orders), time.monotonic() + timeout_s
     with bus.outcomes.follow(parse_positions(handed.outcomes), run) as follower:
-        while not standing.complete and time.monotonic() < deadline:
+        while not tracker.complete and time.monotonic() < deadline:
             for one in follower.poll(0.3):
-                standing.add(one)
-    return standing.told()
+                tracker.add(one)
+    return tracker.progress()
 
 
 def until(holds: Callable[[], Any], what: str, timeout_s: float = 60) -> None:
@@ -100,8 +100,8 @@ def test_a_fleet_executes_each_ordered_batch_once(line: Bus, store: Store, log: 
     run = "fleet-1"
     cases = [case(number) for number in range(120)]
     at, batches = publish(line, store, run, plan(log.url), cases)
-    for member in fleet.add(2):
-        member.wait_ready()
+    for fleet_runner in fleet.add(2):
+        fleet_runner.wait_ready()
     handed = handed_out(line, store, run, at, batches)
     told = wait(line, run, handed)
     assert told.waiting == told.begun == ()
@@ -186,7 +186,7 @@ def test_an_order_that_its_runners_do_not_survive_is_given_up(line: Bus, store: 
     run = "fleet-poison"
     at, [batch, *_] = publish(line, store, run, plan(log.url), [case(1)])
     poison = order(run, plan=str(at), batch=str(batch))
-    line.outcomes.publish(*(Taken(order=poison.id, run=run, member=f"dead-{number}") for number in range(MOST_TAKES)))
+    line.outcomes.publish(*(Taken(order=poison.id, run=run, member=f"dead-{number}") for number in range(MAX_CRASHES)))
     line.orders.publish([(0, poison)])
     ready(fleet)
     until(lambda: any(isinstance(one, Ended) for one in outcomes(line, run)), "nothing was said")
@@ -204,7 +204,7 @@ def test_what_a_retry_would_not_help_is_told_so(line: Bus, store: Store, log: Lo
     assert "has a query" in next(iter(told.ended.values()))[1]
 
 
-def test_a_member_told_to_end_finishes_what_is_in_flight_and_another_does_the_rest(
+def test_a_runner_told_to_end_finishes_what_is_in_flight_and_another_does_the_rest(
     line: Bus, store: Store, log: Log, fleet: Fleet
 ) -> None:
     run, cases = "fleet-drain", [case(number) for number in range(120)]
@@ -215,7 +215,7 @@ def test_a_member_told_to_end_finishes_what_is_in_flight_and_another_does_the_re
     first.child.send(signal.SIGTERM)
     assert first.child.wait(30) == 0
     assert len(log.numbers) < 120, "it was too late to give anything back"
-    fleet.members.remove(first)
+    fleet.runners.remove(first)
     ready(fleet)
     told = wait(line, run, handed)
     assert {code for code, _ in told.ended.values()} == {0}
@@ -246,7 +246,7 @@ def test_while_a_fleet_grows_the_rate_holds_and_nothing_is_sent_twice(
     assert sent <= rate * took_s + plan("").policy.concurrency
 
 
-def test_when_a_member_is_killed_another_does_the_rest(line: Bus, store: Store, log: Log, fleet: Fleet) -> None:
+def test_when_a_runner_is_killed_another_does_the_rest(line: Bus, store: Store, log: Log, fleet: Fleet) -> None:
     run, cases = "fleet-killed", [case(number) for number in range(120)]
     at, batches = publish(line, store, run, plan(log.url, requests_per_second=40), cases)
     [first] = ready(fleet)
@@ -279,14 +279,14 @@ def test_a_second_try_orders_only_batches_with_a_case_that_has_no_verdict(
     assert sorted(log.numbers) == list(range(60))
 
 
-def test_a_member_says_how_it_is(line: Bus, store: Store, log: Log, fleet: Fleet) -> None:
+def test_a_fleet_runner_says_how_it_is(line: Bus, store: Store, log: Log, fleet: Fleet) -> None:
     run = "fleet-metrics"
     log.fail = {3}
     at, batches = publish(line, store, run, plan(log.url), [case(number) for number in range(10)])
-    [member] = ready(fleet)
+    [fleet_runner] = ready(fleet)
     wait(line, run, handed_out(line, store, run, at, batches))
-    until(lambda: "order_in_work 0.0" in member.get("/metrics")[1], "it works on")
-    status, text = member.get("/metrics")
+    until(lambda: "order_in_work 0.0" in fleet_runner.get("/metrics")[1], "it works on")
+    status, text = fleet_runner.get("/metrics")
     said = dict(row.rsplit(" ", 1) for row in text.splitlines() if not row.startswith("#"))
     assert status == 200
     assert float(said['testops_runner_cases_total{verdict="passed"}']) == 9
@@ -296,11 +296,11 @@ def test_a_member_says_how_it_is(line: Bus, store: Store, log: Log, fleet: Fleet
     assert float(said["testops_runner_assigned_partitions"]) == 12
     assert float(said["testops_runner_seconds_since_poll"]) < 5
     assert 'testops_runner_build_info{version="source"}' in said
-    assert member.get("/live")[0] == 200
-    assert member.get("/other")[0] == 404
+    assert fleet_runner.get("/live")[0] == 200
+    assert fleet_runner.get("/other")[0] == 404
 
 
-def test_a_member_is_unready_while_kafka_is_away_and_ready_when_it_is_back(
+def test_a_fleet_runner_is_unready_while_kafka_is_away_and_ready_when_it_is_back(
     breakable_kafka: Kafka, tmp_path: Path
 ) -> None:
     bootstrap = breakable_kafka.start()
@@ -308,21 +308,21 @@ def test_a_member_is_unready_while_kafka_is_away_and_ready_when_it_is_back(
         bus.create_topics(partitions=2)
     fleet = Fleet(tmp_path / "fleet", {"TESTOPS_KAFKA_BOOTSTRAP": bootstrap})
     try:
-        member, other = ready(fleet, 2)
+        fleet_runner, other = ready(fleet, 2)
         breakable_kafka.kill(1)
-        member.wait_ready(False)
-        assert member.get("/live")[0] == 200, "it need not be started again"
+        fleet_runner.wait_ready(False)
+        assert fleet_runner.get("/live")[0] == 200, "it need not be started again"
         other.child.send(signal.SIGTERM)
         assert other.child.wait(40) == 0, "it can end meanwhile"
         breakable_kafka.start()
-        member.wait_ready()
-        assert member.is_running
+        fleet_runner.wait_ready()
+        assert fleet_runner.is_running
     finally:
         breakable_kafka.start()
         fleet.stop()
 
 
-def test_a_member_whose_port_is_taken_says_so(kafka: str) -> None:
+def test_a_fleet_runner_whose_port_is_taken_says_so(kafka: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         code, _, err = outcome(runner(kafka, "--group", "g", "--port", port))
@@ -342,15 +342,15 @@ def test_a_command_line_that_makes_no_sense_is_refused(arguments: list[str], sai
     assert code == 2 and said in err
 
 
-def test_the_image_asks_a_member_and_trusts_a_batch(fleet: Fleet, tmp_path: Path, line: Bus) -> None:
+def test_the_image_asks_a_fleet_runner_and_trusts_a_batch(fleet: Fleet, tmp_path: Path, line: Bus) -> None:
     command = tmp_path / "cmdline"
 
     def healthy(*words: str) -> int:
         command.write_bytes("\0".join(["python", "-m", "runner", *words, ""]).encode())
         return health.main(command)
 
-    [member] = ready(fleet)
-    port = member.child.log.read_text().partition("/live")[0].rpartition(":")[2]
+    [fleet_runner] = ready(fleet)
+    port = fleet_runner.child.log.read_text().partition("/live")[0].rpartition(":")[2]
     assert healthy("--run", "r", "--plan", "p", "--batch", "b") == 0
     assert healthy("--group", "g", "--port", port) == healthy("--group=g", f"--port={port}") == 0
     fleet.stop()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testops_lib.bus.batch import batches, cut, deadline_s, parse, parse_positions, positions_text
+from testops_lib.bus.batch import batches, cut, parse, parse_positions, positions_text
 from testops_lib.errors import SettingsError
 from testops_lib.model import Batch
 
@@ -98,9 +98,3 @@ def test_positions_survive_being_written_and_read(positions: dict[int, int]) -> 
 def test_what_are_no_positions_is_refused(text: str) -> None:
     with pytest.raises(SettingsError):
         parse_positions(text)
-
-
-def test_a_rate_gives_a_batch_the_time_that_it_needs() -> None:
-    batch = Batch(topic="c", partition=0, first=100, end=300)
-    assert deadline_s(batch, 0) == 900
-    assert deadline_s(batch, 1) == 1700
