@@ -11,7 +11,7 @@ _LOCK = 0x7E5705
 
 
 def upgrade(dsn: str) -> None:
-    """Runs the migrations that are missing, in one transaction; callers at the same time wait for each other."""
+    """Runs the migrations that are missing, in one transaction; concurrent callers wait for each other."""
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import create_engine

@@ -21,14 +21,14 @@ RESULT_TYPES = ("text", "text", "int4", "text", "text", "text", "int4", "float8"
 
 
 def text(value: str) -> str:
-    """The text without what PostgreSQL refuses: NUL, and surrogates that UTF-8 cannot hold."""
+    """The text without the characters that PostgreSQL refuses: NUL, and surrogates, which UTF-8 cannot hold."""
     if "\x00" in value:
         value = value.replace("\x00", "\ufffd")
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def row(result: Result) -> Row:
-    """The result as a row; hostile numbers are brought into the columns' range, the document stays as it is."""
+    """The result as a row. Numbers outside a column's range are clipped; the document stays as it is."""
     return (
         text(result.run),
         text(result.case),
@@ -44,15 +44,15 @@ def row(result: Result) -> Row:
 
 
 def fits(result: Result) -> bool:
-    """The key is one that a run of ours can have; longer ones would not even fit an index."""
+    """Whether the key has a length that our runs have; PostgreSQL cannot index much longer ones."""
     return len(result.run) <= 500 and len(result.case) <= 200
 
 
 def supersedes(new: Result, old: Result) -> bool:
-    """Whether a result takes the place of a stored one with the same key.
+    """Whether a result replaces a stored one with the same key.
 
-    The first passed or failed stays for good. An errored or skipped one gives way to a passed or failed one, to one
-    that started later, and, when it is `no_result`, to any real one. So redelivery changes nothing, and two
+    The first passed or failed result stays for good. An errored or skipped one is replaced by a passed or failed one,
+    by one that started later, and, if it is `no_result`, by any other. So redelivery changes nothing, and two
     collectors that read the same records end with the same row.
     """
     if old.verdict in _FINAL:
@@ -61,19 +61,19 @@ def supersedes(new: Result, old: Result) -> bool:
         return True
     if old.reason == NO_RESULT and new.reason != NO_RESULT:
         return True
-    started, before = _utc(new.started), _utc(old.started)
-    return started is not None and (before is None or started > before)
+    started, old_started = _utc(new.started), _utc(old.started)
+    return started is not None and (old_started is None or started > old_started)
 
 
 def dedupe(results: Iterable[Result]) -> list[Result]:
-    """One result a key (run, case, attempt), the one that supersedes the others."""
-    kept: dict[tuple[str, str, int], Result] = {}
+    """One result for each key (run, case, attempt): the one that supersedes the others."""
+    by_key: dict[tuple[str, str, int], Result] = {}
     for result in results:
         key = (text(result.run), text(result.case), min(max(result.attempt, 0), _MAX_INT))
-        old = kept.get(key)
+        old = by_key.get(key)
         if old is None or supersedes(result, old):
-            kept[key] = result
-    return list(kept.values())
+            by_key[key] = result
+    return list(by_key.values())
 
 
 def _utc(moment: datetime | None) -> datetime | None:

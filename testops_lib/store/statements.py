@@ -1,8 +1,8 @@
-"""Every SQL statement of the store, named; each says what it gives.
+"""Every SQL statement of the store, named; each with what it returns.
 
-PostgreSQL knows nothing of a run that has just begun: it expects one row of it, and joins what has two large sides of
-that run row by row, a hundred thousand times a hundred thousand. So differences of a run's rows are set operations
-(EXCEPT), and last attempts are found in one pass (DISTINCT ON): neither can be planned as a nested loop.
+PostgreSQL has no statistics about a run that has just begun: it expects one row of it, and would join two large tables
+of the run by a nested loop, a hundred thousand rows times a hundred thousand. So differences between a run's rows are
+set operations (EXCEPT), and last attempts come from one pass (DISTINCT ON): neither can be planned as a nested loop.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SELECT id, name, operation, intent, source, document FROM incoming_cases ORDER B
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, source = excluded.source, document = excluded.document
 WHERE stored.document <> excluded.document
 """
-"""Adds cases; one known under another name or origin takes the latest. Ordered, so that two tasks cannot deadlock."""
+"""Adds cases; a stored one takes over the name and origin. Sorted, so that two tasks cannot deadlock."""
 
 PUT_GROUP = """
 INSERT INTO testops.run_groups (run, name, case_ids, generation) VALUES (%s, %s, %s, %s)
@@ -85,7 +85,7 @@ NAMED_MEMBERS = """
 SELECT id, suite, operation, source, slot, position, generated, current, offered, edited, status, who, why, changed
 FROM testops.suite_members WHERE starts_with(id, %(start)s) OR starts_with(current, %(start)s) ORDER BY id LIMIT 20
 """
-"""Members whose own id, or whose case's, begins so."""
+"""Members whose id, or whose case's id, begins with `start`."""
 SUITES = "SELECT DISTINCT suite FROM testops.suite_members ORDER BY suite"
 MEMBERS_INCOMING = """
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming_members (
@@ -115,13 +115,13 @@ WITH gone AS (
     FROM (SELECT id, status FROM testops.suite_members WHERE suite = %(suite)s) AS before
     WHERE m.id = before.id AND m.status NOT IN ('retired', 'rejected') AND m.operation <> ALL (%(kept)s)
     RETURNING m.id, m.suite, before.status
-), told AS (
+), recorded AS (
     INSERT INTO testops.suite_changes (member, suite, what, why)
     SELECT id, suite, status || ' -> retired', %(why)s FROM gone
 )
 SELECT count(*) FROM gone
 """
-"""Retires the members of all other operations; gives their number."""
+"""Retires the members of all other operations; returns their number."""
 REVIVE = """
 WITH back AS (
     UPDATE testops.suite_members m SET status = before.status, who = '', why = %(back)s, changed = now()
@@ -135,7 +135,7 @@ WITH back AS (
 INSERT INTO testops.suite_changes (member, suite, what, why)
 SELECT id, suite, 'retired -> ' || status, %(back)s FROM back
 """
-"""Takes back what RETIRE did to the members of these operations."""
+"""Revives the members of these operations that RETIRE retired."""
 MADE = "SELECT operation, document FROM testops.suite_made WHERE suite = %s AND source = %s AND operation = ANY(%s)"
 PUT_MADE = """
 INSERT INTO testops.suite_made (id, suite, operation, source, document) VALUES (%s, %s, %s, %s, %s)
@@ -163,19 +163,19 @@ SELECT case_id FROM (
 ) AS judged
 WHERE nth <= %(runs)s GROUP BY case_id HAVING count(*) = %(runs)s AND bool_and(passed)
 """
-"""Ids of the suite's active cases with guesses that passed, in every attempt, in each of their last runs."""
+"""Ids of the suite's active cases with guesses that passed in each attempt of each of their last runs."""
 SUITE_SPEC = "SELECT spec_hash FROM testops.runs WHERE suite = %s AND spec_hash <> '' ORDER BY seq DESC LIMIT 1"
 """Hash of the document that the suite's last run read."""
 HELD = """
 SELECT current FROM testops.suite_members WHERE suite = (SELECT suite FROM testops.runs WHERE run = %s)
 GROUP BY current HAVING bool_and(status IN ('draft', 'rejected', 'retired'))
 """
-"""Ids of cases that no member of the run's suite lets run."""
+"""Ids of cases whose members in the run's suite all keep them from running."""
 QUARANTINED = """
 SELECT current FROM testops.suite_members WHERE suite = (SELECT suite FROM testops.runs WHERE run = %s)
 GROUP BY current HAVING bool_or(status = 'quarantined') AND NOT bool_or(status = 'active')
 """
-"""Ids of cases of the run's suite that run without counting."""
+"""Ids of cases of the run's suite that run without counting for the gate."""
 
 BEGIN_BATCH = "INSERT INTO testops.begun_batches (run, batch, attempt) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
 DELETE_PUBLISHED = "DELETE FROM testops.run_cases WHERE run = %s"
@@ -189,7 +189,7 @@ UNPUBLISHED = """
 SELECT case_id FROM testops.results WHERE run = %(run)s
 EXCEPT SELECT case_id FROM testops.run_cases WHERE run = %(run)s
 """
-"""Cases with results that an earlier publication of the run had and this one has not."""
+"""Cases that have results and were dropped by the latest publication of the run."""
 DELETE_RESULTS = "DELETE FROM testops.results WHERE run = %s AND case_id = ANY(%s)"
 DELETE_UNPUBLISHED_REPETITIONS = """
 DELETE FROM testops.repetitions r
@@ -201,7 +201,7 @@ SELECT run, %(case)s, %(repeat)s, %(verdict)s, %(document)s FROM testops.runs WH
 ON CONFLICT (run, case_id, repeat) DO UPDATE SET verdict = excluded.verdict, document = excluded.document
 WHERE stored.verdict IN ('errored', 'skipped') AND stored.document <> excluded.document
 """
-"""Stores a repetition of a run that is known; the first passed or failed one stays."""
+"""Stores a repetition if its run is stored; the first passed or failed one stays."""
 REPETITIONS = "SELECT document FROM testops.repetitions WHERE run = %s ORDER BY case_id, repeat"
 MARK_FURTHER = "UPDATE testops.runs SET batches = batches || %s::text[] WHERE run = %s"
 MARK_PUBLISHED = """
@@ -225,7 +225,7 @@ COPY_RESULTS = "COPY incoming_results FROM STDIN (FORMAT BINARY)"
 LOCK_RESULTS = "SELECT pg_advisory_xact_lock(8271105)"
 """One merge at a time: `seq` grows in the order of commits, and two collectors cannot deadlock."""
 MERGE_RESULTS = """
-WITH wanted AS (
+WITH accepted AS (
     SELECT i.* FROM incoming_results i JOIN testops.runs USING (run)
     WHERE runs.published_at IS NULL
        OR EXISTS (SELECT FROM testops.run_cases c WHERE c.run = i.run AND c.case_id = i.case_id)
@@ -233,7 +233,7 @@ WITH wanted AS (
     INSERT INTO testops.results AS stored (
         run, case_id, attempt, verdict, reason, operation, requests, elapsed_ms, started, document
     )
-    SELECT run, case_id, attempt, verdict, reason, operation, requests, elapsed_ms, started, document FROM wanted
+    SELECT run, case_id, attempt, verdict, reason, operation, requests, elapsed_ms, started, document FROM accepted
     ON CONFLICT (run, case_id, attempt) DO UPDATE SET
         verdict = excluded.verdict, reason = excluded.reason, operation = excluded.operation,
         requests = excluded.requests, elapsed_ms = excluded.elapsed_ms, started = excluded.started,
@@ -247,9 +247,9 @@ WITH wanted AS (
 )
 SELECT 'merged', run, verdict, count(*) FROM merged GROUP BY run, verdict
 UNION ALL
-SELECT 'wanted', '', '', count(*) FROM wanted
+SELECT 'accepted', '', '', count(*) FROM accepted
 """
-"""Stores what supersedes (`rows.supersedes`); gives counts by run and verdict, and of the results of known cases."""
+"""Stores results by `rows.supersedes`; returns the number stored by run and verdict, and that of accepted results."""
 NOTIFY = "SELECT pg_notify('testops_results', %s)"
 
 MISSING = """
@@ -273,7 +273,7 @@ SELECT case_id FROM (
 EXCEPT SELECT case_id FROM testops.results WHERE run = %(run)s AND attempt = %(attempt)s
 ORDER BY case_id
 """
-"""Those of them that have no result in this attempt."""
+"""The UNPASSED cases without a result in this attempt."""
 LAST_ATTEMPT = "SELECT coalesce(max(attempt), 0) FROM testops.results WHERE run = %s"
 COUNT_NO_RESULT = """
 SELECT count(*) FROM (
@@ -298,7 +298,7 @@ SELECT document FROM (
     SELECT DISTINCT ON (case_id) case_id, document FROM testops.results WHERE run = %s ORDER BY case_id, attempt DESC
 ) AS last ORDER BY case_id
 """
-"""Documents of the last attempts."""
+"""Documents of each case's last attempt."""
 ATTEMPTS = "SELECT document FROM testops.results WHERE run = %s ORDER BY case_id, attempt"
 
 PREVIOUS_RUN = """
@@ -326,7 +326,7 @@ FORGET_FINDINGS = """
 DELETE FROM testops.findings
 WHERE target = %s AND first_seen_run = %s AND last_seen_run = %s AND NOT fingerprint = ANY(%s)
 """
-"""Drops what an earlier analysis of the same run saw for the first time and this one does not see."""
+"""Deletes the findings that an earlier analysis of the same run saw first and this one does not see."""
 PUT_FINDING = """
 INSERT INTO testops.findings AS stored (
     target, fingerprint, operation, check_name, message, state, first_seen_run, last_seen_run
