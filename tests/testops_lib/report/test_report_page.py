@@ -17,7 +17,7 @@ import pytest
 
 from testops_lib.report import render_html
 from tests.paths import DATA
-from tests.testops_lib.report.test_report import hostile_report, shop_report
+from tests.testops_lib.report.reports import hostile_report, shop_report
 
 CHROMIUM = shutil.which("chromium") or ""
 AXE = DATA / "axe.min.js"

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from testops_lib.model import (
+    GateRules,
+    ResponseEvidence,
+    Result,
+)
+from testops_lib.verdict.gate import decide
+from testops_lib.verdict.reasons import (
+    NO_ANSWER_AT_ALL,
+    NOT_FOUND_ANYWHERE,
+    PAGES_EVERYWHERE,
+    REDIRECTED_EVERYWHERE,
+    REFUSED_CREDENTIALS,
+)
+from tests.testops_lib.verdict.results import OPERATION, OPERATIONS, failure, report, result, sent, undocumented
+
+
+def test_operations_whose_failures_a_global_cause_explains_are_not_listed() -> None:
+    def refused(case: str, operation: str) -> Result:
+        return result(case, undocumented(operation), status=401, operation=operation)
+
+    odd = result("odd", undocumented("GET /odd"), intent="negative", status=400, operation="GET /odd")
+    found = report(*(refused(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), odd)
+    assert [(one.count, one.operations) for one in found.findings] == [(1, {"GET /odd": 1})]
+
+
+def test_refused_credentials_are_seen_behind_methods_that_need_none() -> None:
+    refused = [result(f"{n}", status=401, operation=list(OPERATIONS)[n % 2]) for n in range(6)]
+    preflights = [sent(result(f"o{n}", operation=key), f"OPTIONS {key}") for n, key in enumerate(OPERATIONS)]
+    assert report(*refused, *preflights).errors == {REFUSED_CREDENTIALS: 6}
+
+
+def silent(case: str, operation: str) -> Result:
+    return result(case, failure(check="no_answer", cause="closed", operation=operation), status=0, operation=operation)
+
+
+def test_a_target_that_answers_nothing_is_one_line_and_no_finding() -> None:
+    found = report(*(silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), result("ok"))
+    assert found.findings == () and found.errors == {NO_ANSWER_AT_ALL: 20}
+    assert found.totals.results == {"passed": 1, "failed": 0, "errored": 20, "skipped": 0}
+    assert found.operations["POST /pets"].results == {"errored": 10}
+
+
+def test_one_operation_that_breaks_connections_is_a_finding() -> None:
+    assert report(*(silent(f"{n}", OPERATION) for n in range(20))).findings[0].count == 20
+    some = report(*(silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(8)), result("a"), result("b"))
+    assert len(some.findings) == 2 and some.errors == {}
+
+
+def test_a_few_silent_cases_are_findings_however_large_their_share() -> None:
+    few = [silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(4)]
+    assert len(report(*few).findings) == 2 and report(*few).errors == {}
+    assert report(*few, silent("4", OPERATION)).findings == ()
+
+
+def test_credentials_that_nobody_takes_are_one_line_with_the_hint() -> None:
+    def refused(case: str, operation: str) -> Result:
+        return result(
+            case,
+            failure(check="positive_data_acceptance", cause="answered 401", operation=operation),
+            failure(check="status_code_conformance", cause="answered 401", operation=operation),
+            status=401,
+            operation=operation,
+        )
+
+    negative = [result(f"n{n}", intent="negative", status=401) for n in range(50)]
+    odd = result("odd", failure(check="status_code_conformance", cause="answered 401"), intent="negative", status=401)
+    found = report(
+        *(refused(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), *negative, odd, credentials_hint="see --auth"
+    )
+    assert found.errors == {f"{REFUSED_CREDENTIALS}: see --auth": 20}
+    (left,) = found.findings
+    assert (left.check, left.count, left.example.case) == ("status_code_conformance", 1, "odd")
+    assert found.totals.results == {"passed": 50, "failed": 1, "errored": 20, "skipped": 0}
+
+
+def test_a_run_that_locked_itself_out_does_not_blame_the_credentials() -> None:
+    reason = "locked out: the credentials of ann worked and stopped working, after PUT /users/me answered 200"
+    before = [result(f"b{n}", operation=list(OPERATIONS)[n % 2]) for n in range(20)]
+    noticed = result("noticed", verdict="errored", reason=reason)
+    elsewhere = [  # by a runner that never knew better
+        result(
+            f"e{n}",
+            failure(check="status_code_conformance", cause="answered 401", operation=list(OPERATIONS)[n % 2]),
+            status=401,
+            operation=list(OPERATIONS)[n % 2],
+        )
+        for n in range(6)
+    ]
+    found = report(*before, noticed, *elsewhere, credentials_hint="see --auth")
+    assert found.errors == {reason: 7}
+    assert found.findings == ()
+    gate = decide(found, GateRules(max_errored_rate=1))
+    assert gate.reasons == (f"global_cause: {reason} (7 cases)",)
+
+
+def test_documented_401s_to_all_valid_requests_are_no_success() -> None:
+    refused = [result(f"{n}", status=401, operation=list(OPERATIONS)[n % 2]) for n in range(6)]
+    negative = [result(f"n{n}", intent="negative", status=401) for n in range(4)]
+    public = result("p", operation="GET /ping")
+    scope = {**OPERATIONS, "GET /ping": ("200",)}
+    found = report(*refused, *negative, public, operations=scope, credentials_hint="see --auth")
+    assert found.errors == {f"{REFUSED_CREDENTIALS}: see --auth": 6}
+    assert found.totals.results == {"passed": 5, "failed": 0, "errored": 6, "skipped": 0}
+    assert found.operations["POST /pets"].results == {"errored": 3}
+    assert not decide(found, GateRules()).passed
+
+
+SCOPE = {**OPERATIONS, "GET /health": ("200",), "PUT /pets/{id}": ("200",)}
+
+
+def page(status: int = 200) -> ResponseEvidence:
+    return ResponseEvidence(status=status, headers=(("content-type", "text/html; charset=utf-8"),), body="<html>")
+
+
+def everywhere(status: int, response: ResponseEvidence | None = None, scope: Any = SCOPE) -> list[Result]:
+    """Every operation answers so: valid requests fail, invalid ones are refused as they should be."""
+    made = []
+    for number in range(12):
+        key = list(scope)[number % len(scope)]
+        valid = result(f"{number}", failure(cause=f"status {status}", operation=key), status=status, operation=key)
+        steps = tuple(msgspec.structs.replace(step, response=response) for step in valid.steps)
+        made.append(msgspec.structs.replace(valid, steps=steps))
+        if response is None:
+            made.append(result(f"n{number}", status=status, operation=key, intent="negative"))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("results", "reason"),
+    [
+        (everywhere(404), NOT_FOUND_ANYWHERE),
+        (everywhere(302), REDIRECTED_EVERYWHERE),
+        (everywhere(200, page()), PAGES_EVERYWHERE),
+        ([*everywhere(200, page()), result("x", verdict="passed", status=405)], PAGES_EVERYWHERE),
+    ],
+)
+def test_a_base_url_that_leads_elsewhere_is_one_cause_and_no_finding(results: list[Result], reason: str) -> None:
+    found = report(*results, operations=SCOPE)
+    ((told, number),) = found.errors.items()
+    assert told.startswith(f"{reason}: ") and found.findings == ()
+    assert number == found.totals.results["errored"] == len(results) - found.totals.results["passed"]
+    assert found.operations["GET /health"].results == {"errored": number // 4}
+    assert [line for line in decide(found, GateRules()).reasons if line.startswith(f"global_cause: {reason}")]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [*everywhere(404), result("ok", operation="GET /health")],
+        everywhere(404, scope={key: () for key in SCOPE if "{" in key}),
+        everywhere(404, scope={"GET /health": ()}),
+        [*everywhere(302), result("ok", operation="GET /health")],
+        [
+            *everywhere(200, page())[:8],
+            *everywhere(200, page(), scope={OPERATION: ()}),
+            result("a", operation="GET /b"),
+        ],
+        [one for one in everywhere(200, page()) if one.operation == OPERATION],
+        everywhere(500, page(500)),
+        [
+            *everywhere(200, page()),
+            *(
+                msgspec.structs.replace(one, case=f"json {one.case}")
+                for one in everywhere(200, ResponseEvidence(status=200, body="{}"))
+            ),
+        ],
+    ],
+)
+def test_404s_redirects_and_pages_of_single_operations_are_findings(results: list[Result]) -> None:
+    found = report(*results, operations=SCOPE)
+    assert found.findings and found.errors == {}
+
+
+def test_401s_of_the_smaller_part_of_the_operations_or_beside_a_2xx_are_results() -> None:
+    scope = {**OPERATIONS, "GET /ping": ("200",)}
+    few = report(result("a", status=401), result("b", operation="POST /pets"), result("c", operation="GET /ping"))
+    assert few.errors == {} and few.totals.results["passed"] == 3
+    beside = [result(f"{n}", status=401, operation=key) for n, key in enumerate(scope)]
+    let_in = [result(f"in{n}", operation=key) for n, key in enumerate(scope)]
+    assert report(*beside, *let_in, operations=scope).errors == {}
