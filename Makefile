@@ -21,9 +21,10 @@ AUTH ?=
 HEADER ?=
 DEFECTS ?= all
 TESTS ?=
+MODULES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench bench-peers picture image stop clean lock
+.PHONY: help setup run test coverage mutants lint format bench bench-peers picture image stop clean lock
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -64,6 +65,13 @@ lint: $(READY)  ## ruff, mypy, import contracts
 format: $(READY)  ## what ruff can put right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+coverage: $(READY)  ## lines of testops_lib that tests reach, without Airflow's; TESTS='tests/…' for some
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not airflow and not cluster and not chaos' \
+	  --cov=testops_lib --cov-report=term:skip-covered $(TESTS)
+
+mutants: $(READY)  ## share of small changes to the core that its tests notice; MODULES='verdict.gate …' for some
+	$(BIN)/python -m bench.mutants $(MODULES)
 
 bench: $(READY)  ## measurements, see bench/
 	$(BIN)/python -m bench
