@@ -18,6 +18,7 @@ from stack.samples import Sample
 from testops_lib.bus.client import Bus
 from testops_lib.bus.topics import Topics
 from testops_lib.store import Store
+from tests.paths import ROOT
 
 # Machines are shared and noisy: how long an example takes says nothing here. The same examples in every run.
 hypothesis_settings.register_profile(
@@ -28,21 +29,36 @@ hypothesis_settings.load_profile("suite")
 _numbers = itertools.count(1)
 
 
-LONG = (
-    "tests/e2e/",
-    "tests/dags/",
-    "tests/runner/",
-    "tests/testops_lib/generate/llm/test_tiny_llm.py",
-    "tests/testops_lib/test_airflow_api.py",
-    "tests/testops_lib/cli/test_cli.py",
-    "tests/testops_lib/generate/test_property_shop.py",
-    "tests/testops_lib/generate/test_property.py",
+ORDER = (
+    ("pods", ("tests/e2e/test_pods.py", "tests/e2e/test_chaos.py", "tests/e2e/test_fleet_pods.py")),
+    ("stack", ("tests/e2e/test_airflow_target.py", "tests/e2e/test_stack.py", "tests/e2e/test_review.py")),
+    ("dags", ("tests/dags/test_pipeline.py", "tests/dags/test_dags.py")),
+    ("runner", ("tests/runner/test_runner.py",)),
+    ("fleet", ("tests/e2e/test_fleet_run.py",)),
+    ("make run", ("tests/e2e/test_make_run.py",)),
+    ("tiny LLM", ("tests/testops_lib/generate/llm/test_tiny_llm.py",)),
+    ("command line", ("tests/testops_lib/cli/test_cli.py",)),
+    ("random data", ("tests/testops_lib/generate/test_property.py",)),
 )
+"""Files that share a server too expensive to start twice, and the long ones, the longest first."""
+
+_PLACES = {file: place for place, (_, files) in enumerate(ORDER) for file in files}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long files first, so that of two workers none is idle while the other ends them."""
-    items.sort(key=lambda item: next((at for at, part in enumerate(LONG) if part in item.path.as_posix()), len(LONG)))
+    """A group of `ORDER`, else a file, is executed by one worker; long groups begin first, so that none ends alone."""
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        file = item.path.relative_to(ROOT).as_posix()
+        at = _PLACES.get(file, len(ORDER))
+        return at, ORDER[at][1].index(file) if at < len(ORDER) else 0
+
+    items.sort(key=place)
+    for item in items:
+        at, _ = place(item)
+        group = ORDER[at][0] if at < len(ORDER) else item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from testops_lib.target import Target
 from tests.paths import DOCS
 from tests.tiny_llm import LIST, MODEL, TinyLLM, Unobtainable
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.integration, pytest.mark.timeout(1200)]
 
 CASE_SCHEMA = DOCS / "case.schema.json"
 OPERATION = "GET /currencies/{code}"
