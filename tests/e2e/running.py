@@ -1,9 +1,13 @@
-"""What the end-to-end tests share: following a run of the DAG through Airflow, harming it midway, and its count."""
+"""What the end-to-end tests share: a stack, and following, harming and counting a run of the DAG."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stack.local import Local
@@ -12,6 +16,22 @@ from testops_lib.errors import StoreError
 from testops_lib.store import Progress, Store
 
 DAG = "testops_run"
+
+
+@contextmanager
+def started(local: Local) -> Iterator[Local]:
+    """The stack while it runs; its state goes with it."""
+    try:
+        local.start()
+        yield local
+    finally:
+        local.stop()
+        shutil.rmtree(local.state, ignore_errors=True)
+
+
+def state_directory() -> Path:
+    """A new directory for everything that a stack writes."""
+    return Path(tempfile.mkdtemp(prefix="testops-e2e-"))
 
 
 def client(local: Local) -> Airflow:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from stack import run, seed
@@ -14,28 +9,9 @@ from stack.local import Local
 from testops_lib import spec as specs
 from testops_lib.airflow_api import Airflow
 from testops_lib.store import Store
-from tests.e2e.running import DAG, client, last
+from tests.e2e.running import DAG, last
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def local() -> Iterator[Local]:
-    order, variables, samples = run._order("airflow", "", "", {})
-    assert (order, samples) == ({"target": "airflow"}, ["airflow"])
-    state = Path(f"/tmp/testops-airflow-{os.getpid()}")
-    made = Local(state, samples=samples, variables=variables)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(state, ignore_errors=True)
-
-
-@pytest.fixture
-def airflow(local: Local) -> Airflow:
-    return client(local)
 
 
 def counts(airflow: Airflow) -> dict[str, int]:
@@ -52,6 +28,12 @@ def counts(airflow: Airflow) -> dict[str, int]:
     return {**found, "backfills": airflow.get("/api/v2/backfills", dag_id=seed.DAG)["total_entries"]}
 
 
+def test_make_run_gives_the_target_airflow_its_sample_data() -> None:
+    order, _, samples = run._order("airflow", "", "", {})
+    assert (order, samples) == ({"target": "airflow"}, ["airflow"])
+
+
+@pytest.mark.long
 def test_sample_data_is_laid_down_once_however_often(airflow: Airflow) -> None:
     before = counts(airflow)
     assert set(before.values()) == {1}
@@ -59,6 +41,7 @@ def test_sample_data_is_laid_down_once_however_often(airflow: Airflow) -> None:
     assert counts(airflow) == before
 
 
+@pytest.mark.long
 def test_nine_in_ten_operations_of_airflow_answer_a_2xx_at_the_first_run(local: Local, airflow: Airflow) -> None:
     run_id = airflow.trigger(DAG, {"target": "airflow"})
     end = last(airflow, run_id)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,7 +18,7 @@ from stack.local import Local
 from testops_lib.airflow_api import Airflow
 from testops_lib.bus.topics import Topics
 from testops_lib.store import Store
-from tests.e2e import pods
+from tests.e2e import pods, targets
 from tests.e2e.big_target import BigTarget
 from tests.e2e.running import DAG, all_passed_once, client, last, midway
 
@@ -33,19 +31,9 @@ pytestmark = [
     pytest.mark.timeout(1200),
 ]
 
-CASES = 5000
-OPERATIONS = 120
+CASES = targets.SHELVES_CASES
 DOWN_S = 20
 TOPICS = (Topics().cases, Topics().plans, Topics().results)
-
-TARGET = f"""
-title: Shelves
-spec: ${{BIG_URL}}/openapi.json
-base_url: ${{BIG_URL}}
-generate: {{max_cases: {CASES}}}
-policy: {{allow_private: true, requests_per_second: 200, cases_per_batch: 700}}
-pod: {{spec: {{hostNetwork: true}}}}
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,24 +59,9 @@ class Scene:
         return AdminClient({"bootstrap.servers": self.local.kafka.bootstrap, "log_level": 0}).list_topics(timeout=20)
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory, cluster: pods.Cluster, image: str) -> Iterator[Scene]:
-    targets = tmp_path_factory.mktemp("targets")
-    (targets / "shelves.yaml").write_text(TARGET, "utf-8")
-    state = Path(f"/tmp/testops-chaos-{os.getpid()}")
-    with BigTarget(OPERATIONS) as target:
-        variables = {
-            "TESTOPS_TARGETS_DIR": str(targets),
-            "BIG_URL": target.url,
-            **pods.launcher(cluster, image),
-        }
-        local = Local(state, samples=(), brokers=3, variables=variables)
-        try:
-            local.start()
-            yield Scene(local=local, airflow=client(local), cluster=cluster, target=target)
-        finally:
-            local.stop()
-            shutil.rmtree(state, ignore_errors=True)
+@pytest.fixture
+def scene(pods_local: Local, cluster: pods.Cluster, big_target: BigTarget) -> Scene:
+    return Scene(local=pods_local, airflow=client(pods_local), cluster=cluster, target=big_target)
 
 
 def until(holds: Callable[[], Any], what: str, *, timeout_s: float = 90) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +13,7 @@ from stack.local import Local
 from testops_lib.airflow_api import Airflow
 from testops_lib.errors import StoreError
 from testops_lib.store import Progress, Store
-from tests.e2e.running import DAG, client, last
+from tests.e2e.running import DAG, last, started, state_directory
 from tests.e2e.writing_target import WritingTarget
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(900)]
@@ -42,27 +40,16 @@ def target() -> Iterator[WritingTarget]:
 def local(tmp_path_factory: pytest.TempPathFactory, target: WritingTarget) -> Iterator[Local]:
     targets = tmp_path_factory.mktemp("targets")
     (targets / "tills.yaml").write_text(TARGET, "utf-8")
-    state = Path(f"/tmp/testops-fleet-{os.getpid()}")
     variables = {
         "TESTOPS_TARGETS_DIR": str(targets),
         "TESTOPS_LAUNCHER": "fleet",
         "TESTOPS_MAX_BATCHES_AT_ONCE": "3",
         "TILLS_URL": target.url,
     }
-    made = Local(state, samples=(), variables=variables)
-    try:
-        made.start()
-        for fleet_runner in made.fleet.runners:
+    with started(Local(state_directory(), samples=(), variables=variables)) as stack:
+        for fleet_runner in stack.fleet.runners:
             fleet_runner.wait_ready()
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(state, ignore_errors=True)
-
-
-@pytest.fixture
-def airflow(local: Local) -> Airflow:
-    return client(local)
+        yield stack
 
 
 def progress(store: Store, run: str) -> Progress | None:

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import yaml
 
 from stack.local import Local
-from stack.samples import Sample
 from testops_lib.airflow_api import Airflow
 from testops_lib.model import Report
 from testops_lib.store import Store
-from tests.e2e.pods import BASE, IMAGE, ON_THE_HOST, ROOT, Cluster, exhaust, kill, launcher, pods_of, running_pod
-from tests.e2e.running import DAG, all_passed_once, client, last, midway
+from tests.e2e.pods import BASE, IMAGE, ROOT, Cluster, exhaust, kill, pods_of, running_pod
+from tests.e2e.running import DAG, all_passed_once, last, midway
 
 MEGABYTE = 1_000_000
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-
-SLOW = """
-title: Sample shop without defects, slowly
-spec: ${SOUND_URL}/openapi.json
-base_url: ${SOUND_URL}
-auth:
-  - name: staff
-    fixedHeaders: [{name: Authorization, value: "Bearer ${SOUND_TOKEN}"}]
-operations: {include: ["* /products*", "* /categories*"]}
-generate: {max_cases: 240}
-policy: {allow_private: true, requests_per_second: 16, cases_per_batch: 80}
-pod: {spec: {hostNetwork: true}}
-"""
 
 
 def sizes(cluster: Cluster) -> dict[str, int]:
@@ -104,44 +86,9 @@ def test_the_image_is_small_and_confined(cluster: Cluster, image: str) -> None:
     assert sizes(cluster)[IMAGE] - sizes(cluster)[BASE] < 150 * MEGABYTE
 
 
-@pytest.fixture(scope="module")
-def local(
-    tmp_path_factory: pytest.TempPathFactory, sound_shop: Sample, cluster: Cluster, image: str
-) -> Iterator[Local]:
-    targets = tmp_path_factory.mktemp("targets")
-    shop = yaml.safe_load((ROOT / "targets/shop.yaml").read_text("utf-8"))
-    (targets / "shop.yaml").write_text(yaml.safe_dump(shop | {"pod": ON_THE_HOST}), "utf-8")
-    (targets / "slow.yaml").write_text(SLOW, "utf-8")
-    (targets / "keyless.yaml").write_text(SLOW.replace("${SOUND_TOKEN}", "${NOT_IN_THE_SECRET}"), "utf-8")
-    state = Path(f"/tmp/testops-pods-{os.getpid()}")
-    sound = sound_shop.variables()
-    variables = {
-        "TESTOPS_TARGETS_DIR": str(targets),
-        **launcher(cluster, image),
-        "SOUND_URL": sound_shop.url,
-        "SOUND_TOKEN": sound["TESTOPS_SHOP_ADMIN_TOKEN"],
-    }
-    made = Local(state, samples=("shop",), defects="all", variables=variables)
-    try:
-        made.start()
-        secret = {name: value for name, value in made.variables().items() if name.endswith("_TOKEN")}
-        cluster.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": "testops-runner"},
-                "data": {name: base64.b64encode(value.encode()).decode() for name, value in secret.items()},
-            }
-        )
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(state, ignore_errors=True)
-
-
 @pytest.fixture
-def airflow(local: Local) -> Airflow:
-    return client(local)
+def local(pods_local: Local) -> Local:
+    return pods_local
 
 
 def findings(local: Local, run: str) -> list[tuple[str, str]]:

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stack.local import Local
-from stack.samples import Sample
 from testops_lib.airflow_api import Airflow
 from testops_lib.store import Store
-from tests.e2e.running import DAG, client, last
+from tests.e2e.running import DAG, last
 
-pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(500)]
-
-TARGET = """
-spec: ${SOUND_URL}/openapi.json
-base_url: ${SOUND_URL}
-operations: {include: ["GET /categories", "GET /products"]}
-policy: {allow_private: true, methods: safe}
-generate: {review: %s}
-"""
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory, sound_shop: Sample) -> Iterator[Local]:
-    targets = tmp_path_factory.mktemp("targets")
-    (targets / "reviewed.yaml").write_text(TARGET % "new", "utf-8")
-    (targets / "free.yaml").write_text(TARGET % "never", "utf-8")
-    state = Path(f"/tmp/testops-review-{os.getpid()}")
-    variables = {"TESTOPS_TARGETS_DIR": str(targets), "SOUND_URL": sound_shop.url}
-    made = Local(state, samples=(), variables=variables)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(state, ignore_errors=True)
+pytestmark = [pytest.mark.long, pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(500)]
 
 
 def place(run: str) -> str:
@@ -62,9 +33,7 @@ def asked(airflow: Airflow, run: str) -> dict[str, Any]:
         time.sleep(1)
 
 
-def test_drafts_wait_for_a_person_and_the_run_does_what_was_answered(local: Local) -> None:
-    airflow = client(local)
-
+def test_drafts_wait_for_a_person_and_the_run_does_what_was_answered(local: Local, airflow: Airflow) -> None:
     run = airflow.trigger(DAG, {"target": "reviewed"})
     shown = asked(airflow, run)
     assert "drafts" in shown["body"] and "`GET /categories`, rules" in shown["body"]

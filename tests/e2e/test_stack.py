@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import yaml
@@ -19,59 +17,10 @@ from stack.local import Local
 from stack.samples import Sample
 from testops_lib.airflow_api import Airflow
 from testops_lib.store import Store
-from tests.e2e.running import DAG, all_passed_once, client, last, midway, runner_process
+from tests.e2e.running import DAG, all_passed_once, last, midway, runner_process
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(900)]
-
-SLOW = """
-title: Sample shop without defects, slowly
-spec: ${SOUND_URL}/openapi.json
-base_url: ${SOUND_URL}
-auth:
-  - name: staff
-    fixedHeaders: [{name: Authorization, value: "Bearer ${SOUND_TOKEN}"}]
-operations: {include: ["* /products*", "* /categories*"]}
-policy: {allow_private: true, requests_per_second: 30, cases_per_batch: 60, breaker_wait_s: 3600}
-"""
-
-BRIEF = """
-spec: ${SOUND_URL}/openapi.json
-base_url: ${SOUND_URL}
-operations: {include: ["GET /categories"]}
-policy: {allow_private: true}
-schedule: "0 3 * * *"
-"""
-
-ASTRAY = BRIEF.replace("/openapi.json", "/nowhere.json")
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory, sound_shop: Sample) -> Iterator[Local]:
-    targets = tmp_path_factory.mktemp("targets")
-    for path in (ROOT / "targets").glob("*.yaml"):
-        shutil.copy(path, targets)
-    for name, text in (("slow", SLOW), ("brief", BRIEF), ("astray", ASTRAY)):
-        (targets / f"{name}.yaml").write_text(text, "utf-8")
-    shop = sound_shop.variables()
-    state = Path(f"/tmp/testops-e2e-{os.getpid()}")
-    variables = {
-        "TESTOPS_TARGETS_DIR": str(targets),
-        "SOUND_URL": sound_shop.url,
-        "SOUND_TOKEN": shop["TESTOPS_SHOP_ADMIN_TOKEN"],
-    }
-    made = Local(state, samples=("shop",), defects="all", variables=variables)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(state, ignore_errors=True)
-
-
-@pytest.fixture
-def airflow(local: Local) -> Airflow:
-    return client(local)
 
 
 def test_a_run_through_airflow_finds_every_seeded_defect_once(local: Local, airflow: Airflow) -> None:
@@ -155,6 +104,7 @@ def kill_broker(local: Local, run: str) -> None:
     local.kafka.start()
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("kill", [kill_runner, kill_broker, kill_scheduler])
 def test_after_a_kill_midway_each_published_case_has_exactly_one_final_result(
     local: Local, airflow: Airflow, kill: Callable[[Local, str], None]
@@ -171,6 +121,7 @@ def test_after_a_kill_midway_each_published_case_has_exactly_one_final_result(
         all_passed_once(store, run, now.published)
 
 
+@pytest.mark.chaos
 def test_a_target_that_stays_away_is_waited_for_without_a_worker(
     local: Local, airflow: Airflow, sound_shop: Sample
 ) -> None:
