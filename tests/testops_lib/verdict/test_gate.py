@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testops_lib.model import (
+    CONCURRENCY,
     Failure,
     Finding,
     FindingExample,
@@ -81,6 +82,41 @@ def test_each_rule_closes_the_gate_and_is_named(bad: Report, rules: GateRules, r
     decided = decide(bad, rules)
     assert not decided.passed
     assert len(decided.reasons) == 1 and decided.reasons[0].startswith(rule)
+
+
+def test_reasons_are_whole_sentences_of_what_was_seen_and_what_is_allowed() -> None:
+    rules = GateRules(max_findings=0, min_pass_rate=0.75, min_operations_2xx=0.9, max_errored_rate=0.01)
+    bad = report(finding(), passed=10, failed=10, errored=2, no_result=2, errors={f"{NO_ANSWER_AT_ALL}: x": 1})
+    assert decide(bad, rules, ["a", "b"]).reasons == (
+        "max_findings: 1 finding, at most 0 allowed",
+        "no_result: 2 cases without a result (a; b)",
+        f"global_cause: {NO_ANSWER_AT_ALL}: x (1 case)",
+        "min_pass_rate: 50 % of the judged cases passed, at least 75 % required",
+        "max_errored_rate: 2 cases errored (16.67 %), at most 1 % allowed",
+        "min_operations_2xx: 8 of 10 operations answered a 2xx (80 %), at least 90 % required",
+    )
+    assert decide(report(no_result=1), GateRules()).reasons == ("no_result: 1 case without a result",)
+    assert decide(report(passed=0), GateRules()).reasons == ("executed: no case was executed to a verdict",)
+
+
+def test_what_fails_only_while_other_cases_run_blocks_when_the_rules_say_so() -> None:
+    crowded, guessed = finding(check=CONCURRENCY, advisory=True), finding(advisory=True)
+    assert decide(report(crowded), GateRules()).passed
+    assert not decide(report(crowded), GateRules(concurrency=True)).passed
+    assert decide(report(guessed), GateRules(concurrency=True)).passed, "other advisory findings stay advisory"
+
+
+def test_a_finding_that_no_result_of_this_run_shows_does_not_block() -> None:
+    assert decide(report(finding(count=0)), GateRules()).passed
+
+
+def test_a_verdict_without_a_count_is_none() -> None:
+    totals = msgspec.structs.replace(report().totals, results={"passed": 10})
+    assert decide(
+        msgspec.structs.replace(report(), totals=totals), GateRules(max_errored_rate=0, min_pass_rate=1)
+    ).passed
+    nothing = msgspec.structs.replace(report(), totals=msgspec.structs.replace(totals, results={}))
+    assert decide(nothing, GateRules()).reasons == ("executed: no case was executed to a verdict",)
 
 
 @pytest.mark.parametrize(
