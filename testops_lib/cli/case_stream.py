@@ -19,7 +19,7 @@ from testops_lib.cli.output import say
 from testops_lib.execute import Engine
 from testops_lib.generate import Generated
 from testops_lib.generate.feedback import learn
-from testops_lib.generate.sources import GenerationRequest, Tell, deduct, is_paid, make_all, spending_limits
+from testops_lib.generate.sources import GenerationRequest, OnCases, deduct, is_paid, make_all, spending_limits
 from testops_lib.model import Case, Generation, Result
 from testops_lib.run.scope import arrange, documented, in_scope
 from testops_lib.spec.operation import Spec
@@ -52,8 +52,8 @@ def ask_for(document: Spec, target: Target, *, most: int = 0) -> GenerationReque
         operations=in_scope(document, target),
         target=target,
         settings=configuration.read(),
-        left=spending_limits(target),
-        most=most,
+        limits=spending_limits(target),
+        max_requests=most,
     )
 
 
@@ -192,7 +192,7 @@ class CaseStream:
             random = structs.replace(random, seed=random.seed + seed, examples=examples)
         target = structs.replace(self._target, generate=structs.replace(wishes, sources=sources, property=random))
         ask = ask_for(self._document, target, most=left)
-        return structs.replace(ask, left=reduce(deduct, self.generations, spending_limits(self._target)))
+        return structs.replace(ask, limits=reduce(deduct, self.generations, spending_limits(self._target)))
 
 
 def _first_part(cases: list[Case], size: int) -> tuple[list[Case], list[Case]]:
@@ -241,7 +241,7 @@ class _Making:
         return self._made
 
     def _run(self) -> None:
-        tell: Tell = self._tell
+        tell: OnCases = self._tell
         try:
             self._made = make_all(self._ask, tell)
         except _Stopped:

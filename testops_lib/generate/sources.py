@@ -1,4 +1,4 @@
-"""Where cases come from: each source is asked alike, says what decides its cases, and counts what it takes."""
+"""The sources of cases: all are asked alike; each says what decides its cases, and counts what it takes."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ class GenerationRequest(Value, frozen=True, kw_only=True):
     """Resolved: its sources, values, users and wishes."""
     settings: Settings
     feedback: Feedback | None = None
-    """Of the rounds before: asks for what these give reason for, some of which may have been made before."""
-    left: SpendingLimits = SpendingLimits()
-    most: int = 0
-    """Requests that will be sent at the most, so that no more is drawn than they can use; 0: nobody knows."""
+    """Of earlier rounds: asks for the cases that these give reason for, some of which may have been made before."""
+    limits: SpendingLimits = SpendingLimits()
+    max_requests: int = 0
+    """Requests that will be sent at the most, so that no more is drawn than they can use; 0: unknown."""
 
 
-Tell = Callable[[Sequence[Case]], None]
-"""Takes cases as soon as they are made."""
+OnCases = Callable[[Sequence[Case]], None]
+"""Called with cases as soon as they are made."""
 
 
-def _nobody(cases: Sequence[Case]) -> None:
+def _ignore(cases: Sequence[Case]) -> None:
     return
 
 
 class Source(NamedTuple):
     """A source, seen from here."""
 
-    make: Callable[[GenerationRequest, Tell], Generated]
-    """May tell of cases while it makes more. Raises GenerateError: it cannot work."""
+    make: Callable[[GenerationRequest, OnCases], Generated]
+    """May call `OnCases` while it makes more. Raises GenerateError: it cannot work."""
     stamp: Callable[[GenerationRequest], tuple[str, ...]]
     """What decides its cases besides the operation and the target: its version, its model, its prompt."""
     plan: Callable[[GenerationRequest], CostEstimate]
@@ -92,39 +92,39 @@ def deduct(left: SpendingLimits, taken: Generation) -> SpendingLimits:
     )
 
 
-def make(source: str, ask: GenerationRequest, tell: Tell = _nobody) -> Generated:
+def make(source: str, request: GenerationRequest, on_cases: OnCases = _ignore) -> Generated:
     """The cases of one source.
 
     Raises:
         GenerateError: it cannot work.
     """
-    return _SOURCES[source].make(ask, tell)
+    return _SOURCES[source].make(request, on_cases)
 
 
-def make_all(ask: GenerationRequest, tell: Tell = _nobody) -> list[Generated]:
-    """The cases of each of the target's sources, in their order; all together take no more than `ask.left`.
+def make_all(request: GenerationRequest, on_cases: OnCases = _ignore) -> list[Generated]:
+    """The cases of each of the target's sources, in their order; all together take no more than `request.limits`.
 
-    A case is its first source's: what a later one makes again is dropped and counted. A source that cannot work gives
-    no case, and its `Generation` says why. `tell` gets every case that is given as soon as it is made, some twice.
+    A case belongs to its first source: what a later one makes again is dropped and counted. A source that cannot work
+    gives no case, and its `Generation` says why. `on_cases` gets each case as soon as it is made, some twice.
     """
-    made: list[Generated] = []
-    known: set[str] = set()
+    generated: list[Generated] = []
+    seen: set[str] = set()
 
-    def tell_new(cases: Sequence[Case]) -> None:
-        tell([case for case in cases if case.id not in known])
+    def on_new_cases(cases: Sequence[Case]) -> None:
+        on_cases([case for case in cases if case.id not in seen])
 
-    for source in ask.target.generate.sources:
+    for source in request.target.generate.sources:
         try:
-            found = make(source, ask, tell_new)
+            made = make(source, request, on_new_cases)
         except GenerateError as error:
-            found = Generated(cases=(), generation=Generation(source=source, failed=str(error)))
-        ask = msgspec.structs.replace(ask, left=deduct(ask.left, found.generation))
-        fresh = tuple(case for case in found.cases if case.id not in known)
-        tell(fresh)
-        known.update(case.id for case in fresh)
-        counted = without_repeated(found.generation, len(fresh), len(found.cases) - len(fresh))
-        made.append(msgspec.structs.replace(found, cases=fresh, generation=counted))
-    return made
+            made = Generated(cases=(), generation=Generation(source=source, failed=str(error)))
+        request = msgspec.structs.replace(request, limits=deduct(request.limits, made.generation))
+        new = tuple(case for case in made.cases if case.id not in seen)
+        on_cases(new)
+        seen.update(case.id for case in new)
+        generation = without_repeated(made.generation, len(new), len(made.cases) - len(new))
+        generated.append(msgspec.structs.replace(made, cases=new, generation=generation))
+    return generated
 
 
 def without_repeated(generation: Generation, kept: int, repeated: int) -> Generation:
@@ -135,9 +135,9 @@ def without_repeated(generation: Generation, kept: int, repeated: int) -> Genera
     return msgspec.structs.replace(generation, cases=min(generation.cases, kept), dropped=dropped)
 
 
-def plan_all(ask: GenerationRequest) -> list[CostEstimate]:
-    """What each of the target's sources would ask of a language model and its estimated price; calls nobody."""
-    return [_SOURCES[source].plan(ask) for source in ask.target.generate.sources]
+def plan_all(request: GenerationRequest) -> list[CostEstimate]:
+    """What each of the target's sources would ask of a language model, and its estimated price; calls nobody."""
+    return [_SOURCES[source].plan(request) for source in request.target.generate.sources]
 
 
 def is_paid(source: str) -> bool:
@@ -145,13 +145,13 @@ def is_paid(source: str) -> bool:
     return _SOURCES[source].paid
 
 
-def key(source: str, ask: GenerationRequest, operation: Operation) -> str:
+def key(source: str, request: GenerationRequest, operation: Operation) -> str:
     """Equal as long as the source would be asked for the same cases of the operation."""
-    target = ask.target
+    target = request.target
     return suites.digest(
         operation.content_hash,
         source,
-        _SOURCES[source].stamp(ask),
+        _SOURCES[source].stamp(request),
         target.values,
         target.policy.methods,
         _users(target),
@@ -181,172 +181,189 @@ def _users(target: Target) -> tuple[str, ...]:
 
 
 def _costs_nothing(source: str) -> Callable[[GenerationRequest], CostEstimate]:
-    return lambda ask: CostEstimate(source=source, operations=len(ask.operations), money=0)
+    return lambda request: CostEstimate(source=source, operations=len(request.operations), money=0)
 
 
 # --------------------------------------------------------------------------- from the document alone
 
 
-def _rules(ask: GenerationRequest, tell: Tell) -> Generated:
-    wishes = ask.target.generate
+def _rules(request: GenerationRequest, on_cases: OnCases) -> Generated:
+    wishes = request.target.generate
     return rules.generate(
-        ask.spec,
-        operations=[each.key for each in ask.operations],
-        policy=ask.target.policy,
-        values=ask.target.values,
-        identities=_users(ask.target),
-        spares=spares(ask.target.identities),
+        request.spec,
+        operations=[operation.key for operation in request.operations],
+        policy=request.target.policy,
+        values=request.target.values,
+        identities=_users(request.target),
+        spares=spares(request.target.identities),
         max_cases_per_operation=wishes.max_cases_per_operation,
-        feedback=ask.feedback,
+        feedback=request.feedback,
         users=wishes.users,
-        tell=tell,
+        tell=on_cases,
     )
 
 
-def _rules_stamp(ask: GenerationRequest) -> tuple[str, ...]:
+def _rules_stamp(request: GenerationRequest) -> tuple[str, ...]:
     """Chains lead through the whole document; and rules cost nothing."""
-    return (_code("testops_lib.generate.rules"), ask.spec.content_hash, ask.target.generate.users, *_protection(ask))
-
-
-def _protection(ask: GenerationRequest) -> tuple[str, ...]:
-    """What decides which operations are called, and on what."""
-    return ask.target.policy.foreign, repr(spares(ask.target.identities))
-
-
-def _property(ask: GenerationRequest, tell: Tell) -> Generated:
-    wishes = ask.target.generate.property
-    return property_based.generate(
-        ask.spec,
-        operations=[each.key for each in ask.operations],
-        policy=ask.target.policy,
-        values=ask.target.values,
-        identities=_users(ask.target),
-        spares=spares(ask.target.identities),
-        examples=_examples(ask),
-        seed=wishes.seed,
-        feedback=ask.feedback,
-        looks="rules" not in ask.target.generate.sources and ask.feedback is None,
-        tell=tell,
+    return (
+        _code("testops_lib.generate.rules"),
+        request.spec.content_hash,
+        request.target.generate.users,
+        *_protection(request),
     )
 
 
-def _property_stamp(ask: GenerationRequest) -> tuple[str, ...]:
-    wishes = ask.target.generate.property
+def _protection(request: GenerationRequest) -> tuple[str, ...]:
+    """What decides which operations are called, and on what."""
+    return request.target.policy.foreign, repr(spares(request.target.identities))
+
+
+def _property(request: GenerationRequest, on_cases: OnCases) -> Generated:
+    wishes = request.target.generate.property
+    return property_based.generate(
+        request.spec,
+        operations=[operation.key for operation in request.operations],
+        policy=request.target.policy,
+        values=request.target.values,
+        identities=_users(request.target),
+        spares=spares(request.target.identities),
+        examples=_examples(request),
+        seed=wishes.seed,
+        feedback=request.feedback,
+        looks="rules" not in request.target.generate.sources and request.feedback is None,
+        tell=on_cases,
+    )
+
+
+def _property_stamp(request: GenerationRequest) -> tuple[str, ...]:
+    wishes = request.target.generate.property
     codes = map(_code, ("testops_lib.generate.property", "testops_lib.generate.rules"))
     try:
         drawn_by = metadata.version("schemathesis")
     except metadata.PackageNotFoundError:
         drawn_by = "missing"  # as the source itself will complain, if it is asked for anything
-    return (*codes, drawn_by, ask.spec.content_hash, str(_examples(ask)), str(wishes.seed), *_protection(ask))
+    return (
+        *codes,
+        drawn_by,
+        request.spec.content_hash,
+        str(_examples(request)),
+        str(wishes.seed),
+        *_protection(request),
+    )
 
 
-def _examples(ask: GenerationRequest) -> int:
-    """Of each kind of an operation: an equal part of the requests, as far as these are counted."""
-    wanted = ask.target.generate.property.examples
-    return min(wanted, max(1, ask.most // len(ask.operations))) if ask.most and ask.operations else wanted
+def _examples(request: GenerationRequest) -> int:
+    """How many of each kind of an operation: no more than its equal part of the requests, if these are limited."""
+    wanted = request.target.generate.property.examples
+    if not request.max_requests or not request.operations:
+        return wanted
+    return min(wanted, max(1, request.max_requests // len(request.operations)))
 
 
 @cache
 def _code(package: str) -> str:
     """A digest of the package's source, so that no change of it goes unseen."""
-    found = sorted((each.name, each.read_bytes()) for each in files(package).iterdir() if each.name.endswith(".py"))
-    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+    sources = sorted((file.name, file.read_bytes()) for file in files(package).iterdir() if file.name.endswith(".py"))
+    return hashlib.sha256(repr(sources).encode()).hexdigest()[:16]
 
 
 # --------------------------------------------------------------------------- from a language model
 
 
 def _model(provider_of: Callable[[Settings, SpendingLimits], Provider]) -> Source:
-    """A source that asks a language model by one of the adapters in `generate`."""
+    """A source that asks a language model through one of the adapters in `generate.llm`."""
 
-    def common(ask: GenerationRequest) -> dict[str, Any]:
-        return {"policy": ask.target.policy, "values": ask.target.values, "identities": _users(ask.target)}
+    def shared(request: GenerationRequest) -> dict[str, Any]:
+        return {"policy": request.target.policy, "values": request.target.values, "identities": _users(request.target)}
 
-    def make(ask: GenerationRequest, tell: Tell) -> Generated:
-        gaps = {gap.operation: gap for gap in ask.feedback.gaps} if ask.feedback is not None else {}
+    def make(request: GenerationRequest, on_cases: OnCases) -> Generated:
+        gaps = {gap.operation: gap for gap in request.feedback.gaps} if request.feedback is not None else {}
         # a further round pays for no operation of which nothing is to be gained
-        asked = [each for each in ask.operations if ask.feedback is None or each.key in gaps]
-        provider, instruction = provider_of(ask.settings, ask.left), ask.target.generate.instruction
-        return propose.generate(provider, ask.spec, asked, **common(ask), instruction=instruction, gaps=gaps)
+        operations = [
+            operation for operation in request.operations if request.feedback is None or operation.key in gaps
+        ]
+        return propose.generate(
+            provider_of(request.settings, request.limits),
+            request.spec,
+            operations,
+            **shared(request),
+            instruction=request.target.generate.instruction,
+            gaps=gaps,
+        )
 
-    def stamp(ask: GenerationRequest) -> tuple[str, ...]:
-        provider, observed = provider_of(ask.settings, SpendingLimits()), ask.feedback is not None
-        return tuple(propose.key_parts(provider, **common(ask), observed=observed).values())
+    def stamp(request: GenerationRequest) -> tuple[str, ...]:
+        provider = provider_of(request.settings, SpendingLimits())
+        return tuple(propose.key_parts(provider, **shared(request), observed=request.feedback is not None).values())
 
-    def plan(ask: GenerationRequest) -> CostEstimate:
-        return calls.plan(provider_of(ask.settings, SpendingLimits()), ask.spec, ask.operations, **common(ask))
+    def plan(request: GenerationRequest) -> CostEstimate:
+        provider = provider_of(request.settings, SpendingLimits())
+        return calls.plan(provider, request.spec, request.operations, **shared(request))
 
     return Source(make, stamp, plan, paid=True)
 
 
-def _gemini(settings: Settings, left: SpendingLimits) -> Provider:
-    asked = gemini.GeminiSettings(
-        api_key=settings.gemini_api_key,
-        base_url=settings.gemini_base_url,
-        model=settings.gemini_model,
-        thinking_budget=settings.gemini_thinking_budget,
-        timeout_s=settings.model_timeout_s,
-        limits=_limits(settings.gemini_model, settings, left),
-    )
-    return gemini.provider(asked)
+def _gemini(settings: Settings, limits: SpendingLimits) -> Provider:
+    shared = _model_settings("gemini", settings, limits)
+    return gemini.provider(gemini.GeminiSettings(**shared, thinking_budget=settings.gemini_thinking_budget))
 
 
-def _openai(settings: Settings, left: SpendingLimits) -> Provider:
-    asked = openai.OpenAISettings(
-        api_key=settings.openai_api_key,
-        base_url=settings.openai_base_url,
-        model=settings.openai_model,
-        timeout_s=settings.model_timeout_s,
-        limits=_limits(settings.openai_model, settings, left),
-    )
-    return openai.provider(asked)
+def _openai(settings: Settings, limits: SpendingLimits) -> Provider:
+    return openai.provider(openai.OpenAISettings(**_model_settings("openai", settings, limits)))
 
 
-def _limits(model: str, settings: Settings, left: SpendingLimits) -> ModelLimits:
+def _model_settings(source: str, settings: Settings, limits: SpendingLimits) -> dict[str, Any]:
+    """What all adapters are configured by: the source's own settings (`gemini_model`) and those of all models."""
+    model = getattr(settings, f"{source}_model")
     prices = price.read(settings.prices_file)
-    return ModelLimits(
-        concurrency=settings.model_calls_at_once,
-        operations_per_call=settings.model_operations_per_call,
-        max_tokens=left.tokens,
-        max_money=left.money,
-        price=price.find(prices, model),
-        currency=prices.currency,
-    )
+    return {
+        "api_key": getattr(settings, f"{source}_api_key"),
+        "base_url": getattr(settings, f"{source}_base_url"),
+        "model": model,
+        "timeout_s": settings.model_timeout_s,
+        "limits": ModelLimits(
+            concurrency=settings.model_calls_at_once,
+            operations_per_call=settings.model_operations_per_call,
+            max_tokens=limits.tokens,
+            max_money=limits.money,
+            price=price.find(prices, model),
+            currency=prices.currency,
+        ),
+    }
 
 
 # --------------------------------------------------------------------------- from files
 
 
-def _files(ask: GenerationRequest, tell: Tell) -> Generated:
-    if ask.feedback is not None:
-        return Generated(cases=(), generation=Generation(source=imports.SOURCE))  # a file says the same again
-    if not ask.target.generate.imports:
+def _files(request: GenerationRequest, on_cases: OnCases) -> Generated:
+    if request.feedback is not None:
+        return Generated(cases=(), generation=Generation(source=imports.SOURCE))  # a file says the same in each round
+    if not request.target.generate.imports:
         raise GenerateError(
             "has no file",
             where="source import",
             next_step="name HAR, Postman or Arazzo files: --import FILE, or a target file's `generate: {imports: […]}`",
         )
     return imports.generate(
-        ask.spec,
-        [Path(each) for each in ask.target.generate.imports],
-        operations=[each.key for each in ask.operations],
-        policy=ask.target.policy,
-        base_url=ask.target.base_url,
-        values=ask.target.values,
-        identities=_users(ask.target),
+        request.spec,
+        [Path(file) for file in request.target.generate.imports],
+        operations=[operation.key for operation in request.operations],
+        policy=request.target.policy,
+        base_url=request.target.base_url,
+        values=request.target.values,
+        identities=_users(request.target),
     )
 
 
-def _files_stamp(ask: GenerationRequest) -> tuple[str, ...]:
-    target = ask.target
-    return (imports.VERSION, ask.spec.content_hash, target.base_url, *map(_content, target.generate.imports))
+def _files_stamp(request: GenerationRequest) -> tuple[str, ...]:
+    target = request.target
+    return (imports.VERSION, request.spec.content_hash, target.base_url, *map(_content, target.generate.imports))
 
 
 def _content(file: str) -> str:
     """A digest of the file; without one, what the source itself will complain of."""
     try:
-        about = Path(file).stat()
-        return _digest(file, about.st_mtime_ns, about.st_size)
+        status = Path(file).stat()
+        return _digest(file, status.st_mtime_ns, status.st_size)
     except OSError:
         return "missing"
 

@@ -413,7 +413,11 @@ def regenerate(
                     "its operation is not in scope any more", where=f"source {source}", next_step="choose other cases"
                 )
             ask = GenerationRequest(
-                spec=spec, operations=tuple(wanted), target=resolved, settings=settings, left=spending_limits(resolved)
+                spec=spec,
+                operations=tuple(wanted),
+                target=resolved,
+                settings=settings,
+                limits=spending_limits(resolved),
             )
             made = renew(store, suite, source, ask, again=True, replaces=replaces, instruction=instruction)
             done.append(

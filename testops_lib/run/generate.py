@@ -45,7 +45,7 @@ def generate(run: str, group: OperationGroup, settings: Settings) -> int:
             operations=chosen,
             target=target,
             settings=settings,
-            left=spending_limits(target, spent=before, part=len(chosen) / group.of),
+            limits=spending_limits(target, spent=before, part=len(chosen) / group.of),
         )
         place = {each.key: index for index, each in enumerate(chosen)}
         known: set[str] = set()
@@ -54,7 +54,7 @@ def generate(run: str, group: OperationGroup, settings: Settings) -> int:
                 made = renew(store, named, source, ask)
             except GenerateError as error:
                 made = Generation(source=source, failed=str(error))
-            ask = msgspec.structs.replace(ask, left=deduct(ask.left, made))
+            ask = msgspec.structs.replace(ask, limits=deduct(ask.limits, made))
             members = store.members(named, source=source, operations=place)
             if target.generate.review == "never":
                 members = _released(store, members)

@@ -83,7 +83,7 @@ def generate(run: str, turn: int, settings: Settings) -> int:
             target=target,
             settings=settings,
             feedback=_learned(store.results(run), spec, target),
-            left=spent,
+            limits=spent,
         )
         for source in target.generate.sources:
             generation, made = _made(store, store.run(run).suite, source, ask)
@@ -93,7 +93,7 @@ def generate(run: str, turn: int, settings: Settings) -> int:
             most = None if most is None else most - len(chosen)
             store.put_cases(chosen)
             store.put_group(run, f"{turn}-{source}", [case.id for case in chosen], generation)
-            ask = msgspec.structs.replace(ask, left=deduct(ask.left, generation))
+            ask = msgspec.structs.replace(ask, limits=deduct(ask.limits, generation))
             count += len(chosen)
             _LOG.info("%s: %d further cases", source, len(chosen))
             for line in summarize(generation):

@@ -67,37 +67,6 @@ def generate(
     instruction: str = "",
     gaps: Mapping[str, Gap] | None = None,
 ) -> Generated:
-    """As `propose`, outside of an event loop, with a connection that is closed at the end."""
-
-    async def connected() -> Generated:
-        async with provider.connect() as model:
-            return await propose(
-                model,
-                spec,
-                operations,
-                limits=provider.limits,
-                policy=policy,
-                values=values,
-                identities=identities,
-                instruction=instruction,
-                gaps=gaps,
-            )
-
-    return asyncio.run(connected())
-
-
-async def propose(
-    model: Model,
-    spec: Spec,
-    operations: Sequence[Operation],
-    *,
-    limits: ModelLimits,
-    policy: Policy,
-    values: Mapping[str, tuple[Any, ...]] | None = None,
-    identities: Sequence[str] = (),
-    instruction: str = "",
-    gaps: Mapping[str, Gap] | None = None,
-) -> Generated:
     """Valid cases of the operations in their order, each operation's in the model's, positive ones first.
 
     `gaps`: what is still to be gained of them, by key, and what the API answered.
@@ -106,34 +75,45 @@ async def propose(
         GenerateError: the provider refused for good before it answered anything, not one call was answered, or money is
             limited and the model's price is not known.
     """
+    brief = Brief(
+        spec=spec,
+        policy=policy,
+        limits=provider.limits,
+        identities=tuple(identities),
+        values=dict(values or {}),
+        instruction=instruction,
+        gaps=gaps or {},
+    )
+
+    async def connected() -> Generated:
+        async with provider.connect() as model:
+            return await _propose(model, msgspec.structs.replace(brief, secrets=tuple(model.secrets)), operations)
+
+    return asyncio.run(connected())
+
+
+async def _propose(model: Model, brief: Brief, operations: Sequence[Operation]) -> Generated:
+    spec, limits = brief.spec, brief.limits
     if limits.max_money is not None and limits.price is None:
         raise GenerateError(
             f"the price of {model.name!r} is not known, so money cannot be limited",
             where=model.source,
             next_step="put it into a file and set TESTOPS_PRICES_FILE (free: 0), or limit tokens instead",
         )
-    brief = Brief(
-        spec=spec,
-        policy=policy,
-        limits=limits,
-        identities=tuple(identities),
-        values=dict(values or {}),
-        secrets=tuple(model.secrets),
-        instruction=instruction,
-        gaps=gaps or {},
+    origin = Provenance(
+        source=model.source, version=VERSION, model=model.name, prompt=version(observed=bool(brief.gaps))
     )
-    origin = Provenance(source=model.source, version=VERSION, model=model.name, prompt=version(observed=bool(gaps)))
     validator = Validator(
         spec,
-        policy=policy,
+        policy=brief.policy,
         origin=origin,
-        identities=identities,
-        values=values,
+        identities=brief.identities,
+        values=brief.values,
         quoted=Quotes(spec).quoted,
     )
     collected = CollectedCases(validator, cases_per_operation=limits.cases_per_operation)
     conversation = Conversation(model, brief, collected)
-    wanted = callable_operations(spec, operations, policy)
+    wanted = callable_operations(spec, operations, brief.policy)
     groups = list(grouped(brief, wanted))
     cases_by_group: list[list[Case]] = [[] for _ in groups]
     refusal: list[GenerateError] = []

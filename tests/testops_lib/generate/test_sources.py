@@ -19,7 +19,7 @@ ASK = GenerationRequest(spec=SPEC, operations=SPEC.operations, target=TARGET, se
 
 def test_no_more_random_cases_are_drawn_than_the_requests_can_use() -> None:
     def drawn(most: int) -> int:
-        made = sources.make("property", msgspec.structs.replace(ASK, most=most))
+        made = sources.make("property", msgspec.structs.replace(ASK, max_requests=most))
         return max(sum(case.operation == each.key for case in made.cases) for each in SPEC.operations)
 
     few = len(SPEC.operations)
@@ -29,8 +29,8 @@ def test_no_more_random_cases_are_drawn_than_the_requests_can_use() -> None:
 def test_what_was_drawn_less_of_has_another_key() -> None:
     one = SPEC.operations[0]
     key = sources.key("property", ASK, one)
-    assert key == sources.key("property", msgspec.structs.replace(ASK, most=1000 * len(SPEC.operations)), one)
-    assert key != sources.key("property", msgspec.structs.replace(ASK, most=1), one)
+    assert key == sources.key("property", msgspec.structs.replace(ASK, max_requests=1000 * len(SPEC.operations)), one)
+    assert key != sources.key("property", msgspec.structs.replace(ASK, max_requests=1), one)
 
 
 def test_a_further_round_is_another_question_to_a_model_alone() -> None:

@@ -84,7 +84,7 @@ def test_whatever_else_decides_the_outcome_is_part_of_the_key(zoo: SuiteTarget, 
     ask = GenerationRequest(spec=spec, operations=(), target=target, settings=zoo.settings)
     changed = GenerationRequest(spec=spec, operations=(), target=other, settings=settings)
     before = sources.key("gemini", ask, one)
-    assert before == sources.key("gemini", replace(ask, left=SpendingLimits(tokens=1)), one)
+    assert before == sources.key("gemini", replace(ask, limits=SpendingLimits(tokens=1)), one)
     assert before != sources.key("gemini", changed, one)
 
 
