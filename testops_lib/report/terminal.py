@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, TextIO
+import sys
+from typing import TextIO
 
 from testops_lib.cost import in_words
 from testops_lib.model import Finding, Report
@@ -23,9 +24,8 @@ from testops_lib.report.text import (
 )
 from testops_lib.text import one_line, plural, printable
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
+_WIDTH = 100
+"""Columns where there is no terminal."""
 _MOST_FINDINGS = 40
 _MOST_CURLS = 3
 _MOST_OPERATIONS = 10
@@ -43,95 +43,88 @@ def render_terminal(report: Report, *, width: int | None = None, file: TextIO | 
         width: columns; by default the terminal's, 100 elsewhere.
         file: where to; standard output by default.
     """
-    import sys
-
-    from rich.console import Console
-
-    target = file or sys.stdout
-    if not target.isatty():
-        width = width or 100
-    console = Console(file=target, width=width, highlight=False, emoji=False, markup=False)
-    _print(console, report)
+    out = file or sys.stdout
+    _print(_Printer(out, width if width or out.isatty() else _WIDTH), report)
 
 
-def terminal_text(report: Report, width: int = 100) -> str:
+def terminal_text(report: Report, width: int = _WIDTH) -> str:
     """What `render_terminal` prints where there is no terminal."""
     out = io.StringIO()
     render_terminal(report, width=width, file=out)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _print(console: Console, report: Report) -> None:
-    from rich.text import Text
+class _Printer:
+    """Prints lines on a console; rich is imported here, when a report is printed, because it is slow to load."""
 
-    _headline(console, report)
+    def __init__(self, file: TextIO, width: int | None) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        self.console = Console(file=file, width=width, highlight=False, emoji=False, markup=False)
+        self.text, self.table = Text, Table
+
+    def line(self, text: str = "", style: str = "", *, soft_wrap: bool | None = None) -> None:
+        self.console.print(self.text(text, style=style), soft_wrap=soft_wrap)
+
+
+def _print(printer: _Printer, report: Report) -> None:
+    _headline(printer, report)
     findings = shown_findings(report)
     if findings:
-        console.print()
-        _findings(console, findings)
+        printer.line()
+        _findings(printer, findings)
     else:
-        console.print(Text("\nNo findings.", style="green"))
+        printer.line("\nNo findings.", "green")
     if words := quiet(report):
-        console.print(Text(f"Also {words}.", style="dim"))
-    _curls(console, findings)
-    _without_success(console, report)
-    _reasons(console, report)
-    _failed_sources(console, report)
-    _costs(console, report)
+        printer.line(f"Also {words}.", "dim")
+    _curls(printer, findings)
+    _not_tested(printer, report)
+    _without_success(printer, report)
+    _reasons(printer, report)
+    for source, reason in failed_sources(report):
+        printer.line(f"Source {source} failed: {one_line(reason)}", "yellow")
+    _costs(printer, report)
     for line in transfers(report):
-        console.print(Text(line[:1].upper() + line[1:], style="dim"))
+        printer.line(line[:1].upper() + line[1:], "dim")
 
 
-def _headline(console: Console, report: Report) -> None:
-    from rich.text import Text
-
+def _headline(printer: _Printer, report: Report) -> None:
     totals, word = report.totals, verdict(report.gate)
-    line = Text()
+    line = printer.text()
     if word:
         line.append(f" {word} ", style="bold white on green" if word == "PASSED" else "bold white on red")
         line.append(" ")
     line.append(one_line(report.title or report.target), style="bold")
     line.append(f"  run {one_line(report.run)}", style="dim")
-    console.print(line)
+    printer.console.print(line)
     if report.gate is not None:
         for reason in report.gate.reasons:
-            console.print(Text(f"  gate: {one_line(reason)}", style="red"))
-    traces = protection(report)
+            printer.line(f"  gate: {one_line(reason)}", "red")
     counts = [f"{totals.results.get(name, 0):,} {name}" for name in ("passed", "failed", "errored", "skipped")]
-    taken = seconds(report)
-    rest = f" in {duration(taken)}" if taken is not None else ""
-    aside = f" ({len(report.quarantined):,} quarantined)" if report.quarantined else ""
-    console.print(Text(f"{plural(totals.cases, 'case')}: {', '.join(counts)}{aside}"))
-    console.print(
-        Text(
-            f"{plural(totals.requests, 'request')}{rest}; {totals.operations_with_2xx} of "
-            f"{plural(totals.operations, 'operation')} answered a 2xx"
-            + (f", {totals.operations_not_tested:,} not tested" if totals.operations_not_tested else "")
-        )
+    quarantined = f" ({len(report.quarantined):,} quarantined)" if report.quarantined else ""
+    printer.line(f"{plural(totals.cases, 'case')}: {', '.join(counts)}{quarantined}")
+    duration_s = seconds(report)
+    taken = f" in {duration(duration_s)}" if duration_s is not None else ""
+    not_tested = f", {totals.operations_not_tested:,} not tested" if totals.operations_not_tested else ""
+    printer.line(
+        f"{plural(totals.requests, 'request')}{taken}; {totals.operations_with_2xx} of "
+        f"{plural(totals.operations, 'operation')} answered a 2xx{not_tested}"
     )
-    for trace in traces:
-        console.print(Text(trace))
+    for line_of_protection in protection(report):
+        printer.line(line_of_protection)
 
 
-def _failed_sources(console: Console, report: Report) -> None:
-    from rich.text import Text
-
-    for source, reason in failed_sources(report):
-        console.print(Text(f"Source {source} failed: {one_line(reason)}", style="yellow"))
-
-
-def _findings(console: Console, findings: list[Finding]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def _findings(printer: _Printer, findings: list[Finding]) -> None:
     advisory = sum(finding.advisory for finding in findings)
     new = sum(finding.state == "new" for finding in findings)
     notes = ", ".join(f"{number} {word}" for number, word in ((new, "new"), (advisory, "advisory")) if number)
-    console.print(Text(plural(len(findings), "finding") + (f" ({notes})" if notes else ""), style="bold"))
-    table = Table(box=None, pad_edge=False, expand=False, header_style="dim", padding=(0, 2, 0, 0))
+    printer.line(plural(len(findings), "finding") + (f" ({notes})" if notes else ""), "bold")
+    table = printer.table(box=None, pad_edge=False, expand=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("what", ratio=None, overflow="fold")
-    narrow = console.width < _WIDE
+    narrow = printer.console.width < _WIDE
     if narrow:
         table.show_header = False
     else:
@@ -139,31 +132,29 @@ def _findings(console: Console, findings: list[Finding]) -> None:
         table.add_column("times", justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
     for number, finding in enumerate(findings[:_MOST_FINDINGS], 1):
-        what = Text(title(finding.check), style="yellow" if finding.advisory else "red")
-        message = "\n" + one_line(finding.message, _LONGEST_MESSAGE)
-        marks = [finding.severity, finding.state] + (["advisory"] if finding.advisory else [])
-        marks += [words] if (words := proof(finding)) else []
-        marks += [f"passed on attempt {finding.passed_again}"] if finding.passed_again else []
+        what = printer.text(title(finding.check), style="yellow" if finding.advisory else "red")
+        message, place = "\n" + one_line(finding.message, _LONGEST_MESSAGE), where(finding)
         if narrow:
-            what.append(f"  {', '.join([plural(finding.count, 'case'), *marks])}", style="dim")
-            what.append("\n" + where(finding), style="none")
+            what.append(f"  {', '.join([plural(finding.count, 'case'), *_marks(finding)])}", style="dim")
+            what.append("\n" + place, style="none")
             table.add_row(str(number), what.append(message, style="dim"))
         else:
-            table.add_row(
-                str(number),
-                what.append(message, style="dim"),
-                Text(where(finding)),
-                f"{finding.count:,}",
-                Text("\n".join(marks), style="dim"),
-            )
-    console.print(table)
+            marks = printer.text("\n".join(_marks(finding)), style="dim")
+            what.append(message, style="dim")
+            table.add_row(str(number), what, printer.text(place), f"{finding.count:,}", marks)
+    printer.console.print(table)
     if len(findings) > _MOST_FINDINGS:
-        console.print(Text(f"and {len(findings) - _MOST_FINDINGS} more in the report", style="dim"))
+        printer.line(f"and {len(findings) - _MOST_FINDINGS} more in the report", "dim")
 
 
-def _curls(console: Console, findings: list[Finding]) -> None:
-    from rich.text import Text
+def _marks(finding: Finding) -> list[str]:
+    """What else a person should know of a finding, a word or two each."""
+    marks = [finding.severity, finding.state] + (["advisory"] if finding.advisory else [])
+    marks += [words] if (words := proof(finding)) else []
+    return marks + ([f"passed on attempt {finding.passed_again}"] if finding.passed_again else [])
 
+
+def _curls(printer: _Printer, findings: list[Finding]) -> None:
     lines = []
     for number, finding in enumerate(findings, 1):
         example = finding.example
@@ -172,76 +163,64 @@ def _curls(console: Console, findings: list[Finding]) -> None:
         elif 0 < len(example.curl) <= _LONGEST_CURL:
             lines.append(f"{number}. {printable(example.curl)}")
     if lines:
-        console.print(Text("\nSee it again", style="bold"))
+        printer.line("\nSee it again", "bold")
     for line in lines[:_MOST_CURLS]:
-        console.print(Text(line), soft_wrap=True)
+        printer.line(line, soft_wrap=True)
     if any(finding.example.recipe for finding in findings):
-        console.print(
-            Text("Each as a shell script: in report.html, or by `testops reproduce NUMBER --script`", style="dim")
-        )
+        printer.line("Each as a shell script: in report.html, or by `testops reproduce NUMBER --script`", "dim")
 
 
-def _without_success(console: Console, report: Report) -> None:
-    from rich.text import Text
+def _not_tested(printer: _Printer, report: Report) -> None:
+    not_tested = [(key, operation.not_tested) for key, operation in report.operations.items() if operation.not_tested]
+    if not_tested:
+        printer.line(f"\nNot tested: {plural(len(not_tested), 'operation')}", "bold")
+    for key, reason in not_tested[:_MOST_OPERATIONS]:
+        printer.line(f"  {one_line(key)}  {one_line(reason)}")
+    if len(not_tested) > _MOST_OPERATIONS:
+        printer.line(f"  and {len(not_tested) - _MOST_OPERATIONS:,} more in the report", "dim")
 
-    _not_tested(console, report)
-    without = [key for key, one in report.operations.items() if not one.success_seen and not one.not_tested]
+
+def _without_success(printer: _Printer, report: Report) -> None:
+    without = {
+        key: operation.statuses
+        for key, operation in report.operations.items()
+        if not operation.success_seen and not operation.not_tested
+    }
     if not without:
         return
-    console.print(Text(f"\nWithout a 2xx: {plural(len(without), 'operation')}", style="bold"))
-    for key in without[:_MOST_OPERATIONS]:
-        one = report.operations[key]
-        seen = ", ".join(f"{status}: {number}" for status, number in one.statuses.items()) or "not called"
-        console.print(Text(f"  {one_line(key)}  {one_line(seen)}"))
+    printer.line(f"\nWithout a 2xx: {plural(len(without), 'operation')}", "bold")
+    for key, statuses in list(without.items())[:_MOST_OPERATIONS]:
+        answered = ", ".join(f"{status}: {number}" for status, number in statuses.items()) or "not called"
+        printer.line(f"  {one_line(key)}  {one_line(answered)}")
     if len(without) > _MOST_OPERATIONS:
-        console.print(Text(f"  and {len(without) - _MOST_OPERATIONS} more", style="dim"))
-    if shut := sum("401" in report.operations[key].statuses for key in without):
-        console.print(
-            Text(f"  {plural(shut, 'operation')} answered 401 and never a 2xx: are the right credentials given?")
-        )
+        printer.line(f"  and {len(without) - _MOST_OPERATIONS} more", "dim")
+    if shut := sum("401" in statuses for statuses in without.values()):
+        printer.line(f"  {plural(shut, 'operation')} answered 401 and never a 2xx: are the right credentials given?")
 
 
-def _not_tested(console: Console, report: Report) -> None:
-    from rich.text import Text
-
-    left_out = [(key, one.not_tested) for key, one in report.operations.items() if one.not_tested]
-    if left_out:
-        console.print(Text(f"\nNot tested: {plural(len(left_out), 'operation')}", style="bold"))
-    for key, reason in left_out[:_MOST_OPERATIONS]:
-        console.print(Text(f"  {one_line(key)}  {one_line(reason)}"))
-    if len(left_out) > _MOST_OPERATIONS:
-        console.print(Text(f"  and {len(left_out) - _MOST_OPERATIONS:,} more in the report", style="dim"))
-
-
-def _reasons(console: Console, report: Report) -> None:
-    from rich.text import Text
-
+def _reasons(printer: _Printer, report: Report) -> None:
     if not report.errors:
         return
-    console.print(Text("\nErrored and skipped", style="bold"))
+    printer.line("\nErrored and skipped", "bold")
     for reason, number in list(report.errors.items())[:_MOST_REASONS]:
-        console.print(Text(f"  {number:,}  {one_line(reason)}"))
+        printer.line(f"  {number:,}  {one_line(reason)}")
     if len(report.errors) > _MOST_REASONS:
-        console.print(Text(f"  and {plural(len(report.errors) - _MOST_REASONS, 'more reason')}", style="dim"))
+        printer.line(f"  and {plural(len(report.errors) - _MOST_REASONS, 'more reason')}", "dim")
 
 
-def _costs(console: Console, report: Report) -> None:
-    from rich.text import Text
-
-    dear = sorted(
-        ((one.cost.input_tokens + one.cost.output_tokens, key) for key, one in report.operations.items() if one.cost),
-        key=lambda entry: (-entry[0], entry[1]),
-    )
+def _costs(printer: _Printer, report: Report) -> None:
     if not report.costs:
         return
-    console.print(Text("\nPrice", style="bold"))
+    printer.line("\nPrice", "bold")
     for line in costs(report):
-        console.print(Text(f"  {line}"))
-    for tokens, key in dear[:_MOST_REASONS]:
-        cost = report.operations[key].cost
-        assert cost is not None
-        console.print(
-            Text(f"  {one_line(key)}  {tokens:,} tokens, {in_words(cost.money, report.currency)}", style="dim")
-        )
-    if len(dear) > _MOST_REASONS:
-        console.print(Text(f"  and {plural(len(dear) - _MOST_REASONS, 'operation')} that cost less", style="dim"))
+        printer.line(f"  {line}")
+    spent = [
+        (operation.cost.input_tokens + operation.cost.output_tokens, key, operation.cost)
+        for key, operation in report.operations.items()
+        if operation.cost
+    ]
+    spent.sort(key=lambda entry: (-entry[0], entry[1]))
+    for tokens, key, cost in spent[:_MOST_REASONS]:
+        printer.line(f"  {one_line(key)}  {tokens:,} tokens, {in_words(cost.money, report.currency)}", "dim")
+    if len(spent) > _MOST_REASONS:
+        printer.line(f"  and {plural(len(spent) - _MOST_REASONS, 'operation')} that cost less", "dim")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from testops_lib.cost import in_words
 from testops_lib.model import CONCURRENCY, Finding, GateReport, Report
 from testops_lib.text import one_line, plural
@@ -18,7 +20,7 @@ TITLES: dict[str, str] = {
     "ensure_resource_availability": "Created resource not found",
     "ignored_auth": "Credentials not required",
     "unsupported_method": "Unoffered method answered",
-    "object_level_authorization": "Another user's thing reached",
+    "object_level_authorization": "Another user's resource reached",
     "idempotency": "The same request, another answer",
     "pagination_consistency": "Pages overlap",
     "filter_honoured": "Filter ignored",
@@ -41,8 +43,9 @@ TITLES: dict[str, str] = {
 _MOST_LEFT = 5
 """Operations on the line of what is left behind."""
 
-
 _MOST_STREAMS = 5
+_MOST_SIGNS = 5
+"""Signs of overload on their line."""
 
 
 def title(check: str) -> str:
@@ -51,7 +54,7 @@ def title(check: str) -> str:
 
 
 def proof(finding: Finding) -> str:
-    """`reproduced 3 of 3`, `intermittent: reproduced 1 of 3`, `not repeated: budget spent`, or "" without a word."""
+    """`reproduced 3 of 3`, `intermittent: reproduced 1 of 3`, `not repeated: budget spent`, or ""."""
     if finding.executed and finding.check != CONCURRENCY:
         words = f"reproduced {finding.reproduced} of {finding.executed}"
         return words if finding.reproduced == finding.executed else f"intermittent: {words}"
@@ -77,7 +80,8 @@ def where(finding: Finding) -> str:
 
 def quiet(report: Report) -> str:
     """`2 muted and 1 fixed finding`, or "" when there is none."""
-    counts = [(sum(one.state == state for one in report.findings), state) for state in ("muted", "fixed")]
+    states = Counter(finding.state for finding in report.findings)
+    counts = [(states["muted"], "muted"), (states["fixed"], "fixed")]
     words = " and ".join(f"{number} {state}" for number, state in counts if number)
     return f"{words} finding{'' if sum(number for number, _ in counts) == 1 else 's'}" if words else ""
 
@@ -88,16 +92,16 @@ def verdict(gate: GateReport | None) -> str:
 
 
 def costs(report: Report) -> list[str]:
-    """A line for each source that asked a language model: what it took, whole and for each confirmed finding."""
+    """A line for each source that called a language model: what it cost, whole and for each confirmed finding."""
     lines = []
-    for source, one in report.costs.items():
-        tokens = one.input_tokens + one.output_tokens
-        taken = f"{plural(round(one.calls), 'call')}, {tokens:,} tokens, {in_words(one.money, report.currency)}"
-        each = "no confirmed finding"
-        if one.findings:
-            price = f" and {in_words(one.money_per_finding, report.currency)}" if one.money is not None else ""
-            each = f"{plural(one.findings, 'confirmed finding')}: {one.tokens_per_finding:,.0f} tokens{price} each"
-        lines.append(f"{one_line(source, 40)}: {taken}; {each}")
+    for source, cost in report.costs.items():
+        tokens = cost.input_tokens + cost.output_tokens
+        spent = f"{plural(round(cost.calls), 'call')}, {tokens:,} tokens, {in_words(cost.money, report.currency)}"
+        gained = "no confirmed finding"
+        if cost.findings:
+            price = f" and {in_words(cost.money_per_finding, report.currency)}" if cost.money is not None else ""
+            gained = f"{plural(cost.findings, 'confirmed finding')}: {cost.tokens_per_finding:,.0f} tokens{price} each"
+        lines.append(f"{one_line(source, 40)}: {spent}; {gained}")
     return lines
 
 
@@ -105,30 +109,32 @@ def transfers(report: Report) -> list[str]:
     """A line each for overload, waits that the target asked for, streams, and bodies that could not be judged."""
     lines, load = [], report.load
     if load is not None and load.overloaded:
-        signs = ", ".join(f"{one_line(sign, 60)} ({count:,})" for sign, count in list(load.overloaded.items())[:5])
+        signs = ", ".join(
+            f"{one_line(sign, 60)} ({count:,})" for sign, count in list(load.overloaded.items())[:_MOST_SIGNS]
+        )
         lowered = f"; cases at once went down to {load.concurrency}" if load.concurrency else ""
         lines.append(f"overload: {signs}{lowered}")
     if load is not None and load.asked_to_wait:
-        waited = f"{duration(load.waited_s)} were waited" if load.waited_s else "none was waited for"
-        lines.append(f"the target asked to come back later {plural(load.asked_to_wait, 'time')}: {waited}")
-    streams = [key for key, one in report.operations.items() if one.streams]
+        waited = f"we waited {duration(load.waited_s)}" if load.waited_s else "we did not wait"
+        lines.append(f"the target asked {plural(load.asked_to_wait, 'time')} to come back later: {waited}")
+    streams = [key for key, operation in report.operations.items() if operation.streams]
     if streams:
         more = f" and {len(streams) - _MOST_STREAMS} more" if len(streams) > _MOST_STREAMS else ""
         shown = ", ".join(one_line(key, 80) for key in streams[:_MOST_STREAMS])
         lines.append(f"streams, judged by status and headers: {shown}{more}")
-    unjudged = sum(sum(one.unjudged.values()) for one in report.operations.values())
+    unjudged = [sum(operation.unjudged.values()) for operation in report.operations.values() if operation.unjudged]
     if unjudged:
-        where = sum(bool(one.unjudged) for one in report.operations.values())
-        lines.append(f"{plural(unjudged, 'check')} of bodies not made, of {plural(where, 'operation')}")
+        operations = plural(len(unjudged), "operation")
+        lines.append(f"{plural(sum(unjudged), 'check')} of response bodies could not be made, in {operations}")
     return lines
 
 
 def failed_sources(report: Report) -> list[tuple[str, str]]:
-    """Sources that could not work, each with its first reason, in the order in which they were asked."""
+    """Sources that failed, each with its first reason, in the order in which they ran."""
     failures: dict[str, str] = {}
-    for one in report.generation:
-        if one.failed:
-            failures.setdefault(one_line(one.source), one.failed)
+    for generation in report.generation:
+        if generation.failed:
+            failures.setdefault(one_line(generation.source), generation.failed)
     return list(failures.items())
 
 
@@ -150,7 +156,7 @@ def duration(total_s: float) -> str:
 
 
 def protection(report: Report) -> list[str]:
-    """What the run left behind, and what it was kept from sending: lines for the first screen, safe to show."""
+    """What the run left behind and which requests it did not send: lines for the first screen, safe to show."""
     lines = []
     if report.left_behind:
         shown = [
@@ -160,6 +166,8 @@ def protection(report: Report) -> list[str]:
         more = len(report.left_behind) - _MOST_LEFT
         lines.append(f"left behind: {', '.join(shown)}{f', and {more} more in the report' if more > 0 else ''}")
     if report.totals.withheld:
-        what = plural(report.totals.withheld, "request")
-        lines.append(f"withheld: {what} that would have touched what the run did not make, or the user's own account")
+        requests = plural(report.totals.withheld, "request")
+        lines.append(
+            f"withheld: {requests} that would have changed what this run did not create, or the user's own account"
+        )
     return lines

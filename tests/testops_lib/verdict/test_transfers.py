@@ -89,8 +89,8 @@ def test_overload_waits_streams_and_unjudged_bodies_are_said_in_a_line_each() ->
     assert report.operations["GET /b"].unjudged == {"jsonpath: the answer is a stream": 2}
     assert transfers(report) == [
         "overload: answered 503 (1); cases at once went down to 2",
-        "the target asked to come back later 2 times: 1.5 s were waited",
+        "the target asked 2 times to come back later: we waited 1.5 s",
         "streams, judged by status and headers: GET /b",
-        "2 checks of bodies not made, of 1 operation",
+        "2 checks of response bodies could not be made, in 1 operation",
     ]
     assert report_of(OK).load is None and transfers(report_of(OK)) == []
