@@ -11,13 +11,13 @@ from testops_lib.model import Cost
 def total(costs: Iterable[Cost]) -> Cost:
     """The sum; its money is unknown as soon as that of one of them is. Of none: no money at all."""
     added = list(costs)
-    known = [cost.money for cost in added if cost.money is not None]
+    amounts = [cost.money for cost in added if cost.money is not None]
     return Cost(
         calls=math.fsum(cost.calls for cost in added),
         input_tokens=sum(cost.input_tokens for cost in added),
         output_tokens=sum(cost.output_tokens for cost in added),
         cached_tokens=sum(cost.cached_tokens for cost in added),
-        money=math.fsum(known) if len(known) == len(added) else None,
+        money=math.fsum(amounts) if len(amounts) == len(added) else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Results -> what another round of generation should know: pure, one value in, one value out."""
+"""Results -> what another round of generation should know. Pure: one value in, one value out."""
 
 from __future__ import annotations
 
@@ -63,21 +63,21 @@ def learn(results: Iterable[Result], operations: Mapping[str, tuple[str, ...]]) 
             if step.status:
                 statuses[step.operation].add(step.status)
             for place, values in step.seen.items():
-                known = seen[step.operation].setdefault(place, {})
+                kept = seen[step.operation].setdefault(place, {})
                 for value in values:
-                    if len(known) < MAX_VALUES:
-                        known.setdefault(value)
+                    if len(kept) < MAX_VALUES:
+                        kept.setdefault(value)
             refused = 400 <= step.status < 500 and step.said and result.intent in ("positive", "stateful")
             if refused and len(refusals[step.operation]) < MAX_REFUSALS:
                 refusals[step.operation].setdefault(Refusal(status=step.status, said=step.said))
     gaps: list[Gap] = []
     explored = 0
     for key, documented in operations.items():
-        found = statuses.get(key, set())
-        reached = any(200 <= status < 300 for status in found)
-        open_ = [status for status in documented if status[:1] != "5" and status != "default"]
-        unexplored = tuple(status for status in open_ if not any(_is(status, one) for one in found))
-        explored += reached + len(open_) - len(unexplored)
+        answered = statuses.get(key, set())
+        reached = any(200 <= status < 300 for status in answered)
+        open_codes = [code for code in documented if code[:1] != "5" and code != "default"]
+        unexplored = tuple(code for code in open_codes if not any(_is(code, status) for status in answered))
+        explored += reached + len(open_codes) - len(unexplored)
         if reached and not unexplored:
             continue
         gaps.append(
@@ -85,12 +85,14 @@ def learn(results: Iterable[Result], operations: Mapping[str, tuple[str, ...]]) 
                 operation=key,
                 reached=reached,
                 unexplored=unexplored,
-                undocumented=tuple(sorted(one for one in found if not any(_is(each, one) for each in documented))),
+                undocumented=tuple(
+                    sorted(status for status in answered if not any(_is(code, status) for code in documented))
+                ),
                 refusals=() if reached else tuple(refusals.get(key, ())),
             )
         )
-    told = {key: {place: tuple(each) for place, each in places.items()} for key, places in seen.items()}
-    return Feedback(gaps=tuple(gaps), seen=told, explored=explored)
+    values_by_place = {key: {place: tuple(values) for place, values in places.items()} for key, places in seen.items()}
+    return Feedback(gaps=tuple(gaps), seen=values_by_place, explored=explored)
 
 
 def _is(documented: str, status: int) -> bool:

@@ -39,11 +39,12 @@ def refusal(path: str) -> str:
     except (jsonpath.JSONPathError, RecursionError, ValueError) as error:
         return f"{path[:80]!r} is no JSONPath (RFC 9535): {error}"
     descents = sum(isinstance(segment, JSONPathRecursiveDescentSegment) for segment in query.segments)
-    filters = [s for segment in query.segments for s in segment.selectors if isinstance(s, FilterSelector)]
-    nested = sum(str(found.expression).count("?") for found in filters)
-    if descents > 1 or len(filters) > 1 or nested or any(".." in str(found.expression) for found in filters):
+    selectors = [selector for segment in query.segments for selector in segment.selectors]
+    filters = [selector for selector in selectors if isinstance(selector, FilterSelector)]
+    nested = sum(str(selector.expression).count("?") for selector in filters)
+    if descents > 1 or len(filters) > 1 or nested or any(".." in str(selector.expression) for selector in filters):
         return "at most one descendant segment and one plain filter are allowed"
-    if any(_calls(found.expression, {"match", "search"}) for found in filters):
+    if any(_calls(selector.expression, {"match", "search"}) for selector in filters):
         return "the functions match and search are not allowed"
     return ""
 
@@ -60,7 +61,10 @@ def reach(path: str, schemas: Sequence[Any], definitions: Mapping[str, Any]) -> 
         if isinstance(segment, JSONPathRecursiveDescentSegment):
             at = _descend(at, definitions)
         at = _unique(
-            found for selector in segment.selectors for schema in at for found in _select(selector, schema, definitions)
+            reached
+            for selector in segment.selectors
+            for schema in at
+            for reached in _select(selector, schema, definitions)
         )
         if len(at) > _MANY:
             return [True]
@@ -139,7 +143,7 @@ def _members(schema: Any, definitions: Mapping[str, Any]) -> list[dict[str, Any]
 def _allows(members: Sequence[dict[str, Any]], kind: str) -> bool:
     """Whether a value of this type may be meant; without any `type` everything may."""
     named = [item["type"] for item in members if "type" in item]
-    return not named or any(kind == one or (isinstance(one, list) and kind in one) for one in named)
+    return not named or any(kind == types or (isinstance(types, list) and kind in types) for types in named)
 
 
 def _select(selector: JSONPathSelector, schema: Any, definitions: Mapping[str, Any]) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """Recordings and workflows of other tools -> cases: HAR, Postman collections, Arazzo descriptions.
 
-What a file says is proposed like anything else: judged against the document by the one validator, dropped and counted
-when it does not fit. Scripts in a file are never executed; a few usual lines of them are read.
+A file's contents are proposals like those of a model: the one validator judges them against the document; those that
+do not fit are dropped and counted. Scripts in a file are never executed; a few usual lines of them are read.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ def generate(
     dropped: Counter[str] = Counter()
     notes: list[str] = []
     for file in files:
-        found = read(_document(file), router, values or {}, where=str(file))
-        notes += [f"{file.name}: {note}" for note in found.notes]
+        imported = read(_document(file), router, values or {}, where=str(file))
+        notes += [f"{file.name}: {note}" for note in imported.notes]
         validator = Validator(
             spec,
             policy=policy,
-            origin=Provenance(source=SOURCE, version=VERSION, model=found.form),
+            origin=Provenance(source=SOURCE, version=VERSION, model=imported.form),
             identities=identities,
             values=values,
-            assumed="guess" if found.form == "har" else "human",
+            assumed="guess" if imported.form == "har" else "human",
         )
-        for proposal in found.proposals:
+        for proposal in imported.proposals:
             if operations is not None and proposal["operation"] not in operations:
                 continue
             judged = validator.check(proposal)
             if not isinstance(judged, Case) and proposal["intent"] in ("positive", "negative"):
-                # The document says otherwise of the data, or nothing; then nothing is said of its acceptance.
+                # The document contradicts the data or does not describe it; then the case expects neither acceptance nor refusal.
                 judged = validator.check({**proposal, "intent": "boundary"})
             if isinstance(judged, Case):
                 cases.setdefault(judged.id, judged)
@@ -74,9 +74,10 @@ def generate(
                 dropped[judged[0].rule] += 1
                 notes.append(f"{file.name}: {proposal['name'][:80]}: {judged[0]}"[:300])
     kept = tuple(cases.values())
-    told = (*notes[:_MOST_NOTES], *([f"{len(notes) - _MOST_NOTES} more notes"] if len(notes) > _MOST_NOTES else []))
+    if len(notes) > _MOST_NOTES:
+        notes[_MOST_NOTES:] = [f"{len(notes) - _MOST_NOTES} more notes"]
     return Generated(
-        cases=kept, generation=Generation(source=SOURCE, cases=len(kept), dropped=dict(dropped), notes=told)
+        cases=kept, generation=Generation(source=SOURCE, cases=len(kept), dropped=dict(dropped), notes=tuple(notes))
     )
 
 
@@ -111,5 +112,5 @@ def _document(file: Path) -> Any:
     except OSError as error:
         raise GenerateError(error.strerror or "cannot be read", where=str(file), next_step="check the path") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise GenerateError(f"cannot be read: {said}", where=str(file), next_step="mend the file") from error
+        reason = " ".join(str(error).split())[:200]
+        raise GenerateError(f"cannot be read: {reason}", where=str(file), next_step="mend the file") from error

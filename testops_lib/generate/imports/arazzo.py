@@ -32,22 +32,22 @@ def read(document: Mapping[str, Any], router: Router, values: Mapping[str, Seque
     Inputs take a value of `values` (by name), else their schema's default, example, constant or first enumerated
     value. Steps that call another workflow are taken in its place. Retries, jumps and XPath are noted and left out.
     """
-    found: list[dict[str, Any]] = []
+    proposals: list[dict[str, Any]] = []
     notes: list[str] = []
-    workflows = [each for each in document.get("workflows") or () if isinstance(each, dict)]
-    known = {str(each.get("workflowId")): each for each in workflows}
+    workflows = [workflow for workflow in document.get("workflows") or () if isinstance(workflow, dict)]
+    workflows_by_id = {str(workflow.get("workflowId")): workflow for workflow in workflows}
     for workflow in workflows[:_MOST_WORKFLOWS]:
         name = str(workflow.get("workflowId"))
-        reading = _Reading(document, router, values, known)
+        reading = _Reading(document, router, values, workflows_by_id)
         try:
             reading.workflow(workflow, reading.inputs(workflow), prefix="", depth=0)
-            found.append(reading.proposal(str(workflow.get("summary") or name), workflow.get(EXTENSION)))
+            proposals.append(reading.proposal(str(workflow.get("summary") or name), workflow.get(EXTENSION)))
         except _Unreadable as reason:
             notes.append(f"workflow {name[:80]}: {reason}")
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             notes.append(f"workflow {name[:80]}: cannot be read ({type(error).__name__}: {str(error)[:80]})")
         notes += [f"workflow {name[:80]}: {note}" for note in reading.notes]
-    return Imported(form="arazzo", proposals=tuple(found), notes=tuple(notes))
+    return Imported(form="arazzo", proposals=tuple(proposals), notes=tuple(notes))
 
 
 class _Reading:
@@ -74,13 +74,13 @@ class _Reading:
             raise _Unreadable("it calls nothing")
         if len(self._steps) > MAX_STEPS + 1:
             raise _Unreadable(f"it has {len(self._steps)} steps, and {MAX_STEPS + 1} is the limit")
-        said = extension if isinstance(extension, dict) else {}
-        count = said.get("cleanup", 0)
+        extended = extension if isinstance(extension, dict) else {}
+        count = extended.get("cleanup", 0)
         split = len(self._steps) - (count if isinstance(count, int) and 0 < count < len(self._steps) else 0)
         steps, cleanup = self._steps[:split], self._steps[split:]
         keys = {step["operation"] for step in steps}
-        operation = said.get("operation")
-        intent = said["intent"] if said.get("intent") in get_args(Intent) else self._intent
+        operation = extended.get("operation")
+        intent = extended["intent"] if extended.get("intent") in get_args(Intent) else self._intent
         if intent == "negative":  # what is refused makes nothing that could be kept or removed
             steps[-1]["captures"], cleanup = [], []
         return {
@@ -93,22 +93,22 @@ class _Reading:
 
     def inputs(self, workflow: Mapping[str, Any]) -> dict[str, Any]:
         schema = self._resolved(workflow.get("inputs") or {})
-        found: dict[str, Any] = {}
+        inputs: dict[str, Any] = {}
         for name, declared in (schema.get("properties") or {}).items():
             declared = self._resolved(declared) if isinstance(declared, dict) else {}
             if self._values.get(name):
-                found[name] = self._values[name][0]
+                inputs[name] = self._values[name][0]
                 continue
             for key in ("default", "example", "const"):
                 if key in declared:
-                    found[name] = declared[key]
+                    inputs[name] = declared[key]
                     break
             else:
                 listed = declared.get("examples") or declared.get("enum")
                 if isinstance(listed, list) and listed:
-                    found[name] = listed[0]
-        found.setdefault("unique", "{unique}")  # as our own export calls it
-        return found
+                    inputs[name] = listed[0]
+        inputs.setdefault("unique", "{unique}")  # as our own export calls it
+        return inputs
 
     def workflow(self, workflow: Mapping[str, Any], inputs: Mapping[str, Any], *, prefix: str, depth: int) -> None:
         if depth > _MAX_DEPTH:
@@ -126,13 +126,15 @@ class _Reading:
         for part in ("onSuccess", "onFailure"):
             if step.get(part):
                 self.notes.append(f"step {name[:80]}: {part} is left out")
-        given = [self._parameter(each) for each in (*common, *(step.get("parameters") or ()))]
+        parameters = [self._parameter(parameter) for parameter in (*common, *(step.get("parameters") or ()))]
         if "workflowId" in step:
             called = self._workflows.get(str(step["workflowId"]).rpartition(".")[2])
             if called is None:
                 raise _Unreadable(f"step {name[:80]} calls a workflow of another description")
-            own = {str(each["name"]): self._value(each.get("value"), inputs, prefix) for each in given}
-            self.workflow(called, {**self.inputs(called), **own}, prefix=f"{name}/", depth=depth + 1)
+            arguments = {
+                str(parameter["name"]): self._value(parameter.get("value"), inputs, prefix) for parameter in parameters
+            }
+            self.workflow(called, {**self.inputs(called), **arguments}, prefix=f"{name}/", depth=depth + 1)
             for output, expression in (step.get("outputs") or {}).items():
                 wanted = str(expression).removeprefix("$outputs.")
                 if f"{name}/.{wanted}" in self._kept:
@@ -142,13 +144,13 @@ class _Reading:
         captures: list[dict[str, Any]] = []
         made: dict[str, Any] = {"operation": operation.key, "captures": captures}
         where = {"path": "path_params", "query": "query", "header": "headers", "cookie": "cookies"}
-        for each in given:
-            value = self._value(each.get("value"), inputs, prefix)
+        for parameter in parameters:
+            value = self._value(parameter.get("value"), inputs, prefix)
             many = value if isinstance(value, list) else [value]
-            if each.get("in") not in where:
+            if parameter.get("in") not in where:
                 continue
-            made.setdefault(where[each["in"]], []).extend(
-                {"name": str(each["name"]), "value": _text(one)} for one in many
+            made.setdefault(where[parameter["in"]], []).extend(
+                {"name": str(parameter["name"]), "value": _text(item)} for item in many
             )
         if isinstance(body := step.get("requestBody"), dict) and "payload" in body:
             made |= self._body(body, inputs, prefix)
@@ -165,37 +167,37 @@ class _Reading:
     def _operation(self, step: Mapping[str, Any]) -> Operation:
         if "operationId" in step:
             wanted = str(step["operationId"])
-            found = self._router.by_id.get(wanted) or self._router.by_id.get(wanted.rpartition(".")[2])
+            operation = self._router.by_id.get(wanted) or self._router.by_id.get(wanted.rpartition(".")[2])
         else:
             pointer = str(step.get("operationPath", "")).partition("#/paths/")[2]
             path, _, method = pointer.rpartition("/")
             wanted = f"{method.upper()} {path.replace('~1', '/').replace('~0', '~')}"
-            found = self._router.by_key.get(wanted)
-        if found is None:
+            operation = self._router.by_key.get(wanted)
+        if operation is None:
             raise _Unreadable(f"the document has no operation {wanted[:100]!r}")
-        return found
+        return operation
 
-    def _parameter(self, given: Any) -> dict[str, Any]:
+    def _parameter(self, parameter: Any) -> dict[str, Any]:
         """A parameter, or the reusable one that it refers to."""
-        if isinstance(given, dict) and "reference" in given:
-            name = str(given["reference"]).rpartition(".")[2]
+        if isinstance(parameter, dict) and "reference" in parameter:
+            name = str(parameter["reference"]).rpartition(".")[2]
             shared = ((self._document.get("components") or {}).get("parameters") or {})[name]
-            return {**shared, **({"value": given["value"]} if "value" in given else {})}
-        return dict(given)
+            return {**shared, **({"value": parameter["value"]} if "value" in parameter else {})}
+        return dict(parameter)
 
     def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         reference = str(schema.get("$ref", ""))
         if reference.startswith("#/components/inputs/"):
-            found = ((self._document.get("components") or {}).get("inputs") or {}).get(reference.rpartition("/")[2])
-            return found if isinstance(found, dict) else {}
+            inputs = ((self._document.get("components") or {}).get("inputs") or {}).get(reference.rpartition("/")[2])
+            return inputs if isinstance(inputs, dict) else {}
         return schema
 
     def _value(self, value: Any, inputs: Mapping[str, Any], prefix: str) -> Any:
         """A value with runtime expressions replaced by inputs and by names of captures."""
         if isinstance(value, dict):
-            return {key: self._value(each, inputs, prefix) for key, each in value.items()}
+            return {key: self._value(item, inputs, prefix) for key, item in value.items()}
         if isinstance(value, list):
-            return [self._value(each, inputs, prefix) for each in value]
+            return [self._value(item, inputs, prefix) for item in value]
         if not isinstance(value, str):
             return value
         if value.startswith("$"):
@@ -207,10 +209,10 @@ class _Reading:
             name, _, pointer = text.removeprefix("$inputs.").partition("#")
             if name not in inputs:
                 raise _Unreadable(f"the input {name[:60]!r} has no value: give one by `values`")
-            found = inputs[name]
+            value = inputs[name]
             for part in pointer.split("/")[1:]:
-                found = found[int(part)] if isinstance(found, list) else found[part]
-            return found
+                value = value[int(part)] if isinstance(value, list) else value[part]
+            return value
         step = re.fullmatch(r"\$steps\.([\w-]+)\.outputs\.([\w.-]+?)(#.*)?", text, re.ASCII)
         if step is not None and not step[3] and f"{prefix}{step[1]}.{step[2]}" in self._kept:
             return self._kept[f"{prefix}{step[1]}.{step[2]}"]
@@ -229,7 +231,7 @@ class _Reading:
         return {"body_text": _text(payload), "media_type": media_type}
 
     def _expected(self, step: Mapping[str, Any], inputs: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        expected: list[dict[str, Any]] = []
         for criterion in step.get("successCriteria") or ():
             condition = str(criterion.get("condition", "")).strip()
             kind = criterion.get("type", "simple")
@@ -250,8 +252,8 @@ class _Reading:
             if made is None:
                 self.notes.append(f"step {str(step['stepId'])[:80]}: the criterion {condition[:80]!r} is left out")
             else:
-                found.append({**made, "basis": "guess"})
-        return found
+                expected.append({**made, "basis": "guess"})
+        return expected
 
     def _literal(self, text: str, inputs: Mapping[str, Any], prefix: str) -> Any:
         """A literal of a simple condition, as JSON text or value."""
@@ -265,11 +267,11 @@ class _Reading:
 
 def _bounds(condition: str) -> tuple[int, int] | None:
     """Least and greatest status of a condition that bounds it by hundreds; None: it is another one."""
-    found = _BOUND.fullmatch(condition)
-    if found is None:
+    match = _BOUND.fullmatch(condition)
+    if match is None:
         return None
-    limit = int(found[2])
-    return (limit, 599) if found[1] == ">=" else (100, limit - 1)
+    limit = int(match[2])
+    return (limit, 599) if match[1] == ">=" else (100, limit - 1)
 
 
 def _only_statuses(condition: str) -> bool:
@@ -277,8 +279,8 @@ def _only_statuses(condition: str) -> bool:
 
 
 def _as_path(pointer: str) -> str:
-    parts = [each.replace("~1", "/").replace("~0", "~") for each in pointer.split("/")[1:]]
-    return json_path([int(each) if each.isascii() and each.isdigit() else each for each in parts])
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+    return json_path([int(part) if part.isascii() and part.isdigit() else part for part in parts])
 
 
 def _capture(name: str, expression: str) -> dict[str, Any] | None:
@@ -295,12 +297,12 @@ def _capture(name: str, expression: str) -> dict[str, Any] | None:
 
 def _set(document: Any, pointer: str, value: Any) -> Any:
     """The document with the value at a JSON Pointer."""
-    parts = [each.replace("~1", "/").replace("~0", "~") for each in pointer.split("/")[1:]]
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
     if not parts:
         return value
     head, rest = parts[0], "/" + "/".join(parts[1:]) if parts[1:] else ""
     if isinstance(document, list):
-        return [_set(each, rest, value) if index == int(head) else each for index, each in enumerate(document)]
+        return [_set(item, rest, value) if index == int(head) else item for index, item in enumerate(document)]
     inner = document.get(head) if isinstance(document, dict) else None
     return {**(document if isinstance(document, dict) else {}), head: _set(inner, rest, value)}
 

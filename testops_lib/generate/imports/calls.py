@@ -27,7 +27,7 @@ PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What was found in a file."""
+    """What a file holds."""
 
     form: str
     """har, postman, arazzo."""
@@ -64,8 +64,8 @@ class Router:
     """Which operation a URL calls."""
 
     def __init__(self, spec: Spec, base_url: str = "") -> None:
-        self.by_id = {each.operation_id: each for each in spec.operations if each.operation_id}
-        self.by_key = {each.key: each for each in spec.operations}
+        self.by_id = {operation.operation_id: operation for operation in spec.operations if operation.operation_id}
+        self.by_key = {operation.key: operation for operation in spec.operations}
         self.credentials = frozenset(
             (scheme.where, scheme.name.lower()) for scheme in spec.security_schemes.values() if scheme.name
         )
@@ -73,8 +73,8 @@ class Router:
         bases = (base_url, *spec.servers)
         self._bases = sorted({urlsplit(base).path.rstrip("/") for base in bases} | {""}, key=len, reverse=True)
         self._routes = [
-            (each, re.compile("".join(_pattern(part) for part in re.split(r"(\{[^{}]+\})", each.path))))
-            for each in sorted(spec.operations, key=lambda each: (each.path.count("{"), -len(each.path)))
+            (operation, re.compile("".join(_pattern(part) for part in re.split(r"(\{[^{}]+\})", operation.path))))
+            for operation in sorted(spec.operations, key=lambda route: (route.path.count("{"), -len(route.path)))
         ]
 
     def route(self, method: str, url: str) -> tuple[Operation, dict[str, str]] | None:
@@ -98,19 +98,21 @@ def _pattern(part: str) -> str:
 def leaves(value: Any) -> Iterator[str]:
     """Every text in a JSON value, keys left out."""
     waiting = [value]
-    for each in waiting:
-        if isinstance(each, dict):
-            waiting += each.values()
-        elif isinstance(each, list | tuple):
-            waiting += each
-        elif isinstance(each, str):
-            yield each
+    for node in waiting:
+        if isinstance(node, dict):
+            waiting += node.values()
+        elif isinstance(node, list | tuple):
+            waiting += node
+        elif isinstance(node, str):
+            yield node
 
 
 def documented(operation: Operation, where: str, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Those pairs that are parameters of the operation and hold no credential, by their name or their value's shape."""
     names = {
-        each.name.lower() if where == "header" else each.name for each in operation.parameters if each.where == where
+        parameter.name.lower() if where == "header" else parameter.name
+        for parameter in operation.parameters
+        if parameter.where == where
     }
     redactor = Redactor()
     return [
@@ -147,7 +149,7 @@ def without_secrets(call: Call, credentials: Collection[tuple[str, str]]) -> int
         in_body = shown.count(REDACTED) - call.body["body_text"].count(REDACTED)
         call.body = {"body_text": shown}
     elif "form" in call.body:
-        fields = [_invented({each["name"]: each["value"]}) for each in call.body["form"]]
+        fields = [_invented({field["name"]: field["value"]}) for field in call.body["form"]]
         in_body = sum(number for _, number in fields)
         call.body = {"form": [{"name": name, "value": value} for pair, _ in fields for name, value in pair.items()]}
     if in_body:
@@ -193,35 +195,38 @@ def proposals(calls: Sequence[Call]) -> Iterator[dict[str, Any]]:
     for index, call in enumerate(calls):
         needed = _needed(call, calls, producers)
         if needed is not None and len(needed) < MAX_STEPS:
-            yield _proposal(call, [calls[each] for each in needed], _removals(calls, index, needed))
+            yield _proposal(call, [calls[number] for number in needed], _removals(calls, index, needed))
         producers.update(dict.fromkeys(call.captures, index))
 
 
 def _needed(call: Call, calls: Sequence[Call], producers: Mapping[str, int]) -> list[int] | None:
     """Indexes of the calls that must come before, ascending; None: a name comes from nowhere."""
-    found: set[int] = set()
+    indexes: set[int] = set()
     waiting = [call]
-    for each in waiting:
-        for name in each.names() - {"unique"}:
+    for waiting_call in waiting:
+        for name in waiting_call.names() - {"unique"}:
             if name not in producers:
                 return None
-            if producers[name] not in found:
-                found.add(producers[name])
+            if producers[name] not in indexes:
+                indexes.add(producers[name])
                 waiting.append(calls[producers[name]])
-    return sorted(found)
+    return sorted(indexes)
 
 
 def _removals(calls: Sequence[Call], index: int, needed: Sequence[int]) -> list[Call]:
     """Later DELETE calls of what the needed ones and the call itself have made, youngest thing first."""
     made = [
-        name for each in (*needed, index) if calls[each].operation.method == "POST" for name in calls[each].captures
+        name
+        for number in (*needed, index)
+        if calls[number].operation.method == "POST"
+        for name in calls[number].captures
     ]
-    found = [
+    removals = [
         call
         for call in calls[index + 1 : index + 200]
         if call.operation.method == "DELETE" and call.names() and call.names() <= set(made)
     ]
-    unique = {call.operation.key: call for call in found}
+    unique = {call.operation.key: call for call in removals}
     return list(reversed(unique.values()))[:1]
 
 
@@ -230,8 +235,8 @@ def _proposal(call: Call, before: Sequence[Call], after: Sequence[Call]) -> dict
         "name": call.name[:200],
         "intent": "positive" if call.succeeded else "boundary",
         "operation": call.operation.key,
-        "steps": [*(_step(each) for each in before), _step(call)],
-        "cleanup": [_step(each, bare=True) for each in after],
+        "steps": [*(_step(earlier) for earlier in before), _step(call)],
+        "cleanup": [_step(later, bare=True) for later in after],
     }
 
 

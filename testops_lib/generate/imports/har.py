@@ -47,8 +47,8 @@ def read(entries: Sequence[Any], router: Router) -> Imported:
         _link(call, calls, seen)
         secrets += without_secrets(call, router.credentials)
         for path, value in _scalars(answer):
-            known = seen.get(str(value))
-            if known is None or (call.operation.method == "POST" and calls[known[0]].operation.method != "POST"):
+            first = seen.get(str(value))
+            if first is None or (call.operation.method == "POST" and calls[first[0]].operation.method != "POST"):
                 seen[str(value)] = (len(calls), path)  # who made a thing, rather than who showed it
         calls.append(call)
     notes = [f"{count} × {what}: no operation of the document" for what, count in foreign.items()]
@@ -61,16 +61,16 @@ def read(entries: Sequence[Any], router: Router) -> Imported:
 def _call(request: Any, response: Any, router: Router) -> tuple[Call, Any] | str:
     """The call and its JSON answer; or what was called instead."""
     method, url = str(request["method"]).upper(), str(request["url"])
-    found = router.route(method, url)
-    if found is None:
+    route = router.route(method, url)
+    if route is None:
         return f"{method[:20]} {urlsplit(url).path[:100]}"
-    operation, path = found
+    operation, path = route
     status = int(response.get("status") or 0)
     post = request.get("postData") or {}
     media_type = str(post.get("mimeType") or "")
-    form = [(str(each["name"]), str(each.get("value", ""))) for each in post.get("params") or ()]
-    headers = [(str(each["name"]), str(each["value"])) for each in request.get("headers") or ()]
-    cookies = [(str(each["name"]), str(each["value"])) for each in request.get("cookies") or ()]
+    form = [(str(pair["name"]), str(pair.get("value", ""))) for pair in post.get("params") or ()]
+    headers = [(str(pair["name"]), str(pair["value"])) for pair in request.get("headers") or ()]
+    cookies = [(str(pair["name"]), str(pair["value"])) for pair in request.get("cookies") or ()]
     plain = media_type.split(";", 1)[0].strip().lower()
     if plain == "application/x-www-form-urlencoded" and not form:
         form = parse_qsl(str(post.get("text") or ""), keep_blank_values=True)
@@ -109,9 +109,9 @@ def _scalars(document: Any) -> Iterator[tuple[str, str | int]]:
             return
         count += 1
         if isinstance(value, dict):
-            waiting += [([*place, str(name)], each) for name, each in value.items()]
+            waiting += [([*place, str(name)], item) for name, item in value.items()]
         elif isinstance(value, list):
-            waiting += [([*place, index], each) for index, each in enumerate(value[:20])]
+            waiting += [([*place, index], item) for index, item in enumerate(value[:20])]
         elif isinstance(value, str | int) and not isinstance(value, bool) and place and 0 < len(str(value)) <= 100:
             yield json_path(place), value
 
@@ -124,15 +124,15 @@ def _link(call: Call, calls: list[Call], seen: dict[str, tuple[int, str]]) -> No
             return value
         index, path = seen[value]
         producer = calls[index]
-        known = next((name for name, where in producer.captures.items() if where == path), "")
-        if not known:
+        capture = next((name for name, where in producer.captures.items() if where == path), "")
+        if not capture:
             stem = "_".join(words(about)) or "value"
-            taken = {name for each in calls for name in each.captures}
-            known, number = re.sub(r"\W", "", f"{stem}"), 2
-            while known in taken or known == "unique":
-                known, number = f"{stem}_{number}", number + 1
-            producer.captures[known] = path
-        return "{" + known + "}"
+            taken = {name for other in calls for name in other.captures}
+            capture, number = re.sub(r"\W", "", f"{stem}"), 2
+            while capture in taken or capture == "unique":
+                capture, number = f"{stem}_{number}", number + 1
+            producer.captures[capture] = path
+        return "{" + capture + "}"
 
     call.path = {name: captured(value, name) for name, value in call.path.items()}
     call.query = [(name, captured(value, name) if _refers(name) else value) for name, value in call.query]
@@ -146,15 +146,15 @@ def _link(call: Call, calls: list[Call], seen: dict[str, tuple[int, str]]) -> No
 
 def _replaced(value: Any, captured: Any, name: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _replaced(each, captured, str(key)) for key, each in value.items()}
+        return {key: _replaced(item, captured, str(key)) for key, item in value.items()}
     if isinstance(value, list):
-        return [_replaced(each, captured, name) for each in value]
+        return [_replaced(item, captured, name) for item in value]
     if _refers(name) and isinstance(value, str | int) and not isinstance(value, bool):
-        found = captured(str(value), name)
-        return value if found == str(value) else found
+        reference = captured(str(value), name)
+        return value if reference == str(value) else reference
     return value
 
 
 def _refers(name: str) -> bool:
-    found = words(name)
-    return bool(found) and found[-1] in REFERRING
+    parts = words(name)
+    return bool(parts) and parts[-1] in REFERRING

@@ -38,7 +38,7 @@ def read(collection: Mapping[str, Any], router: Router, values: Mapping[str, Seq
     """Proposals for the collection's requests; `values` win over the collection's own variables."""
     notes: list[str] = []
     variables = _variables(collection)
-    variables |= {name: str(given[0]) for name, given in values.items() if given}
+    variables |= {name: str(choices[0]) for name, choices in values.items() if choices}
     calls: list[Call] = []
     captured: dict[str, str] = {}
     secrets = 0
@@ -63,9 +63,9 @@ def read(collection: Mapping[str, Any], router: Router, values: Mapping[str, Seq
 def _variables(collection: Mapping[str, Any]) -> dict[str, str]:
     listed = collection.get("variable")
     return {
-        str(each.get("key") or each.get("id")): str(each.get("value", ""))
-        for each in (listed if isinstance(listed, list) else ())
-        if isinstance(each, dict)
+        str(variable.get("key") or variable.get("id")): str(variable.get("value", ""))
+        for variable in (listed if isinstance(listed, list) else ())
+        if isinstance(variable, dict)
     }
 
 
@@ -90,8 +90,8 @@ def _call(
     missing: set[str] = set()
 
     def fill(text: Any) -> str:
-        def value(found: re.Match[str]) -> str:
-            name = found[1]
+        def value(match: re.Match[str]) -> str:
+            name = match[1]
             if name in captured:
                 return captured[name]
             if name in variables and variables[name] != "":
@@ -99,7 +99,7 @@ def _call(
             if name.startswith("$") or name == "unique":  # `{{$guid}}`: a fresh value for each execution
                 return "{unique}"
             missing.add(name)
-            return found[0]
+            return match[0]
 
         return _VARIABLE.sub(value, str(text))
 
@@ -107,20 +107,20 @@ def _call(
     raw = str(url.get("raw") or _raw(url)) if isinstance(url, dict) else str(url)
     raw = re.sub(r"^\{\{[^{}]+\}\}", "http://base", raw)  # the base, whatever the variable says
     of_path = {
-        str(each.get("key")): fill(each.get("value", ""))
-        for each in (url.get("variable") if isinstance(url, dict) else None) or ()
+        str(parameter.get("key")): fill(parameter.get("value", ""))
+        for parameter in (url.get("variable") if isinstance(url, dict) else None) or ()
     }
     whole, _, query = raw.partition("?")
     parts = [of_path.get(part[1:], part) if part.startswith(":") else fill(part) for part in whole.split("/")]
     method = str(request.get("method") or "GET").upper()
-    found = router.route(method, "/".join(parts))
-    if found is None:
+    route = router.route(method, "/".join(parts))
+    if route is None:
         return f"no operation of the document is {method[:20]} {urlsplit('/'.join(parts)).path[:100]}"
-    operation, path = found
+    operation, path = route
     headers = [
-        (str(each["key"]), fill(each.get("value", "")))
-        for each in _enabled(request.get("header"))
-        if not sensitive(str(each["key"]))
+        (str(header["key"]), fill(header.get("value", "")))
+        for header in _enabled(request.get("header"))
+        if not sensitive(str(header["key"]))
     ]
     pairs = [(name, fill(value)) for name, value in parse_qsl(query, keep_blank_values=True)]
     media_type, body = _body(request.get("body") or {}, headers, fill)
@@ -149,26 +149,26 @@ def _raw(url: Mapping[str, Any]) -> str:
     host, path = url.get("host") or "", url.get("path") or ""
     text = ".".join(host) if isinstance(host, list) else str(host)
     text += "/" + ("/".join(map(str, path)) if isinstance(path, list) else str(path))
-    pairs = [f"{each.get('key')}={each.get('value', '')}" for each in _enabled(url.get("query"))]
+    pairs = [f"{pair.get('key')}={pair.get('value', '')}" for pair in _enabled(url.get("query"))]
     return text + ("?" + "&".join(pairs) if pairs else "")
 
 
 def _enabled(listed: Any) -> list[dict[str, Any]]:
-    found = listed if isinstance(listed, list) else ()
-    return [each for each in found if isinstance(each, dict) and not each.get("disabled") and each.get("key")]
+    entries = listed if isinstance(listed, list) else ()
+    return [entry for entry in entries if isinstance(entry, dict) and not entry.get("disabled") and entry.get("key")]
 
 
 def _body(body: Mapping[str, Any], headers: list[tuple[str, str]], fill: Any) -> tuple[str, dict[str, Any]]:
     media_type = next((value for name, value in headers if name.lower() == "content-type"), "")
     mode = body.get("mode")
     if mode == "urlencoded":
-        form = [(str(each["key"]), fill(each.get("value", ""))) for each in _enabled(body.get("urlencoded"))]
+        form = [(str(field["key"]), fill(field.get("value", ""))) for field in _enabled(body.get("urlencoded"))]
         return "application/x-www-form-urlencoded", body_of("", "", form)
     if mode == "formdata":
         form = [
-            (str(each["key"]), fill(each.get("value", "")))
-            for each in _enabled(body.get("formdata"))
-            if each.get("type", "text") == "text"
+            (str(field["key"]), fill(field.get("value", "")))
+            for field in _enabled(body.get("formdata"))
+            if field.get("type", "text") == "text"
         ]
         return "multipart/form-data", body_of("", "", form)
     text = str(body.get("raw") or "")
@@ -186,7 +186,7 @@ def _own_captures(script: str) -> dict[str, str]:
     if not head.startswith("const STEP = "):
         return {}
     step = json.loads(head.removeprefix("const STEP = ").rstrip(";"))
-    return {str(each["name"]): json_path(each["places"]) for each in step["captures"] if each.get("places")}
+    return {str(capture["name"]): json_path(capture["places"]) for capture in step["captures"] if capture.get("places")}
 
 
 def _script(item: Mapping[str, Any]) -> str:
@@ -201,12 +201,12 @@ def _script(item: Mapping[str, Any]) -> str:
 def _captures(script: str) -> dict[str, str]:
     """Variables that the script takes out of the JSON body by a plain walk: `pm.environment.set("id", data.id)`."""
     documents = {"pm.response.json()", *_DOCUMENT.findall(script)}
-    found = _own_captures(script)
-    for name, expression in _SET.findall(script):
+    captures = _own_captures(script)
+    for variable, expression in _SET.findall(script):
         expression = expression + ")" if expression.count("(") > expression.count(")") else expression
-        head = next((each for each in sorted(documents, key=len, reverse=True) if expression.startswith(each)), None)
+        head = next((name for name in sorted(documents, key=len, reverse=True) if expression.startswith(name)), None)
         rest = expression[len(head) :] if head is not None else "?"
         parts = [member or quoted or int(index) for member, index, quoted in _WALK.findall(rest)]
-        if "".join(each.group() for each in _WALK.finditer(rest)) == rest and parts:
-            found[re.sub(r"\W", "_", name)] = json_path(parts)
-    return found
+        if "".join(part.group() for part in _WALK.finditer(rest)) == rest and parts:
+            captures[re.sub(r"\W", "_", variable)] = json_path(parts)
+    return captures

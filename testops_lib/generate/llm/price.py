@@ -84,8 +84,8 @@ def find(prices: Prices, model: str) -> Price | None:
     for candidate in (model, name):
         if candidate in prices.models:
             return prices.models[candidate]
-    found = [known for known in prices.models if name.startswith(known) and _RELEASE.fullmatch(name[len(known) :])]
-    return prices.models[max(found, key=len)] if found else None
+    names = [model for model in prices.models if name.startswith(model) and _RELEASE.fullmatch(name[len(model) :])]
+    return prices.models[max(names, key=len)] if names else None
 
 
 def money(

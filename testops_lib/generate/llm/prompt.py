@@ -149,7 +149,9 @@ def render(
         cut: list[str] = []
         definitions = _definitions({name: spec.definitions[name] for name in shared}, cut)
         common = _without(f"{_fenced({'definitions': definitions, 'notes': list(dict.fromkeys(cut))})}\n\n", secrets)
-    own = {name: schema for name, schema in needed(spec, [*operations, *related]).items() if name not in shared}
+    own_definitions = {
+        name: schema for name, schema in needed(spec, [*operations, *related]).items() if name not in shared
+    }
     document: dict[str, Any] = {
         "api": {"title": _text(spec.title, 200), "version": _text(spec.version, 50)},
         "operations": [
@@ -157,7 +159,7 @@ def render(
             for operation in operations
         ],
         "related": [_operation(operation, spec, notes) for operation in related],
-        "definitions": _definitions(own, notes),
+        "definitions": _definitions(own_definitions, notes),
         "known_values": _known(values or {}),
         "notes": list(dict.fromkeys(notes)),
     }
@@ -185,7 +187,7 @@ def with_schema(system: str, schema: Mapping[str, Any]) -> str:
 
 
 def render_repair(
-    asked: Prompt, refused: Sequence[tuple[Any, Sequence[Problem]]], *, problem: str = "", secrets: Sequence[str] = ()
+    prompt: Prompt, refused: Sequence[tuple[Any, Sequence[Problem]]], *, problem: str = "", secrets: Sequence[str] = ()
 ) -> Prompt:
     """The prompt of the repair round: the first one, then what was refused and why.
 
@@ -196,13 +198,13 @@ def render_repair(
             f"Your answer to this could not be used: {problem}. Answer again: one JSON object in the given schema,"
             " nothing around it, with fewer and shorter cases if need be."
         )
-        return msgspec.structs.replace(asked, user=_without(f"{asked.user}\n{text}\n", secrets))
+        return msgspec.structs.replace(prompt, user=_without(f"{prompt.user}\n{text}\n", secrets))
     document = [
-        {"number": number, "case": _refused(raw), "problems": [str(found)[:300] for found in problems[:8]]}
+        {"number": number, "case": _refused(raw), "problems": [str(reason)[:300] for reason in problems[:8]]}
         for number, (raw, problems) in enumerate(refused)
     ]
-    text = f"{asked.user}\n{_file('repair')}\n{_fenced(document)}\n"
-    return msgspec.structs.replace(asked, user=_without(text, secrets))
+    text = f"{prompt.user}\n{_file('repair')}\n{_fenced(document)}\n"
+    return msgspec.structs.replace(prompt, user=_without(text, secrets))
 
 
 def size(prompt: Prompt) -> int:
@@ -262,14 +264,16 @@ def _observed(gap: Gap | None, redactor: Redactor) -> dict[str, Any]:
     if gap is None:
         return {}
     # the known secrets before the cut, which might leave half of one
-    refusals = [{"status": each.status, "said": _text(redactor.text(each.said), MAX_SAID)} for each in gap.refusals]
-    told = {
+    refusals = [
+        {"status": refusal.status, "said": _text(redactor.text(refusal.said), MAX_SAID)} for refusal in gap.refusals
+    ]
+    observed = {
         "reached": gap.reached,
-        "unseen": [_text(each, 20) for each in gap.unexplored],
+        "unseen": [_text(status, 20) for status in gap.unexplored],
         "undocumented": list(gap.undocumented),
         "refusals": refusals,
     }
-    return {"observed": told}
+    return {"observed": observed}
 
 
 def _shown_operation(
