@@ -66,7 +66,7 @@ def generate(
                 continue
             judged = validator.check(proposal)
             if not isinstance(judged, Case) and proposal["intent"] in ("positive", "negative"):
-                # The document contradicts the data or does not describe it; then the case expects neither acceptance nor refusal.
+                # The document contradicts the data or does not describe it: expect neither acceptance nor refusal.
                 judged = validator.check({**proposal, "intent": "boundary"})
             if isinstance(judged, Case):
                 cases.setdefault(judged.id, judged)
