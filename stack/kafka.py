@@ -170,7 +170,7 @@ class Kafka:
     def _check_shape(self) -> None:
         """A cluster's size and identity are fixed with its data."""
         size = self.state / "brokers"
-        if not size.exists():  # as long as brokers are formatted one by one, those that are do not tell it
+        if not size.exists():  # written once; while brokers are formatted one by one, their number says nothing
             formatted = len(list(self.state.glob("broker-*/data/meta.properties")))
             size.write_text(str(formatted or self.brokers))
         there = int(size.read_text())
@@ -238,7 +238,7 @@ class Kafka:
         )
 
     def _properties(self, number: int) -> str:
-        voters = ",".join(f"{each}@{HOST}:{self._ports[f'controller-{each}']}" for each in self._numbers())
+        voters = ",".join(f"{voter}@{HOST}:{self._ports[f'controller-{voter}']}" for voter in self._numbers())
         client = f"PLAINTEXT://{HOST}:{self._ports[f'broker-{number}']}"
         copies = min(3, self.brokers)
         enough = max(1, copies - 1)

@@ -9,14 +9,13 @@ harmless because results are keyed by (run, case, attempt).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from testops_lib.bus.cases import Cases
+from testops_lib.bus.closing import Closing
 from testops_lib.bus.connection import Connection
 from testops_lib.bus.dead_letters import DeadLetters
 from testops_lib.bus.orders import Orders
@@ -31,7 +30,7 @@ _OVERHEAD_BYTES = 388_608
 """What the brokers accept beyond our own limit of a record: its key and headers."""
 
 
-class Bus:
+class Bus(Closing):
     """The topics of one Kafka cluster, each as an attribute with what can be done with it.
 
     Connects when first needed. Usable as a context manager; `close` waits for dead letters still on their way.
@@ -60,14 +59,6 @@ class Bus:
         self.orders = Orders(connection, self.topics.batches, self.dead_letters)
         self.outcomes = Outcomes(connection, self.topics.outcomes)
         self.shares = Shares(connection, self.topics.shares)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Delivers the dead letters still on their way.

@@ -6,12 +6,12 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from testops_lib.bus.closing import Closing
 from testops_lib.bus.connection import Connection
 from testops_lib.bus.dead_letters import DeadLetters
 from testops_lib.bus.encoding import decode_order
@@ -97,7 +97,7 @@ class ReceivedOrder(Value, frozen=True, kw_only=True):
     offset: int
 
 
-class OrderConsumer:
+class OrderConsumer(Closing):
     """A member of the fleet's group: gives one order at a time. For one thread.
 
     While an order is out, the caller goes on to call `poll`, which keeps us in the group and gives no other order.
@@ -145,14 +145,6 @@ class OrderConsumer:
         )
         self._consumer = self._membership.consumer
         self._membership.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Commits what is done and leaves the group, so that others get its orders at once."""

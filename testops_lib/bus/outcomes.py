@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from testops_lib.bus.closing import Closing
 from testops_lib.bus.connection import Connection
 from testops_lib.bus.encoding import OUTCOME, encode_outcome
 from testops_lib.bus.message import place_of, records_of
@@ -67,21 +67,13 @@ class Outcomes:
         return OutcomesFollower(self._connection, self._topic, start, run)
 
 
-class OutcomesFollower:
+class OutcomesFollower(Closing):
     """Outcomes of a run's orders as they come. For one thread at a time. Brokers that are away are waited for."""
 
     def __init__(self, connection: Connection, topic: str, start: Mapping[int, int], run: str) -> None:
         self._connection, self._topic, self._start, self._run = connection, topic, dict(start), run
         self._reader: Reader | None = None
         self._opened = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Leaves the topic."""

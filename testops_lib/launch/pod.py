@@ -1,4 +1,4 @@
-"""A batch to a pod: the manifest of a runner's pod out of a template and a target's own wishes."""
+"""The manifest of a pod that executes one batch, from a template and what the target's file says of pods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTAINER = "runner"
 """The container that executes the batch: the first of the template."""
 
 START_S = 600
-"""What a pod may need besides its batch: to be scheduled, to fetch the image, to end."""
+"""What a pod may need besides its batch: to be scheduled, to pull the image, to end."""
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -29,8 +29,8 @@ def read_template(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(path.read_text("utf-8"))
-        first = found["spec"]["containers"][0]["name"]
+        template = yaml.safe_load(path.read_text("utf-8"))
+        first = template["spec"]["containers"][0]["name"]
     except OSError as error:
         raise SettingsError(error.strerror or "cannot be read", where=str(path)) from error
     except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError) as error:
@@ -39,22 +39,22 @@ def read_template(path: Path) -> dict[str, Any]:
         raise SettingsError(
             f"its first container is {first!r}", where=str(path), next_step=f"the first one must be called {CONTAINER}"
         )
-    return dict(found)
+    return dict(template)
 
 
-def merge(base: Any, own: Any) -> Any:
-    """`base` changed by `own`: mappings key by key (null takes a key away), lists of named entries name by name.
+def merge(base: Any, changes: Any) -> Any:
+    """`base` with `changes`: mappings key by key (null removes a key), lists of named entries name by name.
 
-    Everything else of `own` replaces what `base` has.
+    Any other value in `changes` replaces the one in `base`.
     """
-    if isinstance(base, Mapping) and isinstance(own, Mapping):
-        merged = {**base, **{key: merge(base.get(key), value) for key, value in own.items()}}
+    if isinstance(base, Mapping) and isinstance(changes, Mapping):
+        merged = {**base, **{key: merge(base.get(key), value) for key, value in changes.items()}}
         return {key: value for key, value in merged.items() if value is not None}
-    if _are_named(base) and _are_named(own):
-        changes = {entry["name"]: entry for entry in own}
-        kept = [merge(entry, changes.pop(entry["name"], {})) for entry in base]
-        return [*kept, *changes.values()]
-    return own
+    if _are_named(base) and _are_named(changes):
+        new = {entry["name"]: entry for entry in changes}
+        kept = [merge(entry, new.pop(entry["name"], {})) for entry in base]
+        return [*kept, *new.values()]
+    return changes
 
 
 def _are_named(entries: Any) -> bool:
@@ -71,7 +71,7 @@ def label(text: str) -> str:
 
 def manifest(
     template: Mapping[str, Any],
-    own: Mapping[str, Any],
+    target_pod: Mapping[str, Any],
     *,
     image: str,
     arguments: Sequence[str],
@@ -83,13 +83,13 @@ def manifest(
 ) -> dict[str, Any]:
     """The pod that executes one batch.
 
-    `own` is what the target says of its pods. Variables that the template or the target set win over `environment`.
-    `deadline_s` is what the runner may take: the template's `activeDeadlineSeconds`, where it has one, is raised to
-    what such a pod needs; the target's own stands.
+    `target_pod` is what the target's file says of pods. Variables that it or the template sets win over `environment`.
+    `deadline_s` is how long the runner may take: where the template has `activeDeadlineSeconds`, it is raised to what
+    such a pod needs; the target file's value stays.
     """
     limit = template["spec"].get("activeDeadlineSeconds")
     needed = {"activeDeadlineSeconds": max(limit, math.ceil(deadline_s) + START_S)} if limit else {}
-    pod: dict[str, Any] = merge(merge(template, {"spec": needed}), own)
+    pod: dict[str, Any] = merge(merge(template, {"spec": needed}), target_pod)
     metadata = dict(pod.get("metadata") or {})
     metadata["name"] = re.sub(r"[^a-z0-9]+", "-", f"testops-{target}".lower())[:50].strip("-")
     labels = {"testops/target": label(target), "testops/run": label(run), "testops/batch": label(batch)}
@@ -97,7 +97,7 @@ def manifest(
     metadata["annotations"] = {**(metadata.get("annotations") or {}), "testops/run": run, "testops/batch": batch}
     first, *others = pod["spec"]["containers"]
     variables = first.get("env") or []
-    given = {entry["name"] for entry in variables}
-    added = [{"name": name, "value": value} for name, value in environment.items() if name not in given]
+    named = {entry["name"] for entry in variables}
+    added = [{"name": name, "value": value} for name, value in environment.items() if name not in named]
     container = {**first, "image": image, "args": list(arguments), "env": [*variables, *added]}
     return {**pod, "metadata": metadata, "spec": {**pod["spec"], "containers": [container, *others]}}

@@ -16,8 +16,8 @@ PR_SET_PDEATHSIG = 1
 
 def tied(command: Sequence[str], *, number: int = signal.SIGTERM, uid: int = -1, gid: int = -1) -> list[str]:
     """The command line that runs `command` and has it get the signal `number` when the calling thread ends."""
-    own = (str(uid), str(gid), str(int(number)), str(os.getpid()))
-    return [sys.executable, "-I", "-S", __file__, *own, "--", *command]
+    arguments = (str(uid), str(gid), str(int(number)), str(os.getpid()))
+    return [sys.executable, "-I", "-S", __file__, *arguments, "--", *command]
 
 
 def _prctl() -> Callable[[int, int], int] | None:
@@ -25,8 +25,8 @@ def _prctl() -> Callable[[int, int], int] | None:
         return None
     import ctypes
 
-    found: Callable[[int, int], int] = ctypes.CDLL(None).prctl
-    return found
+    prctl: Callable[[int, int], int] = ctypes.CDLL(None).prctl
+    return prctl
 
 
 def main(argv: list[str]) -> None:
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
     # The parent may run with signals blocked or ignored (nohup, a thread's mask); a server starts afresh.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(each, signal.SIG_DFL)
+    for reset in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(reset, signal.SIG_DFL)
     os.execvp(command[0], command)
 
 
