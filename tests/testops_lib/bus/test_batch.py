@@ -14,9 +14,9 @@ offsets = st.integers(0, 10_000)
 @given(first=offsets, length=st.integers(0, 500), size=st.integers(1, 60))
 def test_cut_ranges_lose_nothing_and_touch(first: int, length: int, size: int) -> None:
     ranges = cut(first, first + length, size)
-    assert [offset for one in ranges for offset in one] == list(range(first, first + length))
-    assert all(0 < len(one) <= size for one in ranges)
-    assert all(len(one) == size for one in ranges[:-1])
+    assert [offset for offsets in ranges for offset in offsets] == list(range(first, first + length))
+    assert all(0 < len(offsets) <= size for offsets in ranges)
+    assert all(len(offsets) == size for offsets in ranges[:-1])
 
 
 @pytest.mark.parametrize(("first", "end", "size"), [(0, 5, 0), (0, 5, -1), (6, 5, 1)])
@@ -68,21 +68,21 @@ def test_every_delivered_record_is_in_exactly_one_batch_within_the_limits(
     records = [(*place, size) for place, size in delivered.items()]
     seed.shuffle(records)  # type: ignore[attr-defined]
     made = batches("t", records, max_records=max_records, max_bytes=max_bytes)
-    found = []
-    for one in made:
-        inside = [place for place in delivered if place[0] == one.partition and one.first <= place[1] < one.end]
+    held = []
+    for batch in made:
+        inside = [place for place in delivered if place[0] == batch.partition and batch.first <= place[1] < batch.end]
         assert 0 < len(inside) <= max_records
         assert len(inside) == 1 or sum(delivered[place] for place in inside) <= max_bytes
-        assert (one.partition, one.first) in inside and (one.partition, one.end - 1) in inside
-        found += inside
-    assert sorted(found) == sorted(delivered)
+        assert (batch.partition, batch.first) in inside and (batch.partition, batch.end - 1) in inside
+        held += inside
+    assert sorted(held) == sorted(delivered)
 
 
 def test_a_batch_spans_foreign_records_but_not_endlessly() -> None:
     near = batches("t", [(0, 5, 1), (0, 8, 1)], max_records=10, max_bytes=100)
     far = batches("t", [(0, 5, 1), (0, 500_000, 1)], max_records=10, max_bytes=100)
-    assert [str(one) for one in near] == ["t:0:5-9"]
-    assert [str(one) for one in far] == ["t:0:5-6", "t:0:500000-500001"]
+    assert [str(batch) for batch in near] == ["t:0:5-9"]
+    assert [str(batch) for batch in far] == ["t:0:5-6", "t:0:500000-500001"]
 
 
 def test_nothing_delivered_gives_no_batch() -> None:

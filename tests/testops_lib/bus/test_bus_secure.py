@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from test_bus import read_all, result, some_cases
 
 from stack import certificates
 from stack.kafka import Kafka
@@ -20,6 +19,7 @@ from testops_lib.bus.client import Bus
 from testops_lib.bus.topics import Topics
 from testops_lib.errors import BusError
 from tests.paths import ROOT
+from tests.testops_lib.bus.records import read_all, result, some_cases
 
 PASSWORD = "correct-horse-7"
 
@@ -42,8 +42,8 @@ def topics(secure_kafka: Kafka, new_topics: Callable[[], Topics]) -> Topics:
 
 def environment(kafka: Kafka, **changed: str) -> dict[str, str]:
     options = {**kafka.secure_options("testops"), **changed}
-    given = {name: value for name, value in options.items() if value}
-    return {"TESTOPS_KAFKA_BOOTSTRAP": kafka.secure_bootstrap, "TESTOPS_KAFKA_OPTIONS": json.dumps(given)}
+    options = {name: value for name, value in options.items() if value}
+    return {"TESTOPS_KAFKA_BOOTSTRAP": kafka.secure_bootstrap, "TESTOPS_KAFKA_OPTIONS": json.dumps(options)}
 
 
 def bus_of(environ: Mapping[str, str], topics: Topics, timeout_s: float = 30) -> Bus:
@@ -58,7 +58,7 @@ def test_cases_and_results_pass_over_tls_with_a_login(secure_kafka: Kafka, topic
         with bus.results.writer() as writer:
             writer.write(result(1))
         assert sorted(read_all(bus, batches, "run-1")) == sorted(case.id for case in cases)
-        assert [one.case for part in bus.results.read({}) for one in part] == ["case-1"]
+        assert [read.case for results in bus.results.read({}) for read in results] == ["case-1"]
     assert secure_kafka.secure_bootstrap != secure_kafka.bootstrap
 
 
@@ -82,8 +82,8 @@ def test_a_refusal_is_said_soon_and_without_the_password(
         for call in calls if "sasl.password" in changed else calls[:1]:  # each takes seconds
             with pytest.raises(BusError, match=said) as refused:
                 call()
-            told = str(refused.value)
-            assert "TESTOPS_KAFKA_OPTIONS" in told and PASSWORD not in told and "battery" not in told
+            message = str(refused.value)
+            assert "TESTOPS_KAFKA_OPTIONS" in message and PASSWORD not in message and "battery" not in message
     assert time.monotonic() - begun < 40
 
 

@@ -87,12 +87,22 @@ def command(bus: Bus, *arguments: str, dsn: str = "") -> subprocess.CompletedPro
 def test_what_is_known_of_a_dead_letter_stays_with_it(bus: Bus) -> None:
     first = bury(bus, b"{broken", key=b"c1")
     second = bury(bus, msgspec.json.encode(case(1)), run=None)
-    one, two = bus.dead_letters.read()
-    assert (one.data, one.key, one.run, one.whole_bytes, one.requeued) == (b"{broken", b"c1", "run-1", 7, ())
-    assert (one.topic, one.origin_partition, one.origin_offset) == (first.topic, 1, first.first)
-    assert one.time is not None and one.reason
-    assert (two.run, two.origin_offset) == ("", second.first) and "run" in two.reason
-    assert one.place != two.place
+    older, newer = bus.dead_letters.read()
+    assert (older.data, older.key, older.run, older.whole_bytes, older.requeued) == (
+        b"{broken",
+        b"c1",
+        "run-1",
+        7,
+        (),
+    )
+    assert (older.topic, older.origin_partition, older.origin_offset) == (
+        first.topic,
+        1,
+        first.first,
+    )
+    assert older.time is not None and older.reason
+    assert (newer.run, newer.origin_offset) == ("", second.first) and "run" in newer.reason
+    assert older.place != newer.place
 
 
 def test_a_record_put_back_is_read_with_its_key_and_run(bus: Bus) -> None:
@@ -113,20 +123,20 @@ def test_a_result_put_back_is_collected(bus: Bus) -> None:
     [letter] = bus.dead_letters.read()
     repaired = Result(run="run-1", case="c", verdict="passed")
     bus.dead_letters.requeue(letter, data=msgspec.json.encode(repaired))
-    assert [one for part in bus.results.read({}) for one in part] == [repaired]
+    assert [read for results in bus.results.read({}) for read in results] == [repaired]
 
 
 def test_what_would_come_back_is_not_put_back(bus: Bus) -> None:
     batch = bury(bus, b"{broken")
     bury(bus, msgspec.json.encode(case(1)), run=None)
-    one, two = bus.dead_letters.read()
+    older, newer = bus.dead_letters.read()
     with pytest.raises(BusError, match="would come back"):
-        bus.dead_letters.requeue(one)
+        bus.dead_letters.requeue(older)
     with pytest.raises(BusError, match="--run"):
-        bus.dead_letters.requeue(two)
+        bus.dead_letters.requeue(newer)
     with pytest.raises(BusError, match="neither the cases"):
-        bus.dead_letters.requeue(msgspec.structs.replace(one, topic=bus.topics.notifications), data=b"{}")
-    assert bus.dead_letters.requeue(two, run="run-1").first == batch.end + 1, "something else was put back before"
+        bus.dead_letters.requeue(msgspec.structs.replace(older, topic=bus.topics.notifications), data=b"{}")
+    assert bus.dead_letters.requeue(newer, run="run-1").first == batch.end + 1, "something else was put back before"
     assert bus.dead_letters.read()[0].requeued == ()
 
 
@@ -140,12 +150,14 @@ def test_a_record_kept_in_part_is_put_back_only_whole(bus: Bus) -> None:
     assert bus.dead_letters.requeue(letter, run="run-1", data=large.strip())
 
 
-def test_marks_of_strangers_do_no_harm(bus: Bus) -> None:
+def test_marks_that_somebody_else_wrote_do_no_harm(bus: Bus) -> None:
     producer = Producer({"bootstrap.servers": bus.bootstrap})
     for headers in ([("requeued", b"x")], [("requeued", b"x"), ("offset", b"\xb2")], [("offset", b"-7")], None):
         producer.produce(bus.topics.dead_letters, None, headers=headers)
     assert producer.flush(30) == 0
-    assert [(one.topic, one.origin_offset, one.data) for one in bus.dead_letters.read()] == [("", -1, b"")] * 2
+    assert [(letter.topic, letter.origin_offset, letter.data) for letter in bus.dead_letters.read()] == [
+        ("", -1, b"")
+    ] * 2
 
 
 def test_a_malformed_record_is_listed_shown_repaired_put_back_and_run(

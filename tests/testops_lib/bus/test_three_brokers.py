@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource
-from test_bus import some_cases
 
 from stack.kafka import Kafka
 from testops_lib.bus.client import Bus
@@ -18,6 +17,7 @@ from testops_lib.bus.topics import Topics
 from testops_lib.model import Batch, Case, Result
 from testops_lib.run.collect import collect
 from testops_lib.store import Store
+from tests.testops_lib.bus.records import some_cases
 
 COUNT = 6000
 
@@ -40,10 +40,10 @@ def bus(three_brokers: Kafka, new_topics: Callable[[], Topics]) -> Iterator[Bus]
 
 def test_topics_have_three_copies_and_two_must_acknowledge(bus: Bus) -> None:
     admin = AdminClient({"bootstrap.servers": bus.bootstrap})
-    found = admin.list_topics(timeout=20)
-    assert len(found.brokers) == 3
+    metadata = admin.list_topics(timeout=20)
+    assert len(metadata.brokers) == 3
     for topic in (bus.topics.cases, bus.topics.plans, bus.topics.results, bus.topics.dead_letters):
-        assert {len(partition.replicas) for partition in found.topics[topic].partitions.values()} == {3}
+        assert {len(partition.replicas) for partition in metadata.topics[topic].partitions.values()} == {3}
         about = ConfigResource(ConfigResource.Type.TOPIC, topic)
         assert admin.describe_configs([about])[about].result(20)["min.insync.replicas"].value == "2"
 
@@ -83,10 +83,10 @@ def test_a_broker_killed_midway_loses_nothing_and_doubles_nothing(three_brokers:
         assert midway.wait(120)
         three_brokers.kill(2)
         assert len(read) < COUNT, "the kill came after the run"
-        for one in executed:
-            one.result(120)
+        for execution in executed:
+            execution.result(120)
     assert read == Counter(case.id for case in cases)
     counts = collect(bus, store, run)
     assert (counts.published, counts.stored, counts.no_result) == (COUNT, COUNT, 0)
     assert store.progress(run).by_verdict == {"passed": COUNT}
-    assert sorted(one.case for one in store.results(run)) == sorted(case.id for case in cases)
+    assert sorted(result.case for result in store.results(run)) == sorted(case.id for case in cases)

@@ -32,7 +32,7 @@ def test_a_run_lies_in_as_many_partitions_as_it_can_use(
 ) -> None:
     used = fleet.spread(run, batches, partitions=partitions, concurrency=concurrency)
     assert len(set(used)) == len(used) == min(batches, partitions, max(1, concurrency))
-    assert all(0 <= one < partitions for one in used)
+    assert all(0 <= partition < partitions for partition in used)
     assert used == fleet.spread(run, batches, partitions=partitions, concurrency=concurrency)
 
 

@@ -1,4 +1,4 @@
-"""Parts of a target's limits, given out by Kafka to those who work on it."""
+"""Shares of a target's limits, which Kafka divides among the runners that work on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
-HOLD = """
+HOLDER = """
 import sys, time
 from testops_lib.bus.client import Bus
 from testops_lib.bus.topics import Topics
@@ -29,25 +29,25 @@ with bus.shares.hold("http://h:80") as holder:
 """
 
 
-def test_the_parts_of_all_who_work_on_a_target_are_disjoint_and_none_is_left_over(bus: Bus) -> None:
-    taken: list[tuple[str, frozenset[int]]] = []
-    with bus.shares.hold("http://h:80", lambda holder: taken.append(("first", holder.assigned))) as first:
-        assert first.wait(lambda: len(first.assigned) == first.partitions == 12, 30), "who is alone has everything"
+def test_the_shares_of_all_who_work_on_a_target_are_disjoint_and_nothing_is_left_over(bus: Bus) -> None:
+    changes: list[tuple[str, frozenset[int]]] = []
+    with bus.shares.hold("http://h:80", lambda holder: changes.append(("first", holder.assigned))) as first:
+        assert first.wait(lambda: len(first.assigned) == first.partitions == 12, 30), "a single runner has everything"
         with bus.shares.hold("http://other:80") as other:
-            assert other.wait(lambda: len(other.assigned) == 12, 30), "another target is another matter"
-        with bus.shares.hold("http://h:80", lambda holder: taken.append(("second", holder.assigned))) as second:
+            assert other.wait(lambda: len(other.assigned) == 12, 30), "another target has its own shares"
+        with bus.shares.hold("http://h:80", lambda holder: changes.append(("second", holder.assigned))) as second:
             assert second.wait(lambda: len(second.assigned) == 6, 30)
             assert first.wait(lambda: len(first.assigned) == 6, 30)
         assert first.wait(lambda: len(first.assigned) == 12, 30), "the tail of a run has everything again"
     held: dict[str, frozenset[int]] = {"first": frozenset(), "second": frozenset()}
-    for who, assigned in taken:
+    for who, assigned in changes:
         held[who] = assigned
-        assert not held["first"] & held["second"], "never is a part with two at a time"
+        assert not held["first"] & held["second"], "no partition belongs to two at a time"
 
 
-def test_the_part_of_one_who_died_goes_to_the_others(bus: Bus) -> None:
+def test_the_share_of_a_runner_that_died_goes_to_the_others(bus: Bus) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, bus.bootstrap, bus.topics.shares],
+        [sys.executable, "-c", HOLDER, bus.bootstrap, bus.topics.shares],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -61,15 +61,15 @@ def test_the_part_of_one_who_died_goes_to_the_others(bus: Bus) -> None:
             assert holder.wait(lambda: len(holder.assigned) == 12, 30)
 
 
-def test_without_its_topic_nobody_has_a_part(kafka: str) -> None:
+def test_without_its_topic_nobody_has_a_share(kafka: str) -> None:
     with pytest.raises(BusError, match="no such topic"):
         Bus(kafka, topics=Topics(shares="absent.shares"), timeout_s=5).shares.hold("http://h:80")
 
 
-def test_while_kafka_is_away_nobody_has_a_part(breakable_kafka: Kafka, breakable_bus: Bus) -> None:
+def test_while_kafka_is_away_nobody_has_a_share(breakable_kafka: Kafka, breakable_bus: Bus) -> None:
     with breakable_bus.shares.hold("http://h:80") as holder:
         assert holder.wait(lambda: len(holder.assigned) == 12, 30)
         breakable_kafka.kill(1)
-        assert holder.wait(lambda: not holder.assigned, 30), "others may have it by now"
+        assert holder.wait(lambda: not holder.assigned, 30), "others may have them by now"
         breakable_kafka.start()
         assert holder.wait(lambda: len(holder.assigned) == 12, 60)
