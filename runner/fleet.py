@@ -38,6 +38,9 @@ PATIENCE_S = STOP_S + 12
 KAFKA_TURN_S = 10
 """How long the main thread may ask Kafka for something, so that it goes on to be seen alive."""
 
+_PAUSE_S = 1.0
+"""After an order that failed, which is given out again at once."""
+
 _BEAT_S = 1.0
 """While the main thread waits for an order to end, it shows this often that it is alive."""
 
@@ -51,8 +54,12 @@ class OrderSupervisor:
         self._metrics = metrics
         self._lock = threading.Lock()
         self._engine: Engine | None = None
-        self.given_back = False
-        """Somebody else executes it, or it is executed later."""
+        self._given_back = threading.Event()
+
+    @property
+    def given_back(self) -> bool:
+        """Somebody else executes the order, or it is executed later."""
+        return self._given_back.is_set()
 
     def begin(self, engine: Engine) -> None:
         """The engine starts; not at all when the order was given back meanwhile."""
@@ -70,7 +77,11 @@ class OrderSupervisor:
         with self._lock:
             if self._engine is not None and not self.given_back:  # a second stop would begin its grace anew
                 self._engine.stop()
-            self.given_back = True
+            self._given_back.set()
+
+    def pause(self, seconds: float) -> None:
+        """Waits, at most until the order is given back."""
+        self._given_back.wait(seconds)
 
 
 class FleetRunner:
@@ -173,7 +184,7 @@ class FleetRunner:
             return self._execute(bus, order, supervisor)
         except Exception as error:  # the main thread must go on whatever happens to an order
             failure(error)
-            time.sleep(1)  # the order comes again at once
+            supervisor.pause(_PAUSE_S)
             return False
 
     def _execute(self, bus: Bus, order: BatchOrder, supervisor: OrderSupervisor) -> bool:

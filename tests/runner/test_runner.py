@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -83,7 +84,7 @@ def publish(bus: Bus, store: Store, run: str, plan: Plan, cases: list[Case]) -> 
     positions = bus.results.position()
     at = bus.plans.publish(run, plan, [CONTRACT])
     batches = bus.cases.publish(run, cases, max_records=200)
-    store.mark_published(run, [each.id for each in cases], positions=positions, plan=at, batches=batches)
+    store.mark_published(run, [case.id for case in cases], positions=positions, plan=at, batches=batches)
     return at, batches
 
 
@@ -111,7 +112,7 @@ def test_a_repeated_batch_counts_once(line: Bus, kafka: str, store: Store, sound
     for batch in [*batches, *batches]:
         assert outcome(runner(kafka, "--run", "runner-2", "--plan", str(at), "--batch", str(batch)))[0] == 0
     collect(line, store, "runner-2")
-    assert sorted(result.case for result in store.results("runner-2")) == sorted(each.id for each in cases)
+    assert sorted(result.case for result in store.results("runner-2")) == sorted(case.id for case in cases)
 
 
 def test_records_of_another_run_are_not_executed(line: Bus, kafka: str, store: Store, sound_shop: Sample) -> None:
@@ -122,20 +123,18 @@ def test_records_of_another_run_are_not_executed(line: Bus, kafka: str, store: S
     assert sum("1 passed; 1 requests" in out or "2 passed; 2 requests" in out for out in done) == len(batches)
 
 
-def test_a_stopped_runner_ends_in_time_and_asks_for_a_retry(
-    line: Bus, kafka: str, store: Store, sound_shop: Sample
-) -> None:
+def test_a_stopped_runner_ends_in_time_and_asks_for_a_retry(line: Bus, kafka: str, store: Store, log: Log) -> None:
     cases = [case(number) for number in range(300)]
-    slow = plan(sound_shop.url, requests_per_second=10)
+    slow = plan(log.url, requests_per_second=10)
     at, batches = publish(line, store, "runner-4", slow, cases)
     process = runner(kafka, "--run", "runner-4", "--plan", str(at), "--batch", str(batches[0]))
-    time.sleep(4)
+    await_requests(log, 10)
     process.send_signal(signal.SIGTERM)
     begun = time.monotonic()
     code, _, err = outcome(process)
     assert code == 1 and "stopped" in err
     assert time.monotonic() - begun < 10
-    fast = line.plans.publish("runner-4", plan(sound_shop.url), [CONTRACT])
+    fast = line.plans.publish("runner-4", plan(log.url), [CONTRACT])
     for batch in batches:
         assert outcome(runner(kafka, "--run", "runner-4", "--plan", str(fast), "--batch", str(batch)))[0] == 0
     assert collect(line, store, "runner-4").no_result == 0
@@ -143,15 +142,15 @@ def test_a_stopped_runner_ends_in_time_and_asks_for_a_retry(
 
 
 def test_a_killed_runner_loses_nothing_when_its_batch_is_repeated(
-    line: Bus, kafka: str, store: Store, sound_shop: Sample
+    line: Bus, kafka: str, store: Store, log: Log
 ) -> None:
     cases = [case(number) for number in range(200)]
-    at, batches = publish(line, store, "runner-5", plan(sound_shop.url, requests_per_second=40), cases)
+    at, batches = publish(line, store, "runner-5", plan(log.url, requests_per_second=40), cases)
     process = runner(kafka, "--run", "runner-5", "--plan", str(at), "--batch", str(batches[0]))
-    time.sleep(2.5)
+    await_requests(log, 20)
     process.kill()
     outcome(process)
-    fast = line.plans.publish("runner-5", plan(sound_shop.url), [CONTRACT])
+    fast = line.plans.publish("runner-5", plan(log.url), [CONTRACT])
     for batch in batches:
         assert outcome(runner(kafka, "--run", "runner-5", "--plan", str(fast), "--batch", str(batch)))[0] == 0
     counts = collect(line, store, "runner-5")
@@ -205,6 +204,14 @@ def log() -> Iterator[Log]:
         thread.join()
 
 
+def await_requests(log: Log, count: int) -> None:
+    """Returns when the target got so many requests."""
+    deadline = time.monotonic() + 60
+    while len(log.numbers) < count:
+        assert time.monotonic() < deadline, f"{len(log.numbers)} requests"
+        time.sleep(0.01)
+
+
 def judged(bus: Bus, store: Store, run: str) -> list[str]:
     """Cases of the passed and failed results in the topic, as often as they are there."""
     lists = bus.results.read(store.positions(run), run=run)
@@ -214,14 +221,12 @@ def judged(bus: Bus, store: Store, run: str) -> list[str]:
 def test_a_batch_executed_again_sends_only_what_was_not_judged(line: Bus, kafka: str, store: Store, log: Log) -> None:
     run = "runner-again"
     cases = [case(number) for number in range(120)]
-    numbers = {each.id: number for number, each in enumerate(cases)}
+    numbers = {case.id: number for number, case in enumerate(cases)}
     log.fail = {3, 50, 117}
     at, batches = publish(line, store, run, plan(log.url, requests_per_second=30), cases)
-    batch = max(batches, key=lambda one: one.end - one.first)
+    batch = max(batches, key=lambda batch: batch.end - batch.first)
     process = runner(kafka, "--run", run, "--plan", str(at), "--batch", str(batch))
-    deadline = time.monotonic() + 30
-    while len(log.numbers) < 25 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    await_requests(log, 25)
     process.kill()
     outcome(process)
     before = judged(line, store, run)
@@ -230,13 +235,13 @@ def test_a_batch_executed_again_sends_only_what_was_not_judged(line: Bus, kafka:
 
     fast = line.plans.publish(run, plan(log.url), [CONTRACT])
     again = positions_text(store.positions(run))
-    for each in batches:
-        arguments = ["--run", run, "--plan", str(fast), "--batch", str(each), "--again", again]
+    for repeated in batches:
+        arguments = ["--run", run, "--plan", str(fast), "--batch", str(repeated), "--again", again]
         code, out, err = outcome(runner(kafka, *arguments))
         assert code == 0, err
-        assert (f"{len(before)} judged before" in out) == (each == batch)
+        assert (f"{len(before)} judged before" in out) == (repeated == batch)
     sent_again = log.numbers[first_part:]
-    assert sorted(sent_again) == sorted(number for each, number in numbers.items() if each not in before)
+    assert sorted(sent_again) == sorted(number for case_id, number in numbers.items() if case_id not in before)
     assert sorted(judged(line, store, run)) == sorted(numbers)
     counts = collect(line, store, run)
     assert (counts.published, counts.no_result) == (120, 0)
@@ -307,8 +312,7 @@ def test_a_repeated_batch_sends_nothing_unsafe_of_which_it_is_not_known_what_cam
     [batch, *_] = line.cases.publish(run, cases, max_records=1000)
     ids = set(line.cases.ids(batch, run))
     first = runner(kafka, "--run", run, "--plan", str(at), "--batch", str(batch))
-    while len(log.numbers) < 12:
-        time.sleep(0.01)
+    await_requests(log, 12)
     first.kill()
     outcome(first)
     again = positions_text(store.positions(run))
@@ -333,12 +337,11 @@ def test_a_kafka_that_is_away_for_longer_than_its_timeout_has_nothing_sent_twice
     with Bus(bootstrap, timeout_s=60) as bus:
         bus.create_topics(partitions=1)
         at, [batch] = publish(bus, store, run, plan(log.url, requests_per_second=10), cases)
-        told = ["--run", run, "--plan", str(at), "--batch", str(batch)]
-        process = runner(bootstrap, *told, TESTOPS_KAFKA_TIMEOUT_S="5")
-        while len(log.numbers) < 10:
-            time.sleep(0.05)
+        arguments = ["--run", run, "--plan", str(at), "--batch", str(batch)]
+        process = runner(bootstrap, *arguments, TESTOPS_KAFKA_TIMEOUT_S="3")
+        await_requests(log, 10)
         breakable_kafka.kill(1)
-        time.sleep(15)  # three times as long
+        time.sleep(9)  # three times as long
         breakable_kafka.start()
         code, out, err = outcome(process, timeout=120)
         assert code == 0 and "80 passed" in out, err
@@ -358,16 +361,16 @@ def test_two_runs_of_one_target_together_keep_its_limits(line: Bus, kafka: str, 
         assert code == 0, err
     assert len(log.numbers) == 2 * count
     span = log.times[-1] - log.times[0]
-    # What was booked before a part changed may still come at the old pace: a request for each case at once.
+    # What was booked before a share changed may still come at the old pace: a request for each case at once.
     assert 2 * count <= rate * span + 1 + len(processes) * 3
-    assert log.most <= 2 * 3, "a case that had begun may end beside the first one of its part's new owner"
+    assert log.most <= 2 * 3, "a case that had begun may end beside the first one of its share's new owner"
 
 
 @pytest.mark.parametrize(("again", "since"), [("", 0), ("0:120,1:98", 1700000000.5)])
-def test_a_runner_understands_what_it_is_told_of_its_batch(again: str, since: float) -> None:
-    told = {"run": "r 1", "plan": "p:0:0-2", "batch": "c:3:5-9", "attempt": 2, "again": again}
-    told |= {"down_since": since}
-    assert vars(parsed(launch.arguments(**told))).items() >= (told | {"deadline": 0, "group": None}).items()
+def test_a_runner_understands_the_arguments_of_a_launcher(again: str, since: float) -> None:
+    words: dict[str, Any] = {"run": "r 1", "plan": "p:0:0-2", "batch": "c:3:5-9", "attempt": 2, "again": again}
+    words |= {"down_since": since}
+    assert vars(parsed(launch.arguments(**words))).items() >= (words | {"deadline": 0, "group": None}).items()
 
 
 @pytest.mark.parametrize(

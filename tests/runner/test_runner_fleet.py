@@ -65,7 +65,7 @@ def ready(fleet: Fleet, count: int = 1) -> list[FleetRunner]:
 
 def handed_out(bus: Bus, store: Store, run: str, at: Batch, batches: list[Batch], **more: Any) -> HandedOut:
     settings = Settings(kafka_bootstrap=bus.bootstrap)
-    wanted = [str(one) for one in batches]
+    wanted = [str(batch) for batch in batches]
     results = positions_text(store.positions(run))
     return hand_out(run, settings, plan=str(at), wanted=wanted, results=results, **more)
 
@@ -74,8 +74,8 @@ def wait(bus: Bus, run: str, handed: HandedOut, *, timeout_s: float = 120) -> Or
     tracker, deadline = OrderTracker(handed.orders), time.monotonic() + timeout_s
     with bus.outcomes.follow(parse_positions(handed.outcomes), run) as follower:
         while not tracker.complete and time.monotonic() < deadline:
-            for one in follower.poll(0.3):
-                tracker.add(one)
+            for outcome in follower.poll(5):
+                tracker.add(outcome)
     return tracker.progress()
 
 
@@ -87,9 +87,14 @@ def until(holds: Callable[[], Any], what: str, timeout_s: float = 60) -> None:
 
 
 def order(run: str, **more: Any) -> BatchOrder:
-    given = {"id": f"{run}-order", "run": run, "plan": "testops.plans:0:0-1", "batch": "testops.cases:0:0-1"}
-    rest = {"outcomes": "0:0", "partitions": (0,), "expires": datetime.now(UTC) + timedelta(hours=1)}
-    return BatchOrder(**{**given, **rest, **more})
+    fields: dict[str, Any] = {
+        "id": f"{run}-order",
+        "run": run,
+        "plan": "testops.plans:0:0-1",
+        "batch": "testops.cases:0:0-1",
+    }
+    fields |= {"outcomes": "0:0", "partitions": (0,), "expires": datetime.now(UTC) + timedelta(hours=1)}
+    return BatchOrder(**(fields | more))
 
 
 def outcomes(bus: Bus, run: str) -> list[Any]:
@@ -103,9 +108,9 @@ def test_a_fleet_executes_each_ordered_batch_once(line: Bus, store: Store, log: 
     for fleet_runner in fleet.add(2):
         fleet_runner.wait_ready()
     handed = handed_out(line, store, run, at, batches)
-    told = wait(line, run, handed)
-    assert told.waiting == told.begun == ()
-    assert {code for code, _ in told.ended.values()} == {0}
+    progress = wait(line, run, handed)
+    assert progress.waiting == progress.begun == ()
+    assert {code for code, _ in progress.ended.values()} == {0}
     assert sorted(log.numbers) == list(range(120))
     assert collect(line, store, run).no_result == 0
 
@@ -119,9 +124,9 @@ def test_an_order_that_comes_again_after_its_end_sends_nothing(line: Bus, store:
         line.orders.publish([(0, again)])
     last = order(run, id="last", plan=str(at), batch=str(batch), results=again.results, try_number=2)
     line.orders.publish([(0, last)])
-    until(lambda: any(one.order == "last" and isinstance(one, Ended) for one in outcomes(line, run)), "no end")
+    until(lambda: any(ended.order == "last" and isinstance(ended, Ended) for ended in outcomes(line, run)), "no end")
     assert len(log.numbers) == batch.end - batch.first
-    ends = [one.text for one in outcomes(line, run) if isinstance(one, Ended)]
+    ends = [ended.text for ended in outcomes(line, run) if isinstance(ended, Ended)]
     assert len(ends) == 2 and "judged before; 0 requests" in ends[1], "a second try looks for what was judged"
 
 
@@ -151,8 +156,8 @@ def test_what_is_no_order_goes_to_the_dead_letters_and_the_fleet_goes_on(
     producer.flush(30)
     at, batches = publish(line, store, run, plan(log.url), [case(number) for number in range(20)])
     ready(fleet)
-    told = wait(line, run, handed_out(line, store, run, at, batches))
-    assert {code for code, _ in told.ended.values()} == {0}
+    progress = wait(line, run, handed_out(line, store, run, at, batches))
+    assert {code for code, _ in progress.ended.values()} == {0}
     until(lambda: len(line.dead_letters.read()) == before + len(hostile), "some are missing", 30)
     assert {letter.topic for letter in line.dead_letters.read()[before:]} == {line.topics.batches}
 
@@ -164,8 +169,8 @@ def test_an_order_that_expired_is_told_and_not_executed(line: Bus, store: Store,
     line.orders.publish([(0, order(run, plan=str(at), batch=str(batch), expires=late))])
     ready(fleet)
     until(lambda: outcomes(line, run), "nothing was said")
-    [said] = outcomes(line, run)
-    assert isinstance(said, Ended) and said.code == 1 and "expired" in said.text
+    [ended] = outcomes(line, run)
+    assert isinstance(ended, Ended) and ended.code == 1 and "expired" in ended.text
     assert log.numbers == []
 
 
@@ -189,9 +194,9 @@ def test_an_order_that_its_runners_do_not_survive_is_given_up(line: Bus, store: 
     line.outcomes.publish(*(Taken(order=poison.id, run=run, member=f"dead-{number}") for number in range(MAX_CRASHES)))
     line.orders.publish([(0, poison)])
     ready(fleet)
-    until(lambda: any(isinstance(one, Ended) for one in outcomes(line, run)), "nothing was said")
-    said = outcomes(line, run)[-1]
-    assert said.code == 1 and "did not live to say" in said.text
+    until(lambda: any(isinstance(ended, Ended) for ended in outcomes(line, run)), "nothing was said")
+    ended = outcomes(line, run)[-1]
+    assert ended.code == 1 and "did not live to say" in ended.text
     assert log.numbers == []
 
 
@@ -199,9 +204,9 @@ def test_what_a_retry_would_not_help_is_told_so(line: Bus, store: Store, log: Lo
     run = "fleet-refused"
     at, batches = publish(line, store, run, plan(f"{log.url}?query"), [case(1)])
     ready(fleet)
-    told = wait(line, run, handed_out(line, store, run, at, batches))
-    assert {code for code, _ in told.ended.values()} == {2}
-    assert "has a query" in next(iter(told.ended.values()))[1]
+    progress = wait(line, run, handed_out(line, store, run, at, batches))
+    assert {code for code, _ in progress.ended.values()} == {2}
+    assert "has a query" in next(iter(progress.ended.values()))[1]
 
 
 def test_a_runner_told_to_end_finishes_what_is_in_flight_and_another_does_the_rest(
@@ -217,9 +222,9 @@ def test_a_runner_told_to_end_finishes_what_is_in_flight_and_another_does_the_re
     assert len(log.numbers) < 120, "it was too late to give anything back"
     fleet.runners.remove(first)
     ready(fleet)
-    told = wait(line, run, handed)
-    assert {code for code, _ in told.ended.values()} == {0}
-    assert any("judged before" in text for _, text in told.ended.values())
+    progress = wait(line, run, handed)
+    assert {code for code, _ in progress.ended.values()} == {0}
+    assert any("judged before" in text for _, text in progress.ended.values())
     assert sorted(log.numbers) == list(range(120)), "sent once each"
     assert collect(line, store, run).no_result == 0
     assert store.progress(run).by_verdict == {"passed": 120}
@@ -237,13 +242,13 @@ def test_while_a_fleet_grows_the_rate_holds_and_nothing_is_sent_twice(
     until(lambda: len(log.numbers) > 30, "it does not work")
     begun, before = time.monotonic(), len(log.numbers)
     ready(fleet, 2)
-    told = wait(line, run, handed)
-    sent, took_s = len(log.numbers) - before, time.monotonic() - begun
-    assert {code for code, _ in told.ended.values()} == {0}
+    progress = wait(line, run, handed)
+    sent, elapsed_s = len(log.numbers) - before, time.monotonic() - begun
+    assert {code for code, _ in progress.ended.values()} == {0}
     assert Counter(log.numbers).most_common(1)[0][1] == 1
     assert len(log.numbers) == 250
-    # What was booked before a part changed may still come at the old pace: a request for each case at once.
-    assert sent <= rate * took_s + plan("").policy.concurrency
+    # What was booked before a share changed may still come at the old pace: a request for each case at once.
+    assert sent <= rate * elapsed_s + plan("").policy.concurrency
 
 
 def test_when_a_runner_is_killed_another_does_the_rest(line: Bus, store: Store, log: Log, fleet: Fleet) -> None:
@@ -254,8 +259,8 @@ def test_when_a_runner_is_killed_another_does_the_rest(line: Bus, store: Store, 
     until(lambda: len(log.numbers) > 20, "it does not work")
     fleet.kill(first)
     fleet.add()
-    told = wait(line, run, handed)
-    assert {code for code, _ in told.ended.values()} == {0}
+    progress = wait(line, run, handed)
+    assert {code for code, _ in progress.ended.values()} == {0}
     times = Counter(log.numbers)
     assert sorted(times) == list(range(120))
     assert sum(times.values()) - len(times) <= plan("").policy.concurrency, "what was in flight"
@@ -287,15 +292,15 @@ def test_a_fleet_runner_says_how_it_is(line: Bus, store: Store, log: Log, fleet:
     wait(line, run, handed_out(line, store, run, at, batches))
     until(lambda: "order_in_work 0.0" in fleet_runner.get("/metrics")[1], "it works on")
     status, text = fleet_runner.get("/metrics")
-    said = dict(row.rsplit(" ", 1) for row in text.splitlines() if not row.startswith("#"))
+    metrics = dict(row.rsplit(" ", 1) for row in text.splitlines() if not row.startswith("#"))
     assert status == 200
-    assert float(said['testops_runner_cases_total{verdict="passed"}']) == 9
-    assert float(said['testops_runner_cases_total{verdict="failed"}']) == 1
-    assert float(said["testops_runner_requests_total"]) == 10
-    assert float(said['testops_runner_orders_total{outcome="done"}']) == len(batches)
-    assert float(said["testops_runner_assigned_partitions"]) == 12
-    assert float(said["testops_runner_seconds_since_poll"]) < 5
-    assert 'testops_runner_build_info{version="source"}' in said
+    assert float(metrics['testops_runner_cases_total{verdict="passed"}']) == 9
+    assert float(metrics['testops_runner_cases_total{verdict="failed"}']) == 1
+    assert float(metrics["testops_runner_requests_total"]) == 10
+    assert float(metrics['testops_runner_orders_total{outcome="done"}']) == len(batches)
+    assert float(metrics["testops_runner_assigned_partitions"]) == 12
+    assert float(metrics["testops_runner_seconds_since_poll"]) < 5
+    assert 'testops_runner_build_info{version="source"}' in metrics
     assert fleet_runner.get("/live")[0] == 200
     assert fleet_runner.get("/other")[0] == 404
 
