@@ -57,6 +57,8 @@ class Check(Value, tag_field="check", frozen=True, kw_only=True):
     basis: Basis = "spec"
     quote: str = ""
     """With basis `description`: the sentence the check was read from."""
+    doubt: str = ""
+    """With basis `guess`: the name of what makes it one (`testops_lib.doubts`)."""
 
 
 class NotAServerError(Check, tag="not_a_server_error", frozen=True, kw_only=True):
@@ -438,9 +440,24 @@ class _Content(Value, frozen=True, kw_only=True):
 
 
 def case_id(intent: Intent, operation: str, steps: tuple[Step, ...], cleanup: tuple[Step, ...], last: bool) -> str:
-    """32 hex digits of SHA-256 over the canonical JSON of what the test does (not its name, tags or origin)."""
-    content = _Content(intent=intent, operation=operation, steps=steps, cleanup=cleanup, last=last)
+    """32 hex digits of SHA-256 over the canonical JSON of what the test does (not its name, tags, origin or doubts)."""
+    content = _Content(
+        intent=intent,
+        operation=operation,
+        steps=tuple(map(_without_doubts, steps)),
+        cleanup=tuple(map(_without_doubts, cleanup)),
+        last=last,
+    )
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:32]
+
+
+def _without_doubts(step: Step) -> Step:
+    """The step as it is hashed: a doubt explains a basis, and the same request with the same basis is the same test."""
+    if not any(check.doubt for check in step.checks):
+        return step
+    return msgspec.structs.replace(
+        step, checks=tuple(msgspec.structs.replace(check, doubt="") if check.doubt else check for check in step.checks)
+    )
 
 
 def make_case(
@@ -812,6 +829,8 @@ class Failure(Value, frozen=True, kw_only=True):
     failures with it are one finding, whatever their operations."""
     basis: Basis = "spec"
     quote: str = ""
+    doubt: str = ""
+    """As `Check.doubt`."""
     sent: str = ""
     """As `StepOutcome.sent`."""
     step: int = 0
@@ -945,6 +964,8 @@ class Finding(Value, frozen=True, kw_only=True):
     state: FindingState = "new"
     first_seen_run: str = ""
     quote: str = ""
+    doubt: str = ""
+    """Of an advisory finding that rests on a guess: the name of what makes it one (`testops_lib.doubts`)."""
     passed_again: int = 0
     """Every case that shows it passed when it was executed again; the latest such attempt. It still counts."""
     reproduced: int = 0

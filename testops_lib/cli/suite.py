@@ -190,7 +190,9 @@ def _step(head: str, step: Step) -> Iterator[str]:
         yield f"   {msgspec.json.encode(request.body).decode()}"
     for check in step.checks:
         said = {
-            key: value for key, value in msgspec.to_builtins(check).items() if key not in ("check", "basis", "quote")
+            key: value
+            for key, value in msgspec.to_builtins(check).items()
+            if key not in ("check", "basis", "quote", "doubt")
         }
         rest = " ".join(f"{key}={value}" for key, value in said.items())
         name = str(check.__struct_config__.tag)

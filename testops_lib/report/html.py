@@ -12,6 +12,7 @@ import msgspec
 from markupsafe import escape
 
 from testops_lib.cost import in_words
+from testops_lib.doubts import because
 from testops_lib.model import (
     Finding,
     OperationReport,
@@ -134,7 +135,7 @@ def _template() -> tuple[Template, str, str]:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        visible=visible, one_line=one_line, where=where, plural=plural, proof=proof, in_words=in_words
+        visible=visible, one_line=one_line, because=because, where=where, plural=plural, proof=proof, in_words=in_words
     )
     source = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
     return environment.from_string(source), _hash(source, "style"), _hash(source, "script")

@@ -7,6 +7,7 @@ import sys
 from typing import TextIO
 
 from testops_lib.cost import in_words
+from testops_lib.doubts import because
 from testops_lib.model import Finding, Report
 from testops_lib.report.text import (
     costs,
@@ -134,6 +135,7 @@ def _findings(printer: _Printer, findings: list[Finding]) -> None:
     for number, finding in enumerate(findings[:_MOST_FINDINGS], 1):
         what = printer.text(title(finding.check), style="yellow" if finding.advisory else "red")
         message, place = "\n" + one_line(finding.message, _LONGEST_MESSAGE), where(finding)
+        message += f"\nadvisory because {reason}" if (reason := one_line(because(finding.doubt))) else ""
         if narrow:
             what.append(f"  {', '.join([plural(finding.count, 'case'), *_marks(finding)])}", style="dim")
             what.append("\n" + place, style="none")

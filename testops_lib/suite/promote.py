@@ -22,7 +22,7 @@ def promoted(case: Case, basis: Literal["human", "stable"]) -> Case:
             msgspec.structs.replace(
                 step,
                 checks=tuple(
-                    msgspec.structs.replace(check, basis=basis) if check.basis == "guess" else check
+                    msgspec.structs.replace(check, basis=basis, doubt="") if check.basis == "guess" else check
                     for check in step.checks
                 ),
             )

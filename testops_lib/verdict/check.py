@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from testops_lib.doubts import Doubt
 from testops_lib.http.answer import Answer
 from testops_lib.model import (
     Basis,
@@ -120,10 +121,11 @@ class Judge:
         bases = [weakened(check, answer.status, documented) or check.basis for check, _ in broken]
         place = next((place for place, basis in enumerate(bases) if basis != "guess"), 0)
         check, mismatch = broken[place]
+        doubt: Doubt = "documented_server_error" if answer.status >= 500 else "documented_refusal"
         if isinstance(check, NotAServerError):
             mismatch, shared = _with_reason(mismatch, step, answer, captured)
-            return _failure(check, step, index, mismatch, basis=bases[place], shared=shared)
-        return _failure(check, step, index, mismatch, basis=bases[place])
+            return _failure(check, step, index, mismatch, basis=bases[place], doubt=doubt, shared=shared)
+        return _failure(check, step, index, mismatch, basis=bases[place], doubt=doubt)
 
     def _further(
         self,
@@ -142,7 +144,14 @@ class Judge:
         if documented.response is not None:
             head = step.request.method == "HEAD"
             failures = [
-                _failure(check, step, index, mismatch, basis=basis)
+                _failure(
+                    check,
+                    step,
+                    index,
+                    mismatch,
+                    basis=basis,
+                    doubt="similar_media_type" if isinstance(check, ContentTypeConformance) else "ambiguous_body",
+                )
                 for check, mismatch, basis in contract_mismatches(
                     checks, answer, documented, documented.response, body, head=head, readable=readable
                 )
@@ -167,7 +176,7 @@ class Judge:
             else:
                 continue
             if mismatch:
-                failures.append(_failure(check, step, index, mismatch, basis=basis))
+                failures.append(_failure(check, step, index, mismatch, basis=basis, doubt="ambiguous_body"))
         return tuple(failures)
 
 
@@ -176,9 +185,9 @@ def _name(check: Check) -> str:
 
 
 def _failure(
-    check: Check, step: Step, index: int, mismatch: Mismatch, *, basis: Basis | None, shared: bool = False
+    check: Check, step: Step, index: int, mismatch: Mismatch, *, basis: Basis | None, doubt: Doubt, shared: bool = False
 ) -> Failure:
-    """basis: None for the check's own."""
+    """basis: None for the check's own. doubt: why `basis` is a guess where the check itself does not rest on one."""
     return Failure(
         check=_name(check),
         operation=step.operation,
@@ -187,6 +196,7 @@ def _failure(
         shared=shared or isinstance(check, _SHARED) or mismatch.cause.startswith(COMPONENT),
         basis=basis or check.basis,
         quote=check.quote,
+        doubt=check.doubt if check.basis == "guess" else doubt if basis == "guess" else "",
         step=index,
     )
 

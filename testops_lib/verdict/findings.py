@@ -116,6 +116,7 @@ class Occurrences:
             state=lifecycle.state(self.fingerprint),
             first_seen_run=lifecycle.first_seen_run(self.fingerprint),
             quote=self.firmest.quote,
+            doubt=self.firmest.doubt if self.firmest.basis == "guess" else "",
             passed_again=0 if self.lasting else self.passed_again,
             reproduced=reproduced,
             executed=executed,
@@ -223,5 +224,5 @@ def _most_first(entry: tuple[str, int]) -> tuple[int, str]:
     return -entry[1], entry[0]
 
 
-def _firmness(failure: Failure) -> tuple[int, str]:
-    return _FIRMNESS[failure.basis], failure.quote
+def _firmness(failure: Failure) -> tuple[int, str, str]:
+    return _FIRMNESS[failure.basis], failure.quote, failure.doubt

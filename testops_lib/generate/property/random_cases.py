@@ -188,8 +188,9 @@ class RandomCases:
         body = self._grafted(drawn, base.body, unique=unique)
         if not self._accepts(schema, body, base.samples):
             body = drawn if not _refers_somewhere(drawn) else ABSENT
-        sure = base.sure and body is not ABSENT and self._plain(schema, "", body, base.body)
-        return replace(base, body=body, sure=sure, salted=base.salted or not unique, example=False, invented=True)
+        plain = body is not ABSENT and self._plain(schema, "", body, base.body)
+        doubt = base.doubt or ("" if plain else "random_data")
+        return replace(base, body=body, doubt=doubt, salted=base.salted or not unique, example=False, invented=True)
 
     def _accepts(self, schema: Schema, value: Any, samples: Mapping[str, Any]) -> bool:
         return self._schemas.accepts(schema, fill(value, samples))
@@ -207,7 +208,8 @@ class RandomCases:
             plain = plain and self._plain(parameter.schema, parameter.name, value, before)
             draft = draft.put(parameter.where, parameter.name, value)
         # Optional parameters may contradict each other in ways that no schema says.
-        return replace(draft, sure=draft.sure and plain and changed < 2, invented=draft.invented or changed > 0)
+        doubt = draft.doubt or ("" if plain else "random_data") or ("combined_parameters" if changed > 1 else "")
+        return replace(draft, doubt=doubt, invented=draft.invented or changed > 0)
 
     def _plain(self, schema: Schema, name: str, value: Any, drafted: Any) -> bool:
         """Nothing outside the document could refuse the value."""

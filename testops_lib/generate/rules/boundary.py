@@ -63,7 +63,7 @@ def _within(
                 continue
             for made in maker.branch_values(flat, branch, name, making):
                 if not making.dangling:
-                    yield place, f"alternative {index + 1}", made, making.sure
+                    yield place, f"alternative {index + 1}", made, not making.doubt
                 break
         chosen = [b for b in branches if kind_of(value) in kinds(schemas.flat(b))]
         if len(chosen) == 1:

@@ -11,10 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from testops_lib import unused_ids
+from testops_lib.doubts import Doubt
 from testops_lib.generate import wire
 from testops_lib.generate.feedback import Feedback, Gap
 from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.rules import boundary, negative
+from testops_lib.generate.rules.acceptance import ValidRequest, acceptance
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter, makes_things
 from testops_lib.generate.rules.own_account import NO_SPARE, Spares
 from testops_lib.generate.rules.ownership import WHOLE_COLLECTION
@@ -26,7 +28,6 @@ from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,
     AnyCheck,
-    Basis,
     Capture,
     Case,
     ContentTypeConformance,
@@ -64,16 +65,7 @@ CONFORMANCE: Final[tuple[AnyCheck, ...]] = (NotAServerError(), StatusCodeConform
 _UNROUTED: Final[tuple[AnyCheck, ...]] = (NotAServerError(), StatusCodeConformance(also=(404,)), *ANSWER)
 """Of an answer that may be the router's: 404, whatever the document of an operation says."""
 
-_STATE: Final = frozenset({"402", "409", "412", "423", "425", "426", "428"})
-"""Documented answers to valid data in the wrong state of things."""
-
 _REFUSALS: Final = frozenset({"400", "404", "422", "4XX", "default"})
-
-_PROVING: Final = frozenset(
-    "login signin authenticate token tokens oauth auth session sessions password verify "
-    "verification otp activate confirm".split()
-)
-"""Words of operations that ask for something only a person knows."""
 
 _MOST: Final = {"paired": 10, "parameters": 24, "negatives": 60, "edges": 40, "examples": 5, "tries": 4}
 _OTHERWISE: Final = "with other values in the steps before"
@@ -154,7 +146,7 @@ class Planner:
 
     def _destructive(self, operation: Operation, base: Draft) -> Iterator[Case]:
         spared, spare = replace(base, cleanup=()), self._spare(operation)
-        checks = (*CONFORMANCE, *self._accepted(operation, base, None, False), *self._fast())
+        checks = (*CONFORMANCE, *self._accepted(operation, base, False), *self._fast())
         yield self._case(f"{operation.key}: as documented", "positive", spared, checks, identity=spare, last=True)
         for case in self._security(operation, spared, last=True):
             yield case
@@ -194,7 +186,7 @@ class Planner:
             yield named, "by its name"
         if base.shaky:
             for draft, label in self._try(operation, _OTHERWISE, salt=1):
-                yield replace(draft, sure=False), label
+                yield replace(draft, doubt=draft.doubt or "further_try"), label
         try:
             full = self.drafter.draft(operation, full=True, salt=1)
         except Impossible:
@@ -204,14 +196,17 @@ class Planner:
                 made = self.drafter.optional(full, parameter)
                 if made is not None:
                     full = replace(
-                        full.put(parameter.where, parameter.name, made[0]),
-                        sure=full.sure and made[1],
-                        invented=full.invented or not made[2],
-                        narrowed=full.narrowed or self._invented(parameter, made[0]),
+                        full.put(parameter.where, parameter.name, made.value),
+                        doubt=full.doubt or made.doubt,
+                        invented=full.invented or not made.example,
+                        narrowed=full.narrowed or self._invented(parameter, made.value),
                     )
         several = sum(len(full.values(where)) for where in ("query", "header", "cookie")) > 1
         # Optional parameters may contradict each other in ways that no schema says.
-        yield replace(full, sure=full.sure and not several), "all parameters and properties"
+        yield (
+            replace(full, doubt=full.doubt or ("combined_parameters" if several else "")),
+            "all parameters and properties",
+        )
         described = operation.body.content.get(base.media) if operation.body else None
         for index, example in enumerate((described.examples if described else ())[1 : _MOST["examples"]]):
             yield from self._try(operation, f"documented example {index + 2}", example=example, salt=index + 2)
@@ -232,7 +227,7 @@ class Planner:
         told = any("name" in words(f"{other.summary} {other.description}") for other in self.graph.at(operation.path))
         if not told or not isinstance(name, str):
             return None
-        return replace(base.put("path", last, name), sure=False, echoed=True)
+        return replace(base.put("path", last, name), doubt=base.doubt or "name_for_id", echoed=True)
 
     def _again_after(self, gap: Gap, operation: Operation, base: Draft) -> Iterator[tuple[Draft, str]]:
         """After a round in which nothing succeeded: with what the refusals name, and with other values."""
@@ -242,12 +237,17 @@ class Planner:
             if parameter.where != "path" and not parameter.required and parameter.name in said:
                 made = self.drafter.optional(asked, parameter)
                 if made is not None:
-                    asked = replace(asked.put(parameter.where, parameter.name, made[0]), sure=False)
+                    asked = replace(
+                        asked.put(parameter.where, parameter.name, made.value), doubt=asked.doubt or "named_in_refusal"
+                    )
         yield self._with_members(operation, asked, said), "with what the refusal names"
         for salt in range(1, _MOST["tries"] + 1):
             for full in (False, True):
                 for draft, label in self._try(operation, f"try {salt + 1}", salt=salt, full=full):
-                    yield replace(draft, sure=False), f"{label}, all properties" if full else label
+                    yield (
+                        replace(draft, doubt=draft.doubt or "further_try"),
+                        f"{label}, all properties" if full else label,
+                    )
 
     def _with_members(self, operation: Operation, draft: Draft, said: Collection[str]) -> Draft:
         """The draft with those optional members of its body that a refusal names."""
@@ -263,7 +263,13 @@ class Planner:
         if not named or schema is None or self.schemas.rejects(schema, fill(body, full.samples)):
             return draft
         return replace(
-            draft, body=body, sure=False, setup=full.setup, cleanup=full.cleanup, path=full.path, samples=full.samples
+            draft,
+            body=body,
+            doubt=draft.doubt or "named_in_refusal",
+            setup=full.setup,
+            cleanup=full.cleanup,
+            path=full.path,
+            samples=full.samples,
         )
 
     def _try(self, operation: Operation, label: str, **wanted: Any) -> Iterator[tuple[Draft, str]]:
@@ -281,13 +287,13 @@ class Planner:
             made = self.drafter.optional(base, parameter)
             if made is None:
                 continue
-            value, sure, example = made
+            value, doubt, example = made
             place = f"{parameter.where}/{parameter.name}"
             if not parameter.required:
                 draft = self._again(base.put(parameter.where, parameter.name, value))
                 draft = replace(
                     draft,
-                    sure=base.sure and sure,
+                    doubt=base.doubt or doubt,
                     example=base.example or example,
                     invented=base.invented or not example,
                     narrowed=self._invented(parameter, value),
@@ -337,7 +343,7 @@ class Planner:
             good = base.values(parameter.where).get(parameter.name)
             if good is None:
                 made = self.drafter.optional(base, parameter)
-                good = made[0] if made else None
+                good = made.value if made else None
             flat = self.schemas.flat(parameter.schema)
             edges = boundary.edge_values(
                 self.schemas, flat, _inner(self.schemas, flat, good), parameter.name, good, False
@@ -353,14 +359,12 @@ class Planner:
                 if parameter.where != "query" and label in ("odd characters", "control characters", "long"):
                     continue
                 draft = self._again(base.put(parameter.where, parameter.name, edge))
-                draft = replace(
-                    draft, sure=base.sure and explicit, invented=True, narrowed=self._invented(parameter, edge)
-                )
+                draft = replace(draft, doubt=base.doubt, invented=True, narrowed=self._invented(parameter, edge))
                 yield self._edge(operation, f"{parameter.where}/{parameter.name}", label, draft, explicit, chained)
                 count += 1
         for edge in self._body_edges(operation, base):
             draft = self._again(replace(base, body=edge.value))
-            draft = replace(draft, sure=base.sure and edge.explicit, invented=True)
+            draft = replace(draft, doubt=base.doubt, invented=True)
             yield self._edge(operation, _place("body", edge.place), edge.label, draft, edge.explicit, chained)
             count += 1
             if count >= _MOST["edges"]:
@@ -378,7 +382,7 @@ class Planner:
         if explicit:
             accepted = tuple(
                 msgspec.structs.replace(check, at_limit=True) if isinstance(check, PositiveDataAcceptance) else check
-                for check in self._accepted(operation, draft, None, chained)
+                for check in self._accepted(operation, draft, chained)
             )
         checks = (*CONFORMANCE, *accepted, *self._fast())
         return self._case(f"{operation.key}: {place} at {label}", "boundary", draft, checks, tags=("boundary",))
@@ -393,43 +397,17 @@ class Planner:
         intent: Intent = "positive",
         last: bool = False,
     ) -> Case:
-        checks = (*CONFORMANCE, *self._accepted(operation, draft, None, chained), *self._fast())
+        checks = (*CONFORMANCE, *self._accepted(operation, draft, chained), *self._fast())
         tags = ("happy",) if intent == "positive" else ("boundary",)
         return self._case(name, intent, draft, checks, tags=tags, last=last)
 
-    def _accepted(self, operation: Operation, draft: Draft, basis: Basis | None, chained: bool) -> tuple[AnyCheck, ...]:
+    def _accepted(self, operation: Operation, draft: Draft, chained: bool) -> tuple[AnyCheck, ...]:
         """The acceptance check of a valid request, as far as the document alone can promise it."""
         validity = self.judge.judge(operation.key, self.drafter.request(draft), draft.samples).validity
         if draft.guessed or validity == "invalid":
             return ()
-        also = {int(code) for code in operation.responses if code in _STATE}
-        proving = operation.method != "GET" and bool(set(words(operation.path)) & _PROVING)
-        acting = (
-            operation.method != "GET"
-            and "{" in operation.path
-            and is_static(segments(operation.path)[-1])
-            and not draft.example
-        )
-        part = bool(draft.path) and is_static(segments(operation.path)[-1])
-        if draft.foreign or (draft.listed and self.policy.methods == "all"):
-            also |= {404, 410}
-        if part and operation.method == "GET" and "404" in operation.responses:
-            also.add(404)  # the thing exists, this part of it need not
-        if draft.narrowed and operation.method in ("GET", "HEAD") and "404" in operation.responses:
-            also.add(404)
-        if draft.salted:
-            also.add(409)
-        if chained and draft.setup and operation.method in ("GET", "HEAD"):
-            also |= {404, 410}  # ensure_resource_availability says so, once
-        if acting:
-            also.add(409)
-        if validity == "unsure":
-            basis = "guess"
-        if basis is None:
-            unsure = not draft.sure or draft.dangling or acting or proving
-            own = draft.example and not draft.invented
-            basis = "guess" if unsure else "example" if own else "spec"
-        return (PositiveDataAcceptance(basis=basis, also=tuple(sorted(also))),)
+        others_delete = self.policy.methods == "all"
+        return (acceptance(ValidRequest(draft=draft, validity=validity, chained=chained, others_delete=others_delete)),)
 
     def _fast(self) -> tuple[AnyCheck, ...]:
         limit = self.policy.max_response_ms
@@ -469,7 +447,7 @@ class Planner:
             good = base.values(parameter.where).get(parameter.name)
             if good is None or (isinstance(good, str) and "{" in good):
                 made = self.drafter.optional(base, parameter)
-                good = made[0] if made else None
+                good = made.value if made else None
             per_parameter.append(self._bad_parameter(operation, base, parameter, good))
         yield from _mixed(*per_parameter)
 
@@ -480,7 +458,7 @@ class Planner:
             sure = self._breaks(operation, base.put(parameter.where, parameter.name, bad), place)
             return sure is None or (not sure and rule != "format")
 
-        for rule, bad, basis in negative.broken_parameter(self.schemas, parameter.schema, good, readable):
+        for rule, bad, doubt in negative.broken_parameter(self.schemas, parameter.schema, good, readable):
             if parameter.where in ("header", "cookie") and isinstance(bad, dict):
                 continue
             if parameter.where == "path":
@@ -490,7 +468,7 @@ class Planner:
             draft = base.put(parameter.where, parameter.name, bad)
             # A path that routes nowhere answers 404, whether the document of the operation says so or not.
             routed = parameter.where != "path" or bool(set(operation.responses) & _REFUSALS)
-            yield from self._invalid(operation, draft, place, rule, basis, routed=routed)
+            yield from self._invalid(operation, draft, place, rule, doubt, routed=routed)
 
     def _harmless(self, operation: Operation, parameter: Parameter, bad: Any) -> Any:
         """The invalid value, as it is or so that it hits nothing; "" when it might."""
@@ -513,7 +491,7 @@ class Planner:
         if wire.is_json(base.media):
             for fault in negative.faults(self.schemas, schema, base.body, base.samples):
                 yield from self._invalid(
-                    operation, replace(base, body=fault.value), _place("body", fault.place), fault.rule, fault.basis
+                    operation, replace(base, body=fault.value), _place("body", fault.place), fault.rule, fault.doubt
                 )
         elif base.media in (wire.FORM, wire.MULTIPART):
             yield from self._bad_form(operation, base, schema)
@@ -525,7 +503,7 @@ class Planner:
                 continue
             draft, place = replace(base, body=fault.value), _place("body", fault.place)
             if fault.rule == "required" or self._breaks(operation, draft, place) or fault.rule == "format":
-                yield from self._invalid(operation, draft, place, fault.rule, fault.basis)
+                yield from self._invalid(operation, draft, place, fault.rule, fault.doubt)
 
     def _bad_media(self, operation: Operation, base: Draft) -> Iterator[Case]:
         if base.body is ABSENT or operation.body is None or not wire.is_json(base.media) or base.media == "*/*":
@@ -544,7 +522,7 @@ class Planner:
                 base,
                 "body",
                 "media_type",
-                "spec" if documented else "guess",
+                "" if documented else "undocumented_refusal",
                 request=msgspec.structs.replace(request, body=plain),
                 status=documented,
             )
@@ -565,7 +543,7 @@ class Planner:
         draft: Draft,
         place: str,
         rule: str,
-        basis: Basis = "spec",
+        doubt: Doubt = "",
         *,
         request: Request | None = None,
         routed: bool = True,
@@ -574,7 +552,13 @@ class Planner:
         sure = self._breaks(operation, draft, place, request)
         if sure is not None:
             yield self._negative(
-                operation, draft, place, rule, basis if sure else "guess", request=request, routed=routed
+                operation,
+                draft,
+                place,
+                rule,
+                doubt or ("" if sure else "lenient_server"),
+                request=request,
+                routed=routed,
             )
 
     def _negative(
@@ -583,7 +567,7 @@ class Planner:
         draft: Draft,
         place: str,
         rule: str,
-        basis: Basis = "spec",
+        doubt: Doubt = "",
         *,
         request: Request | None = None,
         status: bool = True,
@@ -591,7 +575,10 @@ class Planner:
     ) -> Case:
         conformance: tuple[AnyCheck, ...] = CONFORMANCE if status else (NotAServerError(), *ANSWER)
         conformance = conformance if routed else _UNROUTED
-        checks = (*conformance, NegativeDataRejection(basis=basis, location=place, rule=rule))
+        checks = (
+            *conformance,
+            NegativeDataRejection(basis="guess" if doubt else "spec", doubt=doubt, location=place, rule=rule),
+        )
         return self._case(
             f"{operation.key}: {place} breaks {rule}",
             "negative",
@@ -700,8 +687,8 @@ class Planner:
         if operation.method in ("PUT", "DELETE"):  # either may rightly succeed: nothing is there afterwards, or it is
             yield self._case(f"{operation.key}: {place} breaks nonexistent", "negative", draft, CONFORMANCE)
         else:
-            basis: Basis = "spec" if operation.method == "GET" else "guess"
-            yield self._negative(operation, draft, place, "nonexistent", basis)
+            doubt: Doubt = "" if operation.method == "GET" else "unknown_resource"
+            yield self._negative(operation, draft, place, "nonexistent", doubt)
 
     def _twice(self, operation: Operation, base: Draft) -> Iterator[Case]:
         """The same thing made twice, where the document says 409."""
@@ -728,15 +715,15 @@ class Planner:
         """Answers to conditions and wishes in headers, where the document has their status (RFC 9110, 12.5.1, 13.1)."""
         if "406" in operation.responses:
             draft = base.put("header", "Accept", "application/x-nothing")
-            yield self._negative(operation, draft, "header/Accept", "accept", "guess")
+            yield self._negative(operation, draft, "header/Accept", "accept", "optional_feature")
         if "412" in operation.responses and operation.method in ("PUT", "PATCH", "DELETE"):
             draft = base.put("header", "If-Match", '"{unique}"')
-            yield self._negative(operation, draft, "header/If-Match", "precondition", "guess")
+            yield self._negative(operation, draft, "header/If-Match", "precondition", "optional_feature")
         if "304" in operation.responses and operation.method == "GET":
             capture = Capture(name="entity_tag", source="header", path="ETag")
             first = Step(operation=operation.key, request=self.drafter.request(base), captures=(capture,), setup=True)
             again = self.drafter.request(base.put("header", "If-None-Match", "{entity_tag}"))
-            checks = (*CONFORMANCE, StatusIs(any_of=(304,), basis="guess"))
+            checks = (*CONFORMANCE, StatusIs(any_of=(304,), basis="guess", doubt="optional_feature"))
             yield make_case(
                 name=f"{operation.key}: not modified since",
                 intent="stateful",
@@ -754,7 +741,7 @@ class Planner:
         optional = [p for p in optional if not p.deprecated][: _MOST["paired"]]
         for parameter in optional:
             made = [self.drafter.optional(base, parameter, salt) for salt in (0, 1)]
-            values = [one[0] for one in made if one is not None]
+            values = [parameter_value.value for parameter_value in made if parameter_value is not None]
             levels.append([ABSENT, *(value for index, value in enumerate(values) if value not in values[:index])])
         if len(optional) < 3:
             return  # each alone and all together have been sent already
@@ -763,7 +750,8 @@ class Planner:
             for parameter, values, level in zip(optional, levels, row, strict=True):
                 if level:
                     draft = draft.put(parameter.where, parameter.name, values[level])
-            draft = replace(self._again(draft), sure=False, narrowed=True)
+            draft = self._again(draft)
+            draft = replace(draft, doubt=draft.doubt or "combined_parameters", narrowed=True)
             yield self._positive(
                 f"{operation.key}: optional parameters, combination {number}", operation, draft, chained
             )
@@ -866,7 +854,7 @@ class Planner:
             value = draft.query.get(parameter.name) if parameter.where == "query" else None
             if value is not None and self._invented(parameter, value):
                 again = replace(again, narrowed=True)
-        accepted = self._accepted(draft.operation, again, None, True) if again.sure else ()
+        accepted = self._accepted(draft.operation, again, True) if not again.doubt else ()
         asked = tuple(check for check in accepted if check.basis != "guess")
         return self._case(name, "positive", again, (*CONFORMANCE, *asked, *self._fast()), tags=tags)
 

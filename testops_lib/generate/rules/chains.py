@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from testops_lib.doubts import Doubt
 from testops_lib.generate import wire
 from testops_lib.generate.rules.cases import CONFORMANCE, ORIGIN, renamed
 from testops_lib.generate.rules.drafts import ABSENT, Binding, Draft, Drafter
@@ -123,7 +124,11 @@ class Chains:
             return
         made = self._creation(draft)
         sent = _body_of(made)
-        checks = (NotAServerError(), EnsureResourceAvailability(), *self._kept(sent, made.operation, reader, "guess"))
+        checks = (
+            NotAServerError(),
+            EnsureResourceAvailability(),
+            *self._kept(sent, made.operation, reader, "server_owned_value"),
+        )
         yield self._case(f"{reader.key}: reads what {made.operation} made", reader, draft, (self._step(draft, checks),))
 
     def _write(self, writer: Operation, reader: Operation) -> Iterator[Case]:
@@ -134,8 +139,9 @@ class Chains:
         read = self._on_same(reader, changed)
         if read is None:
             return
-        basis: Basis = "spec" if writer.method == "PUT" else "guess"
-        kept = self._kept(changed.body, writer.key, reader, basis)
+        # PUT replaces the resource as sent (RFC 9110, 9.3.4); what PATCH does to it is the server's choice.
+        doubt: Doubt = "" if writer.method == "PUT" else "server_owned_value"
+        kept = self._kept(changed.body, writer.key, reader, doubt)
         if not kept:
             return
         write = self._step(changed, (), setup=True)
@@ -186,7 +192,9 @@ class Chains:
                 setup, cleanup = list(base.setup), list(base.cleanup)
         draft = base.put("query", limit.name, 2)
         said = _sentence(limit.description)
-        check = JsonPathIs(path=items, op="max_items", value=2, basis="description" if said else "guess", quote=said)
+        check = JsonPathIs(path=items, op="max_items", value=2, basis="description", quote=said)
+        if not said:
+            check = JsonPathIs(path=items, op="max_items", value=2, basis="guess", doubt="limit_by_name")
         step = self._step(draft, (NotAServerError(), check))
         yield make_case(
             name=f"{lister.key}: no more than {limit.name} items",
@@ -259,10 +267,10 @@ class Chains:
                 made = self.drafter.optional(read, parameter)
                 if made is None:
                     return None
-                read = read.put(parameter.where, parameter.name, made[0])
+                read = read.put(parameter.where, parameter.name, made.value)
         return read
 
-    def _kept(self, sent: Any, sender: str, reader: Operation, basis: Basis) -> tuple[AnyCheck, ...]:
+    def _kept(self, sent: Any, sender: str, reader: Operation, doubt: Doubt) -> tuple[AnyCheck, ...]:
         """What was sent stands in what is read: scalars of the same name and type that the server does not own."""
         answer = success_schema(reader)
         if answer is None or not isinstance(sent, dict):
@@ -276,10 +284,13 @@ class Chains:
             if inner is None:
                 return ()
             at, properties = [inner], self.schemas.flat(properties[inner]).get("properties", {})
+        basis: Basis = "guess" if doubt else "spec"
         checks: list[AnyCheck] = []
         for name, value in sent.items():
             if name in properties and self._comparable(name, value, described.get(name, True), properties[name]):
-                checks.append(JsonPathIs(path=json_path([*at, name]), op="equals", value=value, basis=basis))
+                checks.append(
+                    JsonPathIs(path=json_path([*at, name]), op="equals", value=value, basis=basis, doubt=doubt)
+                )
         return tuple(checks[:_MOST_FIELDS])
 
     def _sent_properties(self, sender: str) -> Mapping[str, Schema]:

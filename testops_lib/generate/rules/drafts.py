@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from testops_lib import unused_ids
+from testops_lib.doubts import Doubt
 from testops_lib.generate import wire
 from testops_lib.generate.rules.ownership import Guard
 from testops_lib.generate.rules.pool import Pool
@@ -50,8 +51,8 @@ class Draft:
     setup: tuple[Step, ...] = ()
     cleanup: tuple[Step, ...] = ()
     samples: Mapping[str, Any] = field(default_factory=dict)
-    sure: bool = True
-    """By the document nothing can be wrong with it."""
+    doubt: Doubt = ""
+    """Why something outside the document may make it wrong; "" where the document alone speaks for it."""
     example: bool = False
     """Some of its data is the document's own example."""
     invented: bool = False
@@ -93,6 +94,15 @@ class Draft:
                 return replace(self, headers=values)
             case _:
                 return replace(self, cookies=values)
+
+
+class ParameterValue(NamedTuple):
+    """A value for one parameter."""
+
+    value: Any
+    doubt: Doubt
+    example: bool
+    """It is the document's own example."""
 
 
 @dataclass
@@ -193,7 +203,7 @@ class Drafter:
         """
         binding = binding if binding is not None else Binding(seed or operation.key, salt)
         stack = (*stack, operation.key)
-        path, sure, guessed, with_example = self._path(operation, binding, stack)
+        path, doubt, guessed, with_example = self._path(operation, binding, stack)
         dangling = invented = False
         sent: dict[str, dict[str, Any]] = {"query": {}, "header": {}, "cookie": {}}
         for parameter in self.parameters(operation):
@@ -201,7 +211,7 @@ class Drafter:
                 once = parameter.where == "header" and "idempotency" in words(parameter.name)
                 making = self._making(binding, stack, operation, full=False, unique=once)
                 sent[parameter.where][parameter.name] = self.value(parameter, making)
-                sure, with_example = sure and making.sure, with_example or making.example
+                doubt, with_example = doubt or making.doubt, with_example or making.example
                 dangling, invented = dangling or making.dangling, invented or making.invented
         body: Any = ABSENT
         kinds_of_body = wire.media_types(operation.body)
@@ -217,7 +227,7 @@ class Drafter:
                 making.noun = collection_noun(operation.path)
             making.own = path.get(wire.parameter_names(operation.path)[-1]) if operation.path.endswith("}") else None
             body = self._body(operation, media, making, binding, example)
-            sure, with_example = sure and making.sure, with_example or making.example
+            doubt, with_example = doubt or making.doubt, with_example or making.example
             dangling, invented = dangling or making.dangling, invented or making.invented
             binding.salted = binding.salted or making.salted
         return Draft(
@@ -231,7 +241,7 @@ class Drafter:
             setup=tuple(binding.steps),
             cleanup=tuple(reversed(binding.cleanup)),
             samples=dict(binding.samples),
-            sure=sure,
+            doubt=doubt,
             example=with_example,
             invented=invented,
             salted=binding.salted,
@@ -251,7 +261,7 @@ class Drafter:
         """
         binding = Binding(f"{operation.key}/stranger", alone=True)
         binding.paths = {prefix_of(operation.path, name) + "/{}": value for name, value in path.items()}
-        return replace(self.draft(operation, binding=binding), sure=False, guessed=True)
+        return replace(self.draft(operation, binding=binding), doubt="unknown_resource", guessed=True)
 
     def value(self, parameter: Parameter, making: Making) -> Any:
         """A value for a query, header or cookie parameter. Free text without an example is never sure."""
@@ -264,28 +274,30 @@ class Drafter:
         for example in parameter.examples:
             if self.schemas.accepts(parameter.schema, example):
                 making.example = True
-                making.sure = making.sure and not _refers(parameter.name)
+                if _refers(parameter.name):
+                    making.cast_doubt("unlinked_reference")
                 return example
         making.refer, making.told = _no_reference, parameter.description
-        before = making.sure, making.example
+        had_example = making.example
         value = self.maker.make(parameter.schema, parameter.name, making)
         flat = self.schemas.flat(parameter.schema)
         if flat.get("items") is not None and isinstance(value, list):
             flat = self.schemas.flat(flat["items"])
-        documented = (making.example and not before[1]) or bool({"enum", "const", "default", "pattern"} & set(flat))
+        documented = (making.example and not had_example) or bool({"enum", "const", "default", "pattern"} & set(flat))
         if "string" in kinds(flat) and not documented and not flat.get("format"):
-            making.sure = making.sure and bool(set(words(parameter.name)) & _SEARCHES)
+            if not set(words(parameter.name)) & _SEARCHES:
+                making.cast_doubt("free_text")
         return value
 
-    def optional(self, draft: Draft, parameter: Parameter, salt: int = 0) -> tuple[Any, bool, bool] | None:
-        """A value for an optional parameter on top of `draft`: value, sure, example. None: nothing fits."""
+    def optional(self, draft: Draft, parameter: Parameter, salt: int = 0) -> ParameterValue | None:
+        """A value for an optional parameter on top of `draft`. None: nothing fits."""
         once = parameter.where == "header" and "idempotency" in words(parameter.name)
         making = Making(seed=draft.operation.key, salt=salt, unique=once)
         try:
             value = self.value(parameter, making)
         except Impossible:
             return None
-        return value, making.sure, making.example
+        return ParameterValue(value, making.doubt, making.example)
 
     def request(self, draft: Draft) -> Request:
         """The draft as it is sent."""
@@ -358,7 +370,7 @@ class Drafter:
                 made = self.optional(draft, parameter)
                 if made is None:
                     return None
-                draft = draft.put(parameter.where, parameter.name, made[0])
+                draft = draft.put(parameter.where, parameter.name, made.value)
         if operation.body is not None and operation.body.required:
             return None
         return Step(operation=operation.key, request=self.request(draft))
@@ -374,7 +386,8 @@ class Drafter:
                 return self._reference(name, schema, binding, stack)
             own = self._supplied(makers, name, schema, binding, stack)
             if own is None:  # what is changed is the case's own, or is not there
-                making.sure, making.dangling = False, True
+                making.cast_doubt("unknown_resource")
+                making.dangling = True
                 values = unused_ids.CANDIDATES
                 return next((value for value in values if self.schemas.accepts(schema, value)), None)
             return own
@@ -386,11 +399,12 @@ class Drafter:
 
     def _path(
         self, operation: Operation, binding: Binding, stack: tuple[str, ...]
-    ) -> tuple[dict[str, Any], bool, bool, bool]:
+    ) -> tuple[dict[str, Any], Doubt, bool, bool]:
         declared = {p.name: p for p in operation.parameters if p.where == "path"}
         names = [name for name in wire.parameter_names(operation.path) if name in declared]
         values: dict[str, Any] = {}
-        sure, guessed, example = True, False, False
+        doubt: Doubt = ""
+        guessed = example = False
         own_only = self.guard.own_only(operation)
         for name in reversed(names):
             place = prefix_of(operation.path, name) + "/{}"
@@ -414,14 +428,14 @@ class Drafter:
                 seen = self._seen(needs, parameter.schema, binding) if name not in own_only else None
                 if seen is not None:
                     values[name] = binding.paths[place] = seen
-                    sure = False
+                    doubt = doubt or "earlier_value"
                     continue
                 if self._supply(operation, parameter, binding, stack, own=name in own_only):
                     values[name] = binding.paths[place]
                     continue
             if name in own_only:
                 values[name] = binding.paths[place] = self.unused_id(parameter)
-                sure, guessed = False, True
+                doubt, guessed = doubt or "unknown_resource", True
                 continue
             making = Making(seed=binding.seed, salt=binding.salt, unique=False, told=parameter.description)
             making.example = False
@@ -432,9 +446,9 @@ class Drafter:
             names_a_thing = bool(words(name)) and words(name)[-1] in IDENTIFYING
             closed = bool({"enum", "const", "default"} & set(flat))
             if not closed and (names_a_thing or not documented):
-                sure, guessed = False, guessed or True
+                doubt, guessed = doubt or "made_up_id", True
             binding.paths[place] = values[name]
-        return values, sure, guessed, example
+        return values, doubt, guessed, example
 
     def _hint(self, name: str, *, wild: bool) -> Any:
         """A hint for a path parameter; a wildcard only where a list is asked for on behalf of another operation."""
@@ -567,7 +581,7 @@ class Drafter:
             if (wild - {supply.need for supply in candidate.supplies}) & set(wire.parameter_names(consumer.path)):
                 return None  # found anywhere, but nothing says where
         binding.paths = {place: value for place, value in binding.paths.items() if value not in WILDCARDS}
-        binding.shaky = binding.shaky or not draft.sure
+        binding.shaky = binding.shaky or bool(draft.doubt)
         captures: list[Capture] = []
         supplied: dict[str, Any] = {}
         for supply in candidate.supplies:
@@ -665,7 +679,7 @@ class Drafter:
             spare = replace(making, example=True)
             value = self.maker.adapt(example, schema, "", spare)
             if self.schemas.takes(schema, fill(value, binding.samples)):
-                making.sure, making.example, making.salted = spare.sure, True, spare.salted
+                making.doubt, making.example, making.salted = spare.doubt, True, spare.salted
                 making.dangling, making.invented = spare.dangling, spare.invented
                 return value
         value = self.maker.make(schema, "body", making)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from testops_lib.doubts import Doubt
 from testops_lib.generate.rules.values import highest, lowest
 from testops_lib.generate.schemas import RANGES, UNIQUE, Flat, Schemas, kind_of, kinds
-from testops_lib.model import Basis
 from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Schema
 
@@ -28,7 +28,7 @@ class Mutation:
     rule: str
     value: Any
     """The whole value with the fault in it."""
-    basis: Basis = "spec"
+    doubt: Doubt = ""
 
 
 _WRONG_TYPES: Final[tuple[Any, ...]] = ("not-a-value", {"unexpected": "object"}, 12345, ["unexpected"], True)
@@ -54,37 +54,37 @@ def faults(
     Placeholders in `value` stand for `samples`.
     """
     seen: set[tuple[Place, str]] = set()
-    for place, rule, bad, basis in _mutations(schemas, schema, value, (), nested):
+    for place, rule, bad, doubt in _mutations(schemas, schema, value, (), nested):
         if (place, rule) not in seen and schemas.rejects(schema, fill(bad, samples)):
             seen.add((place, rule))
-            yield Mutation(place, rule, bad, basis)
+            yield Mutation(place, rule, bad, doubt)
 
 
 def _mutations(
     schemas: Schemas, schema: Schema, value: Any, place: Place, nested: int
-) -> Iterator[tuple[Place, str, Any, Basis]]:
+) -> Iterator[tuple[Place, str, Any, Doubt]]:
     """Candidates, each a whole value; the caller judges whether they are invalid."""
     flat = _chosen(schemas, schemas.flat(schema), value)
     if isinstance(value, dict):
         yield from _of_object(schemas, flat, value, place, nested)
-    for rule, bad, basis in bad_values(schemas, schema, value):
-        yield place, rule, bad, basis
+    for rule, bad, doubt in bad_values(schemas, schema, value):
+        yield place, rule, bad, doubt
     if not place and "null" not in schemas.all_kinds(schema):
-        yield place, "null", None, "spec"
+        yield place, "null", None, ""
     if isinstance(value, list) and value and nested >= 0:
         items = flat.get("items", True)
-        yield (*place, 0), "null item", [None, *value[1:]], "spec"
-        for inner, rule, bad, basis in _mutations(schemas, items, value[0], (*place, 0), nested - 1):
-            yield inner, rule, [bad, *value[1:]], basis
+        yield (*place, 0), "null item", [None, *value[1:]], ""
+        for inner, rule, bad, doubt in _mutations(schemas, items, value[0], (*place, 0), nested - 1):
+            yield inner, rule, [bad, *value[1:]], doubt
 
 
 def _of_object(
     schemas: Schemas, flat: Flat, value: dict[str, Any], place: Place, nested: int
-) -> Iterator[tuple[Place, str, Any, Basis]]:
+) -> Iterator[tuple[Place, str, Any, Doubt]]:
     properties: Mapping[str, Schema] = flat.get("properties", {})
     for name in flat.get("required", ()):
         if name in value:
-            yield (*place, name), "required", {key: item for key, item in value.items() if key != name}, "spec"
+            yield (*place, name), "required", {key: item for key, item in value.items() if key != name}, ""
     deeper: list[str] = []
     for name, declared in properties.items():
         inner = schemas.flat(declared)
@@ -93,39 +93,39 @@ def _of_object(
         given = value.get(name)
         if nested > 0 and isinstance(given, dict | list):
             deeper.append(name)
-        for rule, bad, basis in bad_values(schemas, declared, given):
-            yield (*place, name), rule, {**value, name: bad}, basis
+        for rule, bad, doubt in bad_values(schemas, declared, given):
+            yield (*place, name), rule, {**value, name: bad}, doubt
         if name in flat.get("required", ()) and "null" not in schemas.all_kinds(declared):
-            yield (*place, name), "null", {**value, name: None}, "spec"
+            yield (*place, name), "null", {**value, name: None}, ""
         if given is None and "array" in schemas.all_kinds(declared):
             yield (
                 (*place, name, 0),
                 "null item",
                 {**value, name: [None] * max(1, int(inner.get("minItems", 0)))},
-                "spec",
+                "",
             )
     yield from _null_members(schemas, flat, value, place)
     more = flat.get("additionalProperties")
     if more is False:
-        yield (*place, "unexpected_property"), "additionalProperties", {**value, "unexpected_property": "x"}, "spec"
+        yield (*place, "unexpected_property"), "additionalProperties", {**value, "unexpected_property": "x"}, ""
     elif isinstance(more, dict):
-        for _, bad, basis in bad_values(schemas, more, None):
-            yield (*place, "unexpected_property"), "additionalProperties", {**value, "unexpected_property": bad}, basis
-    yield from ((place, rule, bad, "spec") for rule, bad in _of_other_size(flat, value))
+        for _, bad, doubt in bad_values(schemas, more, None):
+            yield (*place, "unexpected_property"), "additionalProperties", {**value, "unexpected_property": bad}, doubt
+    yield from ((place, rule, bad, "") for rule, bad in _of_other_size(flat, value))
     for name, others in flat.get("dependentRequired", {}).items():
         for other in others if name in value else ():
             left = {key: item for key, item in value.items() if key != other}
-            yield (*place, other), "dependentRequired", left, "spec"
+            yield (*place, other), "dependentRequired", left, ""
     for name in deeper:
         declared = properties[name]
-        for inner_place, rule, bad, basis in _mutations(schemas, declared, value[name], (*place, name), nested - 1):
+        for inner_place, rule, bad, doubt in _mutations(schemas, declared, value[name], (*place, name), nested - 1):
             if inner_place != (*place, name) or rule in ("minProperties", "maxProperties"):
-                yield inner_place, rule, {**value, name: bad}, basis
+                yield inner_place, rule, {**value, name: bad}, doubt
 
 
 def _null_members(
     schemas: Schemas, flat: Flat, value: dict[str, Any], place: Place
-) -> Iterator[tuple[Place, str, Any, Basis]]:
+) -> Iterator[tuple[Place, str, Any, Doubt]]:
     """Optional members as null: all at once, then each alone. Many servers read that as not given."""
     names = [
         name
@@ -135,8 +135,8 @@ def _null_members(
         and "null" not in schemas.all_kinds(declared)
     ]
     if len(names) > 1:
-        yield place, "null members", {**value, **dict.fromkeys(names)}, "guess"
-    yield from (((*place, name), "null", {**value, name: None}, "guess") for name in names)
+        yield place, "null members", {**value, **dict.fromkeys(names)}, "null_as_missing"
+    yield from (((*place, name), "null", {**value, name: None}, "null_as_missing") for name in names)
 
 
 def _of_other_size(flat: Flat, value: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -164,8 +164,8 @@ def _chosen(schemas: Schemas, flat: Flat, value: Any) -> Flat:
     return flat
 
 
-def bad_values(schemas: Schemas, schema: Schema, good: Any) -> Iterator[tuple[str, Any, Basis]]:
-    """Rule, value and basis of values that break one rule of `schema`; `good`: a valid one, or None."""
+def bad_values(schemas: Schemas, schema: Schema, good: Any) -> Iterator[tuple[str, Any, Doubt]]:
+    """Rule, value and doubt of values that break one rule of `schema`; `good`: a valid one, or None."""
     allowed = schemas.all_kinds(schema)
     whole = schemas.flat(schema)
     flat = _chosen(schemas, whole, good) if good is not None else _first_branch(schemas, whole)
@@ -173,13 +173,13 @@ def bad_values(schemas: Schemas, schema: Schema, good: Any) -> Iterator[tuple[st
         for wrong in _WRONG_TYPES:
             kind = kind_of(wrong)
             if kind not in allowed and not (kind == "integer" and allowed & {"number", "string"}):
-                yield "type", wrong, "spec"
+                yield "type", wrong, ""
                 break
     if isinstance(whole.get("enum"), list):
-        yield "enum", _outside(whole["enum"]), "spec"
+        yield "enum", _outside(whole["enum"]), ""
         return
     if "const" in whole:
-        yield "const", _outside([whole["const"]]), "spec"
+        yield "const", _outside([whole["const"]]), ""
         return
     yield from _bad_numbers(flat, good)
     if "string" in kinds(flat):
@@ -205,53 +205,53 @@ def _outside(values: list[Any]) -> Any:
     return bad
 
 
-def _bad_numbers(flat: Flat, good: Any) -> Iterator[tuple[str, Any, Basis]]:
+def _bad_numbers(flat: Flat, good: Any) -> Iterator[tuple[str, Any, Doubt]]:
     if not kinds(flat) & {"integer", "number"} or len(kinds(flat)) == 7:
         return
     low, high = lowest(flat), highest(flat)
     step = flat.get("multipleOf", 1)
     if low is not None:
         rule = "exclusiveMinimum" if "exclusiveMinimum" in flat and flat.get("minimum", low - 1) < low else "minimum"
-        yield rule, _tidy(flat["exclusiveMinimum"] if rule == "exclusiveMinimum" else low - step), "spec"
+        yield rule, _tidy(flat["exclusiveMinimum"] if rule == "exclusiveMinimum" else low - step), ""
     if high is not None:
         rule = "exclusiveMaximum" if "exclusiveMaximum" in flat and flat.get("maximum", high + 1) > high else "maximum"
-        yield rule, _tidy(flat["exclusiveMaximum"] if rule == "exclusiveMaximum" else high + step), "spec"
+        yield rule, _tidy(flat["exclusiveMaximum"] if rule == "exclusiveMaximum" else high + step), ""
     _, largest = RANGES.get(str(flat.get("format")), (0, 0))
     if largest and "number" not in kinds(flat) and (high is None or high > largest):
-        yield "format", largest + 1, "guess"
+        yield "format", largest + 1, "unchecked_format"
     if "multipleOf" in flat and flat["multipleOf"] not in (0, 1):
         base = low if low is not None else 0
         off = flat["multipleOf"] / 2
         yield (
             "multipleOf",
             _tidy((base // flat["multipleOf"] + 1) * flat["multipleOf"] + (1 if off >= 1 else off)),
-            "spec",
+            "",
         )
     elif kinds(flat) & {"integer"} and "number" not in kinds(flat):
         fraction = (good if kind_of(good) == "integer" else low if low is not None else 1) + 0.5
-        yield "type", fraction, "spec"
+        yield "type", fraction, ""
 
 
 def _tidy(value: float) -> float:
     return int(value) if value == int(value) else round(value, 6)
 
 
-def _bad_strings(schemas: Schemas, schema: Schema, flat: Flat, good: str) -> Iterator[tuple[str, Any, Basis]]:
+def _bad_strings(schemas: Schemas, schema: Schema, flat: Flat, good: str) -> Iterator[tuple[str, Any, Doubt]]:
     least, most = int(flat.get("minLength", 0)), flat.get("maxLength")
     if least > 0:
-        yield "minLength", (good if UNIQUE not in good else "")[: least - 1].ljust(min(least - 1, 50), "a"), "spec"
+        yield "minLength", (good if UNIQUE not in good else "")[: least - 1].ljust(min(least - 1, 50), "a"), ""
     if most is not None and most < LONGEST:
-        yield "maxLength", _stretched(flat, good, int(most) + 1), "spec"
+        yield "maxLength", _stretched(flat, good, int(most) + 1), ""
     if isinstance(flat.get("pattern"), str):
         for bad in (*((good + "!",) if good else ()), *_BAD_PATTERNS):
             length = len(bad) - len(UNIQUE) + 12 if UNIQUE in bad else len(bad)
             if least <= length and (most is None or length <= most) and schemas.rejects(_pattern_only(flat), bad):
-                yield "pattern", bad, "spec"
+                yield "pattern", bad, ""
                 break
     elif flat.get("format") in _BAD_FORMATS:
         bad = _BAD_FORMATS[flat["format"]]
         if least <= len(bad) and (most is None or len(bad) <= most):
-            yield "format", bad, "guess"
+            yield "format", bad, "unchecked_format"
 
 
 def _pattern_only(flat: Flat) -> Schema:
@@ -267,20 +267,20 @@ def _stretched(flat: Flat, good: str, length: int) -> str:
     return "a" * length
 
 
-def _bad_arrays(flat: Flat, good: list[Any]) -> Iterator[tuple[str, Any, Basis]]:
+def _bad_arrays(flat: Flat, good: list[Any]) -> Iterator[tuple[str, Any, Doubt]]:
     least, most = int(flat.get("minItems", 0)), flat.get("maxItems")
     if least > 0:
-        yield "minItems", good[: least - 1], "spec"
+        yield "minItems", good[: least - 1], ""
     if most is not None and good and most < MOST_ITEMS and not flat.get("uniqueItems"):
-        yield "maxItems", [good[index % len(good)] for index in range(int(most) + 1)], "spec"
+        yield "maxItems", [good[index % len(good)] for index in range(int(most) + 1)], ""
     if flat.get("uniqueItems") and good and (most is None or most >= 2):
-        yield "uniqueItems", [good[0], good[0]], "spec"
+        yield "uniqueItems", [good[0], good[0]], ""
 
 
 def broken_parameter(
     schemas: Schemas, schema: Schema, good: Any, readable: Callable[[str, Any], bool]
-) -> Iterator[tuple[str, Any, Basis]]:
-    """Rule, value and basis of invalid values for a parameter; `readable` (rule, value): it could be read as valid."""
+) -> Iterator[tuple[str, Any, Doubt]]:
+    """Rule, value and doubt of invalid values for a parameter; `readable` (rule, value): it could be read as valid."""
     seen: set[str] = set()
     flat = schemas.flat(schema)
     # An object's text has no telling form: `filter=x` may be its property `filter`.
@@ -288,10 +288,10 @@ def broken_parameter(
     candidates = [] if whole else list(bad_values(schemas, schema, good))
     if isinstance(good, list):
         item = good[0] if good else None
-        candidates += [(rule, [bad], basis) for rule, bad, basis in bad_values(schemas, flat.get("items", True), item)]
+        candidates += [(rule, [bad], doubt) for rule, bad, doubt in bad_values(schemas, flat.get("items", True), item)]
     if isinstance(good, dict):
-        candidates += [(rule, bad, basis) for _, rule, bad, basis in _of_object(schemas, flat, good, (), 0)]
-    for rule, bad, basis in candidates:
+        candidates += [(rule, bad, doubt) for _, rule, bad, doubt in _of_object(schemas, flat, good, (), 0)]
+    for rule, bad, doubt in candidates:
         scalar = not isinstance(bad, dict | list) or (
             isinstance(bad, list) and not any(isinstance(i, dict | list) for i in bad)
         )
@@ -299,4 +299,4 @@ def broken_parameter(
             continue
         if not readable(rule, bad):
             seen.add(rule)
-            yield rule, bad, basis
+            yield rule, bad, doubt

@@ -20,7 +20,6 @@ from testops_lib.generate.rules.words import IDENTIFYING, plain, words
 from testops_lib.generate.schemas import UNIQUE, Schemas, kinds
 from testops_lib.model import (
     AnyCheck,
-    Basis,
     Capture,
     Case,
     FilterHonoured,
@@ -86,8 +85,10 @@ class Oracles:
         draft = self.chains.made(operation)
         if draft is None:
             return
-        basis: Basis = "human" if self._users == "separate" else "guess"
-        checks = (NotAServerError(), ObjectLevelAuthorization(basis=basis))
+        separation = ObjectLevelAuthorization(basis="guess", doubt="shared_resources")
+        if self._users == "separate":
+            separation = ObjectLevelAuthorization(basis="human")
+        checks = (NotAServerError(), separation)
         step = Step(operation=operation.key, request=self.drafter.request(draft), checks=checks, identity=self._other)
         name = f"{operation.key}: what another user made"
         yield self._case(name, operation, (*draft.setup, step), draft, "security", "security")
@@ -101,7 +102,11 @@ class Oracles:
             return
         request = self.drafter.request(draft)
         first = Step(operation=operation.key, request=request, setup=True, captures=(Capture(name="first", path="$"),))
-        again = Step(operation=operation.key, request=request, checks=(Idempotency(value="{first}", basis="guess"),))
+        again = Step(
+            operation=operation.key,
+            request=request,
+            checks=(Idempotency(value="{first}", basis="guess", doubt="unstated_rule"),),
+        )
         yield self._case(f"{operation.key}: the same twice", operation, (*draft.setup, first, again), draft)
 
     def _filters(self, operation: Operation) -> Iterator[Case]:
@@ -137,7 +142,9 @@ class Oracles:
                 )
                 setup = (look,)
             for value in values:
-                check = FilterHonoured(parameter=parameter.name, path=path, value=value, basis="guess")
+                check = FilterHonoured(
+                    parameter=parameter.name, path=path, value=value, basis="guess", doubt="unstated_rule"
+                )
                 request = self.drafter.request(base.put("query", parameter.name, value))
                 step = Step(operation=operation.key, request=request, checks=(NotAServerError(), check))
                 name = f"{operation.key}: only what {parameter.name} asks for"
@@ -170,7 +177,10 @@ class Oracles:
             captures=captures,
         )
         path = _member_path(items, key)
-        repeats = (PaginationConsistency(path=path, value=f"{{{each.name}}}", basis="guess") for each in captures)
+        repeats = (
+            PaginationConsistency(path=path, value=f"{{{each.name}}}", basis="guess", doubt="unstated_rule")
+            for each in captures
+        )
         checks: tuple[AnyCheck, ...] = (NotAServerError(), *repeats)
         second = Step(
             operation=operation.key, request=self.drafter.request(base.put("query", offset.name, high)), checks=checks
@@ -187,11 +197,11 @@ class Oracles:
         request = self.drafter.request(draft)
         if "HEAD" not in offered:
             get = Step(operation=operation.key, request=request, captures=(Capture(name="answered", source="status"),))
-            check = MethodAgreement(status="{answered}", basis="guess")
+            check = MethodAgreement(status="{answered}", basis="guess", doubt="unstated_rule")
             head = Step(operation=operation.key, request=_as("HEAD", request), checks=(check,))
             yield self._case(f"{operation.key}: HEAD agrees", operation, (*draft.setup, get, head), draft)
         if "OPTIONS" not in offered:
-            allow = MethodAgreement(allow=tuple(sorted(offered)), basis="guess")
+            allow = MethodAgreement(allow=tuple(sorted(offered)), basis="guess", doubt="unstated_rule")
             step = Step(operation=operation.key, request=_as("OPTIONS", request), checks=(allow,))
             yield self._case(f"{operation.key}: OPTIONS agrees", operation, (*draft.setup, step), draft)
 
@@ -203,7 +213,7 @@ class Oracles:
         checks: tuple[AnyCheck, ...] = (
             NotAServerError(),
             StatusCodeConformance(),
-            NoReflection(text=_REFLECTED, basis="guess"),
+            NoReflection(text=_REFLECTED, basis="guess", doubt="unstated_rule"),
         )
         for place, draft in self._probed(operation, base):
             step = Step(operation=operation.key, request=self.drafter.request(draft), checks=checks)

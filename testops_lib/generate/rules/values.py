@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import rstr
 
+from testops_lib.doubts import Doubt
 from testops_lib.generate.planning import MOST_VALUES
 from testops_lib.generate.rules import times
 from testops_lib.generate.rules.words import REFERRING, offered, plain, words
@@ -58,8 +59,8 @@ class Making:
     """Names of what the object in the making is, the most telling first."""
     full: bool = False
     """Optional properties too."""
-    sure: bool = True
-    """Nothing outside the document can make the value wrong."""
+    doubt: Doubt = ""
+    """The first reason why something outside the document may make the value wrong."""
     example: bool = False
     """Some of it is the document's own example."""
     invented: bool = False
@@ -72,6 +73,10 @@ class Making:
     """It should be unique but cannot hold a token: only another salt makes another value."""
     count: int = 0
     """Values made so far, nested ones included."""
+
+    def cast_doubt(self, doubt: Doubt) -> None:
+        """Notes why the value may be wrong, unless an earlier reason stands."""
+        self.doubt = self.doubt or doubt
 
 
 _FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -277,7 +282,8 @@ class Maker:
             if not ambiguous and self._schemas.takes(schema, sent):
                 ambiguous.append(value)
         if ambiguous:  # it fits several alternatives of a `oneOf`, which only a literal reader minds
-            making.sure, making.invented = False, True
+            making.cast_doubt("ambiguous_alternative")
+            making.invented = True
             return ambiguous[0]
         if making.count > MOST_VALUES:
             raise Impossible(f"{name or 'value'}: it needs more than {MOST_VALUES:,} values")
@@ -375,7 +381,7 @@ class Maker:
             yield from self._of_subtypes(self._schemas.name(schema), name, making, depth)
         allowed = kinds(flat)
         if len(allowed) == 7:
-            making.sure = False
+            making.cast_doubt("undescribed_data")
             yield from (values[making.salt % 2] for known, values, _ in _NAMED if set(words(name)[-1:]) & known)
             yield from ("test", 1, {}, [])
             return
@@ -431,7 +437,7 @@ class Maker:
             yield random.Random(f"{making.seed}/{making.salt}").randrange(10**6, 2**31)
         moment = times.number(name, storing=making.unique, salt=making.salt)
         if moment is not None:
-            making.sure = False
+            making.cast_doubt("guessed_time")
             yield moment
         named = next((values for known, values in _NUMBERS if known & set(words(name)[-1:])), ())
         low, high = lowest(flat), highest(flat)
@@ -460,14 +466,14 @@ class Maker:
         _note_reference(name, making, depth)
         said = flat.get("description")
         if not form and not pattern and (choice := offered(said if isinstance(said, str) else making.told)):
-            making.sure = False
+            making.cast_doubt("described_choice")
             yield choice[making.salt % len(choice)]
             yield from choice
         if form and form not in _FORMATS:
-            making.sure = False
+            making.cast_doubt("unknown_format")
         timed = "" if isinstance(pattern, str) else form or times.form_of(name)
         if moment := times.text(name, timed, storing=making.unique, salt=making.salt):
-            making.sure = False
+            making.cast_doubt("guessed_time")
             yield moment
         if form in _FORMATS:
             values = _FORMATS[form]
@@ -475,12 +481,13 @@ class Maker:
             yield from values
         for known, values, sure in _NAMED:
             if set(words(name)[-2:]) & known:
-                making.sure = making.sure and sure
+                if not sure:
+                    making.cast_doubt("guessed_value")
                 yield values[making.salt % 2]
                 break
         else:
             if not form and not isinstance(pattern, str) and set(words(name)[-2:]) & _CLOSED:
-                making.sure = False
+                making.cast_doubt("guessed_value")
         if isinstance(pattern, str):
             yield from self._patterned(pattern, name, making)
         yield from self._sized(flat, making)
@@ -563,8 +570,8 @@ class Maker:
         for key in required:  # what these bring with them, and what that brings
             required += [other for other in flat.get("dependentRequired", {}).get(key, ()) if other not in required]
         made: dict[str, Any] = {}
-        if not properties and not required:
-            making.sure = making.sure and depth > 0
+        if not properties and not required and depth == 0:
+            making.cast_doubt("undescribed_data")
         for key in required:
             declared = properties.get(key, flat.get("additionalProperties", True))
             if key == tag:
@@ -600,7 +607,7 @@ class Maker:
     def _fill(self, made: dict[str, Any], wanted: Sequence[str], properties: Flat, making: Making, depth: int) -> None:
         """Optional properties that can be made and that nothing outside the document could refuse, first 40."""
         for key in wanted[:40]:
-            before = (making.sure, making.salted, making.example, making.dangling)
+            before = (making.doubt, making.salted, making.example, making.dangling)
             count = making.count
             making.dangling = False
             try:
@@ -610,7 +617,7 @@ class Maker:
                 making.dangling = True
                 making.count = count
             if making.dangling:  # left out rather than pointing at nothing
-                making.sure, making.salted, making.example, making.dangling = before
+                making.doubt, making.salted, making.example, making.dangling = before
                 continue
             making.dangling = before[3]
             made[key] = value
@@ -621,7 +628,7 @@ _SCALARS: Final = frozenset({"string", "integer", "number", "boolean", "null"})
 
 def _note_reference(name: str, making: Making, depth: int) -> None:
     if _refers(name):
-        making.sure = False
+        making.cast_doubt("unlinked_reference")
         making.dangling = making.dangling or depth > 1 or not _is_id(name)
 
 

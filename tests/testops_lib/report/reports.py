@@ -87,6 +87,7 @@ def hostile_report() -> Report:
             basis="description",
             message=HOSTILE,
             quote=HOSTILE,
+            doubt=HOSTILE,
             first_seen_run=HOSTILE,
             state=state,
             example=example,
