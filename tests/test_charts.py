@@ -53,7 +53,7 @@ def test_without_kafka_the_chart_says_what_is_missing() -> None:
 def test_the_fleets_pods_are_confined_as_the_batches_pods() -> None:
     deployment = render()["Deployment"]
     ours = deployment["spec"]["template"]["spec"]
-    theirs = yaml.safe_load((ROOT / "dags/pod.yaml").read_text("utf-8"))["spec"]
+    theirs = yaml.safe_load((ROOT / "testops_airflow/pod.yaml").read_text("utf-8"))["spec"]
     for key in ("securityContext", "automountServiceAccountToken", "enableServiceLinks"):
         assert ours[key] == theirs[key]
     [runner], [batch] = ours["containers"], theirs["containers"]
