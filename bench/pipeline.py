@@ -115,7 +115,7 @@ def empty_run():
     published = publish()
     known = {{"plan": published["plan"], "results": published["results"]}}
     executed = [launch("execute", published, known)]
-    asked = RoundsOperator.partial(task_id="rounds").expand(asked=opened)
+    has_rounds = RoundsOperator.partial(task_id="rounds").expand(needs=opened)
     for number in range(1, {MAX_ROUNDS} + 1):
         with TaskGroup(f"round_{{number}}"):
             gaps = find_gaps(number)
@@ -123,14 +123,14 @@ def empty_run():
             further = publish_further.override(task_id="publish")(number)
             executed_further = launch("execute", further, known)
         executed[-1] >> gaps >> made >> further
-        asked >> [gaps, made, further, executed_further]
+        has_rounds >> [gaps, made, further, executed_further]
         executed.append(executed_further)
     last = repeat()
     executed_last = launch("execute_last", last, known, at_once=1, trigger_rule="none_failed")
     collected = collect()
     decided = gate().as_teardown(on_failure_fail_dagrun=True)
     opened >> groups
-    reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
+    reviewed = ReviewOperator.partial(task_id="review").expand(needs=opened)
     generated >> reviewed >> published
     generated >> published
     executed >> last
