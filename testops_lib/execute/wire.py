@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from testops_lib.errors import CaseError, TargetError
-from testops_lib.http.answer import Wire
 from testops_lib.http.multipart import encode_multipart
+from testops_lib.http.request import PreparedRequest
 from testops_lib.model import METHODS, BytesBody, FormBody, JsonBody, MultipartBody, Pairs, Request, TextBody
 from testops_lib.placeholder import encode, fill, fill_text, names
 
@@ -95,7 +95,7 @@ def unique_token(run: str, case: str, attempt: int, repeat: int = 0, *, anew: bo
     return _AS_LETTER[digits[0]] + digits[1:]
 
 
-def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wire:
+def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> PreparedRequest:
     """The request with captured values in their places, encoded below `base_url`; no credentials yet.
 
     Raises:
@@ -126,7 +126,7 @@ def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wir
     elif method in _BODY_EXPECTED:
         body = b""
     whole, isolated = _whole_head(headers, media_type, base_url)
-    return Wire(method=method, url=url, headers=whole, body=body, isolated=isolated)
+    return PreparedRequest(method=method, url=url, headers=whole, body=body, isolated=isolated)
 
 
 def _refuse_path(path: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from testops_lib.errors import CaseError, TargetError
 from testops_lib.execute.wire import Origin, allowed, origin, prepare, unique_token
-from testops_lib.http.client import parse_headers
+from testops_lib.http.head import parse_headers
 from testops_lib.model import (
     BytesBody,
     Capture,
