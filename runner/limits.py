@@ -10,7 +10,7 @@ from testops_lib.bus.client import Bus
 from testops_lib.bus.shares import ShareHolder
 from testops_lib.errors import BusError
 from testops_lib.execute import Engine
-from testops_lib.execute.wire import origin
+from testops_lib.http.url import origin
 from testops_lib.launch.shares import share_of
 from testops_lib.model import Plan
 

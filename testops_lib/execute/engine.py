@@ -25,9 +25,9 @@ from testops_lib.execute.rights import Rights
 from testops_lib.execute.schedule import Cases, Repeating, Schedule, Width
 from testops_lib.execute.shutdown import Shutdown
 from testops_lib.execute.transport import Transport
-from testops_lib.execute.wire import escape_target, origin
 from testops_lib.http import tls
 from testops_lib.http.client import Client
+from testops_lib.http.url import escape_target, origin
 from testops_lib.model import Contract, Plan, Result
 from testops_lib.verdict.check import Judge
 

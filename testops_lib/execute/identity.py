@@ -18,10 +18,11 @@ import msgspec
 from msgspec import Struct, structs
 
 from testops_lib.errors import CaseError, TargetError
-from testops_lib.execute.wire import add_query, allowed, escape_target, origin, refuse_header
+from testops_lib.execute.wire import add_query, refuse_header
 from testops_lib.http.answer import Answer
 from testops_lib.http.failure import TransportFailure
 from testops_lib.http.request import PreparedRequest
+from testops_lib.http.url import allowed, escape_target, origin
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,

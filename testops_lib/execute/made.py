@@ -12,9 +12,9 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from testops_lib.errors import CaseError
-from testops_lib.execute.wire import escape_target
 from testops_lib.http.answer import Answer
 from testops_lib.http.request import PreparedRequest
+from testops_lib.http.url import escape_target
 from testops_lib.model import Contract, Left, Maker, Ownership, Removal, Request, Step
 from testops_lib.verdict.json_values import select
 

@@ -22,10 +22,10 @@ from testops_lib.execute.load import ExpectedStatuses
 from testops_lib.execute.probes import Prober
 from testops_lib.execute.shutdown import Shutdown
 from testops_lib.execute.transport import IDEMPOTENT, Transport
-from testops_lib.execute.wire import Origin, origin
 from testops_lib.http.answer import Answer
 from testops_lib.http.failure import TransportFailure
 from testops_lib.http.request import PreparedRequest
+from testops_lib.http.url import Origin, origin
 from testops_lib.model import Plan, Step
 
 _MOST_REPEATS = 5

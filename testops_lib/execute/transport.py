@@ -12,11 +12,11 @@ from testops_lib.execute.limits import RunLimits
 from testops_lib.execute.liveness import UNAVAILABLE, Liveness
 from testops_lib.execute.load import Load
 from testops_lib.execute.shutdown import Shutdown
-from testops_lib.execute.wire import Origin, origin
 from testops_lib.http.answer import Answer
 from testops_lib.http.client import Client
 from testops_lib.http.failure import TransportFailure
 from testops_lib.http.request import PreparedRequest
+from testops_lib.http.url import Origin, origin
 from testops_lib.model import SAFE_METHODS, Plan, Trace
 
 IDEMPOTENT = SAFE_METHODS | {"PUT", "DELETE", "QUERY"}

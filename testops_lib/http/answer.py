@@ -23,6 +23,8 @@ CODINGS = frozenset(
 )
 """Source: IANA, HTTP Content Coding Registry."""
 
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
 
 class Answer(Value, frozen=True, kw_only=True):
     """A response: whole, or what came of it before we ended it."""
