@@ -147,7 +147,7 @@ def prepare(modules: Iterable[str]) -> None:
 source_paths = ["testops_lib"]
 only_mutate = [{files}]
 pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:timeout", "-p", "no:cov", "-k", "not memory"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:timeout", "-p", "no:cov", "-k", "not memory and not hostile"]
 [tool.pytest.ini_options]
 pythonpath = ["."]
 """
