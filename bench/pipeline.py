@@ -184,9 +184,9 @@ def stack(
         targets.mkdir()
         (targets / "customers.json").write_text(json.dumps(DOCUMENT))
         (targets / "customers.yaml").write_text(TARGET.format(url=url, batches=batches, more=more))
-        given = {"TESTOPS_TARGETS_DIR": str(targets), **(variables or {})}
+        environ = {"TESTOPS_TARGETS_DIR": str(targets), **(variables or {})}
         os.environ.update({f"TESTOPS_PORT_{name}": "0" for name in ("UI", "POSTGRES", "KAFKA")})
-        local = Local(folder / "state", samples=(), dags=dags, variables=given)
+        local = Local(folder / "state", samples=(), dags=dags, variables=environ)
         try:
             local.start()
             yield local
@@ -235,7 +235,7 @@ def measure(*, quick: bool) -> Figures:
     ):
         more = f"{services.spread(walls[name])}; {statistics.median(costs[name]):.1f} CPU-s"
         if name == "work":
-            more += "; " + ", ".join(f"{stage} {statistics.median(each):.2f}" for stage, each in stages.items())
+            more += "; " + ", ".join(f"{stage} {statistics.median(seconds):.2f}" for stage, seconds in stages.items())
         figures.add(what, statistics.median(walls[name]), "s", more=more)
     ratios = [
         full / (empty + own) for full, empty, own in zip(walls["full"], walls["empty"], walls["work"], strict=True)
