@@ -28,7 +28,7 @@ from bench.sample import SCHEMA
 from bench.target import serving
 from stack.airflow_services import imported_for_tasks
 from stack.local import Local
-from testops_lib.target import MAX_ROUNDS
+from testops_lib.settings import MAX_ROUNDS
 
 BATCHES = 8
 

@@ -246,9 +246,9 @@ def testops_run() -> None:
     @task
     def find_gaps(number: int) -> int:
         """Collects the results so far; returns the number of operations from which a further round could gain."""
-        from testops_lib.run import rounds
+        from testops_lib.run import stored_rounds
 
-        gaps = rounds.find_gaps(_run(), number, SETTINGS)
+        gaps = stored_rounds.find_gaps(_run(), number, SETTINGS)
         if not gaps:
             raise AirflowSkipException("nothing is left to gain")
         return gaps
@@ -256,9 +256,9 @@ def testops_run() -> None:
     @task
     def generate_further(number: int) -> int:
         """Generates and stores the cases of a round, by what the API answered before."""
-        from testops_lib.run import rounds
+        from testops_lib.run import stored_rounds
 
-        cases = rounds.generate(_run(), number, SETTINGS)
+        cases = stored_rounds.generate(_run(), number, SETTINGS)
         if not cases:
             raise AirflowSkipException("no case that the run did not have")
         return cases
@@ -266,9 +266,9 @@ def testops_run() -> None:
     @task
     def publish_further(number: int) -> list[str]:
         """Publishes the cases of a round; returns their batches."""
-        from testops_lib.run import rounds
+        from testops_lib.run import stored_rounds
 
-        published = rounds.publish(_run(), number, SETTINGS)
+        published = stored_rounds.publish(_run(), number, SETTINGS)
         get_current_context()["ti"].xcom_push("last", list(published.last))
         return list(published.batches)
 

@@ -27,6 +27,9 @@ ADHOC = ("off", "public", "private")
 
 LAUNCHERS = ("process", "kubernetes", "fleet")
 
+MAX_ROUNDS = 3
+"""Further rounds that a run may have."""
+
 SOURCES = ("rules", "property", "gemini", "openai", "import")
 """Where cases may come from, as a target or an order names it."""
 

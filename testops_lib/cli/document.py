@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
 from testops_lib import spec as specs
 from testops_lib.errors import DocumentRefusedError, SettingsError
 from testops_lib.http import tls
@@ -18,15 +16,6 @@ from testops_lib.model import Tls
 from testops_lib.spec.operation import Spec
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-spec_header_option = click.option(
-    "--spec-header",
-    "spec_headers",
-    multiple=True,
-    metavar="'NAME: VALUE'",
-    help="Sent when the OpenAPI document is fetched, and nowhere else; repeatable. -H goes there only where the "
-    "document lies on the origin that --base-url names.",
-)
 
 
 def load_document(spec: str, base_url: str, options: Mapping[str, Any]) -> Spec:

@@ -8,8 +8,7 @@ import pytest
 
 from bench.pipeline import EMPTY
 from testops_lib.run import editing as curate
-from testops_lib.settings import LAUNCHERS
-from testops_lib.target import MAX_ROUNDS
+from testops_lib.settings import LAUNCHERS, MAX_ROUNDS
 from tests.airflow_python import printed
 from tests.paths import ROOT
 from tests.warm_python import WarmPython
