@@ -38,7 +38,7 @@ def limited(bus: Bus, plan: Plan, engine: Engine, limit_s: float, is_cancelled: 
         return share_of(plan.policy, holder.partitions, holder.assigned).concurrency > 0
 
     begun = time.monotonic()
-    with bus.shares.hold(str(origin(plan.base_url)), limit_engine, patience_s=limit_s) as holder:
+    with bus.shares.join(str(origin(plan.base_url)), limit_engine, patience_s=limit_s) as holder:
         while not holder.wait(may_send, _LOOK_S) and not is_cancelled():
             if time.monotonic() - begun > limit_s:
                 raise BusError(
