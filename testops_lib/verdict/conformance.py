@@ -33,6 +33,8 @@ COMPONENT = "component "
 _MOST_SCHEMA_ERRORS = 8
 """Schema errors reported of one body."""
 
+_NAMING_RULES = ("required", "additionalProperties", "unevaluatedProperties")
+
 _NO_BODY_STATUSES = (204, 205, 304)
 
 
@@ -143,7 +145,8 @@ def _schema_errors(validator: jsonschema_rs.Draft202012Validator, document: Any,
         )
         message = error.message[:LONGEST_QUOTE]
         cause = f"{COMPONENT}{component} {rule}" if component else f"{status} {place} {rule}"
-        if rule in ("required", "additionalProperties", "unevaluatedProperties"):
+        # These messages name members, which the place does not; that of a schema `false` quotes the value instead.
+        if rule in _NAMING_RULES and error.kind.name != "falseSchema":
             cause += " " + message
         if cause not in causes:
             causes.add(cause)
