@@ -1,8 +1,9 @@
-"""Batches handed to the fleet: one deferred task orders them and waits until each has its outcome."""
+"""Batches handed to a standing fleet: one deferred task orders them and waits until each has its outcome."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     from testops_lib.model import Outcome
 
 POLL_S = 1.0
-"""How long the trigger waits for an outcome before it looks whether the orders have expired."""
-
 AWAY_S = 5.0
-"""Before the trigger asks Kafka again when it was away."""
+"""Before Kafka is asked again when it was away."""
 
 
 class FleetOperator(BaseOperator):
@@ -92,7 +91,7 @@ class FleetOperator(BaseOperator):
         )
 
     def finish(self, context: Any, event: dict[str, Any]) -> None:
-        """Decides by the outcomes: done, to be tried again, or not worth it."""
+        """Judges what the fleet said: done, to be tried again, or not worth it."""
         import msgspec
 
         from testops_lib.launch import exit_codes, fleet
@@ -113,7 +112,7 @@ class FleetOperator(BaseOperator):
 
 
 class FleetTrigger(BaseTrigger):
-    """Waits until each order has its outcome, or the orders have expired; the event says how far the orders are.
+    """Waits until each order has its outcome, or the orders have expired; the event says how far they are.
 
     Follows the outcomes from where they begin, so a triggerer that takes it over knows what the one before knew. Kafka
     is asked in a thread of its own: the triggerer's loop and its other triggers go on meanwhile.
@@ -126,7 +125,7 @@ class FleetTrigger(BaseTrigger):
         self._follower: OutcomesFollower | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """What Airflow keeps of the trigger in its database, in the clear: no secret is among it."""
+        """No secret is among these: they lie in Airflow's database in the clear."""
         kept: dict[str, Any] = {"orders": self.orders, "outcomes": self.outcomes, "expires": self.expires}
         kept["down_since"] = self.down_since
         return f"{__name__}.FleetTrigger", {"run": self.run_id_of_orders, **kept}
@@ -135,28 +134,21 @@ class FleetTrigger(BaseTrigger):
         """One event."""
         import msgspec
 
-        from testops_lib.errors import BusError
         from testops_lib.launch import fleet
 
         tracker, expires = fleet.OrderTracker(self.orders), datetime.fromisoformat(self.expires)
-        loop, logged = asyncio.get_running_loop(), ""
+        loop, said = asyncio.get_running_loop(), ""
         pool = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
         try:
             while not tracker.complete and datetime.now(UTC) < expires:
-                try:
-                    outcomes = await loop.run_in_executor(pool, self._poll)
-                except BusError as error:
-                    self.log.warning("%s", error)
-                    await asyncio.sleep(AWAY_S)
-                    continue
-                for outcome in outcomes:
+                for outcome in await loop.run_in_executor(pool, self._poll):
                     tracker.add(outcome)
                 progress = tracker.progress()
                 ended, begun, waiting = map(len, (progress.ended, progress.begun, progress.waiting))
-                summary = f"{ended} batches ended, {begun} in work, {waiting} waiting"
-                if summary != logged:
-                    self.log.info("%s", summary)
-                    logged = summary
+                now = f"{ended} batches ended, {begun} in work, {waiting} waiting"
+                if now != said:
+                    self.log.info("%s", now)
+                    said = now
         finally:
             pool.submit(self._close)
             pool.shutdown(wait=False)
@@ -173,12 +165,19 @@ class FleetTrigger(BaseTrigger):
 
     def _poll(self) -> list[Outcome]:
         from testops_lib.bus import batch
+        from testops_lib.errors import BusError
         from testops_lib.run.connect import open_bus
 
-        if self._follower is None:
-            start = batch.parse_positions(self.outcomes)
-            self._follower = open_bus(configuration.read()).outcomes.follow(start, self.run_id_of_orders)
-        return self._follower.poll(POLL_S)
+        try:
+            if self._follower is None:
+                line = open_bus(configuration.read())
+                start = batch.parse_positions(self.outcomes)
+                self._follower = line.outcomes.follow(start, self.run_id_of_orders)
+            return self._follower.poll(POLL_S)
+        except BusError as error:
+            self.log.warning("%s", error)
+            time.sleep(AWAY_S)
+            return []
 
     def _close(self) -> None:
         if self._follower is not None:

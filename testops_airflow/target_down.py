@@ -1,4 +1,4 @@
-"""Pauses a batch while its target is down, without a worker."""
+"""Pauses a batch whose target is down, without a worker, and resumes it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ from testops_lib.launch.target_down import pause_s, went_down_at
 
 
 def defer(task: Any, since: float) -> None:
-    """Defers the task; after a pause Airflow calls its method `resume` with `since`.
+    """Defers the task, to be resumed as `resume` with `since`: when the target went down (epoch; 0: just now).
 
-    The trigger is Airflow's own, so that every triggerer has it.
-
-    Args:
-        task: the operator.
-        since: when the target went down (seconds since the epoch; 0: just now).
+    The trigger is Airflow's own: every triggerer knows it.
 
     Raises:
         TaskDeferred: always.

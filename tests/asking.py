@@ -50,8 +50,8 @@ class Asking:
             url = server.url if self.protocol == "gemini" else f"{server.url}/v1"
             wishes = self.settings(**{"base_url": url, "timeout_s": 5, **settings})
             wanted = {"policy": policy or Policy(), "values": values or {}, "identities": ("bob",)}
-            gap_by_operation = {gap.operation: gap for gap in gaps}
-            return propose.generate(provider(wishes), spec, operations, gaps=gap_by_operation, **wanted), server
+            told = {gap.operation: gap for gap in gaps}
+            return propose.generate(provider(wishes), spec, operations, gaps=told, **wanted), server
 
 
 def provider(settings: gemini.GeminiSettings | openai.OpenAISettings) -> Provider:
@@ -80,7 +80,7 @@ def one_resource(count: int) -> Spec:
 
 
 def asked(request: Received) -> list[str]:
-    return [operation["operation"] for operation in json.loads(blocks(request.user)[-1])["operations"]]
+    return [found["operation"] for found in json.loads(blocks(request.user)[-1])["operations"]]
 
 
 def fenced(user: str) -> tuple[str, str, str]:

@@ -8,20 +8,21 @@ import sys
 
 import click
 
-from testops_lib.cli.exit_codes import COULD_NOT_RUN
 from testops_lib.cli.output import say
 from testops_lib.errors import TestOpsError
 from testops_lib.settings import CHECKOUT, read_dotenv
 
+COULD_NOT_RUN = 2
+
 COMMANDS = {
-    "try": "commands:try_",
-    "generate": "commands:generate",
-    "execute": "commands:execute",
-    "report": "commands:report",
-    "reproduce": "commands:reproduce",
-    "shrink": "commands:shrink",
-    "diff": "commands:diff",
-    "export": "commands:export",
+    "try": "local:try_",
+    "generate": "local:generate",
+    "execute": "execute:execute",
+    "report": "results:report",
+    "reproduce": "reproduce:reproduce",
+    "shrink": "local:shrink",
+    "diff": "results:diff",
+    "export": "results:export",
     "trigger": "service:trigger",
     "collect": "service:collect",
     "dead-letters": "service:dead_letters",
@@ -33,7 +34,7 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Imports a command's module when the command is asked for."""
+    """Imports a command's module when the command is asked for: some take a second of imports, others none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -57,7 +58,7 @@ def cli() -> None:
     """Tests HTTP APIs from their OpenAPI documents.
 
     \b
-    Locally, without any server of ours:
+    At the desk, without any server:
       testops try https://api.example.com/openapi.json
     """
 

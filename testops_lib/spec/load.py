@@ -158,13 +158,13 @@ def _read(
         schemas.finish()
     except RecursionError:
         raise SpecError("nested too deeply to be read", where=source, next_step="flatten the document") from None
-    for name in {name for operation in operations for names in operation.security for name in names} - security.keys():
+    for name in {name for one in operations for names in one.security for name in names} - security.keys():
         notes.add("#/security", f"the security scheme {name!r} is not described")
     operations, unusable = _usable(operations, schemas)
     operations = _hashed(operations, schemas.definitions, security, limits, source)
     info = root.get("info")
     info = info if isinstance(info, dict) else {}
-    whole = [sorted((operation.key, operation.content_hash) for operation in operations), servers, security]
+    whole = [sorted((one.key, one.content_hash) for one in operations), servers, security]
     return Spec(
         title=text(info.get("title")),
         version=version_text(info.get("version")),
@@ -221,15 +221,10 @@ def _dialect(root: Any, source: str, notes: Notes) -> str:
 
 def _servers(reader: Reader, notes: Notes) -> tuple[str, ...]:
     servers = reader.servers()
-    own_servers = reader.own_servers
-    if (
-        not servers
-        and own_servers
-        and len(own_servers) == len(reader.entries)
-        and len({urls for _, urls in own_servers}) == 1
-    ):
-        return own_servers[0][1]
-    for key, urls in own_servers:
+    own = reader.own_servers
+    if not servers and own and len(own) == len(reader.entries) and len({urls for _, urls in own}) == 1:
+        return own[0][1]
+    for key, urls in own:
         if servers[:1] != urls[:1]:
             notes.add(key, f"has a server of its own, {urls[0]}; requests go to the target's base URL")
     return servers
@@ -253,13 +248,13 @@ def _usable(operations: list[Operation], schemas: Schemas) -> tuple[list[Operati
                 waiting.append(user)
     usable: list[Operation] = []
     unusable: dict[str, str] = {}
-    for operation in operations:
-        names = _references(_canonical((operation.parameters, operation.body)))
-        problem = next((reason[name] for name in sorted(names) if name in reason), "")
-        if problem:
-            unusable[operation.key] = problem
+    for one in operations:
+        names = _references(_canonical((one.parameters, one.body)))
+        why = next((reason[name] for name in sorted(names) if name in reason), "")
+        if why:
+            unusable[one.key] = why
         else:
-            usable.append(operation)
+            usable.append(one)
     return usable, unusable
 
 
@@ -275,24 +270,24 @@ def _hashed(
     A definition's hash covers its strongly connected part and the hashes of the parts this leads to, so the cost grows
     with the document, not with operations times definitions.
     """
-    digests: dict[str, str] = {}
+    own: dict[str, str] = {}
     edges: dict[str, set[str]] = {}
     for name, schema in definitions.items():
         data = _canonical(schema)
-        digests[name], edges[name] = hashlib.sha256(data).hexdigest(), _references(data)
+        own[name], edges[name] = hashlib.sha256(data).hexdigest(), _references(data)
     hashes: dict[str, bytes] = {}
     for part in components(edges):
         inside = set(part)
         below = {hashes[to] for name in part for to in edges[name] if to not in inside and to in hashes}
         digest = hashlib.sha256(b"".join(sorted(below)))
         for name in part:
-            digest.update(f"{name}\0{digests[name]}\n".encode())
+            digest.update(f"{name}\0{own[name]}\n".encode())
         for name in part:
             hashes[name] = digest.digest()
-    hashed: list[Operation] = []
+    found: list[Operation] = []
     room = limits.max_resolved_bytes
-    for operation in operations:
-        data = _canonical(_ordered(operation))
+    for one in operations:
+        data = _canonical(_ordered(one))
         room -= len(data)
         if room < 0:
             raise SpecError(
@@ -303,35 +298,35 @@ def _hashed(
         digest = hashlib.sha256(hashlib.sha256(data).digest())
         for name in sorted(_references(data)):
             digest.update(hashes.get(name, b""))
-        used = sorted({name for names in operation.security for name in names if name in security})
+        used = sorted({name for names in one.security for name in names if name in security})
         digest.update(_canonical([(name, security[name]) for name in used]))
-        hashed.append(replace(operation, content_hash=digest.hexdigest()))
-    return hashed
+        found.append(replace(one, content_hash=digest.hexdigest()))
+    return found
 
 
-def _ordered(operation: Operation) -> Operation:
+def _ordered(one: Operation) -> Operation:
     """The operation with what stood in objects of the document (named examples, links) in an order of its own."""
 
     def media(content: dict[str, MediaType]) -> dict[str, MediaType]:
-        if all(len(item.examples) < 2 for item in content.values()):
+        if all(len(each.examples) < 2 for each in content.values()):
             return content
-        return {name: replace(item, examples=examples(item.examples)) for name, item in content.items()}
+        return {name: replace(each, examples=examples(each.examples)) for name, each in content.items()}
 
     def examples(values: tuple[Any, ...]) -> tuple[Any, ...]:
         return values if len(values) < 2 else tuple(sorted(values, key=_canonical))
 
     return replace(
-        operation,
+        one,
         parameters=tuple(
-            replace(item, examples=examples(item.examples)) if len(item.examples) > 1 else item
-            for item in operation.parameters
+            replace(each, examples=examples(each.examples)) if len(each.examples) > 1 else each
+            for each in one.parameters
         ),
-        body=operation.body and replace(operation.body, content=media(operation.body.content)),
+        body=one.body and replace(one.body, content=media(one.body.content)),
         responses={
             status: replace(
-                item, content=media(item.content), links=tuple(sorted(item.links, key=lambda link: link.name))
+                each, content=media(each.content), links=tuple(sorted(each.links, key=lambda link: link.name))
             )
-            for status, item in operation.responses.items()
+            for status, each in one.responses.items()
         },
     )
 

@@ -10,12 +10,13 @@ from testops_lib.generate import Generated, wire
 from testops_lib.generate.feedback import Feedback
 from testops_lib.generate.planning import OPERATION_BYTES, PlanningLimit, within_size
 from testops_lib.generate.rules import existing
-from testops_lib.generate.rules.cases import ORIGIN, Planner, Untested
+from testops_lib.generate.rules.builder import ORIGIN, CaseBuilder
 from testops_lib.generate.rules.chains import Chains
 from testops_lib.generate.rules.drafts import Drafter
 from testops_lib.generate.rules.oracles import Oracles, Users
 from testops_lib.generate.rules.own_account import Spares
 from testops_lib.generate.rules.ownership import Guard, Things
+from testops_lib.generate.rules.planner import Planner, Untested
 from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import Graph
 from testops_lib.generate.rules.values import Impossible, Maker
@@ -158,7 +159,8 @@ def planner_for(
     pool = Pool(feedback.seen if feedback else {}, graph.by_key)
     guard = Guard(Things(graph, schemas), policy)
     drafter = Drafter(graph, schemas, maker, _credentials(spec), pool, guard)
-    return Planner(graph, schemas, maker, drafter, policy, spares_of(identities, spares), feedback, origin)
+    builder = CaseBuilder(graph, schemas, maker, drafter, policy, spares_of(identities, spares), origin)
+    return Planner(builder, feedback)
 
 
 def spares_of(identities: Sequence[str], spares: Spares | None) -> Spares:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from testops_lib.generate.rules.negative import Place
+from testops_lib.generate.rules.mutations import Place
 from testops_lib.generate.rules.values import Maker, Making, highest, lowest
 from testops_lib.generate.schemas import RANGES, UNIQUE, Flat, Schemas, kind_of, kinds
 from testops_lib.placeholder import fill

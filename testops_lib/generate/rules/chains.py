@@ -10,7 +10,7 @@ import msgspec
 
 from testops_lib.doubts import Doubt
 from testops_lib.generate import wire
-from testops_lib.generate.rules.cases import CONFORMANCE, ORIGIN, renamed
+from testops_lib.generate.rules.builder import CONFORMANCE, ORIGIN, renamed
 from testops_lib.generate.rules.drafts import ABSENT, Binding, Draft, Drafter
 from testops_lib.generate.rules.resources import Graph, json_path, success_schema
 from testops_lib.generate.rules.values import Impossible

@@ -253,7 +253,7 @@ class Drafter:
             shaky=binding.shaky,
         )
 
-    def stranger(self, operation: Operation, path: Mapping[str, Any]) -> Draft:
+    def standalone(self, operation: Operation, path: Mapping[str, Any]) -> Draft:
         """A request on its own, with these path parameters: no earlier step makes anything for it.
 
         Raises:

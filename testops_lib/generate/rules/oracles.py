@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from testops_lib.generate import wire
-from testops_lib.generate.rules.cases import ORIGIN
+from testops_lib.generate.rules.builder import ORIGIN
 from testops_lib.generate.rules.chains import LIMITS, Chains
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter
 from testops_lib.generate.rules.resources import Graph, json_path, success_schema

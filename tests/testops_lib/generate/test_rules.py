@@ -17,7 +17,7 @@ from testops_lib import spec as specs
 from testops_lib.generate import Generated
 from testops_lib.generate.planning import OPERATION_BYTES, Planning, PlanningLimit
 from testops_lib.generate.rules import generate
-from testops_lib.generate.rules.cases import covering
+from testops_lib.generate.rules.pairwise import covering
 from testops_lib.generate.sequence import order
 from testops_lib.model import (
     INVALID_CREDENTIALS,

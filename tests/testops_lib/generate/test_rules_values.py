@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testops_lib.generate import wire
-from testops_lib.generate.rules import boundary, negative
+from testops_lib.generate.rules import boundary, mutations
 from testops_lib.generate.rules.values import Impossible, Maker, Making
 from testops_lib.generate.schemas import Schemas
 from testops_lib.placeholder import fill
@@ -227,7 +227,7 @@ def test_values_and_edges_are_valid_and_faults_are_not(schema: dict[str, Any], s
         assert "oneOf" in str(schema) and making.doubt and schemas.takes(schema, value), "only alternatives overlap"
     for edge in boundary.edges(schemas, maker, schema, value, {}, unique=True):
         assert valid(schema, edge.value), edge
-    for fault in negative.faults(schemas, schema, value, {}):
+    for fault in mutations.of_body(schemas, schema, value, {}):
         assert not valid(schema, fault.value), fault
 
 

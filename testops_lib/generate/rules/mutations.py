@@ -27,7 +27,7 @@ class Mutation:
     place: Place
     rule: str
     value: Any
-    """The whole value with the fault in it."""
+    """The whole value with the invalid datum in it."""
     doubt: Doubt = ""
 
 
@@ -46,10 +46,10 @@ MOST_PROPERTIES: Final = 50
 _BAD_PATTERNS: Final = ("!", "@@", " ", "~none~", "0", "a", "A", "\u2603", "zzzzzzzz!", "")
 
 
-def faults(
+def of_body(
     schemas: Schemas, schema: Schema, value: Any, samples: Mapping[str, Any], *, nested: int = 2
 ) -> Iterator[Mutation]:
-    """Faults of a body, `value` being valid: the shallow ones first; properties down to `nested` levels.
+    """Invalid variants of the valid body `value`: the shallow ones first; properties down to `nested` levels.
 
     Placeholders in `value` stand for `samples`.
     """
