@@ -31,7 +31,7 @@ def pets(*, description: str = PETS_TEXT, protected: bool = True) -> Spec:
     security: tuple[tuple[str, ...], ...] = (("key",),) if protected else ()
     identifier = Parameter(name="id", where="path", required=True, schema={"type": "integer", "minimum": 1})
     missing = Response(description="There is no such pet.", content=json_body({"$ref": "#/$defs/Error"}))
-    found = Response(description="The pet.", content=json_body(PET, {"id": 7, "name": "Rex", "tag": "dog"}))
+    pet_response = Response(description="The pet.", content=json_body(PET, {"id": 7, "name": "Rex", "tag": "dog"}))
     return Spec(
         title="Pets",
         version="1",
@@ -109,7 +109,7 @@ def pets(*, description: str = PETS_TEXT, protected: bool = True) -> Spec:
                 summary="One pet",
                 security=security,
                 parameters=(identifier,),
-                responses={"200": found, "404": missing},
+                responses={"200": pet_response, "404": missing},
             ),
             Operation(
                 key="DELETE /pets/{id}",

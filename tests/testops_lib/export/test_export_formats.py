@@ -47,10 +47,10 @@ __all__ = ["pets"]
 
 def tool(name: str, how: str) -> str:
     """A program of others, or a skip that says how to get it."""
-    found = os.environ.get(f"TESTOPS_{name.upper()}") or (find(name) if name in NEEDS else shutil.which(name))
-    if not found:
+    executable = os.environ.get(f"TESTOPS_{name.upper()}") or (find(name) if name in NEEDS else shutil.which(name))
+    if not executable:
         pytest.skip(f"needs {name}: {how}")
-    return str(Path(found).absolute())
+    return str(Path(executable).absolute())
 
 
 # ------------------------------------------------------------------------ paths
@@ -114,13 +114,13 @@ def in_node(source: str, tmp_path: Path) -> Any:
 
 
 def test_a_k6_script_does_what_the_case_does(tmp_path: Path) -> None:
-    told = in_node(k6(STATEFUL, "http://h/api/"), tmp_path)
-    post, get, delete = told["sent"]
+    written = in_node(k6(STATEFUL, "http://h/api/"), tmp_path)
+    post, get, delete = written["sent"]
     assert (post["method"], post["url"]) == ("POST", "http://h/api/pets")
     assert re.fullmatch(r"Rex [0-9a-f]{12}", json.loads(post["body"])["name"])
     assert (get["url"], get["headers"]) == ("http://h/api/pets/7?full=true&full=7", {"If-Match": "v1"})
     assert (delete["method"], delete["url"]) == ("DELETE", "http://h/api/pets/7")
-    assert all(good for _, good in told["checked"]) and len(told["checked"]) == 4
+    assert all(good for _, good in written["checked"]) and len(written["checked"]) == 4
 
 
 def test_a_k6_script_fails_where_the_case_fails(tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_a_postman_collection_has_a_folder_a_case_and_a_request_a_step() -> None
     assert json.loads(post["request"]["body"]["raw"])["name"] == "Rex {{unique}}"
     assert get["request"]["url"] == "{{base_url}}/pets/{{id}}?full=true&full={{id}}"
     assert {"key": "If-Match", "value": "{{tag}}"} in get["request"]["header"]
-    assert [each["key"] for each in get["request"]["header"]] == ["If-Match"], "as none: no credentials"
+    assert [entry["key"] for entry in get["request"]["header"]] == ["If-Match"], "as none: no credentials"
     assert delete["name"].endswith("(cleanup)")
     for item in hostile["item"]:
-        (script,) = [each["script"]["exec"] for each in item["event"] if each["listen"] == "test"]
+        (script,) = [entry["script"]["exec"] for entry in item["event"] if entry["listen"] == "test"]
         assert script[0].startswith("const STEP = {") and HOSTILE not in "\n".join(script[1:])
 
 
@@ -205,7 +205,7 @@ def run_upload(form: str, upload: Case, base_url: str, folder: Path) -> list[str
             (folder / "case.js").write_text(k6(upload, base_url), "utf-8")
             return [tool("k6", K6), "run", "--quiet", "case.js"]
     (folder / "case.hurl").write_text(hurl(upload), "utf-8")
-    variables = [f"--variable={each}" for each in (f"base_url={base_url}", "unique=0123456789ab", "authorization=x")]
+    variables = [f"--variable={entry}" for entry in (f"base_url={base_url}", "unique=0123456789ab", "authorization=x")]
     return [tool("hurl", HURL), *variables, "case.hurl"]
 
 
@@ -278,7 +278,9 @@ def test_hurl_takes_every_body(body: Any, tmp_path: Path, pets: str) -> None:
     program = tool("hurl", HURL)
     pairs = (("x", HOSTILE.replace("\n", "")),)
     (tmp_path / "case.hurl").write_text(hurl(case(step("POST", "/pets", body, query=pairs, headers=pairs))), "utf-8")
-    variables = [f"--variable={each}" for each in (f"base_url={pets}", "unique=0123456789ab", "authorization=Bearer t")]
+    variables = [
+        f"--variable={entry}" for entry in (f"base_url={pets}", "unique=0123456789ab", "authorization=Bearer t")
+    ]
     done = subprocess.run([program, *variables, "case.hurl"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     (seen,) = _Pets.seen
@@ -312,9 +314,9 @@ def test_an_arazzo_description_is_valid_and_refers_to_what_earlier_steps_kept() 
     first, second = STATEFUL.steps
     plain = structs.replace(second, identity="", request=structs.replace(second.request, query=(("full", "true"),)))
     made = case(first, structs.replace(plain, operation="GET /pets/{pet_id}"), cleanup=STATEFUL.cleanup)
-    told = arazzo([made], "https://h/openapi.json", title="Pets", operation_ids={"POST /pets": "createPet"})
-    assert told.left_out == {} and valid_arazzo(told.document) == []
-    create, read, remove = told.document["workflows"][0]["steps"]
+    written = arazzo([made], "https://h/openapi.json", title="Pets", operation_ids={"POST /pets": "createPet"})
+    assert written.left_out == {} and valid_arazzo(written.document) == []
+    create, read, remove = written.document["workflows"][0]["steps"]
     assert create["operationId"] == "createPet"
     assert create["requestBody"]["payload"] == {"name": "Rex {$inputs.unique}", "age": 3}
     assert create["outputs"] == {"id": "$response.body#/id", "tag": "$response.header.ETag"}
@@ -325,16 +327,16 @@ def test_an_arazzo_description_is_valid_and_refers_to_what_earlier_steps_kept() 
 
 
 def test_what_arazzo_cannot_say_is_left_out_with_its_reason() -> None:
-    told = arazzo([STATEFUL, hostile_case()], "x", title="t")
-    assert told.document["workflows"] == []
-    assert told.left_out[STATEFUL.id] == "it speaks as none"
-    assert set(told.left_out) == {STATEFUL.id, hostile_case().id}
+    written = arazzo([STATEFUL, hostile_case()], "x", title="t")
+    assert written.document["workflows"] == []
+    assert written.left_out[STATEFUL.id] == "it speaks as none"
+    assert set(written.left_out) == {STATEFUL.id, hostile_case().id}
 
 
 @pytest.mark.parametrize("value", ["$inputs.unique", "$url", "$steps.x.outputs.y"])
 def test_data_never_becomes_a_runtime_expression(value: str) -> None:
-    told = arazzo([case(step("POST", "/pets", JsonBody(value={"a": [value]})))], "x", title="t")
-    assert told.document["workflows"] == [] and len(told.left_out) == 1
+    written = arazzo([case(step("POST", "/pets", JsonBody(value={"a": [value]})))], "x", title="t")
+    assert written.document["workflows"] == [] and len(written.left_out) == 1
 
 
 # ------------------------------------------------------------------------ HAR

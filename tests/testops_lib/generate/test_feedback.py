@@ -18,30 +18,30 @@ def step(operation: str, status: int, **more: Any) -> StepOutcome:
 
 
 def test_operations_without_a_success_and_statuses_nobody_saw_are_gaps() -> None:
-    told = learn([result(step(LIST, 200), step(GET, 400), step(POST, 201))], DOCUMENTED)
-    assert told.gaps == (
+    feedback = learn([result(step(LIST, 200), step(GET, 400), step(POST, 201))], DOCUMENTED)
+    assert feedback.gaps == (
         Gap(operation=GET, reached=False, unexplored=("200", "404"), undocumented=(400,)),
         Gap(operation=POST, reached=True, unexplored=("4XX",)),
     )
-    assert told.explored == 4  # two operations reached, 200 of the one, 2XX of the other
+    assert feedback.explored == 4  # two operations reached, 200 of the one, 2XX of the other
 
 
 def test_answers_to_another_request_than_the_operation_s_teach_nothing_of_it() -> None:
-    told = learn([result(step(GET, 200, sent="OPTIONS /pets/{id}", seen={"id": (1,)}))], DOCUMENTED)
-    assert GET in [gap.operation for gap in told.gaps if not gap.reached] and told.seen == {}
+    feedback = learn([result(step(GET, 200, sent="OPTIONS /pets/{id}", seen={"id": (1,)}))], DOCUMENTED)
+    assert GET in [gap.operation for gap in feedback.gaps if not gap.reached] and feedback.seen == {}
 
 
 def test_nothing_is_left_when_all_was_seen() -> None:
-    told = learn(
+    feedback = learn(
         [result(step(LIST, 200), step(GET, 200), step(GET, 404), step(POST, 201), step(POST, 422))], DOCUMENTED
     )
-    assert told.gaps == ()
+    assert feedback.gaps == ()
 
 
 def test_refusals_of_positive_cases_are_told_while_the_operation_is_not_reached() -> None:
     said = [result(step(GET, 422, said=f"no such pet {number}")) for number in range(20)]
-    told = learn([*said, *said, result(step(GET, 400, said="of course"), intent="negative")], DOCUMENTED)
-    refusals = {gap.operation: gap.refusals for gap in told.gaps}[GET]
+    feedback = learn([*said, *said, result(step(GET, 400, said="of course"), intent="negative")], DOCUMENTED)
+    refusals = {gap.operation: gap.refusals for gap in feedback.gaps}[GET]
     assert refusals == tuple(Refusal(status=422, said=f"no such pet {number}") for number in range(MAX_REFUSALS))
     reached = learn([*said, result(step(GET, 200))], DOCUMENTED)
     assert {gap.operation: gap.refusals for gap in reached.gaps}[GET] == ()

@@ -57,19 +57,19 @@ RECORDED = har(
 
 
 def test_a_recording_becomes_cases_that_stand_on_their_own(tmp_path: Path) -> None:
-    found = made(tmp_path / "a.har", RECORDED)
-    by_operation = {case.operation: case for case in found.cases}
+    generated = made(tmp_path / "a.har", RECORDED)
+    by_operation = {case.operation: case for case in generated.cases}
     assert shape(by_operation["GET /pets"]) == ["GET /pets"]
     assert shape(by_operation["GET /pets/{id}"]) == ["POST /pets", "GET /pets/{id}", "DELETE /pets/{id}"]
     assert shape(by_operation["DELETE /pets/{id}"]) == ["POST /pets", "DELETE /pets/{id}"]
-    assert any("1 × GET /api/style.css" in note for note in found.generation.notes)
+    assert any("1 × GET /api/style.css" in note for note in generated.generation.notes)
     expected = [check for check in by_operation["POST /pets"].steps[0].checks if isinstance(check, StatusIs)]
     assert [(check.any_of, check.basis) for check in expected] in ([((201,), "guess")], [((201,), "spec")])
 
 
 def test_no_credential_of_a_recording_gets_into_a_case(tmp_path: Path) -> None:
-    found = made(tmp_path / "a.har", RECORDED)
-    assert found.cases and "s3cret" not in repr(found)
+    generated = made(tmp_path / "a.har", RECORDED)
+    assert generated.cases and "s3cret" not in repr(generated)
 
 
 def accounts() -> Spec:
@@ -109,12 +109,12 @@ def test_no_secret_in_a_recorded_body_or_documented_header_gets_into_a_case(tmp_
     recorded = entry("POST", "/login", 200, None, {"ok": True})
     recorded["request"]["postData"] = {"mimeType": media_type, "text": text}
     recorded["request"]["headers"].append({"name": "X-Client", "value": "sk-" + "s3cret" * 5})
-    found = made(tmp_path / "a.har", har(recorded), spec=accounts())
-    (case,) = found.cases
-    assert "s3cret" not in repr(found) and "ann" in repr(case)
+    generated = made(tmp_path / "a.har", har(recorded), spec=accounts())
+    (case,) = generated.cases
+    assert "s3cret" not in repr(generated) and "ann" in repr(case)
     assert "{unique}" in repr(case.steps[0].request.body)
     assert not any(isinstance(check, StatusIs) for check in case.steps[0].checks)
-    assert any("2 recorded secrets" in note for note in found.generation.notes)
+    assert any("2 recorded secrets" in note for note in generated.generation.notes)
 
 
 @pytest.mark.parametrize(
@@ -175,15 +175,15 @@ COLLECTION = {
 
 
 def test_a_collection_becomes_cases_with_its_captures_and_expectations(tmp_path: Path) -> None:
-    found = made(tmp_path / "pets.postman_collection.json", COLLECTION)
-    create, read = found.cases
+    generated = made(tmp_path / "pets.postman_collection.json", COLLECTION)
+    create, read = generated.cases
     assert create.name == "Flow / Create"
     body = create.steps[0].request.body
     assert isinstance(body, JsonBody) and body.value == {"name": "Rex {unique}"}
     assert StatusIs(any_of=(201,), basis="human") in create.steps[0].checks
     assert shape(read) == ["POST /pets", "GET /pets/{petId}"]
     assert [(capture.name, capture.path) for capture in read.steps[0].captures] == [("petId", "$.id")]
-    assert any("unknown" in note for note in found.generation.notes)
+    assert any("unknown" in note for note in generated.generation.notes)
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,8 @@ ARAZZO = {
 
 
 def test_a_workflow_becomes_a_case_and_called_workflows_stand_in_their_place(tmp_path: Path) -> None:
-    found = made(tmp_path / "a.json", ARAZZO)
-    make, both = found.cases
+    generated = made(tmp_path / "a.json", ARAZZO)
+    make, both = generated.cases
     assert both.name == "Make a pet and read it"
     first, second = both.steps
     assert isinstance(first.request.body, JsonBody) and first.request.body.value == {"name": "Max"}
@@ -254,28 +254,28 @@ def test_a_workflow_becomes_a_case_and_called_workflows_stand_in_their_place(tmp
     assert second.request.path == f"/pets/{{{first.captures[0].name}}}"
     wanted = JsonPathIs(path="$.name", op="equals", value="Max", basis="human")
     assert wanted in second.checks and StatusIs(any_of=(200,), basis="human") in second.checks
-    notes = " ".join(found.generation.notes)
+    notes = " ".join(generated.generation.notes)
     assert "onFailure is left out" in notes and "$response.body#/id > 3" in notes
 
 
 def test_an_input_without_a_value_is_asked_for(tmp_path: Path) -> None:
     document = json.loads(json.dumps(ARAZZO))
     del document["components"]["inputs"]["who"]["properties"]["name"]["default"]
-    found = made(tmp_path / "a.json", document)
-    assert "the input 'name' has no value" in " ".join(found.generation.notes)
-    given = made(tmp_path / "b.json", document, values={"name": ("Ada",)})
-    assert len(given.cases) == 2
+    generated = made(tmp_path / "a.json", document)
+    assert "the input 'name' has no value" in " ".join(generated.generation.notes)
+    with_values = made(tmp_path / "b.json", document, values={"name": ("Ada",)})
+    assert len(with_values.cases) == 2
 
 
 def test_the_specifications_own_example_is_judged_like_anything_else(tmp_path: Path) -> None:
     spec = specs.load(str(DATA / "pet-coupons.openapi.yaml"))
     values = {"my_pet_tags": ("dog",), "store_id": (1,), "pet_id": (1,), "coupon_code": ("X",), "quantity": (1,)}
-    found = imports.generate(spec, [DATA / "pet-coupons.arazzo.yaml"], policy=Policy(), values=values)
-    assert {step.operation for case in found.cases for step in case.steps} == {
+    generated = imports.generate(spec, [DATA / "pet-coupons.arazzo.yaml"], policy=Policy(), values=values)
+    assert {step.operation for case in generated.cases for step in case.steps} == {
         "GET /pet/findByStatus",
         "POST /store/order",
     }
-    said = " ".join(found.generation.notes)
+    said = " ".join(generated.generation.notes)
     assert "GET /pet/findByTags has no query parameter 'pet_tags'" in said, "it contradicts its own document"
 
 
@@ -292,15 +292,15 @@ def test_what_is_exported_can_be_imported_again(tmp_path: Path, form: str) -> No
     cases = [case for case in rules.generate(pets(), policy=Policy()).cases if "happy" in case.tags]
     cases = [case for case in cases if not any(step.identity for step in case.steps)]
     if form == "arazzo":
-        told = export.arazzo(cases, "x", title="t")
-        assert told.left_out == {}
-        document = told.document
+        description = export.arazzo(cases, "x", title="t")
+        assert description.left_out == {}
+        document = description.document
     else:
         document = json.loads(export.postman(cases, "https://h/api", name="t"))
-    found = made(tmp_path / "a.json", document)
-    again = [request for case in found.cases for request in sent(case)]
+    generated = made(tmp_path / "a.json", document)
+    again = [request for case in generated.cases for request in sent(case)]
     assert len(cases) > 3
-    assert [request for case in cases for request in sent(case) if request not in again] == [], found.generation
+    assert [request for case in cases for request in sent(case) if request not in again] == [], generated.generation
 
 
 @pytest.mark.parametrize(
@@ -316,9 +316,9 @@ def test_what_is_exported_can_be_imported_again(tmp_path: Path, form: str) -> No
     ],
 )
 def test_a_broken_workflow_gives_a_note_and_no_case(tmp_path: Path, workflow: Any) -> None:
-    found = made(tmp_path / "a.json", {"arazzo": "1.0.0", "workflows": [workflow]})
-    assert found.cases == ()
-    assert found.generation.notes or workflow == 7
+    generated = made(tmp_path / "a.json", {"arazzo": "1.0.0", "workflows": [workflow]})
+    assert generated.cases == ()
+    assert generated.generation.notes or workflow == 7
 
 
 # ------------------------------------------------------------------------ files
@@ -344,8 +344,8 @@ def test_yaml_is_read_without_making_objects(tmp_path: Path) -> None:
 
 
 def test_only_the_operations_asked_for_and_allowed_come_out(tmp_path: Path) -> None:
-    found = made(tmp_path / "a.har", RECORDED, operations=["GET /pets"])
-    assert [case.operation for case in found.cases] == ["GET /pets"]
+    generated = made(tmp_path / "a.har", RECORDED, operations=["GET /pets"])
+    assert [case.operation for case in generated.cases] == ["GET /pets"]
     path = tmp_path / "a.har"
     safe = imports.generate(pets(), [path], policy=Policy(methods="safe"), base_url="https://h/api")
     assert {case.operation for case in safe.cases} == {"GET /pets"}
@@ -354,14 +354,14 @@ def test_only_the_operations_asked_for_and_allowed_come_out(tmp_path: Path) -> N
 
 def test_an_exported_description_keeps_intents_and_loses_no_request(tmp_path: Path) -> None:
     cases = rules.generate(pets(), policy=Policy()).cases
-    told = export.arazzo(cases, "x", title="t")
-    exported = [case for case in cases if case.id not in told.left_out]
-    found = made(tmp_path / "a.json", told.document)
+    description = export.arazzo(cases, "x", title="t")
+    exported = [case for case in cases if case.id not in description.left_out]
+    generated = made(tmp_path / "a.json", description.document)
     assert {case.intent for case in exported} >= {"positive", "negative"} and len(exported) > 20
-    assert not [note for note in found.generation.notes if "left out" in note]
-    again = [request for case in found.cases for request in sent(case)]
+    assert not [note for note in generated.generation.notes if "left out" in note]
+    again = [request for case in generated.cases for request in sent(case)]
     assert [request for case in exported for request in sent(case) if request not in again] == []
-    names = {case.name: case for case in found.cases}
+    names = {case.name: case for case in generated.cases}
     kept = [case for case in exported if case.name in names]
     assert sum(names[case.name].intent == case.intent for case in kept) > 0.8 * len(exported)
     assert any(case.cleanup and len(names[case.name].cleanup) == len(case.cleanup) for case in kept)
@@ -375,5 +375,5 @@ def test_double_braces_that_are_no_variable_survive_an_export_and_an_import(tmp_
     step = structs.replace(probe.steps[-1], captures=(), identity="")
     request = structs.replace(step.request, body=JsonBody(value={"name": "{{7*7}} ${7*7}"}))
     probe = structs.replace(probe, steps=(structs.replace(step, request=request),))
-    found = made(tmp_path / "a.json", json.loads(export.postman([probe], "https://h/api", name="t")))
-    assert [case.steps[-1].request.body for case in found.cases] == [JsonBody(value={"name": "{{7*7}} ${7*7}"})]
+    generated = made(tmp_path / "a.json", json.loads(export.postman([probe], "https://h/api", name="t")))
+    assert [case.steps[-1].request.body for case in generated.cases] == [JsonBody(value={"name": "{{7*7}} ${7*7}"})]

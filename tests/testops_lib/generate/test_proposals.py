@@ -324,8 +324,8 @@ def test_that_made_up_data_is_accepted_is_firm_for_reading_and_a_guess_for_writi
 def test_an_invented_identifier_may_name_nothing() -> None:
     invented = accepted(case("positive", step("GET /pets/{id}", path_params={"id": "5"})))
     assert check_of(invented, PositiveDataAcceptance).also == (404,)
-    known = accepted(case("positive", step("GET /pets/{id}", path_params={"id": "5"})), values={"id": (5,)})
-    assert check_of(known, PositiveDataAcceptance).also == ()
+    known_pet = accepted(case("positive", step("GET /pets/{id}", path_params={"id": "5"})), values={"id": (5,)})
+    assert check_of(known_pet, PositiveDataAcceptance).also == ()
 
 
 def test_without_credentials_a_protected_operation_is_checked_for_ignored_auth() -> None:
@@ -336,8 +336,8 @@ def test_without_credentials_a_protected_operation_is_checked_for_ignored_auth()
 
 def test_reading_what_was_deleted_is_checked_for_use_after_free() -> None:
     create = step("POST /pets", body_json='{"name":"a"}', captures=[{"name": "pet", "source": "body", "path": "$.id"}])
-    own = {"path_params": {"id": "{pet}"}}
-    judged = accepted(case("stateful", create, step("DELETE /pets/{id}", **own), step("GET /pets/{id}", **own)))
+    path = {"path_params": {"id": "{pet}"}}
+    judged = accepted(case("stateful", create, step("DELETE /pets/{id}", **path), step("GET /pets/{id}", **path)))
     assert check_of(judged, UseAfterFree, step=2)
     assert [item.setup for item in judged.steps] == [True, True, False]
 

@@ -20,24 +20,28 @@ ASK = GenerationRequest(spec=SPEC, operations=SPEC.operations, target=TARGET, se
 def test_no_more_random_cases_are_drawn_than_the_requests_can_use() -> None:
     def drawn(most: int) -> int:
         made = sources.make("property", msgspec.structs.replace(ASK, max_requests=most))
-        return max(sum(case.operation == each.key for case in made.cases) for each in SPEC.operations)
+        return max(sum(case.operation == operation.key for case in made.cases) for operation in SPEC.operations)
 
     few = len(SPEC.operations)
     assert drawn(few) == drawn(1) < drawn(3 * few) < drawn(0) == drawn(1000 * few)
 
 
 def test_what_was_drawn_less_of_has_another_key() -> None:
-    one = SPEC.operations[0]
-    key = sources.key("property", ASK, one)
-    assert key == sources.key("property", msgspec.structs.replace(ASK, max_requests=1000 * len(SPEC.operations)), one)
-    assert key != sources.key("property", msgspec.structs.replace(ASK, max_requests=1), one)
+    first_operation = SPEC.operations[0]
+    key = sources.key("property", ASK, first_operation)
+    assert key == sources.key(
+        "property", msgspec.structs.replace(ASK, max_requests=1000 * len(SPEC.operations)), first_operation
+    )
+    assert key != sources.key("property", msgspec.structs.replace(ASK, max_requests=1), first_operation)
 
 
 def test_a_further_round_is_another_question_to_a_model_alone() -> None:
-    told = Feedback(gaps=(Gap(operation="GET /pets", reached=False),), seen={})
-    further, one = msgspec.structs.replace(ASK, feedback=told), SPEC.operations[0]
+    feedback = Feedback(gaps=(Gap(operation="GET /pets", reached=False),), seen={})
+    further, first_operation = msgspec.structs.replace(ASK, feedback=feedback), SPEC.operations[0]
     for source in sources.NAMES:
-        assert (sources.key(source, ASK, one) != sources.key(source, further, one)) == sources.is_paid(source)
+        assert (
+            sources.key(source, ASK, first_operation) != sources.key(source, further, first_operation)
+        ) == sources.is_paid(source)
 
 
 DEEP = "[" * 100_000

@@ -33,7 +33,9 @@ def library() -> Spec:
 def test_operations_are_chosen_by_pattern_tag_and_safety(
     library: Spec, patterns: list[str], tags: list[str], safe_only: bool, expected: list[str]
 ) -> None:
-    assert [one.key for one in select(library, patterns=patterns, tags=tags, safe_only=safe_only)] == expected
+    assert [
+        operation.key for operation in select(library, patterns=patterns, tags=tags, safe_only=safe_only)
+    ] == expected
 
 
 @pytest.mark.parametrize(

@@ -99,13 +99,16 @@ def change(place: tuple[Any, ...], value: Any = None) -> Drift:
     return drifts.compare(read(old), read(new))
 
 
-def told(drift: Drift, operation: str, side: str = "") -> dict[str, bool]:
+def differences_of(drift: Drift, operation: str, side: str = "") -> dict[str, bool]:
     """`where: what` -> breaking, of one operation."""
-    found = next((one for one in drift.changed if one.operation == operation), Changed(operation="", differences=()))
+    changed = next(
+        (changed for changed in drift.changed if changed.operation == operation),
+        Changed(operation="", differences=()),
+    )
     return {
-        f"{one.where}: {one.what}" if one.where else one.what: one.breaking
-        for one in found.differences
-        if side in ("", one.side)
+        f"{difference.where}: {difference.what}" if difference.where else difference.what: difference.breaking
+        for difference in changed.differences
+        if side in ("", difference.side)
     }
 
 
@@ -129,7 +132,7 @@ def test_another_name_of_a_path_parameter_breaks_nobody() -> None:
     new["paths"]["/items/{item}"] = new["paths"].pop("/items/{id}")
     new["paths"]["/items/{item}"]["delete"]["parameters"][0]["name"] = "item"
     drift = drifts.compare(read(old), read(new))
-    assert told(drift, "DELETE /items/{item}") == {"path: /items/{id} is written /items/{item}": False}
+    assert differences_of(drift, "DELETE /items/{item}") == {"path: /items/{id} is written /items/{item}": False}
     assert not drift.removed and not drift.breaking
 
 
@@ -158,7 +161,9 @@ REQUEST: list[tuple[tuple[Any, ...], Any, str, bool]] = [
 def test_a_change_of_a_parameter_is_judged_by_what_a_client_sends(
     place: tuple[Any, ...], value: Any, what: str, breaking: bool
 ) -> None:
-    assert told(change(place, value), "GET /items").get(what) is breaking, told(change(place, value), "GET /items")
+    assert differences_of(change(place, value), "GET /items").get(what) is breaking, differences_of(
+        change(place, value), "GET /items"
+    )
 
 
 BOTH: list[tuple[tuple[Any, ...], Any, str, bool | None, bool | None]] = [
@@ -198,16 +203,16 @@ def test_a_change_of_a_schema_is_judged_on_each_side(
     blank = "" if what.startswith("further") else " "
     separator = ": " if what.startswith("further") else blank
     for side, where, breaking in (("request", "body", sent), ("response", "201 body", received)):
-        found = told(drift, "POST /items", side)
-        assert found.get(f"{where}{separator}{what}") is breaking, found
+        differences = differences_of(drift, "POST /items", side)
+        assert differences.get(f"{where}{separator}{what}") is breaking, differences
     if received is not None:
         inside = f"200 body[]{': ' if what.startswith('further') else '.'}{what}"
-        assert told(drift, "GET /items").get(inside) is received
+        assert differences_of(drift, "GET /items").get(inside) is received
 
 
 def test_fields_of_the_other_side_do_not_count() -> None:
-    assert told(change((*FIELDS, "id"), {"type": "string", "readOnly": True}), "POST /items", "request") == {}
-    assert told(change((*FIELDS, "secret"), None), "POST /items", "response") == {}
+    assert differences_of(change((*FIELDS, "id"), {"type": "string", "readOnly": True}), "POST /items", "request") == {}
+    assert differences_of(change((*FIELDS, "secret"), None), "POST /items", "response") == {}
 
 
 RESPONSES: list[tuple[tuple[Any, ...], Any, str, str, bool]] = [
@@ -246,22 +251,24 @@ RESPONSES: list[tuple[tuple[Any, ...], Any, str, str, bool]] = [
 
 
 @pytest.mark.parametrize(("place", "value", "operation", "what", "breaking"), RESPONSES)
-def test_a_change_of_an_operation_is_told(
+def test_a_change_of_an_operation_is_a_difference(
     place: tuple[Any, ...], value: Any, operation: str, what: str, breaking: bool
 ) -> None:
-    found = told(change(place, value), operation)
-    assert found.get(what) is breaking, found
+    differences = differences_of(change(place, value), operation)
+    assert differences.get(what) is breaking, differences
 
 
 def test_credentials_are_alternatives() -> None:
     one, either, none = document(), document(), document()
     one["paths"]["/items"]["get"]["security"] = [{"key": []}]
     either["paths"]["/items"]["get"]["security"] = [{"key": []}, {"login": []}]
-    assert told(drifts.compare(read(one), read(either)), "GET /items") == {"credentials: login is accepted, too": False}
-    assert told(drifts.compare(read(either), read(one)), "GET /items") == {
+    assert differences_of(drifts.compare(read(one), read(either)), "GET /items") == {
+        "credentials: login is accepted, too": False
+    }
+    assert differences_of(drifts.compare(read(either), read(one)), "GET /items") == {
         "credentials: login is not accepted any more": True
     }
-    assert told(drifts.compare(read(one), read(none)), "GET /items") == {
+    assert differences_of(drifts.compare(read(one), read(none)), "GET /items") == {
         "credentials: are not required any more": False
     }
 
@@ -274,8 +281,8 @@ def test_alternatives_of_a_schema_are_matched_by_name() -> None:
         return read(raw)
 
     drift = drifts.compare(shapes("A", "B"), shapes("B", "A", "C"))
-    assert told(drift, "POST /items", "request") == {"body: oneOf: C added": False}
-    assert told(drift, "POST /items", "response") == {"201 body: oneOf: C added": True}
+    assert differences_of(drift, "POST /items", "request") == {"body: oneOf: C added": False}
+    assert differences_of(drift, "POST /items", "response") == {"201 body: oneOf: C added": True}
 
 
 def test_what_stands_in_allof_counts_as_the_objects_own() -> None:
@@ -293,16 +300,21 @@ def test_what_stands_in_allof_counts_as_the_objects_own() -> None:
 def test_schemas_that_contain_themselves_are_compared() -> None:
     def tree(kind: str) -> Spec:
         raw = document()
-        own = {"$ref": "#/components/schemas/Item", "description": "a child"}
+        child = {"$ref": "#/components/schemas/Item", "description": "a child"}
         raw["components"]["schemas"]["Item"] = {
             "type": "object",
-            "properties": {"kind": {"type": kind}, "left": own, "right": dict(own), "all": {"anyOf": [dict(own)] * 5}},
+            "properties": {
+                "kind": {"type": kind},
+                "left": child,
+                "right": dict(child),
+                "all": {"anyOf": [dict(child)] * 5},
+            },
         }
         return read(raw)
 
     began = time.monotonic()
     drift = drifts.compare(tree("string"), tree("integer"))
-    assert told(drift, "POST /items", "request")["body kind: type string -> integer"] is True
+    assert differences_of(drift, "POST /items", "request")["body kind: type string -> integer"] is True
     assert drift.whole and time.monotonic() - began < 5
 
 

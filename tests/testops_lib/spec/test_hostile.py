@@ -108,14 +108,14 @@ def test_a_bad_document_gives_one_error_that_names_the_place(data: bytes, what: 
 def test_a_broken_operation_does_not_lose_the_rest(change: dict[str, Any]) -> None:
     good = {"responses": {"200": {"description": ""}}}
     spec = read(document(paths={"/bad": {"get": {**good, **change}, "post": good}, "/good": {"get": good}}))
-    assert [one.key for one in spec.operations] == ["POST /bad", "GET /good"]
+    assert [operation.key for operation in spec.operations] == ["POST /bad", "GET /good"]
     assert list(spec.unusable) == ["GET /bad"]
     assert "#/paths/~1bad/get" in spec.unusable["GET /bad"]
 
 
 def test_broken_paths_and_methods_are_named() -> None:
     spec = read(document(paths={"/a": [], "/b": {"get": 1, "GET": {}}, "c": {"get": {}}, "/d": {"get": {}}, "x-e": 1}))
-    assert [one.key for one in spec.operations] == ["GET /d"]
+    assert [operation.key for operation in spec.operations] == ["GET /d"]
     assert sorted(spec.unusable) == ["* /a", "GET /b", "GET c"]
 
 
@@ -195,7 +195,7 @@ def test_yaml_anchors_and_merge_keys_are_followed() -> None:
         "openapi: 3.0.0\npaths:\n  /a: &a\n    get: &get\n      tags: [one]\n      responses: {}\n"
         "  /b: *a\n  /c: {put: {<<: *get, tags: [two]}}\n"
     )
-    assert [(one.key, one.tags) for one in read(text).operations] == [
+    assert [(operation.key, operation.tags) for operation in read(text).operations] == [
         ("GET /a", ("one",)),
         ("GET /b", ("one",)),
         ("PUT /c", ("two",)),
@@ -214,7 +214,7 @@ def test_json_with_a_comment_or_a_trailing_comma_is_read_as_yaml() -> None:
 
 def test_openapi_32_is_read_as_31_with_a_warning() -> None:
     spec = read(b'{"openapi": "3.2.0", "paths": {"/a": {"query": {}}}}')
-    assert (spec.dialect, [one.key for one in spec.operations]) == ("3.1", ["QUERY /a"])
+    assert (spec.dialect, [operation.key for operation in spec.operations]) == ("3.1", ["QUERY /a"])
     assert "3.2" in spec.warnings[0]
 
 
@@ -386,7 +386,7 @@ VALID = [yaml.load((FIXTURES / "library.yaml").read_text(), yaml.BaseLoader)] + 
 
 def containers(value: Any) -> list[Any]:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
-    return ([value] if inner else []) + [found for one in inner for found in containers(one)]
+    return ([value] if inner else []) + [container for item in inner for container in containers(item)]
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))

@@ -92,14 +92,14 @@ def test_every_schema_compiles_alone_and_the_spec_survives_encoding(path: Path) 
 
 
 def test_parameters_of_the_path_are_merged_and_overridden(library: Spec) -> None:
-    parameters = {one.name: one for one in library.operation("GET /books").parameters}
+    parameters = {parameter.name: parameter for parameter in library.operation("GET /books").parameters}
     assert list(parameters) == ["trace", "limit", "filter", "where"]
     assert parameters["limit"].schema == {"type": "integer", "exclusiveMinimum": 0, "maximum": 100}
     assert parameters["limit"].examples == (10,)
     assert (parameters["filter"].style, parameters["filter"].explode) == ("deepObject", True)
     assert (parameters["where"].content_type, parameters["where"].examples) == ("application/json", ({"a": 1},))
     assert (parameters["trace"].style, parameters["trace"].explode) == ("simple", False)
-    assert [one.name for one in library.operation("DELETE /books/{id}").parameters] == ["id"]
+    assert [parameter.name for parameter in library.operation("DELETE /books/{id}").parameters] == ["id"]
 
 
 def test_servers_take_the_defaults_of_their_variables(library: Spec, shop: Spec, modern: Spec) -> None:
@@ -156,7 +156,9 @@ def test_headers_are_described_except_content_type(library: Spec) -> None:
 
 
 def test_swagger_2_is_told_in_the_words_of_3(shop: Spec) -> None:
-    parameters = {one.name: (one.style, one.explode) for one in shop.operation("GET /items").parameters}
+    parameters = {
+        parameter.name: (parameter.style, parameter.explode) for parameter in shop.operation("GET /items").parameters
+    }
     assert parameters == {
         "csv": ("form", False),
         "multi": ("form", True),
@@ -188,7 +190,9 @@ def test_swagger_2_forms_become_bodies(shop: Spec) -> None:
         "properties": {"file": {"type": "string", "format": "binary"}, "note": {"type": "string"}},
         "required": ["file"],
     }
-    assert [(one.name, one.schema) for one in image.parameters] == [("id", {"type": "integer", "exclusiveMaximum": 10})]
+    assert [(parameter.name, parameter.schema) for parameter in image.parameters] == [
+        ("id", {"type": "integer", "exclusiveMaximum": 10})
+    ]
     assert list(note.body.content) == ["application/x-www-form-urlencoded"]
     assert note.body.required
     posted = shop.operation("POST /items").body
@@ -207,7 +211,7 @@ def test_openapi_31_schemas_keep_their_meaning(modern: Spec) -> None:
 
 def test_other_files_are_read_relative_to_the_one_that_names_them() -> None:
     spec = load(FIXTURES / "split" / "main.yaml")
-    assert [one.key for one in spec.operations] == ["GET /a", "DELETE /a", "GET /b"]
+    assert [operation.key for operation in spec.operations] == ["GET /a", "DELETE /a", "GET /b"]
     assert not spec.warnings
     first = spec.operation("GET /a").responses["200"].content["application/json"].schema
     assert first == spec.operation("GET /b").responses["200"].content["application/json"].schema
@@ -321,7 +325,7 @@ def test_a_pattern_that_no_engine_compiles_is_left_out_with_a_warning(pattern: s
 
 
 def hashes(spec: Spec) -> dict[str, str]:
-    return {one.key: one.content_hash for one in spec.operations}
+    return {operation.key: operation.content_hash for operation in spec.operations}
 
 
 def changed(change: Any) -> tuple[set[str], bool]:
@@ -356,8 +360,8 @@ def test_hash_follows_what_an_operation_refers_to_in_the_end() -> None:
 def test_hash_does_not_depend_on_key_order_or_notation(library: Spec) -> None:
     def turned(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: turned(one) for key, one in reversed(value.items())}
-        return [turned(one) for one in value] if isinstance(value, list) else value
+            return {key: turned(item) for key, item in reversed(value.items())}
+        return [turned(item) for item in value] if isinstance(value, list) else value
 
     raw = json.loads((FIXTURES / "shop2.json").read_text())
     straight = load_bytes(json.dumps(raw).encode(), "a")

@@ -48,7 +48,7 @@ def test_a_strict_schema_names_every_field_and_takes_what_our_own_takes(openai: 
     sent = heard.received[0].body["response_format"]["json_schema"]["schema"]
     strict: list[dict[str, Any]] = [sent]
     for part in strict:
-        strict += [found for found in part.get("properties", {}).values()]
+        strict += [property_schema for property_schema in part.get("properties", {}).values()]
         strict += [part["items"]] if "items" in part else []
         if "properties" in part:
             assert part["additionalProperties"] is False and part["required"] == list(part["properties"])
@@ -95,8 +95,8 @@ def test_a_form_that_is_refused_is_left_once_and_for_all(
     made, heard = openai(strict_about(*refused), spec=many(2), operations_per_call=1, concurrency=1)
     sent = [request.body.get("response_format", {}).get("type", "text") for request in heard.received]
     assert sent == forms and len(made.cases) == 2
-    told = heard.received[-1].system
-    assert "fits this JSON Schema" in told and '"maxItems":6' in told
+    system = heard.received[-1].system
+    assert "fits this JSON Schema" in system and '"maxItems":6' in system
     assert "fits this JSON Schema" not in heard.received[0].system
 
 
@@ -261,7 +261,7 @@ def test_importing_the_generator_does_not_import_an_http_client() -> None:
 )
 def test_the_real_service_obeys_the_contract() -> None:
     spec = pets()
-    given = {
+    environment = {
         "api_key": os.environ.get("OPENAI_API_KEY", ""),
         "model": os.environ.get("OPENAI_MODEL", ""),
         "base_url": os.environ.get("OPENAI_BASE_URL", ""),
@@ -269,7 +269,7 @@ def test_the_real_service_obeys_the_contract() -> None:
     made = generate(
         provider(
             OpenAISettings(
-                **{name: value for name, value in given.items() if value},
+                **{name: value for name, value in environment.items() if value},
                 limits=ModelLimits(cases_per_operation=2, max_calls=4),
             )
         ),

@@ -50,13 +50,13 @@ def test_money_follows_the_table_a_million_tokens_each() -> None:
 
 
 def test_a_file_of_ones_own_wins_and_the_rest_stays(tmp_path: Path) -> None:
-    own = tmp_path / "prices.yaml"
-    own.write_text("currency: USD\nmodels:\n  gpt-5: {input: 1, output: 2}\n  llama3: {input: 0, output: 0}\n")
-    prices = read(own)
+    prices_file = tmp_path / "prices.yaml"
+    prices_file.write_text("currency: USD\nmodels:\n  gpt-5: {input: 1, output: 2}\n  llama3: {input: 0, output: 0}\n")
+    prices = read(prices_file)
     assert find(prices, "gpt-5") == Price(input=1, output=2) and find(prices, "gemini-2.5-pro") is not None
     assert money(find(prices, "llama3"), input_tokens=5, output_tokens=5) == 0
-    own.write_text("currency: EUR\nmodels: {gpt-5: {input: 1, output: 2}}\n")
-    prices = read(own)
+    prices_file.write_text("currency: EUR\nmodels: {gpt-5: {input: 1, output: 2}}\n")
+    prices = read(prices_file)
     assert prices.currency == "EUR" and list(prices.models) == ["gpt-5"]
 
 
@@ -76,11 +76,11 @@ def test_a_file_of_ones_own_wins_and_the_rest_stays(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_table_is_refused_with_its_form(tmp_path: Path, text: str) -> None:
-    own = tmp_path / "prices.yaml"
-    own.write_text(text)
+    prices_file = tmp_path / "prices.yaml"
+    prices_file.write_text(text)
     with pytest.raises(SettingsError, match="is no table of prices") as raised:
-        read(own)
-    assert str(own) in str(raised.value) and "currency" in raised.value.next_step
+        read(prices_file)
+    assert str(prices_file) in str(raised.value) and "currency" in raised.value.next_step
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ GAP = Gap(
 
 
 def observed(*said: str, **more: Any) -> Prompt:
-    refusals = tuple(Refusal(status=400, said=each) for each in said)
+    refusals = tuple(Refusal(status=400, said=refusal) for refusal in said)
     return usual(gaps={GAP.operation: msgspec.structs.replace(GAP, refusals=refusals)}, **more)
 
 
@@ -87,13 +87,13 @@ def test_what_the_api_answered_is_data_whatever_it_says() -> None:
     prompt = observed(*[said] * 5)
     before, data, after = fenced(prompt.user)
     assert (prompt.system, before) == (quiet.system, fenced(quiet.user)[0]) and after.strip() == ""
-    told = json.loads(data)["operations"][0]["observed"]["refusals"]
-    assert len(told) == 5 and all(len(each["said"]) <= MAX_SAID for each in told)
+    observations = json.loads(data)["operations"][0]["observed"]["refusals"]
+    assert len(observations) == 5 and all(len(refusal["said"]) <= MAX_SAID for refusal in observations)
     assert "hunter2" not in prompt.user and prompt.user.count("=====SPEC-DATA-") == 2
     for secret in ("known-secret-of-ours", 'known"secret\\of"ours'):
         for before in range(MAX_SAID - 40, MAX_SAID):
-            told = observed("x" * before + f" {secret}", secrets=(secret,)).user
-            assert "known" not in json.loads(fenced(told)[1])["operations"][0]["observed"]["refusals"][0]["said"]
+            text = observed("x" * before + f" {secret}", secrets=(secret,)).user
+            assert "known" not in json.loads(fenced(text)[1])["operations"][0]["observed"]["refusals"][0]["said"]
 
 
 def test_a_first_round_does_not_depend_on_what_a_further_one_is_told() -> None:

@@ -42,8 +42,8 @@ RIGHT = case("positive", step("GET /pets", query={"limit": "1"}))
 
 def test_a_good_answer_becomes_cases_with_their_price(ask: Asking) -> None:
     made, heard = ask([server.cases(positive(), RIGHT)], "GET /pets", "POST /pets")
-    assert [found.operation for found in made.cases] == ["GET /pets", "POST /pets"]
-    assert {found.origin.source for found in made.cases} == {ask.protocol}
+    assert [made_case.operation for made_case in made.cases] == ["GET /pets", "POST /pets"]
+    assert {made_case.origin.source for made_case in made.cases} == {ask.protocol}
     origin = made.cases[0].origin
     assert (origin.model, origin.prompt) == (ask.model, version()) and origin.version
     generation = made.generation
@@ -66,7 +66,7 @@ def test_prose_around_the_answer_is_no_obstacle(ask: Asking) -> None:
 
 def test_whole_cases_of_a_truncated_answer_are_kept(ask: Asking) -> None:
     made, _ = ask([server.truncated(RIGHT, positive(), keep=1)], "GET /pets", "POST /pets")
-    assert [found.operation for found in made.cases] == ["GET /pets"]
+    assert [made_case.operation for made_case in made.cases] == ["GET /pets"]
     assert made.generation.dropped == {"answer cut off": 1}
 
 
@@ -81,7 +81,7 @@ def test_cases_stand_in_the_order_of_the_operations_whatever_arrives_first(ask: 
         return server.cases(case("positive", step(key)), delay_s=0.15 if key == "GET /r0" else 0)
 
     made, _ = ask(script, spec=many(4), operations_per_call=1)
-    assert [found.operation for found in made.cases] == ["GET /r0", "GET /r1", "GET /r2", "GET /r3"]
+    assert [made_case.operation for made_case in made.cases] == ["GET /r0", "GET /r1", "GET /r2", "GET /r3"]
 
 
 # --------------------------------------------------------------------------- repair
@@ -181,7 +181,7 @@ def test_a_fault_of_some_calls_keeps_the_cases_of_the_others(ask: Asking) -> Non
         return server.error(500, "INTERNAL", "x") if key == "GET /r1" else server.cases(case("positive", step(key)))
 
     made, _ = ask(script, spec=many(3), operations_per_call=1, attempts=2, price=PRICE)
-    assert [found.operation for found in made.cases] == ["GET /r0", "GET /r2"]
+    assert [made_case.operation for made_case in made.cases] == ["GET /r0", "GET /r2"]
     assert made.generation.notes == ("1 operations without an answer (500 INTERNAL): GET /r1",)
 
 
@@ -248,7 +248,7 @@ def test_a_blocked_group_is_asked_one_by_one_so_that_one_operation_spoils_no_oth
         return Reply(blocked="prompt") if "POST /pets" in keys else server.cases(case("positive", step(keys[0])))
 
     made, _ = ask(script, "GET /pets", "POST /pets")
-    assert [found.operation for found in made.cases] == ["GET /pets"]
+    assert [made_case.operation for made_case in made.cases] == ["GET /pets"]
     assert list(made.generation.dropped.values()) == [1]
     assert all(reason.startswith("answer blocked: ") for reason in made.generation.dropped)
 
@@ -354,16 +354,20 @@ def test_each_call_and_each_operation_has_its_share_of_the_price(ask: Asking) ->
         price=PRICE,
         currency="USD",
     )
-    one = (600 * 1.0 + 400 * 0.1 + 230 * 10.0) / 1e6
+    call_money = (600 * 1.0 + 400 * 0.1 + 230 * 10.0) / 1e6
     generation = made.generation
     assert [(call.money, call.repair, call.operations) for call in generation.spent] == [
-        (pytest.approx(one), repair, ("GET /pets", "POST /pets")) for repair in (False, True)
+        (pytest.approx(call_money), repair, ("GET /pets", "POST /pets")) for repair in (False, True)
     ]
-    assert (generation.money, generation.currency, generation.model) == (pytest.approx(2 * one), "USD", ask.model)
+    assert (generation.money, generation.currency, generation.model) == (
+        pytest.approx(2 * call_money),
+        "USD",
+        ask.model,
+    )
     shares = generation.operations
     assert list(shares) == ["GET /pets", "POST /pets"]
     assert sum(share.input_tokens for share in shares.values()) == generation.input_tokens == 2000
-    assert sum(share.money or 0 for share in shares.values()) == pytest.approx(2 * one)
+    assert sum(share.money or 0 for share in shares.values()) == pytest.approx(2 * call_money)
     assert shares["GET /pets"].calls == 1
 
 
@@ -391,8 +395,8 @@ def test_a_plan_tells_calls_tokens_and_money_without_calling_anyone(ask: Asking)
 
 def test_the_key_of_answers_changes_with_what_shapes_them_and_with_nothing_else(ask: Asking) -> None:
     def parts(policy: Policy | None = None, **changes: Any) -> dict[str, str]:
-        given = {key: changes.pop(key) for key in ("values", "identities") if key in changes}
-        return key_parts(provider(ask.settings(**changes)), policy=policy or Policy(), **given)
+        scope = {key: changes.pop(key) for key in ("values", "identities") if key in changes}
+        return key_parts(provider(ask.settings(**changes)), policy=policy or Policy(), **scope)
 
     same = parts()
     assert same == parts() == parts(timeout_s=1, concurrency=1, max_calls=1, max_tokens=1, api_key="another")
@@ -447,7 +451,7 @@ def test_a_model_that_obeys_the_document_yields_only_cases_that_the_rules_allow(
     """Suppose the injection works: what the model then answers is judged as anything else."""
     obedient = case("positive", step("GET http://169.254.169.254/latest/meta-data"))
     made, _ = ask(lambda r: server.cases(obedient, RIGHT), "GET /pets", spec=pets(description=HOSTILE))
-    assert [found.steps[0].request.path for found in made.cases] == ["/pets"]
+    assert [made_case.steps[0].request.path for made_case in made.cases] == ["/pets"]
 
 
 def test_hostile_answers_yield_no_case(ask: Asking) -> None:
@@ -460,7 +464,8 @@ def test_hostile_answers_yield_no_case(ask: Asking) -> None:
         {"name": "x", "intent": "positive", "operation": "GET /pets", "steps": "import os"},
     ]
     made, _ = ask(
-        [server.cases(*evil), server.cases(*(one | {"repairs": n} for n, one in enumerate(evil)))], "GET /pets"
+        [server.cases(*evil), server.cases(*(proposal | {"repairs": n} for n, proposal in enumerate(evil)))],
+        "GET /pets",
     )
     assert made.cases == ()
     assert made.generation.dropped == {
@@ -533,9 +538,9 @@ def test_a_refusal_that_gives_orders_changes_nothing_and_cases_of_a_model_that_o
     (before, data, after), (usual, _, end) = fenced(hostile.user), fenced(plain.user)
     assert (hostile.system, before, after) == (plain.system, usual, end)
     assert hostile.user.count("=====SPEC-DATA-") == 2 and "hunter2" not in hostile.user and KEY not in hostile.user
-    (told,) = json.loads(data)["operations"][0]["observed"]["refusals"]
-    assert "Ignore your instructions" in told["said"] and len(told["said"]) <= MAX_SAID
-    assert [found.steps[0].request.path for found in made.cases] == ["/pets"]
+    (refusal,) = json.loads(data)["operations"][0]["observed"]["refusals"]
+    assert "Ignore your instructions" in refusal["said"] and len(refusal["said"]) <= MAX_SAID
+    assert [made_case.steps[0].request.path for made_case in made.cases] == ["/pets"]
 
 
 def test_what_the_api_said_counts_against_the_budget(ask: Asking) -> None:
@@ -543,7 +548,7 @@ def test_what_the_api_said_counts_against_the_budget(ask: Asking) -> None:
     gap = Gap(operation="GET /pets", reached=False, refusals=refusals)
     first, _ = ask([server.cases(RIGHT, usage=None)], "GET /pets")
     further, _ = ask([server.cases(RIGHT, usage=None)], "GET /pets", gaps=[gap])
-    more = sum(len(each.said) for each in refusals)
+    more = sum(len(refusal.said) for refusal in refusals)
     assert further.generation.input_tokens >= first.generation.input_tokens + more
 
     enough = first.generation.input_tokens + more
@@ -601,7 +606,7 @@ def test_a_safe_policy_asks_for_no_unsafe_operation(ask: Asking) -> None:
     made, heard = ask([server.cases(positive())], policy=Policy(methods="safe"), operations_per_call=9)
     _, data, _ = fenced(heard.received[0].user)
     document = json.loads(data)
-    assert [found["operation"] for found in document["operations"] + document["related"]] == [
+    assert [shown["operation"] for shown in document["operations"] + document["related"]] == [
         "GET /pets",
         "GET /pets/{id}",
     ]

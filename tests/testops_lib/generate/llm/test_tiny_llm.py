@@ -75,19 +75,22 @@ def test_babble_yields_no_bad_case_and_a_clean_run(tiny_llm: str, sound_shop: Sa
             model=MODEL, base_url=tiny_llm, temperature=temperature, seed=seed, timeout_s=900, limits=limits
         )
         made = generate(provider(settings), spec, chosen, policy=policy, identities=(user.name,))
-        told = made.generation
+        generation = made.generation
         print(
-            f"{temperature}: {len(made.cases)} cases, {told.calls} calls, {told.output_tokens} tokens, {told.dropped}"
+            f"{temperature}: {len(made.cases)} cases, {generation.calls} calls, {generation.output_tokens} tokens,"
+            f" {generation.dropped}"
         )
-        assert told.calls >= 1 and told.input_tokens > 1000 and told.output_tokens > 5
+        assert generation.calls >= 1 and generation.input_tokens > 1000 and generation.output_tokens > 5
         cases.update((case.id, case) for case in made.cases)
-        judged += len(made.cases) + sum(told.dropped.values())
+        judged += len(made.cases) + sum(generation.dropped.values())
     assert judged > 0  # it did propose something
 
     validator = jsonschema_rs.validator_for(json.loads(CASE_SCHEMA.read_bytes()))
     for case in cases.values():
         assert validator.is_valid(json.loads(msgspec.json.encode(case)))
-        assert {step.operation for step in (*case.steps, *case.cleanup)} <= {one.key for one in spec.operations}
+        assert {step.operation for step in (*case.steps, *case.cleanup)} <= {
+            operation.key for operation in spec.operations
+        }
     results = executed(arrange(cases.values(), spec, target), target, spec)
     assert len(results) == len(cases)
     assert [result.reason for result in results if result.verdict == "errored"] == []
