@@ -5,6 +5,8 @@
 
 SHELL := /bin/bash
 export TESTOPS_MAKE_STARTED := $(shell date +%s.%N)
+# Where it is set, every process compiles Airflow anew when it starts: twice the time of the imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
   $$each -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && { command -v $$each; break; }; done)
@@ -73,7 +75,7 @@ format: $(READY)  ## what ruff can put right
 	$(BIN)/ruff format .
 
 coverage: $(READY)  ## lines of testops_lib that tests reach, without Airflow's; TESTS='tests/…' for some
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not airflow and not cluster and not chaos' \
+	$(PYTEST) -m 'not airflow and not cluster and not chaos' \
 	  --cov=testops_lib --cov-report=term:skip-covered $(TESTS)
 
 mutants: $(READY)  ## share of small changes to the core that its tests notice; MODULES='verdict.gate …' for some

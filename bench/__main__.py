@@ -27,8 +27,10 @@ NAMES = {
 
 def main() -> int:
     """Runs what is named, in the order of `NAMES`."""
-    told = "\n".join(f"  {name:8} {what}" for name, what in NAMES.items())
-    parser = argparse.ArgumentParser("python -m bench", epilog=told, formatter_class=argparse.RawTextHelpFormatter)
+    names_and_meanings = "\n".join(f"  {name:8} {what}" for name, what in NAMES.items())
+    parser = argparse.ArgumentParser(
+        "python -m bench", epilog=names_and_meanings, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="all when none is given")
     parser.add_argument("--quick", action="store_true", help="fewer passes and smaller runs")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where NAME.json goes (default .testops/bench)")

@@ -140,8 +140,12 @@ def serving(api: Api) -> Iterator[Serving]:
             "ports": _in_a_row(_FURTHER_PORTS),
         }
         processes = Processes(here / "state")
-        own = {name: value.format(**names) for name, value in api.environ.items()}
-        environ = {**os.environ, **own, "PATH": f"{api.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+        environ_of_api = {name: value.format(**names) for name, value in api.environ.items()}
+        environ = {
+            **os.environ,
+            **environ_of_api,
+            "PATH": f"{api.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
         for command in api.prepare:
             subprocess.run(
                 [part.format(**names) for part in command], check=True, capture_output=True, timeout=60, cwd=data

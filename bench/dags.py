@@ -97,4 +97,4 @@ def _parse(launcher: str, *, passes: int) -> dict[str, tuple[float, int]]:
         }
         command = [sys.executable, "-c", PARSE, str(passes), *map(str, files)]
         said = Started(command, environ=environ).end().out.strip().rpartition("\n")[2]
-    return {Path(path).stem: min((one[0], one[1]) for one in spent) for path, spent in json.loads(said).items()}
+    return {Path(path).stem: min((pair[0], pair[1]) for pair in spent) for path, spent in json.loads(said).items()}

@@ -97,18 +97,18 @@ def measure(
         tools["schemathesis"] = schemathesis
     else:
         figures.note(f"Schemathesis is not installed: left out. {why or 'python -m bench faults --install gets it.'}")
-    found: dict[str, dict[str, Measured]] = {}
+    measured_by_tool: dict[str, dict[str, Measured]] = {}
     for api in chosen:
         why = install(api) if installing else ""
         if not installed(api):
             figures.note(f"{api.name} is not installed: left out. {why or 'python -m bench faults --install gets it.'}")
             continue
-        found[api.name] = {
+        measured_by_tool[api.name] = {
             name: (_kept(api, name, budget) if again and name != "ours" else None) or _one(api, name, tool, budget)
             for name, tool in tools.items()
         }
-        _rows(figures, api, found[api.name], budget)
-    _totals(figures, found, budget)
+        _rows(figures, api, measured_by_tool[api.name], budget)
+    _totals(figures, measured_by_tool, budget)
     figures.note(
         "faults: distinct pairs of Web Fuzzing Commons code and operation, confirmed by the document or a person "
         "(faults_reviewed.yaml); curves at " + ", ".join(f"{step:,}" for step in STEPS if step <= budget) + " requests."
@@ -138,7 +138,7 @@ def _kept(api: Api, name: str, budget: int) -> Measured | None:
     if kept["budget"] < budget:
         return None
     log = [Seen(*seen) for seen in kept["log"]][:budget]
-    outcome = Outcome([Reported(**one) for one in kept["reported"]], kept["cpu_s"], kept["note"])
+    outcome = Outcome([Reported(**record) for record in kept["reported"]], kept["cpu_s"], kept["note"])
     return judged(api.name, kept["operations"], api.base, log, outcome, reviewed(api.name))
 
 
@@ -160,45 +160,47 @@ def judged(api: str, operations: list[str], base: str, log: list[Seen], outcome:
     faults: dict[Fault, int] = {}
     wrong: dict[Fault, int] = {}
     unsettled: dict[Fault, int] = {}
-    undocumented = {(one.number, one.operation) for one in outcome.reported if one.check == "status_code_conformance"}
-    for one in outcome.reported:
-        if one.check == "positive_data_acceptance" and (one.number, one.operation) in undocumented:
+    undocumented = {
+        (report.number, report.operation) for report in outcome.reported if report.check == "status_code_conformance"
+    }
+    for report in outcome.reported:
+        if report.check == "positive_data_acceptance" and (report.number, report.operation) in undocumented:
             continue
-        if not 0 < one.number <= len(log) or _is_style(one) or (one.code == 101 and one.status >= 500):
+        if not 0 < report.number <= len(log) or _is_style(report) or (report.code == 101 and report.status >= 500):
             continue
-        if _matches(review.neither, one):
+        if _matches(review.neither, report):
             continue
-        if _matches(review.wrong, one):
+        if _matches(review.wrong, report):
             into = wrong
-        elif _matches(review.faults, one) or (api != "shop" and one.code in _BY_THE_DOCUMENT):
+        elif _matches(review.faults, report) or (api != "shop" and report.code in _BY_THE_DOCUMENT):
             into = faults
         else:
             into = wrong if api == "shop" else unsettled
-        fault = (one.code, one.operation)
-        into[fault] = min(one.number, into.get(fault, one.number))
+        fault = (report.code, report.operation)
+        into[fault] = min(report.number, into.get(fault, report.number))
     wrong = {fault: number for fault, number in wrong.items() if fault not in faults}
     unsettled = {fault: number for fault, number in unsettled.items() if fault not in faults and fault not in wrong}
     return Measured(len(operations), reached, faults, wrong, unsettled, len(log), outcome.cpu_s, outcome.note)
 
 
-def _is_style(one: Reported) -> bool:
-    return one.code in (210, 102) and not 200 <= one.status < 300
+def _is_style(report: Reported) -> bool:
+    return report.code in (210, 102) and not 200 <= report.status < 300
 
 
-def _matches(entries: Iterable[tuple[str, str]], one: Reported) -> bool:
-    return any(check in (one.check, "*") and fnmatch.fnmatchcase(one.operation, glob) for check, glob in entries)
+def _matches(entries: Iterable[tuple[str, str]], report: Reported) -> bool:
+    return any(check in (report.check, "*") and fnmatch.fnmatchcase(report.operation, glob) for check, glob in entries)
 
 
 def reviewed(api: str) -> Review:
     """The reviewed list of an API; the shop's defects are its list."""
     listed = (yaml.safe_load(REVIEWED.read_text("utf-8")) or {}).get(api, {})
-    found = Review(unreachable=[entry["operation"] for entry in listed.get("unreachable", ())])
+    review = Review(unreachable=[entry["operation"] for entry in listed.get("unreachable", ())])
     for kind in ("faults", "wrong", "neither"):
-        getattr(found, kind).extend((entry["check"], entry["operation"]) for entry in listed.get(kind, ()))
+        getattr(review, kind).extend((entry["check"], entry["operation"]) for entry in listed.get(kind, ()))
     if api == "shop":
         defects = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
-        found.faults += [(check, one["operation"]) for one in defects for check in _shown_as(one["check"])]
-    return found
+        review.faults += [(check, one["operation"]) for one in defects for check in _shown_as(one["check"])]
+    return review
 
 
 def _shown_as(check: str) -> list[str]:
@@ -231,43 +233,46 @@ class Router:
 # --------------------------------------------------------------------------- telling
 
 
-def _rows(figures: Figures, api: Api, found: Mapping[str, Measured], budget: int) -> None:
+def _rows(figures: Figures, api: Api, measured_by_tool: Mapping[str, Measured], budget: int) -> None:
     review = reviewed(api.name)
-    for name, one in found.items():
+    for name, measured in measured_by_tool.items():
         outside = {key for key in _keys(api.name) if any(fnmatch.fnmatchcase(key, glob) for glob in review.unreachable)}
-        reachable = one.operations - len(outside)
+        reachable = measured.operations - len(outside)
         steps = [step for step in STEPS if step <= budget]
-        curve = [one.at(step) for step in steps]
-        within = len(one.reached.keys() - outside)
-        told = len(one.faults) + len(one.wrong)
+        curve = [measured.at(step) for step in steps]
+        within = len(measured.reached.keys() - outside)
+        judged = len(measured.faults) + len(measured.wrong)
         figures.add(
             f"{api.name}, {name}: operations with a 2xx",
             100 * within / reachable,
             "%",
             goal="≥ 90" if name == "ours" else "",
-            more=f"{' / '.join(str(reached) for reached, _ in curve)} of {one.operations}"
+            more=f"{' / '.join(str(reached) for reached, _ in curve)} of {measured.operations}"
             + (f", {within} of {reachable} reachable" if outside else ""),
         )
-        figures.add(f"{api.name}, {name}: faults", len(one.faults), "", more=" / ".join(str(n) for _, n in curve))
+        figures.add(f"{api.name}, {name}: faults", len(measured.faults), "", more=" / ".join(str(n) for _, n in curve))
         figures.add(
             f"{api.name}, {name}: wrong verdicts",
-            100 * len(one.wrong) / told if told else 0,
+            100 * len(measured.wrong) / judged if judged else 0,
             "%",
             goal="< 5",
-            more=f"{len(one.wrong)} of {told}" + (f"; {len(one.open)} not reviewed" if one.open else ""),
+            more=f"{len(measured.wrong)} of {judged}"
+            + (f"; {len(measured.open)} not reviewed" if measured.open else ""),
         )
-        figures.add(f"{api.name}, {name}: CPU", one.cpu_s, "s", more=f"{one.requests:,} requests; {one.note}")
+        figures.add(
+            f"{api.name}, {name}: CPU", measured.cpu_s, "s", more=f"{measured.requests:,} requests; {measured.note}"
+        )
 
 
-def _totals(figures: Figures, found: Mapping[str, Mapping[str, Measured]], budget: int) -> None:
+def _totals(figures: Figures, measured_by_tool: Mapping[str, Mapping[str, Measured]], budget: int) -> None:
     """Sums and means over all APIs."""
-    both = {api: tools for api, tools in found.items() if len(tools) == 2}
+    both = {api: tools for api, tools in measured_by_tool.items() if len(tools) == 2}
     for step in sorted({500, budget}):
         for name in ("ours", "schemathesis"):
-            seen = [tools[name] for tools in found.values() if name in tools]
-            total = sum(one.operations for one in seen)
+            seen = [tools[name] for tools in measured_by_tool.values() if name in tools]
+            total = sum(measured.operations for measured in seen)
             if total:
-                share = 100 * sum(one.at(step)[0] for one in seen) / total
+                share = 100 * sum(measured.at(step)[0] for measured in seen) / total
                 goal = "≥ 60" if name == "ours" and step == 500 else ""
                 figures.add(f"all, {name}: operations with a 2xx at {step:,}", share, "%", goal=goal)
         ratios = [tools["ours"].at(step)[1] / max(1, tools["schemathesis"].at(step)[1]) for tools in both.values()]
@@ -280,11 +285,13 @@ def _totals(figures: Figures, found: Mapping[str, Mapping[str, Measured]], budge
                 more=", ".join(f"{api} {ratio:.2f}" for api, ratio in zip(both, ratios, strict=True)),
             )
     for name in ("ours", "schemathesis"):
-        seen = [tools[name] for tools in found.values() if name in tools]
-        told = sum(len(one.faults) + len(one.wrong) for one in seen)
-        if told:
-            wrong = sum(len(one.wrong) for one in seen)
-            figures.add(f"all, {name}: wrong verdicts", 100 * wrong / told, "%", goal="< 5", more=f"{wrong} of {told}")
+        seen = [tools[name] for tools in measured_by_tool.values() if name in tools]
+        judged = sum(len(measured.faults) + len(measured.wrong) for measured in seen)
+        if judged:
+            wrong = sum(len(measured.wrong) for measured in seen)
+            figures.add(
+                f"all, {name}: wrong verdicts", 100 * wrong / judged, "%", goal="< 5", more=f"{wrong} of {judged}"
+            )
 
 
 def _within(numbers: Iterable[int], limit: int) -> int:
@@ -296,7 +303,9 @@ def _keys(api: str) -> list[str]:
     return found
 
 
-def _write(api: Api, name: str, one: Measured, outcome: Outcome, log: list[Seen], keys: list[str], budget: int) -> None:
+def _write(
+    api: Api, name: str, measured: Measured, outcome: Outcome, log: list[Seen], keys: list[str], budget: int
+) -> None:
     """Everything about one run, for reading: what was not reached and how it answered, what was reported and why."""
     route = Router(keys, api.base)
     answers: dict[str, dict[int, int]] = {key: {} for key in keys}
@@ -305,15 +314,15 @@ def _write(api: Api, name: str, one: Measured, outcome: Outcome, log: list[Seen]
             answers[key][seen.status] = answers[key].get(seen.status, 0) + 1
     about = {
         "budget": budget,
-        "cpu_s": one.cpu_s,
-        "note": one.note,
+        "cpu_s": measured.cpu_s,
+        "note": measured.note,
         "operations": keys,
-        "not_reached": {key: answers[key] for key in keys if key not in one.reached},
-        "faults": [[*fault, number] for fault, number in sorted(one.faults.items())],
-        "wrong": [[*fault, number] for fault, number in sorted(one.wrong.items())],
-        "open": [[*fault, number] for fault, number in sorted(one.open.items())],
+        "not_reached": {key: answers[key] for key in keys if key not in measured.reached},
+        "faults": [[*fault, number] for fault, number in sorted(measured.faults.items())],
+        "wrong": [[*fault, number] for fault, number in sorted(measured.wrong.items())],
+        "open": [[*fault, number] for fault, number in sorted(measured.open.items())],
         "answers": answers,
-        "reported": [each._asdict() for each in outcome.reported],
+        "reported": [reported._asdict() for reported in outcome.reported],
         "log": [list(seen) for seen in log],
     }
     REPORTS.mkdir(parents=True, exist_ok=True)

@@ -130,9 +130,9 @@ class Started:
 def peak_mb(pid: int) -> float:
     """The highest resident size so far of a process and its children, together."""
     total = 0.0
-    for one in (pid, *_children(pid)):
+    for process in (pid, *_children(pid)):
         try:
-            lines = Path(f"/proc/{one}/status").read_text().splitlines()
+            lines = Path(f"/proc/{process}/status").read_text().splitlines()
         except OSError:
             continue
         total += sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
@@ -141,6 +141,6 @@ def peak_mb(pid: int) -> float:
 
 def _children(pid: int) -> list[int]:
     try:
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []

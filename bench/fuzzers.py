@@ -86,14 +86,14 @@ def _our_failures(path: Path) -> Iterator[Reported]:
         for failure in result.failures:
             if failure.basis == "guess" or fingerprint_of(failure) in vanished:
                 continue
-            one = _reported(result, failure, latest)
-            latest = max(latest, one.number)
-            yield one
-            known = {"default", f"{str(one.status)[:1]}XX", str(one.status)} & documented.get(
-                one.operation, {"default"}
+            report = _reported(result, failure, latest)
+            latest = max(latest, report.number)
+            yield report
+            documented_forms = {"default", f"{str(report.status)[:1]}XX", str(report.status)} & documented.get(
+                report.operation, {"default"}
             )
-            if one.check == "positive_data_acceptance" and not known:
-                yield one._replace(code=101, check="status_code_conformance")
+            if report.check == "positive_data_acceptance" and not documented_forms:
+                yield report._replace(code=101, check="status_code_conformance")
 
 
 def _vanished(results: Sequence[Result]) -> set[str]:
@@ -204,7 +204,7 @@ def _peer_failures(events: Path) -> Iterator[Reported]:
                 return
             if "ScenarioFinished" in event:
                 recorder = event["ScenarioFinished"]["recorder"]
-                answers = {one: _answer(seen) for one, seen in recorder.get("interactions", {}).items()}
+                answers = {interaction: _answer(seen) for interaction, seen in recorder.get("interactions", {}).items()}
                 latest = max([latest, *(number for number, _ in answers.values())])
                 for case, checks in recorder.get("checks", {}).items():
                     number, status = answers.get(case, (0, 0))

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +47,7 @@ CONFTEST: Final = '''"""Fewer examples: each mutant runs the tests anew."""
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "mutants", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    "mutants", max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile("mutants")
 '''
@@ -147,7 +147,7 @@ def prepare(modules: Iterable[str]) -> None:
 source_paths = ["testops_lib"]
 only_mutate = [{files}]
 pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:timeout", "-p", "no:cov", "-k", "not memory"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:timeout", "-p", "no:cov", "-k", "not memory and not hostile"]
 [tool.pytest.ini_options]
 pythonpath = ["."]
 """
@@ -167,21 +167,23 @@ def call(python: Path, *args: str) -> str:
     ).stdout
 
 
-def mutants(python: Path, modules: Iterable[str]) -> Iterator[Mutant]:
+def mutants(python: Path, modules: Collection[str]) -> Iterator[Mutant]:
     """All that were tried, with the changes of those that survived."""
     lines = mutmut(python, "results", "--all", "true").splitlines()
-    statuses = {name: status for name, _, status in (line.strip().rpartition(": ") for line in lines)}
-    survivors = [name for name, status in statuses.items() if _NAME.match(name) and status not in _CAUGHT]
+    statuses = [
+        (match, status)
+        for name, _, status in (line.strip().rpartition(": ") for line in lines)
+        if (match := _NAME.match(name)) and match["module"].removeprefix("testops_lib.") in modules
+    ]
+    survivors = [match[0] for match, status in statuses if status not in _CAUGHT]
     diffs = json.loads(call(python, "-c", DIFFS, *survivors))
-    for name, status in statuses.items():
-        if not (match := _NAME.match(name)):
-            continue
-        module = match["module"].removeprefix("testops_lib.")
-        if module not in modules:
-            continue
-        function = match["function"].removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
-        change = "" if status in _CAUGHT else _change(diffs[name])
-        yield Mutant(module=module, function=function, status=status, change=change)
+    for match, status in statuses:
+        yield Mutant(
+            module=match["module"].removeprefix("testops_lib."),
+            function=match["function"].removeprefix("x_").removeprefix("xǁ").replace("ǁ", "."),
+            status=status,
+            change=_change(diffs[match[0]]) if match[0] in diffs else "",
+        )
 
 
 def _change(diff: str) -> str:

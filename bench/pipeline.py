@@ -28,7 +28,7 @@ from bench.sample import SCHEMA
 from bench.target import serving
 from stack.airflow_services import imported_for_tasks
 from stack.local import Local
-from testops_lib.target import MAX_ROUNDS
+from testops_lib.settings import MAX_ROUNDS
 
 BATCHES = 8
 
@@ -115,7 +115,7 @@ def empty_run():
     published = publish()
     known = {{"plan": published["plan"], "results": published["results"]}}
     executed = [launch("execute", published, known)]
-    asked = RoundsOperator.partial(task_id="rounds").expand(asked=opened)
+    has_rounds = RoundsOperator.partial(task_id="rounds").expand(needs=opened)
     for number in range(1, {MAX_ROUNDS} + 1):
         with TaskGroup(f"round_{{number}}"):
             gaps = find_gaps(number)
@@ -123,14 +123,14 @@ def empty_run():
             further = publish_further.override(task_id="publish")(number)
             executed_further = launch("execute", further, known)
         executed[-1] >> gaps >> made >> further
-        asked >> [gaps, made, further, executed_further]
+        has_rounds >> [gaps, made, further, executed_further]
         executed.append(executed_further)
     last = repeat()
     executed_last = launch("execute_last", last, known, at_once=1, trigger_rule="none_failed")
     collected = collect()
     decided = gate().as_teardown(on_failure_fail_dagrun=True)
     opened >> groups
-    reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
+    reviewed = ReviewOperator.partial(task_id="review").expand(needs=opened)
     generated >> reviewed >> published
     generated >> published
     executed >> last
@@ -184,9 +184,9 @@ def stack(
         targets.mkdir()
         (targets / "customers.json").write_text(json.dumps(DOCUMENT))
         (targets / "customers.yaml").write_text(TARGET.format(url=url, batches=batches, more=more))
-        given = {"TESTOPS_TARGETS_DIR": str(targets), **(variables or {})}
+        environ = {"TESTOPS_TARGETS_DIR": str(targets), **(variables or {})}
         os.environ.update({f"TESTOPS_PORT_{name}": "0" for name in ("UI", "POSTGRES", "KAFKA")})
-        local = Local(folder / "state", samples=(), dags=dags, variables=given)
+        local = Local(folder / "state", samples=(), dags=dags, variables=environ)
         try:
             local.start()
             yield local
@@ -235,7 +235,7 @@ def measure(*, quick: bool) -> Figures:
     ):
         more = f"{services.spread(walls[name])}; {statistics.median(costs[name]):.1f} CPU-s"
         if name == "work":
-            more += "; " + ", ".join(f"{stage} {statistics.median(each):.2f}" for stage, each in stages.items())
+            more += "; " + ", ".join(f"{stage} {statistics.median(seconds):.2f}" for stage, seconds in stages.items())
         figures.add(what, statistics.median(walls[name]), "s", more=more)
     ratios = [
         full / (empty + own) for full, empty, own in zip(walls["full"], walls["empty"], walls["work"], strict=True)

@@ -76,4 +76,4 @@ def _stage_s(tasks: tuple[TaskState, ...]) -> float:
     ended = [task.ended for task in tasks if task.task == "execute"]
     if begun is None or len(ended) != BATCHES:
         raise SystemExit(f"{len(ended)} batches")
-    return (max(one for one in ended if one) - begun).total_seconds()
+    return (max(moment for moment in ended if moment) - begun).total_seconds()

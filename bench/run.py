@@ -45,7 +45,7 @@ def _one(figures: Figures, servers: Servers, url: str, count: int) -> None:
     collected = json.loads(collect.out.strip().rpartition("\n")[2])
     lost = count - collected["verdicts"].get("passed", 0)
     doubled = collected["rows"] - collected["cases"]
-    cpu_s = sum(one.cpu_s for one in executed)
+    cpu_s = sum(started.cpu_s for started in executed)
     name = f"{count:,} cases"
     each = f"publish {publish.wall_s:.1f}, execute {execute_s:.1f}, collect {collect.wall_s:.1f} s"
     figures.add(f"{name}: wall", whole_s, "s", more=each)
@@ -53,7 +53,7 @@ def _one(figures: Figures, servers: Servers, url: str, count: int) -> None:
     figures.add(f"{name}: runners", cpu_s / count * 1e6, "CPU-µs/case", more=f"{len(executed)} runners, start included")
     others = (publish.cpu_s + collect.cpu_s) / count * 1e6
     figures.add(f"{name}: publish and collect", others, "CPU-µs/case", more="making the cases included")
-    figures.add(f"{name}: runner, peak memory", max(one.peak_mb for one in executed), "MB", goal="≤ 120")
+    figures.add(f"{name}: runner, peak memory", max(started.peak_mb for started in executed), "MB", goal="≤ 120")
     figures.add(f"{name}: publish, peak memory", publish.peak_mb, "MB")
     rate = f"{count / collected['collect_s']:,.0f} results/s"
     figures.add(f"{name}: collect, peak memory", collect.peak_mb, "MB", more=rate)
@@ -69,5 +69,5 @@ def execute(servers: Servers, run: str, plan: str, batches: list[str]) -> tuple[
             [sys.executable, "-m", "runner", "--run", run, "--plan", plan, "--batch", batch]
             for batch in batches[first : first + RUNNERS]
         ]
-        ended += [one.end() for one in [Started(command, environ=environ) for command in commands]]
+        ended += [program.end() for program in [Started(command, environ=environ) for command in commands]]
     return ended, time.monotonic() - begun

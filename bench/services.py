@@ -45,7 +45,9 @@ def _cpu_s(pid: int) -> float:
     """Of a process, of its children that ended, and of those that live."""
     try:
         told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        living = [int(one) for path in Path(f"/proc/{pid}/task").glob("*/children") for one in path.read_text().split()]
+        living = [
+            int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+        ]
     except OSError:
         return 0
     return sum(map(int, told[11:15])) / os.sysconf("SC_CLK_TCK") + sum(map(_cpu_s, living))

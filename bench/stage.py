@@ -31,7 +31,7 @@ def publish(kafka: str, dsn: str, run: str, count: int, size: int, url: str) -> 
         batches: list[Batch] = bus.cases.publish(run, noted(), max_records=size, max_bytes=10**12)
         spent = time.monotonic() - begun
         store.mark_published(run, ids, positions=positions, plan=at, batches=batches)
-    return {"plan": str(at), "batches": [str(one) for one in batches], "publish_s": spent}
+    return {"plan": str(at), "batches": [str(batch) for batch in batches], "publish_s": spent}
 
 
 def collect(kafka: str, dsn: str, run: str) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def measure(*, quick: bool) -> Figures:
     figures = Figures()
     for what, code, goal in (("an empty Python", "pass", ""), ("runner: imports, client ready", READY, "≤ 0.35")):
         ended = [Started([sys.executable, "-c", code]).end() for _ in range(4 if quick else 12)][1:]
-        costs = [one.cpu_s for one in ended]
-        more = f"median {statistics.median(costs):.3f}; peak {max(one.peak_mb for one in ended):.0f} MB"
+        costs = [run.cpu_s for run in ended]
+        more = f"median {statistics.median(costs):.3f}; peak {max(run.peak_mb for run in ended):.0f} MB"
         figures.add(what, min(costs), "CPU-s", goal=goal, more=more)
     figures.note("It fails here when it has imported Airflow, requests, google-genai or a database driver.")
     return figures

@@ -1,4 +1,4 @@
-"""One scheduled DAG for each target file that has a schedule: it starts `testops_run` and shares its outcome."""
+"""A DAG for each target file with a schedule: it starts `testops_run` and ends with its outcome."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ ID, ID_BREAKERS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}"), re.compile(r"[^A-Za-z
 
 
 class StartedRun(BaseOperatorLink):
-    """The page of the run that a task started."""
+    """The link to the run that the task started."""
 
     name = "Started run"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Its address; Airflow keeps it when the task ends or is deferred."""
+        """The run's address. Airflow stores it when the task ends or is deferred."""
         from airflow.utils.helpers import build_airflow_dagrun_url
 
         return str(build_airflow_dagrun_url(dag_id=STARTED, run_id=operator.run))
 
 
 class StartRunOperator(BaseOperator):
-    """Starts `testops_run` for a target and waits, deferred, for its end: the task fails when the run does.
+    """Starts `testops_run` for a target and waits, deferred, until it ends. The task fails when the run fails.
 
-    It tells Airflow the same as Airflow's own `TriggerDagRunOperator`, whose import costs as much as parsing four
-    DAG files, at every parse.
+    It raises the same exception as Airflow's `TriggerDagRunOperator`, whose import takes as long as parsing four DAG
+    files.
     """
 
     template_fields = ("run",)
@@ -48,7 +48,7 @@ class StartRunOperator(BaseOperator):
         self.target, self.run = target, run
 
     def execute(self, context: Any) -> None:
-        """Has the run started, or started over when it exists."""
+        """Lets Airflow start the run, or restart it if it exists."""
         raise DagRunTriggerException(
             trigger_dag_id=STARTED,
             dag_run_id=self.run,
@@ -64,28 +64,28 @@ class StartRunOperator(BaseOperator):
         )
 
     def execute_complete(self, context: Any, event: tuple[str, dict[str, Any]]) -> None:
-        """Fails unless the gate of the run passed; `event` is of Airflow's `DagStateTrigger`."""
+        """Fails unless the run's gate passed. `event` comes from Airflow's `DagStateTrigger`."""
         state = event[1].get(self.run)
-        said = context["ti"].xcom_pull(dag_id=STARTED, run_id=self.run, task_ids="gate", key=OUTCOME) or {}
-        if state != "success" or said.get("verdict") != "passed":
-            reasons = "; ".join(said.get("reasons") or [f"it ended as {state}, without a verdict"])
+        outcome = context["ti"].xcom_pull(dag_id=STARTED, run_id=self.run, task_ids="gate", key=OUTCOME) or {}
+        if state != "success" or outcome.get("verdict") != "passed":
+            reasons = "; ".join(outcome.get("reasons") or [f"it ended as {state}, without a verdict"])
             raise AirflowException(f"run {self.run} of {STARTED}: {reasons}")
 
 
 class BrokenTargetOperator(BaseOperator):
-    """Fails with what is wrong with a target file."""
+    """Fails with the error of a target file."""
 
     def __init__(self, *, error: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.error = error
 
     def execute(self, context: Any) -> None:
-        """Says it."""
+        """Raises the error."""
         raise AirflowFailException(self.error)
 
 
 def scheduled(target: Target) -> DAG:
-    """The DAG of a target that has a schedule.
+    """The DAG of a target with a schedule.
 
     Raises:
         AirflowTimetableInvalid: the schedule is no cron expression.
@@ -106,8 +106,8 @@ def scheduled(target: Target) -> DAG:
 
 
 def broken(stem: str, error: Exception) -> DAG:
-    """A DAG in the place of a target whose file is wrong: its runs fail, daily, and say why."""
-    # Two names may differ in what an id cannot hold.
+    """The DAG of a target whose file is wrong: it fails daily and says why."""
+    # Two names may differ only in characters that an id cannot hold.
     name = stem if ID.fullmatch(stem) else f"{ID_BREAKERS.sub('_', stem)[:60]}_{zlib.crc32(stem.encode()):08x}"
     lines = "\n".join(f"    {line}" for line in str(error).splitlines())
     with DAG(
@@ -128,7 +128,7 @@ for path in sorted(configuration.read().targets_dir.glob("*.yaml")):
     try:
         target = targets.load(path)
         dag = scheduled(target) if target.schedule else None
-    except Exception as error:  # whatever is wrong with one file, the other targets are tested
+    except Exception as error:  # an error of one file must not keep the other targets from being tested
         dag = broken(path.stem, error if isinstance(error, TargetError) else TargetError(str(error), where=str(path)))
     if dag is not None:
         globals()[dag.dag_id] = dag

@@ -1,6 +1,6 @@
-"""`testops_regenerate`: cases of a target generated again, with an instruction for the models that write them.
+"""`testops_regenerate`: generates cases of a target again, with an instruction for the models that write them.
 
-Edits survive. Where the target asks for a review, what is new waits as drafts for its next run.
+Edits survive. If the target asks for a review, new cases wait as drafts for its next run.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ PARAMS = {
         type="string",
         enum=sorted(path.stem for path in SETTINGS.targets_dir.glob("*.yaml")) or ["no target file is there"],
         title="Target",
-        description="Whose suite.",
+        description="The target whose cases are generated again.",
     ),
     "operations": Param(
-        None, **LIST, title="Operations", description="Everything of the operations that match a glob: GET /pets*"
+        None, **LIST, title="Operations", description="All cases of operations that match a glob: GET /pets*"
     ),
-    "cases": Param(None, **LIST, title="Cases", description="Or what replaces these cases, by id."),
+    "cases": Param(None, **LIST, title="Cases", description="Or only these cases, by id."),
     "sources": Param(
         None,
         type=["array", "null"],
@@ -39,15 +39,15 @@ PARAMS = {
         type=["string", "null"],
         maxLength=2000,
         title="Instruction",
-        description="What a model is asked besides, such as: think of returns. It changes none of its rules.",
+        description="What a model shall also consider, such as: think of returns. It cannot change the model's rules.",
     ),
 }
 
 GUIDE = """
 Generates cases of a target again, with an instruction for the models that write them.
 
-**To start it**: *Trigger*, choose the target, and name operations or cases. What people edited survives. Where the
-target asks for a review, what is new waits as drafts for its next run; elsewhere the next run executes it.
+**To start it**: *Trigger*, choose the target, and name operations or cases. What people edited survives. If the
+target asks for a review, new cases wait as drafts for its next run; otherwise its next run executes them.
 """
 
 
@@ -66,21 +66,21 @@ def testops_regenerate() -> None:
 
     @task
     def regenerate() -> list[dict[str, Any]]:
-        """Generates again; gives what came of it, by source."""
+        """Generates again; returns a summary for each source."""
         import msgspec
 
-        from testops_lib.run import editing as curate
+        from testops_lib.run import editing
 
-        given = get_current_context()["params"]
-        done = curate.regenerate(
+        params = get_current_context()["params"]
+        regenerations = editing.regenerate(
             SETTINGS,
-            given["target"],
-            operations=given["operations"] or (),
-            cases=given["cases"] or (),
-            sources=given["sources"] or (),
-            instruction=given["instruction"] or "",
+            params["target"],
+            operations=params["operations"] or (),
+            cases=params["cases"] or (),
+            sources=params["sources"] or (),
+            instruction=params["instruction"] or "",
         )
-        return [msgspec.to_builtins(each) for each in done]
+        return [msgspec.to_builtins(regeneration) for regeneration in regenerations]
 
     regenerate()
 

@@ -1,6 +1,6 @@
-"""`testops_rerun`: the cases of a finished run that did not pass, executed again as its next attempt.
+"""`testops_rerun`: executes the cases of a finished run that did not pass again, as the run's next attempt.
 
-What passes now after it failed before stays a finding of the run, marked as such.
+A failure that passes now stays a finding of the run, marked as such.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PARAMS = {
 }
 
 GUIDE = """
-Executes the cases of a finished run that did not pass once more, as its next attempt, and renews the run's report.
+Executes the cases of a finished run that did not pass again, as its next attempt, and rewrites the run's report.
 
-**To start it**: *Trigger*, and give the id of the run. What passes now after it failed before stays a finding of the
-run, marked as *passed on attempt 2*: what comes and goes is not fixed. The task `gate` judges all attempts together;
-`Report` on its page shows the renewed report.
+**To start it**: *Trigger*, and give the id of the run. A failure that passes now stays a finding of the run, marked as
+*passed on attempt 2*: what comes and goes is not fixed. The task `gate` judges all attempts together;
+`Report` on its page shows the new report.
 """
 
 
@@ -62,7 +62,7 @@ def testops_rerun() -> None:
 
     @task(multiple_outputs=True)
     def begin() -> dict[str, Any]:
-        """Settles which attempt this is."""
+        """Decides which attempt this is."""
         import msgspec
 
         from testops_lib.run.rerun import open_rerun
@@ -72,24 +72,24 @@ def testops_rerun() -> None:
 
     @task
     def publish() -> list[str]:
-        """Puts the cases that did not pass into Kafka; gives the batches."""
+        """Publishes the cases that did not pass; returns their batches."""
         from testops_lib.run.rerun import publish_rerun
 
-        done = publish_rerun(_run(), _again(), SETTINGS)
-        print(f"{done.cases} cases run again")
+        published = publish_rerun(_run(), _again(), SETTINGS)
+        print(f"{published.cases} cases run again")
         instance = get_current_context()["ti"]
-        instance.xcom_push("plan", done.plan)
-        instance.xcom_push("last", list(done.last))
-        return list(done.batches)
+        instance.xcom_push("plan", published.plan)
+        instance.xcom_push("last", list(published.last))
+        return list(published.batches)
 
     @task
     def last_batches(last: list[str]) -> list[str]:
-        """The batches that may end the session or the service (only a task's own return value can be mapped over)."""
+        """The batches that may end the session or the service; Airflow maps over return values only."""
         return last
 
     @task(trigger_rule="all_done")
     def collect() -> dict[str, int]:
-        """Brings every result into the store; a case whose result did not come keeps its failure, if it had one."""
+        """Stores all results. A case without a new result keeps its failure, if it had one."""
         import msgspec
 
         from testops_lib.run.collect import collect_run
@@ -99,7 +99,7 @@ def testops_rerun() -> None:
 
     @task
     def analyze() -> dict[str, int]:
-        """Writes the run's report anew."""
+        """Rewrites the run's report."""
         from testops_lib.run.analyze import analyze_rerun
 
         report = analyze_rerun(_run(), SETTINGS, causes=read_causes(get_current_context()))
@@ -108,7 +108,7 @@ def testops_rerun() -> None:
 
     @task
     def gate() -> str:
-        """Fails when the run, all its attempts together, does not pass the target's gate."""
+        """Fails unless the run, with all its attempts, passes the target's gate."""
         from testops_lib.run.analyze import gate
 
         outcome = gate(_run(), SETTINGS)
@@ -119,16 +119,16 @@ def testops_rerun() -> None:
 
     begun = begin()
     published = publish()
-    known = {
+    common = {
         "run": "{{ params.run }}",
         "plan": published["plan"],
         "results": begun["results"],
         "attempt": begun["attempt"],
         "target": begun["target"],
     }
-    executed = launch("execute", SETTINGS, batches=published, **known)
+    executed = launch("execute", SETTINGS, batches=published, **common)
     last = last_batches(published["last"])
-    executed_last = launch("execute_last", SETTINGS, batches=last, alone=True, trigger_rule="none_failed", **known)
+    executed_last = launch("execute_last", SETTINGS, batches=last, alone=True, trigger_rule="none_failed", **common)
     collected = collect()
     begun >> published
     executed >> executed_last >> collected >> with_report(analyze()) >> with_report(gate())

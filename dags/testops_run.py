@@ -1,6 +1,6 @@
 """`testops_run`: one run of a target's suite, from its OpenAPI document to the gate's verdict.
 
-The tasks are wiring; each calls one stage of `testops_lib.run`. XCom carries ids, counts and slices only.
+Each task calls one stage of `testops_lib.run`. XComs carry ids, counts and slices only.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from testops_lib import settings as configuration
 
 SETTINGS = configuration.read()
 ROUNDS = range(1, 4)
-"""Those that a run may have beyond the first; a test compares."""
-VERDICT = Asset("testops_gate_passed")  # without a URI: one would load every provider at each parse
-"""Updated by every run whose gate passed, so that other teams' DAGs can wait for it; extra: target, run."""
+"""Numbers of the further rounds; a test compares them with `MAX_ROUNDS`."""
+VERDICT = Asset("testops_gate_passed")  # without a URI, which would load all providers at each parse
+"""Each run whose gate passed updates it, so that other teams' DAGs can wait for it; extra: target, run."""
 
 TARGETS = sorted(path.stem for path in SETTINGS.targets_dir.glob("*.yaml"))
 OTHER = configuration.OTHER_DOCUMENT
@@ -31,7 +31,7 @@ WHAT, SCOPE, CASES = "What is tested", "Which part of it", "Where its cases come
 """Sections of the form."""
 
 PARAMS = {
-    # No default: nobody orders a run of nothing by mistake.
+    # Without a default the form refuses a run of nothing.
     "target": Param(
         type="string",
         enum=[*TARGETS, OTHER],
@@ -58,7 +58,7 @@ PARAMS = {
         False,
         type="boolean",
         title="Allow private addresses",
-        description="With a document instead of a target: loopback and private addresses may be called.",
+        description="With a document instead of a target: requests may go to loopback and private addresses.",
         section=WHAT,
     ),
     "operations": Param(
@@ -111,8 +111,8 @@ PARAMS = {
         minimum=0,
         maximum=3,
         title="Further rounds",
-        description="For operations that never answered a 2xx and documented statuses nobody saw, with what the API "
-        "answered in the rounds before. Ends early when nothing is gained. Empty: as the target says.",
+        description="For operations without a 2xx and documented statuses that no answer had, by what the API answered "
+        "in earlier rounds. They end early when nothing is gained. Empty: as the target says.",
         section=CASES,
     ),
     "max_tokens": Param(
@@ -120,7 +120,7 @@ PARAMS = {
         type="integer",
         minimum=0,
         title="Most tokens",
-        description="What language models may take for this run, input and output. 0: as the target says.",
+        description="Limit for language models in this run, input and output. 0: as the target says.",
         section=CASES,
     ),
     "max_money": Param(
@@ -128,7 +128,7 @@ PARAMS = {
         type="number",
         minimum=0,
         title="Most money",
-        description="For language models in this run, in the currency of the price table. 0: as the target says.",
+        description="Limit for language models in this run, in the currency of the price table. 0: as the target says.",
         section=CASES,
     ),
     "review": Param(
@@ -136,16 +136,16 @@ PARAMS = {
         type=["string", "null"],
         enum=["", "new", "always"],
         title="Review",
-        description="new: cases that are new or changed wait for a person. always: so does every run. "
-        "Empty: as the target says; less than that cannot be asked for.",
+        description="new: new or changed cases wait for a person. always: each run does. "
+        "Empty: as the target says, which is the least.",
         section=CASES,
     ),
     "observe": Param(
         False,
         type="boolean",
         title="Keep the answers",
-        description="Results keep what the answers held, redacted, so that `testops diff RUN RUN` can compare two "
-        "runs. With further rounds they do anyway.",
+        description="Results keep the answers, redacted, so that `testops diff RUN RUN` can compare two runs. "
+        "Further rounds do so anyway.",
         section=CASES,
     ),
 }
@@ -174,7 +174,7 @@ def _run() -> str:
     return str(get_current_context()["run_id"])
 
 
-def _order() -> Any:
+def _conf() -> Any:
     from testops_lib.run.conf import parse_conf
 
     context = get_current_context()
@@ -195,22 +195,22 @@ def _label(text: str) -> None:
     doc_md=GUIDE,
 )
 def testops_run() -> None:
-    """Wires the stages: open, load, generate, review, publish, execute, collect, analyze, gate; notify tears down.
+    """Wires the stages: open, load, generate, review, publish, execute, collect, analyze, gate; notify is a teardown.
 
-    Between `execute` and `repeat` stand the further rounds, skipped at once where none is asked for. `execute_last`
-    runs repetitions of failed cases, and then what may end the session, one batch after the other.
+    The further rounds stand between `execute` and `repeat`; without any they are skipped at once. `execute_last` runs,
+    one batch after the other, repetitions of failed cases and then the cases that may end the session.
     """
 
     @task
     def open_run() -> list[str]:
-        """Settles what the run does and registers it; gives what else it needs: a review, rounds or nothing."""
+        """Resolves what the run does and registers it; returns what else it needs: a review, rounds or nothing."""
         from testops_lib.run.start import open_run
 
-        return list(open_run(_run(), _order(), SETTINGS))
+        return list(open_run(_run(), _conf(), SETTINGS))
 
     @task
     def load_spec() -> list[dict[str, Any]]:
-        """Reads and stores the document; one group of operations for each generate task."""
+        """Reads and stores the document; returns a group of operations for each generate task."""
         import msgspec
 
         from testops_lib.run.start import load_spec
@@ -220,71 +220,71 @@ def testops_run() -> None:
 
     @task(map_index_template="{{ label }}")
     def generate(group: dict[str, Any]) -> int:
-        """Makes and stores the cases of one group of operations."""
+        """Generates and stores the cases of one group of operations."""
         import msgspec
 
         from testops_lib.run.generate import generate
         from testops_lib.run.start import OperationGroup
 
-        chosen = msgspec.convert(group, OperationGroup)
-        _label(chosen.name)
-        return generate(_run(), chosen, SETTINGS)
+        operations = msgspec.convert(group, OperationGroup)
+        _label(operations.name)
+        return generate(_run(), operations, SETTINGS)
 
-    # without a review that is a mapped task over nothing: skipped by the scheduler, at no worker's cost
+    # Without a review the review is a task mapped over an empty list, which the scheduler skips without a worker.
     @task(trigger_rule="none_failed")
     def publish() -> list[str]:
-        """Puts the suite into Kafka; gives the batches, and under keys of their own what else the runners must know."""
+        """Publishes the suite; returns the batches, and pushes what else the runners need under keys of its own."""
         from testops_lib.run.publish import publish
 
-        done = publish(_run(), SETTINGS)
+        published = publish(_run(), SETTINGS)
         instance = get_current_context()["ti"]
-        instance.xcom_push("plan", done.plan)
-        instance.xcom_push("results", done.results)
-        instance.xcom_push("last", list(done.last))
-        return list(done.batches)
+        instance.xcom_push("plan", published.plan)
+        instance.xcom_push("results", published.results)
+        instance.xcom_push("last", list(published.last))
+        return list(published.batches)
 
     @task
     def find_gaps(number: int) -> int:
-        """Collects what is there; gives the operations of which a further round could gain something."""
-        from testops_lib.run import rounds
+        """Collects the results so far; returns the number of operations from which a further round could gain."""
+        from testops_lib.run import stored_rounds
 
-        gaps = rounds.find_gaps(_run(), number, SETTINGS)
+        gaps = stored_rounds.find_gaps(_run(), number, SETTINGS)
         if not gaps:
             raise AirflowSkipException("nothing is left to gain")
         return gaps
 
     @task
     def generate_further(number: int) -> int:
-        """Makes and stores the cases of a round, by what the API answered before."""
-        from testops_lib.run import rounds
+        """Generates and stores the cases of a round, by what the API answered before."""
+        from testops_lib.run import stored_rounds
 
-        cases = rounds.generate(_run(), number, SETTINGS)
+        cases = stored_rounds.generate(_run(), number, SETTINGS)
         if not cases:
             raise AirflowSkipException("no case that the run did not have")
         return cases
 
     @task
     def publish_further(number: int) -> list[str]:
-        """Puts the cases of a round into Kafka; gives its batches."""
-        from testops_lib.run import rounds
+        """Publishes the cases of a round; returns their batches."""
+        from testops_lib.run import stored_rounds
 
-        done = rounds.publish(_run(), number, SETTINGS)
-        get_current_context()["ti"].xcom_push("last", list(done.last))
-        return list(done.batches)
+        published = stored_rounds.publish(_run(), number, SETTINGS)
+        get_current_context()["ti"].xcom_push("last", list(published.last))
+        return list(published.batches)
 
     @task(trigger_rule="none_failed")
     def repeat() -> list[str]:
-        """Chooses failed cases to be repeated alone; gives their batches, then those that may end the session."""
+        """Publishes failed cases to be repeated alone; returns their batches, then those that may end the session."""
         from testops_lib.run.publish import repeat
 
-        again = repeat(_run(), SETTINGS)
-        published = ["publish", *(f"round_{number}.publish" for number in ROUNDS)]
-        found = get_current_context()["ti"].xcom_pull(task_ids=published, key="last")
-        return [*again, *(batch for batches in found for batch in batches or ())]
+        repetitions = repeat(_run(), SETTINGS)
+        publishing = ["publish", *(f"round_{number}.publish" for number in ROUNDS)]
+        last = get_current_context()["ti"].xcom_pull(task_ids=publishing, key="last")
+        return [*repetitions, *(batch for batches in last for batch in batches or ())]
 
     @task(trigger_rule="all_done")
     def collect() -> dict[str, int]:
-        """Brings every result into the store and proves that none is missing."""
+        """Stores all results and makes sure that each case has one."""
         import msgspec
 
         from testops_lib.run.collect import collect_run
@@ -304,7 +304,7 @@ def testops_run() -> None:
 
     @task(outlets=[VERDICT])
     def gate(*, outlet_events: Any = None) -> str:
-        """Fails unless the run was analyzed and passes the target's gate; tells whoever waits for the asset."""
+        """Fails unless the run was analyzed and passes the target's gate; then updates the asset."""
         from testops_lib.run.analyze import Outcome, gate
 
         context = get_current_context()
@@ -314,12 +314,12 @@ def testops_run() -> None:
         if outcome.verdict != "passed":
             head = "the gate is closed" if analyzed else "the run came to no verdict"
             raise AirflowFailException(f"{head}: {'; '.join(outcome.reasons)}")
-        outlet_events[VERDICT].extra = {"target": _order().target, "run": _run()}
+        outlet_events[VERDICT].extra = {"target": _conf().target, "run": _run()}
         return outcome.verdict
 
     @task
     def notify() -> None:
-        """Tells people how the run ended."""
+        """Sends the outcome of the run to people."""
         from testops_lib.run.notify import notify
 
         context = get_current_context()
@@ -330,26 +330,26 @@ def testops_run() -> None:
     groups = load_spec()
     generated = generate.expand(group=groups)
     published = publish()
-    known = {"plan": published["plan"], "results": published["results"]}
-    executed = [launch("execute", SETTINGS, batches=published, **known)]
-    asked = RoundsOperator.partial(task_id="rounds").expand(asked=opened)
+    common = {"plan": published["plan"], "results": published["results"]}
+    executed = [launch("execute", SETTINGS, batches=published, **common)]
+    has_rounds = RoundsOperator.partial(task_id="rounds").expand(needs=opened)
     for number in ROUNDS:
         with TaskGroup(f"round_{number}"):
             gaps = find_gaps(number)
             made = generate_further.override(task_id="generate")(number)
             further = publish_further.override(task_id="publish")(number)
-            executed_further = launch("execute", SETTINGS, batches=further, **known)
+            executed_further = launch("execute", SETTINGS, batches=further, **common)
         executed[-1] >> gaps >> made >> further
-        asked >> [gaps, made, further, executed_further]
+        has_rounds >> [gaps, made, further, executed_further]
         executed.append(executed_further)
     last = repeat()
-    executed_last = launch("execute_last", SETTINGS, batches=last, alone=True, trigger_rule="none_failed", **known)
+    executed_last = launch("execute_last", SETTINGS, batches=last, alone=True, trigger_rule="none_failed", **common)
     collected = collect()
-    # A teardown: who ends a run by hand has all tasks skipped but these, and the run takes its state from the leaves.
-    # No setups: a teardown whose setup did not succeed would be left out.
+    # Teardowns: ending a run by hand skips all tasks but these, and the run takes its state from its leaves.
+    # They have no setups, since Airflow leaves out a teardown whose setup did not succeed.
     decided = with_report(gate()).as_teardown(on_failure_fail_dagrun=True)
     opened >> groups
-    reviewed = ReviewOperator.partial(task_id="review").expand(asked=opened)
+    reviewed = ReviewOperator.partial(task_id="review").expand(needs=opened)
     generated >> reviewed >> published
     generated >> published
     executed >> last
@@ -358,6 +358,6 @@ def testops_run() -> None:
     decided >> with_report(notify()).as_teardown()
 
 
-made = testops_run()
-# Not before: every task would copy them deeply, four times over, which is a quarter of the time of a parse.
-made.params = PARAMS
+run_dag = testops_run()
+# Set last: otherwise each task would make four deep copies of them, a quarter of the time of a parse.
+run_dag.params = PARAMS

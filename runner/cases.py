@@ -1,4 +1,4 @@
-"""The cases of a batch that are still to be executed, and marks for those that must not be repeated unseen."""
+"""The cases of a batch that have no verdict yet, and marks for those whose repetition could do harm."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OpenCases:
     """The cases of a batch without a verdict yet, read as the engine takes them.
 
     With the policy `on_doubt: error`, a case that may change something is marked as begun in Kafka before it is sent:
-    whoever repeats the batch finds the mark, and leaves the case out.
+    a runner that repeats the batch finds the mark, and leaves the case out.
     """
 
     def __init__(self, bus: Bus, work: Work, plan: Plan, limit_s: float) -> None:

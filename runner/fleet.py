@@ -1,4 +1,4 @@
-"""A fleet runner: gets orders of batches from a consumer group, one at a time, until it is told to end.
+"""A fleet runner: gets orders of batches from a consumer group, one at a time, until a signal ends it.
 
 The main thread keeps us in the group and commits; a thread of its own executes the order, by the same code as any
 runner. An order is committed when its results and its outcome are acknowledged: whatever dies before, the next owner of
@@ -58,7 +58,7 @@ class OrderSupervisor:
 
     @property
     def given_back(self) -> bool:
-        """Somebody else executes the order, or it is executed later."""
+        """Another runner executes the order, or this one does later."""
         return self._given_back.is_set()
 
     def begin(self, engine: Engine) -> None:

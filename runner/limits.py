@@ -10,7 +10,7 @@ from testops_lib.bus.client import Bus
 from testops_lib.bus.shares import ShareHolder
 from testops_lib.errors import BusError
 from testops_lib.execute import Engine
-from testops_lib.execute.wire import origin
+from testops_lib.http.url import origin
 from testops_lib.launch.shares import share_of
 from testops_lib.model import Plan
 
@@ -38,7 +38,7 @@ def limited(bus: Bus, plan: Plan, engine: Engine, limit_s: float, is_cancelled: 
         return share_of(plan.policy, holder.partitions, holder.assigned).concurrency > 0
 
     begun = time.monotonic()
-    with bus.shares.hold(str(origin(plan.base_url)), limit_engine, patience_s=limit_s) as holder:
+    with bus.shares.join(str(origin(plan.base_url)), limit_engine, patience_s=limit_s) as holder:
         while not holder.wait(may_send, _LOOK_S) and not is_cancelled():
             if time.monotonic() - begun > limit_s:
                 raise BusError(

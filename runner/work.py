@@ -34,7 +34,7 @@ class Supervisor(Protocol):
 
     @property
     def given_back(self) -> bool:
-        """Somebody else executes the batch, or it is executed later: it is not to be begun any more."""
+        """Another runner executes the batch, or it is executed later: it must not begin any more."""
 
     def begin(self, engine: Engine) -> None:
         """The engine is about to start."""
@@ -131,7 +131,7 @@ async def _ahead(cases: Iterable[Case], size: int) -> AsyncIterator[list[Case]]:
 
 
 def failure(error: Exception) -> BatchEnd:
-    """What an error that ended the work means, for whoever may try again; written to the error output as well."""
+    """How a batch ended with this error; the error is written to the error output as well."""
     if not isinstance(error, TestOpsError):
         traceback.print_exception(error)
         return BatchEnd(code=RETRY, text=f"{type(error).__name__}: {error}")

@@ -138,7 +138,7 @@ class Kafka:
         return ",".join(f"{HOST}:{self._ports[f'secure-{number}']}" for number in self._numbers())
 
     def secure_options(self, user: str) -> dict[str, str]:
-        """What librdkafka must be told to log in as `user` at `secure_bootstrap`."""
+        """Settings of librdkafka to log in as `user` at `secure_bootstrap`."""
         return {
             "security.protocol": "SASL_SSL",
             "sasl.mechanism": "SCRAM-SHA-512",
@@ -164,7 +164,7 @@ class Kafka:
             raise StackError(
                 f"the data is of a cluster of {there}, not of {self.brokers} brokers",
                 where=str(self.state),
-                next_step="take another state directory, or delete this one",
+                next_step="use another state directory, or delete this one",
             )
         identity = self.state / "cluster.id"
         if not identity.exists():
@@ -279,7 +279,7 @@ class Kafka:
         """Wait until all brokers are listed and partitions have leaders again.
 
         Raises:
-            StackError: a broker ended, the answer did not come in time, or somebody else's cluster gave it.
+            StackError: a broker ended, did not answer in time, or another cluster answered.
         """
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient

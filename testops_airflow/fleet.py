@@ -1,9 +1,8 @@
-"""Batches handed to a standing fleet: one deferred task orders them and waits until each has its outcome."""
+"""Batches handed to the fleet: one deferred task orders them and waits until each has its outcome."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
     from testops_lib.model import Outcome
 
 POLL_S = 1.0
+"""How long the trigger waits for an outcome before it looks whether the orders have expired."""
+
 AWAY_S = 5.0
-"""Before Kafka is asked again when it was away."""
+"""Before the trigger asks Kafka again when it was away."""
 
 
 class FleetOperator(BaseOperator):
@@ -91,7 +92,7 @@ class FleetOperator(BaseOperator):
         )
 
     def finish(self, context: Any, event: dict[str, Any]) -> None:
-        """Judges what the fleet said: done, to be tried again, or not worth it."""
+        """Decides by the outcomes: done, to be tried again, or not worth it."""
         import msgspec
 
         from testops_lib.launch import exit_codes, fleet
@@ -112,7 +113,7 @@ class FleetOperator(BaseOperator):
 
 
 class FleetTrigger(BaseTrigger):
-    """Waits until each order has its outcome, or the orders have expired; the event says how far they are.
+    """Waits until each order has its outcome, or the orders have expired; the event says how far the orders are.
 
     Follows the outcomes from where they begin, so a triggerer that takes it over knows what the one before knew. Kafka
     is asked in a thread of its own: the triggerer's loop and its other triggers go on meanwhile.
@@ -125,7 +126,7 @@ class FleetTrigger(BaseTrigger):
         self._follower: OutcomesFollower | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """No secret is among these: they lie in Airflow's database in the clear."""
+        """What Airflow keeps of the trigger in its database, in the clear: no secret is among it."""
         kept: dict[str, Any] = {"orders": self.orders, "outcomes": self.outcomes, "expires": self.expires}
         kept["down_since"] = self.down_since
         return f"{__name__}.FleetTrigger", {"run": self.run_id_of_orders, **kept}
@@ -134,21 +135,28 @@ class FleetTrigger(BaseTrigger):
         """One event."""
         import msgspec
 
+        from testops_lib.errors import BusError
         from testops_lib.launch import fleet
 
         tracker, expires = fleet.OrderTracker(self.orders), datetime.fromisoformat(self.expires)
-        loop, said = asyncio.get_running_loop(), ""
+        loop, logged = asyncio.get_running_loop(), ""
         pool = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
         try:
             while not tracker.complete and datetime.now(UTC) < expires:
-                for outcome in await loop.run_in_executor(pool, self._poll):
+                try:
+                    outcomes = await loop.run_in_executor(pool, self._poll)
+                except BusError as error:
+                    self.log.warning("%s", error)
+                    await asyncio.sleep(AWAY_S)
+                    continue
+                for outcome in outcomes:
                     tracker.add(outcome)
                 progress = tracker.progress()
                 ended, begun, waiting = map(len, (progress.ended, progress.begun, progress.waiting))
-                now = f"{ended} batches ended, {begun} in work, {waiting} waiting"
-                if now != said:
-                    self.log.info("%s", now)
-                    said = now
+                summary = f"{ended} batches ended, {begun} in work, {waiting} waiting"
+                if summary != logged:
+                    self.log.info("%s", summary)
+                    logged = summary
         finally:
             pool.submit(self._close)
             pool.shutdown(wait=False)
@@ -165,19 +173,12 @@ class FleetTrigger(BaseTrigger):
 
     def _poll(self) -> list[Outcome]:
         from testops_lib.bus import batch
-        from testops_lib.errors import BusError
         from testops_lib.run.connect import open_bus
 
-        try:
-            if self._follower is None:
-                line = open_bus(configuration.read())
-                start = batch.parse_positions(self.outcomes)
-                self._follower = line.outcomes.follow(start, self.run_id_of_orders)
-            return self._follower.poll(POLL_S)
-        except BusError as error:
-            self.log.warning("%s", error)
-            time.sleep(AWAY_S)
-            return []
+        if self._follower is None:
+            start = batch.parse_positions(self.outcomes)
+            self._follower = open_bus(configuration.read()).outcomes.follow(start, self.run_id_of_orders)
+        return self._follower.poll(POLL_S)
 
     def _close(self) -> None:
         if self._follower is not None:

@@ -1,4 +1,4 @@
-"""The pod of a batch, made and followed by Airflow's own operator. Importing this costs seconds."""
+"""The pod of a batch, created and followed by Airflow's own operator. This module takes seconds to import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from testops_lib.launch.pod import CONTAINER, START_S
 
 
 class Pod(KubernetesPodOperator):
-    """Works for a `RunnerPodOperator`, whose methods have the names under which this one asks to be resumed."""
+    """The pod operator behind a `RunnerPodOperator`, which Airflow resumes by the same method names."""
 
     def __init__(self, *, batch: str, namespace: str, kubeconfig: str, **kwargs: Any) -> None:
         super().__init__(
@@ -29,7 +29,7 @@ class Pod(KubernetesPodOperator):
             startup_check_interval_seconds=1,
             poll_interval=1,
             startup_timeout_seconds=300,
-            # Pod specifications hold variables; logs are read by many.
+            # A pod's specification holds environment variables, and many people read logs.
             log_pod_spec_on_failure=False,
             log_events_on_startup=False,
             log_events_on_failure=True,
@@ -39,20 +39,20 @@ class Pod(KubernetesPodOperator):
         )
         self.batch = batch
         self.is_target_down = False
-        """The pod ended because of that: another one is to be made later."""
+        """Whether the pod ended because the target is down: a further pod starts after a pause."""
 
-    # The operator looks whether there is a parameter `context`, and heeds no timeout without one.
+    # Airflow passes the context, and with it the timeout, only to a method with a parameter of that name.
     def invoke_defer_method(self, last_log_time: Any = None, context: Any = None) -> None:
-        """Defers, to wait for the pod as long as Kubernetes lets it live."""
+        """Defers, and waits for the pod as long as Kubernetes lets it live."""
         if self.execution_timeout and self.pod and (lives_s := self.pod.spec.active_deadline_seconds):
             self.execution_timeout = max(self.execution_timeout, timedelta(seconds=lives_s + START_S))
         super().invoke_defer_method(last_log_time, context)
 
     def convert_config_file_to_dict(self) -> None:
-        """Nothing: the trigger would carry the kubeconfig into the database. The triggerer reads KUBECONFIG itself."""
+        """Does nothing: the trigger would store the kubeconfig in the database. The triggerer reads KUBECONFIG."""
 
     def cleanup(self, pod: Any, remote_pod: Any, xcom_result: Any = None, context: Any = None) -> None:
-        """Deletes a pod that succeeded; says of another how it ended, and whether the batch is repeated."""
+        """Deletes a pod that succeeded. For any other, reports how it ended and whether the batch is retried."""
         try:
             super().cleanup(pod, remote_pod, xcom_result, context)
         except AirflowException:
@@ -69,9 +69,9 @@ class Pod(KubernetesPodOperator):
 
 
 def ending(pod: Any) -> tuple[int | None, str]:
-    """The runner's exit code (none: it never ran) and why Kubernetes says the pod ended: `OOMKilled`, `Evicted`, …"""
+    """The runner's exit code (None: it never ran), and Kubernetes' reason for the end: `OOMKilled`, `Evicted`, …"""
     for status in pod.status.container_statuses or ():
         if status.name == CONTAINER and status.state and status.state.terminated:
-            done = status.state.terminated
-            return done.exit_code, pod.status.reason or done.reason or "no reason given"
+            terminated = status.state.terminated
+            return terminated.exit_code, pod.status.reason or terminated.reason or "no reason given"
     return None, pod.status.reason or pod.status.message or "no reason given"

@@ -22,14 +22,14 @@ from testops_lib.settings import Settings
 LABEL = (
     "{% set first, end = task.batch.rpartition(':')[2].split('-') %}{{ end|int - first|int }} cases ({{ task.batch }})"
 )
-"""What a person sees of a batch: `200 cases (testops.cases:0:100-300)`."""
+"""How Airflow shows a batch: `200 cases (testops.cases:0:100-300)`."""
 
 
 class RunnerProcessOperator(BaseOperator):
-    """Executes one batch in a child process of the task; its lines are the task's log.
+    """Executes one batch in a child process of the task; its output is the task's log.
 
-    A runner that ends with 1 (infrastructure) is retried, with 2 (configuration) not. What the target's file names as
-    `${CONN_…}` it has from Airflow's connections, in its environment alone.
+    A runner that ends with 1 (infrastructure) is retried, one that ends with 2 (configuration) is not. Values of
+    `${CONN_…}` in the target's file come from Airflow's connections, and only the runner's environment holds them.
     """
 
     template_fields = ("run", "plan", "batch", "results", "attempt", "target")
@@ -52,11 +52,11 @@ class RunnerProcessOperator(BaseOperator):
         self._process: subprocess.Popen[str] | None = None
 
     def execute(self, context: Any) -> None:
-        """Starts the runner and follows it to its end."""
+        """Starts the runner and follows it until it ends."""
         self._run(context, 0)
 
     def resume(self, context: Any, event: Any = None, *, since: float) -> None:
-        """Starts a further runner, after a pause for a target that was down."""
+        """Starts a further runner, after a pause because the target was down."""
         self._run(context, since)
 
     def _run(self, context: Any, down_since: float) -> None:
@@ -81,24 +81,25 @@ class RunnerProcessOperator(BaseOperator):
             start_new_session=True,
         )
         assert self._process.stdout is not None
-        last: deque[str] = deque(maxlen=2)
+        last_lines: deque[str] = deque(maxlen=2)
         for line in self._process.stdout:
             self.log.info("%s", line.rstrip())
-            last.append(line.strip())
+            last_lines.append(line.strip())
         code = self._process.wait()
-        # An error of ours is one line, or two: what to do next begins with an arrow.
-        said = " ".join(last) if last and last[-1].startswith("->") else "".join([*last][-1:])
+        # Our errors have one line, or two, and then the second is the next step and begins with an arrow.
+        has_next_step = bool(last_lines) and last_lines[-1].startswith("->")
+        error = " ".join(last_lines) if has_next_step else "".join([*last_lines][-1:])
         if code == exit_codes.TARGET_DOWN:
             from testops_airflow.target_down import defer
 
             defer(self, down_since)
         if code == exit_codes.CONFIGURATION:
-            fail(context, f"{self.task_id}: the runner refused its configuration: {said}")
+            fail(context, f"{self.task_id}: the runner refused its configuration: {error}")
         if code:
-            raise AirflowException(f"the runner ended with {code}: {said}; it is retried")
+            raise AirflowException(f"the runner ended with {code}: {error}; it is retried")
 
     def _was_begun(self) -> bool:
-        """Whether a runner was started for the batch before: Airflow may start over the same try after a crash."""
+        """Whether a runner was started for the batch before: after a crash Airflow may start the same try again."""
         from testops_lib.store import Store
 
         if not (dsn := configuration.read().dsn):
@@ -106,7 +107,8 @@ class RunnerProcessOperator(BaseOperator):
         with Store(dsn) as store:
             return not store.begin_batch(self.run, self.batch, attempt=int(self.attempt))
 
-    def _credentials(self, known: Collection[str]) -> dict[str, str]:
+    def _credentials(self, available: Collection[str]) -> dict[str, str]:
+        """Values of the target's `${CONN_…}` references that are not among the available variables."""
         from testops_lib import target as targets
         from testops_lib.store import Store
 
@@ -114,7 +116,7 @@ class RunnerProcessOperator(BaseOperator):
             return {}
         with Store(dsn) as store:
             resolved = store.run(self.run).resolved
-        missing = targets.references(resolved.target) - set(known) if resolved else set()
+        missing = targets.references(resolved.target) - set(available) if resolved else set()
         if not any(name.startswith("CONN_") for name in missing):
             return {}
         from testops_airflow.connections import variables
@@ -122,7 +124,7 @@ class RunnerProcessOperator(BaseOperator):
         return variables(missing)
 
     def on_kill(self) -> None:
-        """Ends the runner: SIGTERM, so that it marks what is in flight, then SIGKILL."""
+        """Ends the runner: SIGTERM, so that it can record the cases in flight, then SIGKILL."""
         if self._process is None or self._process.poll() is not None:
             return
         os.killpg(self._process.pid, signal.SIGTERM)
@@ -145,10 +147,12 @@ def launch(
     alone: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """The task that executes the batches by the configured launcher: one for each batch, or one that waits for a fleet.
+    """The task that executes the batches by the configured launcher: mapped over the batches, or one for a fleet.
 
-    `results` says where the run's results begin, for a batch that is executed again; `target` names the target file;
-    `alone`: one batch after the other.
+    Args:
+        results: where the run's results begin in their topic; a batch that is executed again reads them.
+        target: name of the target file.
+        alone: one batch after the other.
     """
     common: dict[str, Any] = {
         "task_id": task_id,
@@ -175,7 +179,7 @@ def launch(
             attempt=attempt,
             alone=alone,
             pool=settings.pool,
-            # It waits as long as its orders are valid.
+            # It ends when its orders expire.
             **{"execution_timeout": None, **kwargs},
         )
     from testops_airflow.pod import RunnerPodOperator

@@ -1,4 +1,4 @@
-"""A batch in a pod of its own: what a DAG file names, without the Kubernetes clients that it takes."""
+"""The operator of a batch in a pod of its own, without the Kubernetes clients, which DAG files must not import."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from airflow.sdk import BaseOperator
 from testops_lib import settings as configuration
 
 DOWN_SINCE = "down_since"
-"""Key in Airflow's state of the task: when the target went down (seconds since the epoch)."""
+"""Key in Airflow's task state store: when the target went down (seconds since the epoch)."""
 
 TEMPLATE = Path(__file__).with_name("pod.yaml")
 
 
 class RunnerPodOperator(BaseOperator):
-    """Executes one batch in a pod; deferred while it works, the runner's lines are the task's log at its end.
+    """Executes one batch in a pod. The task is deferred while the pod works, and then logs the runner's output.
 
-    A runner that ends with 2 (configuration) fails the task at once. Everything else is retried on the same batch:
-    1 (infrastructure), a pod that was killed, evicted or deleted, one that ran out of memory.
+    A runner that ends with 2 (configuration) fails the task at once. Anything else is retried on the same batch:
+    exit code 1 (infrastructure), a pod that was killed, evicted or deleted, or that ran out of memory.
 
-    What the target's file says of pods is read when the pod is made, so that a retry heeds a larger memory limit; the
-    rest of the file is heeded as it was when the run was opened.
+    The pod's part of the target file is read when the pod is created, so that a retry gets a larger memory limit; the
+    rest of the file counts as it was when the run was opened.
 
-    The work is done by Airflow's `KubernetesPodOperator`. Its import costs seconds, which every parse of a DAG file
-    would pay: it is made where the task is executed or resumed.
+    Airflow's `KubernetesPodOperator` does the work. It takes seconds to import, so it is imported when the task is
+    executed or resumed, not when a DAG file is parsed.
     """
 
     template_fields: Sequence[str] = ("run", "plan", "batch", "results", "attempt", "target")
@@ -50,24 +50,24 @@ class RunnerPodOperator(BaseOperator):
         self._worker: Any = None
 
     def execute(self, context: Any) -> None:
-        """Makes the pod and defers."""
+        """Creates the pod and defers."""
         if context["ti"].try_number > 1:
-            context["task_state_store"].set(DOWN_SINCE, 0)  # an outage of the try before
+            context["task_state_store"].set(DOWN_SINCE, 0)  # the previous try's outage is over
         self._start(context, 0)
 
     def resume(self, context: Any, event: Any = None, *, since: float) -> None:
-        """Makes a further pod, after a pause for a target that was down."""
+        """Creates a further pod, after a pause because the target was down."""
         self._start(context, since)
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
-        """Goes on when the pod has ended, or its trigger has failed."""
+        """Continues when the pod has ended or its trigger has failed."""
         pod = self._pod()
         pod.trigger_reentry(context, event)
         if pod.is_target_down:
             from testops_airflow.target_down import defer
             from testops_lib.launch.target_down import went_down_at
 
-            # What resumes us is the pod's trigger, which does not carry it.
+            # The pod's trigger resumes this task, and does not carry when the target went down.
             since = went_down_at(float(context["task_state_store"].get(DOWN_SINCE) or 0), time.time())
             context["task_state_store"].set(DOWN_SINCE, since)
             defer(self, since)
@@ -106,14 +106,14 @@ class RunnerPodOperator(BaseOperator):
         settings = configuration.read()
         with Store(settings.need_dsn()) as store:
             resolved = store.run(self.run).resolved
-            # Airflow may start over the same try after a crash.
+            # After a crash Airflow may start the same try again.
             was_begun = not store.begin_batch(self.run, self.batch, attempt=int(self.attempt))
         target = resolved.target if resolved else Target(spec="")
         file = settings.targets_dir / f"{self.target}.yaml"
-        own = targets.load(file).pod if self.target and file.is_file() else target.pod
+        overrides = targets.load(file).pod if self.target and file.is_file() else target.pod
         return pods.manifest(
             pods.read_template(settings.pod_template or TEMPLATE),
-            own,
+            overrides,
             image=settings.need_runner_image(),
             arguments=runner.arguments(
                 run=self.run,
@@ -123,7 +123,7 @@ class RunnerPodOperator(BaseOperator):
                 again=self.results if context["ti"].try_number > 1 or down_since or was_begun else "",
                 down_since=down_since,
             ),
-            # Kafka's options may hold a password: pods have them from their secret.
+            # Kafka's options may hold a password: pods get them from their secret.
             environment={
                 "TESTOPS_KAFKA_BOOTSTRAP": settings.pod_kafka_bootstrap or settings.need_kafka(),
                 "TESTOPS_KAFKA_TIMEOUT_S": str(settings.kafka_timeout_s),

@@ -1,4 +1,4 @@
-"""When a task is tried again: the same in every DAG of ours."""
+"""When tasks are retried: one policy for all our DAGs."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ from testops_lib.errors import (
 log = logging.getLogger(__name__)
 
 WRONG = (TargetError, SettingsError, CaseError, AddressError, GenerateError, ExpiredBatchError)
-"""A wrong order or target is wrong again five seconds later; a server that is away may be back."""
+"""Errors that a retry cannot mend: a wrong conf or target is still wrong five seconds later."""
 
 DEFECTS = (TypeError, ValueError, LookupError, AttributeError, AssertionError)
-"""What a defect in our code raises: once more, in case it came from what another task was doing, and no oftener."""
+"""Errors that a defect in our code raises: retried once, in case another task's work was the cause."""
 
 
 def is_worth_one_retry(exception: BaseException) -> bool:
-    """Whether it would be the same a third time: a defect, or a document that was read and is wrong."""
+    """Whether a second retry would change nothing: after a defect, or a document that was read and is wrong."""
     is_wrong_document = isinstance(exception, SpecError) and not isinstance(exception, SpecAwayError)
     return is_wrong_document or isinstance(exception, DEFECTS)
 
 
 class Retries(ExceptionRetryPolicy):
-    """Decides by the error, and keeps the error's text when it is the task's last one."""
+    """Decides by the error, and pushes the text of the task's final one as its cause."""
 
     def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
-        """As Airflow asks, in the task's own process, before it says that the task failed."""
+        """The decision on an error. Airflow asks in the task's process, before it marks the task as failed."""
         decision = super().evaluate(exception, try_number, max_tries, context)
         if is_worth_one_retry(exception) and try_number > 1:
             decision = RetryDecision.fail("it failed in the same way before")
         if context is not None and (decision.action is RetryAction.FAIL or try_number > max_tries):
-            known = isinstance(exception, (TestOpsError, AirflowException))
-            text = str(exception) if known else f"{type(exception).__name__}, see the task's log"
+            is_ours = isinstance(exception, (TestOpsError, AirflowException))
+            text = str(exception) if is_ours else f"{type(exception).__name__}, see the task's log"
             try:
                 write_cause(context, f"{context['ti'].task_id}: {text}")
-            except Exception as failed:  # what Airflow would take for a policy that cannot decide
-                log.warning("why the task failed could not be written down: %s", failed)
+            except Exception as failure:  # Airflow would ignore the decision of a policy that raises
+                log.warning("the cause of the task's failure could not be pushed: %s", failure)
         return decision
 
 
 POLICY = Retries(
     rules=[
-        RetryRule(exception=list(WRONG), action=RetryAction.FAIL, reason="trying again would not help"),
+        RetryRule(exception=list(WRONG), action=RetryAction.FAIL, reason="a retry would not help"),
     ]
 )
 
-# Airflow waits up to twice as long as the multiplier says: five retries last 135 to 190 s, which is longer than an API
-# server on a busy machine takes to start (115 s).
+# Airflow waits up to twice as long as the multiplier says: five retries take 135 to 190 s, longer than the start of an
+# API server on a busy machine (115 s).
 DEFAULT_ARGS: dict[str, Any] = {
     "retries": 5,
     "retry_delay": timedelta(seconds=5),

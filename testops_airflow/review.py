@@ -1,4 +1,4 @@
-"""A person looks at a run's new cases before they are executed: Airflow's own human-in-the-loop task."""
+"""A person reviews a run's new cases before they are executed: Airflow's human-in-the-loop task."""
 
 from __future__ import annotations
 
@@ -11,63 +11,68 @@ from airflow.sdk.exceptions import AirflowSkipException
 from testops_lib import settings as configuration
 
 OPTIONS = ("Approve all", "Choose", "Reject")
-"""As `testops_lib.run.editing` knows them; a test compares."""
+"""The answers of `testops_lib.run.editing`; a test compares them."""
 
 WAIT = timedelta(days=3)
-"""How long a run waits for its reviewer; then it fails, and its drafts wait for the next run."""
+"""How long a run waits for its reviewer. Then it fails, and its drafts wait for the next run."""
 
 _LIST = {"type": ["array", "null"], "items": {"type": "string"}}
 FORM = {
     "take_operations": Param(
-        None, source="task", **_LIST, title="Operations", description="With Choose: these (globs): GET /pets*"
+        None,
+        source="task",
+        **_LIST,
+        title="Operations",
+        description="With Choose: the operations to take (globs): GET /pets*",
     ),
-    "take_cases": Param(None, source="task", **_LIST, title="Cases", description="With Choose: these, by id"),
+    "take_cases": Param(
+        None, source="task", **_LIST, title="Cases", description="With Choose: the cases to take, by id"
+    ),
 }
 """What a reviewer fills in."""
 
 
 class ReviewOperator(BaseOperator):
-    """Waits, without a worker, until somebody answers; then does what was answered. Skipped when nothing is new.
+    """Waits, without a worker, until somebody answers, then applies the answer. Skipped when nothing is new.
 
-    Mapped over what `open_run` returns: for a target that wants no review that is nothing, and no task starts.
+    Mapped over the list that `open_run` returns, which is empty for a target without a review: then no task starts.
 
-    The waiting is done by Airflow's `HITLOperator`, imported where the task is executed or resumed: no parse of a DAG
-    file pays for it.
+    Airflow's `HITLOperator` waits. It is imported when the task is executed or resumed, not when a DAG file is parsed.
     """
 
     ui_color = "#fff2cc"
 
-    def __init__(self, *, asked: str, **kwargs: Any) -> None:
+    def __init__(self, *, needs: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.asked = asked
+        self.needs = needs
 
     def execute(self, context: Any) -> Any:
-        """Asks, unless there is nothing to look at."""
-        from testops_lib.run import editing as curate
+        """Asks for the review, unless there is nothing to review."""
+        from testops_lib.run import editing
 
-        request = curate.review_request(context["run_id"], configuration.read())
+        request = editing.review_request(context["run_id"], configuration.read())
         if request is None:
-            raise AirflowSkipException("nothing new to look at")
-        # given here, not templated: documents and models wrote parts of it
+            raise AirflowSkipException("nothing new to review")
+        # Passed here, not templated: documents and models wrote parts of it.
         return self._waiting(request.subject, request.body).execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """Does what was answered; it has the name under which `HITLOperator` asks to be resumed."""
-        from testops_lib.run import editing as curate
+        """Applies the answer. `HITLOperator` resumes the task by this name."""
+        from testops_lib.run import editing
 
-        answered = self._waiting("Review", "").execute_complete(context, event)
-        user = answered.get("responded_by_user") or {}
-        given = answered["params_input"]
-        told = curate.answer_review(
+        answer = self._waiting("Review", "").execute_complete(context, event)
+        user = answer.get("responded_by_user") or {}
+        form = answer["params_input"]
+        summary = editing.answer_review(
             context["run_id"],
             configuration.read(),
-            answer=next(iter(answered["chosen_options"]), ""),
-            operations=given.get("take_operations") or (),
-            cases=given.get("take_cases") or (),
+            answer=next(iter(answer["chosen_options"]), ""),
+            operations=form.get("take_operations") or (),
+            cases=form.get("take_cases") or (),
             who=str(user.get("name") or user.get("id") or "somebody"),
         )
-        print(told)
-        return told
+        print(summary)
+        return summary
 
     def _waiting(self, subject: str, body: str) -> Any:
         from airflow.providers.standard.operators.hitl import HITLOperator

@@ -1,4 +1,4 @@
-"""Whether a run has further rounds: decided by the scheduler, at no worker's cost."""
+"""Whether a run has further rounds: the scheduler decides, without a worker."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 
 
 class RoundsOperator(EmptyOperator):
-    """Mapped over what `open_run` returns: where that is nothing, this and all rounds are skipped at once."""
+    """Mapped over the list that `open_run` returns. If it is empty, this task and all rounds are skipped at once."""
 
     ui_color = "#e8f7e4"
 
-    def __init__(self, *, asked: str, **kwargs: Any) -> None:
+    def __init__(self, *, needs: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.asked = asked
+        self.needs = needs

@@ -1,4 +1,4 @@
-"""Pauses a batch whose target is down, without a worker, and resumes it."""
+"""Pauses a batch while its target is down, without a worker."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from testops_lib.launch.target_down import pause_s, went_down_at
 
 
 def defer(task: Any, since: float) -> None:
-    """Defers the task, to be resumed as `resume` with `since`: when the target went down (epoch; 0: just now).
+    """Defers the task; after a pause Airflow calls its method `resume` with `since`.
 
-    The trigger is Airflow's own: every triggerer knows it.
+    The trigger is Airflow's own, so that every triggerer has it.
+
+    Args:
+        task: the operator.
+        since: when the target went down (seconds since the epoch; 0: just now).
 
     Raises:
         TaskDeferred: always.

@@ -27,6 +27,9 @@ ADHOC = ("off", "public", "private")
 
 LAUNCHERS = ("process", "kubernetes", "fleet")
 
+MAX_ROUNDS = 3
+"""Further rounds that a run may have."""
+
 SOURCES = ("rules", "property", "gemini", "openai", "import")
 """Where cases may come from, as a target or an order names it."""
 
@@ -176,7 +179,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "TESTOPS_POD_NAMESPACE", "", "namespace of the pods (default: Airflow's own, else default)"
     )
     pod_template: Path | None = _setting(
-        "TESTOPS_POD_TEMPLATE", None, "YAML file of the pod (default: pod.yaml beside the DAG files)", Path
+        "TESTOPS_POD_TEMPLATE", None, "YAML file of the pod (default: the one that testops_airflow brings)", Path
     )
     pod_kafka_bootstrap: str = _setting(
         "TESTOPS_POD_KAFKA_BOOTSTRAP",

@@ -54,9 +54,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif url.path == "/teams":
             self._answer(200, TEAMS)
         elif url.path.startswith("/members/"):
-            known = [member["handle"] for team in TEAMS for member in team["members"]]
+            handles = [member["handle"] for team in TEAMS for member in team["members"]]
             handle = url.path.removeprefix("/members/")
-            self._answer(200 if handle in known else 404, {"handle": handle})
+            self._answer(200 if handle in handles else 404, {"handle": handle})
         elif url.path == "/ledger":
             good = set(asked) == set(WANTED)
             self._answer(

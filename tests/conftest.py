@@ -18,6 +18,7 @@ from stack.samples import Sample
 from testops_lib.bus.client import Bus
 from testops_lib.bus.topics import Topics
 from testops_lib.store import Store
+from tests.airflow_python import airflow, airflow_environment, airflow_sdk  # noqa: F401 (fixtures)
 from tests.paths import ROOT
 
 # Machines are shared and noisy: how long an example takes says nothing here. The same examples in every run.
@@ -29,10 +30,14 @@ hypothesis_settings.load_profile("suite")
 _numbers = itertools.count(1)
 
 
+AIRFLOW = tuple(
+    sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests/testops_airflow").glob("test_*.py"))
+)
+
 ORDER = (
     ("pods", ("tests/e2e/test_pods.py", "tests/e2e/test_chaos.py", "tests/e2e/test_fleet_pods.py")),
     ("stack", ("tests/e2e/test_airflow_target.py", "tests/e2e/test_stack.py", "tests/e2e/test_review.py")),
-    ("dags", ("tests/dags/test_pipeline.py", "tests/dags/test_dags.py")),
+    ("dags", ("tests/dags/test_pipeline.py", "tests/dags/test_dags.py", *AIRFLOW)),
     ("runner", ("tests/runner/test_runner.py",)),
     ("fleet", ("tests/e2e/test_fleet_run.py",)),
     ("make run", ("tests/e2e/test_make_run.py",)),

@@ -149,11 +149,11 @@ def positive(name: str = "Rex", **changes: Any) -> dict[str, Any]:
 
 
 def step(operation: str, **fields: Any) -> dict[str, Any]:
-    given: dict[str, Any] = {"operation": operation}
+    fields: dict[str, Any] = {"operation": operation}
     for name, value in fields.items():
         pairs = name in ("path_params", "query", "headers", "cookies", "form") and isinstance(value, dict)
-        given[name] = [{"name": key, "value": item} for key, item in value.items()] if pairs else value
-    return given
+        fields[name] = [{"name": key, "value": item} for key, item in value.items()] if pairs else value
+    return fields
 
 
 def case(

@@ -178,7 +178,9 @@ class Office:
 
     def left(self) -> int:
         """Things that somebody made and nobody deleted."""
-        return sum(len(known) for known in self.things.values()) - sum(len(known) for known in self._before[0].values())
+        return sum(len(things) for things in self.things.values()) - sum(
+            len(things) for things in self._before[0].values()
+        )
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -168,12 +168,12 @@ def _handler(state: _Notes) -> type[BaseHTTPRequestHandler]:
             status = asked.get("status", "")
             if not 1 <= limit <= 50 or offset < 0 or ("status" in asked and status not in ("open", "done")):
                 return self._answer(400)
-            found = [note for note in state.notes.values() if not status or note["status"] == status]
+            notes = [note for note in state.notes.values() if not status or note["status"] == status]
             if "filter" in state.faults:
-                found = list(state.notes.values())
+                notes = list(state.notes.values())
             if "pages" in state.faults:
                 offset = max(0, offset - 1)
-            return self._answer(200, found[offset : offset + limit])
+            return self._answer(200, notes[offset : offset + limit])
 
         def _create(self, sent: bytes, who: str) -> None:
             if "json" not in self.headers.get("Content-Type", ""):

@@ -41,7 +41,7 @@ def render(**values: str) -> dict[str, dict[str, Any]]:
     command = [*helm(), "template", "night", str(CHART), *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    return {one["kind"]: one for one in yaml.safe_load_all(done.stdout) if one}
+    return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(done.stdout) if manifest}
 
 
 def test_without_kafka_the_chart_says_what_is_missing() -> None:
@@ -53,7 +53,7 @@ def test_without_kafka_the_chart_says_what_is_missing() -> None:
 def test_the_fleets_pods_are_confined_as_the_batches_pods() -> None:
     deployment = render()["Deployment"]
     ours = deployment["spec"]["template"]["spec"]
-    theirs = yaml.safe_load((ROOT / "dags/pod.yaml").read_text("utf-8"))["spec"]
+    theirs = yaml.safe_load((ROOT / "testops_airflow/pod.yaml").read_text("utf-8"))["spec"]
     for key in ("securityContext", "automountServiceAccountToken", "enableServiceLinks"):
         assert ours[key] == theirs[key]
     [runner], [batch] = ours["containers"], theirs["containers"]
@@ -102,7 +102,7 @@ def test_keda_logs_in_by_a_secret() -> None:
     assert trigger["authenticationRef"]["name"] == made["TriggerAuthentication"]["metadata"]["name"]
     assert (trigger["metadata"]["sasl"], trigger["metadata"]["tls"]) == ("scram_sha512", "enable")
     references = made["TriggerAuthentication"]["spec"]["secretTargetRef"]
-    assert {(one["parameter"], one["name"], one["key"]) for one in references} == {
+    assert {(reference["parameter"], reference["name"], reference["key"]) for reference in references} == {
         ("username", "kafka-login", "username"),
         ("password", "kafka-login", "password"),
         ("ca", "kafka-login", "ca.crt"),

@@ -79,7 +79,10 @@ def _allowed(request: Request) -> list[str]:
 async def on_invalid(request: Request, error: Exception) -> Response:
     """What does not fit the document, place by place. The values themselves are not repeated."""
     assert isinstance(error, RequestValidationError)
-    faults = [{"location": "/".join(map(str, each["loc"])), "message": str(each["msg"])} for each in error.errors()]
+    faults = [
+        {"location": "/".join(map(str, error_entry["loc"])), "message": str(error_entry["msg"])}
+        for error_entry in error.errors()
+    ]
     return problem(422, "The request does not fit the document.", errors=faults)
 
 
@@ -97,15 +100,15 @@ _SAID = {
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an operation that may fail with these statuses."""
     schema = {"$ref": "#/components/schemas/Problem"}
-    found: dict[int | str, dict[str, Any]] = {}
+    responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        found[status] = {"description": _SAID[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+        responses[status] = {"description": _SAID[status], "content": {MEDIA_TYPE: {"schema": schema}}}
         if status == 401:
-            found[status]["headers"] = {
+            responses[status]["headers"] = {
                 "WWW-Authenticate": {
                     "description": "The scheme to use.",
                     "required": True,
                     "schema": {"type": "string", "const": "Bearer"},
                 }
             }
-    return found
+    return responses

@@ -124,8 +124,12 @@ class Shop:
     )
     products: Collection[int, schema.Product] = field(
         default_factory=lambda: Collection(
-            (each.id, each)
-            for each in (_product(1, "Spade", 24.5, 1), _product(2, "Rake", 18, 1), _product(3, "Tomato seeds", 2.2, 2))
+            (product.id, product)
+            for product in (
+                _product(1, "Spade", 24.5, 1),
+                _product(2, "Rake", 18, 1),
+                _product(3, "Tomato seeds", 2.2, 2),
+            )
         )
     )
     reviews: Collection[int, schema.Review] = field(
@@ -235,14 +239,14 @@ class Shop:
 
     def log_in(self, username: str, password: str) -> tuple[str, Account] | None:
         """A new token and whose it is; None when the pair is wrong."""
-        known: dict[tuple[str, str], Literal["customer", "staff"]] = {
+        roles: dict[tuple[str, str], Literal["customer", "staff"]] = {
             GUEST: "customer",
             ("customer", self.settings.token): "customer",
             ("staff", self.settings.admin_token): "staff",
         }
         if self.settings.username and self.settings.password:
-            known[self.settings.username, self.settings.password] = "staff"
-        role = known.get((username, password))
+            roles[self.settings.username, self.settings.password] = "staff"
+        role = roles.get((username, password))
         if role is None:
             return None
         token, account = secrets.token_hex(24), Account(username=username, role=role)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from testops_lib.errors import SettingsError
 from testops_lib.model import Batch
@@ -14,21 +14,6 @@ _BATCH = re.compile(
     r"(?P<topic>[A-Za-z0-9._-]{1,249}):(?P<partition>\d{1,9}):(?P<first>\d{1,18})-(?P<end>\d{1,18})", re.ASCII
 )
 _POSITION = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
-
-
-def cut(first: int, end: int, size: int) -> list[range]:
-    """Offset ranges of at most `size` records covering [first, end), ascending.
-
-    Ranges touch and never overlap; none is empty; first == end gives none.
-
-    Raises:
-        ValueError: `size` is below 1, or `end` precedes `first`.
-    """
-    if size < 1:
-        raise ValueError(f"size must be at least 1, not {size}")
-    if end < first:
-        raise ValueError(f"end {end} precedes first {first}")
-    return [range(start, min(start + size, end)) for start in range(first, end, size)]
 
 
 def parse(text: str) -> Batch:
@@ -71,26 +56,6 @@ def parse_positions(text: str) -> dict[int, int]:
     return positions
 
 
-def batches(topic: str, records: Iterable[tuple[int, int, int]], *, max_records: int, max_bytes: int) -> list[Batch]:
-    """Slices that hold every delivered record once, by partition and then by offset.
-
-    Args:
-        topic: where the records are.
-        records: (partition, offset, bytes) of each delivery report, in any order.
-        max_records: delivered records in one slice.
-        max_bytes: their bytes together; a single larger record gets a slice of its own.
-
-    A slice may span records of others (a reader skips those), yet never `max_records` of them in a row.
-
-    Raises:
-        ValueError: a limit is below 1.
-    """
-    placed = Placed()
-    for record in records:
-        placed.add(*record)
-    return placed.batches(topic, max_records=max_records, max_bytes=max_bytes)
-
-
 class Placed:
     """Where records were delivered, in a few bytes for each of them."""
 
@@ -104,7 +69,18 @@ class Placed:
         self._sizes[partition].append(size)
 
     def batches(self, topic: str, *, max_records: int, max_bytes: int) -> list[Batch]:
-        """As the function `batches`."""
+        """Slices that hold every delivered record once, by partition and then by offset.
+
+        Args:
+            topic: where the records are.
+            max_records: delivered records in one slice.
+            max_bytes: their bytes together; a single larger record gets a slice of its own.
+
+        A slice may span records of others (a reader skips those), yet never `max_records` of them in a row.
+
+        Raises:
+            ValueError: a limit is below 1.
+        """
         if max_records < 1 or max_bytes < 1:
             raise ValueError(f"limits must be at least 1, not {max_records} records and {max_bytes} bytes")
         batches: list[Batch] = []

@@ -38,9 +38,9 @@ class Cases:
         max_bytes: int = 8_000_000,
         one_partition: bool = False,
     ) -> list[Batch]:
-        """Writes the cases, each to the partition of its id, and gives the batches that hold them, each once.
+        """Writes the cases, each to the partition of its id, and returns the batches that contain each case once.
 
-        `one_partition`: all of them to one partition, so that the batches keep the sequence of the cases.
+        `one_partition`: all cases go to one partition, so that the batches keep their sequence.
 
         Every case is acknowledged by all in-sync replicas when this returns. Within a partition cases keep
         their sequence.
@@ -67,13 +67,13 @@ class Cases:
         return placed.batches(self._topic, max_records=max_records, max_bytes=max_bytes)
 
     def read(self, batch: Batch, run: str, *, deadline_s: float = 60) -> Iterator[Case]:
-        """The run's cases of a batch, in the topic's sequence, read as they are taken.
+        """The run's cases of a batch, in the topic's sequence, read as the caller iterates.
 
-        Records of other runs are skipped; what is no case goes to the dead letters and is skipped.
+        Records that are no case go to the dead letters.
 
         Args:
             batch: the slice.
-            run: whose records to take.
+            run: records of other runs are skipped.
             deadline_s: how long the next record may be waited for; the caller's own time does not count.
 
         Raises:
@@ -104,5 +104,5 @@ class Cases:
 
 
 def partition_of(run: str, partitions: list[int]) -> int:
-    """The partition for what a run keeps together."""
+    """The partition for records of a run that must lie together."""
     return partitions[sum(run.encode()) % len(partitions)]

@@ -2,7 +2,7 @@
 
 A batch is read by assign and seek: no group, no commit, so a retry reads exactly the same records. Only orders of
 batches, and shares of a target's limits, are given out by consumer groups. Every record carries the header `run`. A
-failed delivery means *unknown*, not *absent*: whoever publishes again may leave two copies in the topic, which is
+failed delivery means *unknown*, not *absent*: publishing again may leave two copies in the topic, which is
 harmless because results are keyed by (run, case, attempt).
 """
 
@@ -61,7 +61,7 @@ class Bus(Closing):
         self.shares = Shares(connection, self.topics.shares)
 
     def close(self) -> None:
-        """Delivers the dead letters still on their way.
+        """Waits until the dead letters on their way are delivered.
 
         Raises:
             BusError: they could not be delivered.

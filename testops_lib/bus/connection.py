@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from testops_lib.errors import BusError
 
 _client_log = logging.getLogger(f"{__name__}.librdkafka")
-_client_log.addHandler(logging.NullHandler())  # quiet unless somebody configures it: whatever fails is raised
+_client_log.addHandler(logging.NullHandler())  # quiet unless configured: failures are raised
 
 _TOPIC_GRACE_S = 3.0
 """How long a topic may be unknown before it counts as missing: a broker just started learns its topics late."""
@@ -95,7 +95,7 @@ class Connection:
                     "queued.max.messages.kbytes": 16_384,
                     # Counted compressed: results are much alike, and become fifty times as large.
                     "fetch.message.max.bytes": 131_072,
-                    "max.poll.interval.ms": 86_400_000,  # a slow target may take long between two records
+                    "max.poll.interval.ms": 86_400_000,  # a slow target needs long between two records
                     **options,
                 }
             )

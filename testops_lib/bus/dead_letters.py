@@ -1,4 +1,4 @@
-"""Dead letters: records that nobody could use, kept as they were, to be looked at and put back."""
+"""Dead letters: unusable records, kept unchanged so that a person can inspect them and put them back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _HEADERS_BYTES = 50_000
 
 
 class DeadLetter(Value, frozen=True, kw_only=True):
-    """A record that nobody could use, as it was, with what is known of it."""
+    """An unusable record, unchanged, with where it came from and why it was unusable."""
 
     partition: int
     offset: int
@@ -70,10 +70,10 @@ class DeadLetters:
         self._sender: Sender | None = None
 
     def bury(self, record: Record, reason: str) -> None:
-        """Writes a record that nobody can use, unchanged, with its reason, origin and run as headers.
+        """Sends an unusable record unchanged to the dead letters, with reason, origin and run as headers.
 
-        It is on its way when this returns; `flush` waits for it. Of one larger than a record of ours may be, the
-        beginning is kept, and its size as the header `bytes`.
+        It is on its way when this returns; `flush` waits for it. A record above our own limit is cut, and its size
+        goes into the header `bytes`.
 
         Raises:
             BusError: the topic is missing, the brokers are away, or the queue stays full.
@@ -95,7 +95,7 @@ class DeadLetters:
         log.warning("%s:%d:%d went to %s: %s", origin, partition, offset, self._topic, reason)
 
     def flush(self) -> None:
-        """Delivers the dead letters still on their way.
+        """Waits until the dead letters on their way are delivered.
 
         Raises:
             BusError: they could not be delivered.
@@ -107,7 +107,7 @@ class DeadLetters:
     def read(self) -> list[DeadLetter]:
         """The dead letters there are now, oldest first.
 
-        Of each, `data` is the whole that was kept: with many large ones this is large.
+        All their data is in memory at once.
 
         Raises:
             BusError: the topic is missing or the brokers are away.
@@ -128,7 +128,7 @@ class DeadLetters:
         return sorted(marked, key=lambda letter: (letter.time or _LONG_AGO, letter.partition, letter.offset))
 
     def requeue(self, letter: DeadLetter, *, data: bytes | None = None, run: str | None = None) -> Batch:
-        """Puts a dead letter back into the topic it came from, with its key and run, and gives the slice that holds it.
+        """Puts a dead letter back into the topic it came from, with its key and run; returns the slice with it.
 
         It becomes a new record at the end of the partition it came from: no batch cut earlier holds it. The dead
         letter stays, marked with where it went.
@@ -185,7 +185,7 @@ class DeadLetters:
 
 
 def _letter(record: Record, headers: Mapping[str, str]) -> DeadLetter:
-    """The dead letter, whoever wrote it: what a header does not say is unknown (-1 or empty)."""
+    """The dead letter; what a missing or malformed header would say is unknown (-1 or empty)."""
     partition, offset = place_of(record)
     kind, at_ms = record.timestamp()
     data = record.value() or b""

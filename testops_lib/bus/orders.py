@@ -76,8 +76,8 @@ class Orders:
         Args:
             group: its name.
             on_assigned: called within `poll` with all partitions that are ours from now on.
-            on_revoked: called within `poll` and `close` with the partitions that go and those that stay. Only when it
-                returns another member gets them, so whoever works on an order of theirs ends that first.
+            on_revoked: called within `poll` and `close` with the partitions that go and those that stay. Another member
+                gets them only when it returns, so it must end work on an order of theirs first.
         """
         return OrderConsumer(
             self._connection,
@@ -184,7 +184,7 @@ class OrderConsumer(Closing):
         return self._out
 
     def done(self) -> None:
-        """The order that is out is executed: nobody gets it again."""
+        """The order that is out is executed and never given out again."""
         out, record = self._end_out()
         if record is not None:
             self._to_commit[out.partition] = out.offset + 1
@@ -230,7 +230,7 @@ class OrderConsumer(Closing):
                 if place.error is None:
                     self._forget_committed(place)
         except KafkaException as error:
-            # Whoever gets the order again finds its outcome, and does nothing.
+            # The runner that gets the order again finds its outcome, and does nothing.
             log.warning("%s: not committed: %s", self._topic, error)
 
     def _committed(self, error: KafkaError | None, places: list[TopicPartition]) -> None:

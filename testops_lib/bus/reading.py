@@ -179,7 +179,7 @@ class Reader:
 
 
 def read_batch(connection: Connection, batch: Batch, deadline_s: float) -> Iterator[Record]:
-    """The records of a batch, in order, read as they are taken.
+    """The records of a batch, in sequence, read as the caller iterates.
 
     Args:
         connection: where the topic is.

@@ -1,4 +1,4 @@
-"""Results: written by runners, read by whoever collects them."""
+"""Results: written by runners, read by collectors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FINAL = ("passed", "failed")
 
 _LINGER_S = 0.1
-"""How long a list of results is waited for to become full: whoever collects writes each list in one transaction."""
+"""How long a list of results is waited for to become full: a collector writes each list in one transaction."""
 
 
 class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class Results:
 
         That is the first passed or failed one, else the last.
 
-        Reads every record from `start` on, keeps ids and verdicts alone; what is no result is left to whoever collects.
+        Reads every record from `start` on, keeps ids and verdicts alone; what is no result is left to the collector.
 
         Raises:
             BusError: the topic is missing or the brokers are away.

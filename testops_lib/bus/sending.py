@@ -23,7 +23,7 @@ _RESENDS = 4
 class Sender:
     """Sends records and waits until all in-sync replicas have them. Leaving it as a context manager flushes.
 
-    A failed delivery means *unknown*, not *absent*: whoever sends again may leave two copies in the topic.
+    A failed delivery means *unknown*, not *absent*: sending again may leave two copies in the topic.
     """
 
     def __init__(self, connection: Connection, producer: Producer, timeout_s: float) -> None:

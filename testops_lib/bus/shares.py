@@ -27,7 +27,7 @@ class Shares:
     def __init__(self, connection: Connection, topic: str) -> None:
         self._connection, self._topic = connection, topic
 
-    def hold(
+    def join(
         self, target: str, on_change: Callable[[ShareHolder], None] = lambda holder: None, *, patience_s: float = 0
     ) -> ShareHolder:
         """A share of the target's limits, to be used as a context manager; leaving it gives the share to the others.

@@ -8,21 +8,20 @@ import sys
 
 import click
 
+from testops_lib.cli.exit_codes import COULD_NOT_RUN
 from testops_lib.cli.output import say
 from testops_lib.errors import TestOpsError
 from testops_lib.settings import CHECKOUT, read_dotenv
 
-COULD_NOT_RUN = 2
-
 COMMANDS = {
-    "try": "local:try_",
-    "generate": "local:generate",
-    "execute": "execute:execute",
-    "report": "results:report",
-    "reproduce": "reproduce:reproduce",
-    "shrink": "local:shrink",
-    "diff": "results:diff",
-    "export": "results:export",
+    "try": "commands:try_",
+    "generate": "commands:generate",
+    "execute": "commands:execute",
+    "report": "commands:report",
+    "reproduce": "commands:reproduce",
+    "shrink": "commands:shrink",
+    "diff": "commands:diff",
+    "export": "commands:export",
     "trigger": "service:trigger",
     "collect": "service:collect",
     "dead-letters": "service:dead_letters",
@@ -34,7 +33,7 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Imports a command's module when the command is asked for: some take a second of imports, others none."""
+    """Imports a command's module when the command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -58,7 +57,7 @@ def cli() -> None:
     """Tests HTTP APIs from their OpenAPI documents.
 
     \b
-    At the desk, without any server:
+    Locally, without any server of ours:
       testops try https://api.example.com/openapi.json
     """
 

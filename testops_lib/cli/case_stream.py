@@ -1,6 +1,6 @@
-"""The cases of a local run as they are made: those of the plan, then those of further rounds.
+"""The cases of a local run as they are made: first those of the plan, then those of further rounds.
 
-A thread makes cases while earlier ones are executed, so that the first requests do not wait for the last case.
+A thread makes cases while earlier ones are executed, so that the first request does not wait for the last case.
 """
 
 from __future__ import annotations
@@ -8,64 +8,54 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import reduce
-from typing import Any, Final
-
-from msgspec import structs
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
 
 from testops_lib import settings as configuration
 from testops_lib.cli.output import say
 from testops_lib.execute import Engine
 from testops_lib.generate import Generated
-from testops_lib.generate.feedback import learn
-from testops_lib.generate.sources import GenerationRequest, OnCases, deduct, is_paid, make_all, spending_limits
+from testops_lib.generate.sources import GenerationRequest, OnCases, make_all
 from testops_lib.model import Case, Generation, Result
-from testops_lib.run.scope import arrange, documented, in_scope
+from testops_lib.run.rounds import NoRound, Progress, Round, after, learned, next_round, remaining, request_for
+from testops_lib.run.scope import arrange, in_scope
 from testops_lib.spec.operation import Spec
 from testops_lib.target import Target
 from testops_lib.verdict.repetition import split
 
-_TOGETHER_S: Final = 2.0
+_GATHER_S: Final = 2.0
 """Cases that are all made within this time are ordered as a whole before the first is executed."""
-_MOST_REQUESTS: Final = 4
-"""That an early case makes, as a rule."""
-_PATIENCE_S: Final = 60.0
-"""How long half of the requests is kept for cases that are still being made."""
-_PART: Final = 50
-"""Cases that are given at once while more are made."""
+_REQUESTS_PER_CASE: Final = 4
+"""An early case makes at most so many, as a rule."""
+_RESERVE_S: Final = 60.0
+"""For how long half of the requests is reserved for cases that are still being made."""
+_CHUNK: Final = 50
+"""Cases that are handed over at once while more are made."""
 _SAY_EVERY_S: Final = 5.0
-_PAUSE_S: Final = 0.02
-_MOST_BARREN: Final = 3
-"""Draws in a row that bring nothing new before no further one is made."""
-
-_MOST_EXAMPLES: Final = 200
-"""Of one kind, that are drawn at once for an operation."""
-
-_RANDOM: Final = "property"
+_POLL_S: Final = 0.02
 
 
-def ask_for(document: Spec, target: Target, *, most: int = 0) -> GenerationRequest:
-    """Asks for everything in scope, within the target's caps."""
+def plan_request(document: Spec, target: Target, *, max_requests: int = 0) -> GenerationRequest:
+    """Asks for cases of everything in scope, within the target's spending limits."""
     return GenerationRequest(
         spec=document,
         operations=in_scope(document, target),
         target=target,
         settings=configuration.read(),
-        limits=spending_limits(target),
-        max_requests=most,
+        limits=remaining(target, ()),
+        max_requests=max_requests,
     )
 
 
 class CaseStream:
     """Gives an engine its cases, for one run.
 
-    After the cases of the plan come those of further rounds: as many as `rounds` says; where requests or time are
-    limited, free sources go on as long as they gain something, and the source `property` draws anew until the limit
-    is reached.
+    After the cases of the plan come those of further rounds, by the rules of `run.rounds`. Where requests or time are
+    limited, rounds go on beyond those that the target wants until the limit is reached or nothing new comes.
 
     Args:
-        options: `rounds`, `max_requests` and `max_time` of the command.
+        max_requests: of the whole run; 0: no limit.
+        max_time_s: of the whole run; 0: no limit.
         on_plan: gets what the sources made of the plan, when it is whole.
     """
 
@@ -73,129 +63,126 @@ class CaseStream:
         self,
         document: Spec,
         target: Target,
-        options: Mapping[str, Any],
         on_plan: Callable[[Sequence[Generated]], None],
+        *,
+        max_requests: int = 0,
+        max_time_s: float = 0,
     ) -> None:
         self._document, self._target, self._on_plan = document, target, on_plan
-        self._rounds, self._most = int(options["rounds"]), int(options["max_requests"])
-        self.limited = bool(self._most or options["max_time"])
+        self._max_requests = max_requests
+        self.limited = bool(max_requests or max_time_s)
         self.cases: dict[str, Case] = {}
         """All so far, by id."""
         self.generations: list[Generation] = []
         self.results: list[Result] = []
         """To be filled by whoever executes."""
-        self._given = self._given_before = self._turn = self._barren = self._sent = 0
-        self._explored = -1
+        self._round: Round | None = None
+        """The one whose cases are being made; None: the plan."""
+        self._progress = Progress(number=1)
+        self._handed_over = self._handed_over_before = self._sent_before = 0
 
     async def lists(self, engine: Engine) -> AsyncIterator[list[Case]]:
         """The cases for `engine`, until there are no more or it has nothing left to spend."""
-        ask: GenerationRequest | None = ask_for(self._document, self._target, most=self._most)
-        while ask is not None:
-            before = len(self.cases)
-            async for cases in self._phase(ask, engine):
-                self._given += sum(not case.last for case in cases)
+        request: GenerationRequest | None = plan_request(self._document, self._target, max_requests=self._max_requests)
+        while request is not None:
+            count = len(self.cases)
+            async for cases in self._phase(request, engine):
+                self._handed_over += sum(not case.last for case in cases)
                 yield cases
-            if self._turn and ask.feedback is None:
-                self._barren = 0 if len(self.cases) > before else self._barren + 1
-            ask = await self._next(engine)
+            if self._round is not None:
+                self._progress = after(self._progress, self._round, new_cases=len(self.cases) - count)
+            request = await self._next(engine)
 
-    async def _phase(self, ask: GenerationRequest, engine: Engine) -> AsyncIterator[list[Case]]:
-        """The new ones of the cases that are asked for, in an order as good as what is known allows."""
-        making = _Making(ask)
-        own: dict[str, Case] = {}
+    async def _phase(self, request: GenerationRequest, engine: Engine) -> AsyncIterator[list[Case]]:
+        """The new cases among those that are asked for, in an order as good as the cases made so far allow."""
+        maker = _Maker(request)
+        new_cases: dict[str, Case] = {}
         waiting: list[Case] = []
-        given: set[str] = set()
-        whole, changed, planned = False, False, 0
-        said = begun = time.monotonic()
+        handed_over: set[str] = set()
+        whole, changed, planned_requests = False, False, 0
+        said_at = began = time.monotonic()
         try:
             while True:
-                done = making.done
-                fresh = {case.id: case for case in making.take() if case.id not in self.cases}
+                done = maker.done
+                fresh = {case.id: case for case in maker.take() if case.id not in self.cases}
                 self.cases |= fresh
-                own |= fresh
+                new_cases |= fresh
                 changed = changed or bool(fresh)
                 if done and not whole:
                     whole = True
-                    self._take_stock(making.made())
+                    self._note_generations(maker.made())
                 if engine.stopped or (engine.spent and not done):
-                    making.stop()
+                    maker.stop()
                     if waiting:
                         yield waiting
                     return
                 now = time.monotonic()
-                if not done and now - said >= _SAY_EVERY_S:
-                    said = now
+                if not done and now - said_at >= _SAY_EVERY_S:
+                    said_at = now
                     say(f"{len(self.cases)} cases so far; more are being made", err=True)
-                if not done and (now - begun < _TOGETHER_S or self._target.generate.max_cases):
-                    await asyncio.sleep(_PAUSE_S)
+                if not done and (now - began < _GATHER_S or self._target.generate.max_cases):
+                    await asyncio.sleep(_POLL_S)
                     continue
-                if not done and now - begun < _PATIENCE_S and 0 < self._most <= 2 * planned:
-                    await asyncio.sleep(_PAUSE_S)  # what is still being made gets its share of the requests
+                if not done and now - began < _RESERVE_S and 0 < self._max_requests <= 2 * planned_requests:
+                    await asyncio.sleep(_POLL_S)  # the other half is for the cases that are still being made
                     continue
                 if changed:
                     changed = False
-                    arranged = arrange(own.values(), self._document, self._target)
-                    waiting = [case for case in arranged if case.id not in given]
-                size = len(waiting) if done else max(_PART, len(own) // 10)
-                if not done and self._most:
-                    size = min(size, max(1, (self._most // 2 - planned) // _MOST_REQUESTS))
-                part, waiting = _first_part(waiting, size)
-                given.update(case.id for case in part)
-                planned += sum(len(case.steps) + len(case.cleanup) for case in part)
-                if part:
-                    yield part
+                    arranged = arrange(new_cases.values(), self._document, self._target)
+                    waiting = [case for case in arranged if case.id not in handed_over]
+                size = len(waiting) if done else max(_CHUNK, len(new_cases) // 10)
+                if not done and self._max_requests:
+                    size = min(size, max(1, (self._max_requests // 2 - planned_requests) // _REQUESTS_PER_CASE))
+                chunk, waiting = _first_chunk(waiting, size)
+                handed_over.update(case.id for case in chunk)
+                planned_requests += sum(len(case.steps) + len(case.cleanup) for case in chunk)
+                if chunk:
+                    yield chunk
                 elif done:
                     break
                 else:
-                    await asyncio.sleep(_PAUSE_S)
+                    await asyncio.sleep(_POLL_S)
         finally:
-            making.stop()
+            maker.stop()
 
-    def _take_stock(self, made: Sequence[Generated]) -> None:
+    def _note_generations(self, made: Sequence[Generated]) -> None:
         """All cases of a phase are made."""
-        self.generations += [each.generation for each in made]
-        if not self._turn:
+        self.generations += [generated.generation for generated in made]
+        if self._round is None:
             self._on_plan(made)
 
     async def _next(self, engine: Engine) -> GenerationRequest | None:
         """What to ask for when everything so far was executed; None: nothing more."""
-        if engine.stopped or engine.spent or not (self._rounds or self.limited):
+        if engine.stopped or engine.spent or not (self._target.generate.rounds or self.limited):
             return None
-        while sum(not result.repeat for result in self.results) < self._given and not engine.stopped:
-            await asyncio.sleep(_PAUSE_S)
+        while sum(not result.repeat for result in self.results) < self._handed_over and not engine.stopped:
+            await asyncio.sleep(_POLL_S)
         sent = sum(result.requests for result in self.results)
-        nothing_fits = self._given > self._given_before and sent == self._sent
+        nothing_fits = self._handed_over > self._handed_over_before and sent == self._sent_before
         if engine.stopped or engine.spent or nothing_fits:
             return None
-        self._turn, self._sent, self._given_before = self._turn + 1, sent, self._given
-        own, _ = split(self.results)
-        known = learn(own, documented(in_scope(self._document, self._target)))
-        sources = self._target.generate.sources
-        free = tuple(source for source in sources if not is_paid(source))
-        within = self._turn <= self._rounds
-        if known.gaps and known.explored > self._explored and (within or (self.limited and free)):
-            self._explored = known.explored
-            say(f"round {self._turn}: {len(known.gaps)} operations have something left to gain", err=True)
-            ask = self._ask(sources if within else free)
-            return structs.replace(ask, feedback=known)
-        if self.limited and _RANDOM in sources and self._barren < _MOST_BARREN:
-            say(f"round {self._turn}: other random data", err=True)
-            return self._ask((_RANDOM,), seed=self._turn)
-        return None
-
-    def _ask(self, sources: tuple[str, ...], seed: int = 0) -> GenerationRequest:
-        wishes = self._target.generate
-        left = max(1, self._most - sum(result.requests for result in self.results)) if self._most else 0
-        random = wishes.property
-        if seed:  # each draw is larger than the one before, for a new one is dear
-            examples = min(_MOST_EXAMPLES, random.examples * 2**seed)
-            random = structs.replace(random, seed=random.seed + seed, examples=examples)
-        target = structs.replace(self._target, generate=structs.replace(wishes, sources=sources, property=random))
-        ask = ask_for(self._document, target, most=left)
-        return structs.replace(ask, limits=reduce(deduct, self.generations, spending_limits(self._target)))
+        self._sent_before, self._handed_over_before = sent, self._handed_over
+        first_executions, _ = split(self.results)
+        feedback = learned(first_executions, self._document, self._target)
+        decision = next_round(self._target.generate, feedback, self._progress, limited=self.limited)
+        if isinstance(decision, NoRound):
+            return None
+        what = (
+            f"{len(feedback.gaps)} operations have something left to gain" if decision.feedback else "other random data"
+        )
+        say(f"round {decision.number}: {what}", err=True)
+        self._round = decision
+        return request_for(
+            decision,
+            self._document,
+            self._target,
+            configuration.read(),
+            limits=remaining(self._target, self.generations),
+            max_requests=max(1, self._max_requests - sent) if self._max_requests else 0,
+        )
 
 
-def _first_part(cases: list[Case], size: int) -> tuple[list[Case], list[Case]]:
+def _first_chunk(cases: list[Case], size: int) -> tuple[list[Case], list[Case]]:
     """So many cases, and the rest. Those that run last come at once, so that requests are kept for them."""
     last = [case for case in cases if case.last]
     others = [case for case in cases if not case.last]
@@ -206,13 +193,13 @@ class _Stopped(BaseException):
     """No further case is wanted."""
 
 
-class _Making:
+class _Maker:
     """A thread that makes cases."""
 
-    def __init__(self, ask: GenerationRequest) -> None:
-        self._ask = ask
+    def __init__(self, request: GenerationRequest) -> None:
+        self._request = request
         self._lock = threading.Lock()
-        self._told: list[Case] = []
+        self._pending: list[Case] = []
         self._made: list[Generated] = []
         self._error: BaseException | None = None
         self._stopping = False
@@ -221,9 +208,9 @@ class _Making:
         threading.Thread(target=self._run, name="cases", daemon=True).start()
 
     def take(self) -> list[Case]:
-        """Those that were made since it was asked last."""
+        """The cases that were made since the last call."""
         with self._lock:
-            taken, self._told = self._told, []
+            taken, self._pending = self._pending, []
         return taken
 
     def stop(self) -> None:
@@ -241,9 +228,9 @@ class _Making:
         return self._made
 
     def _run(self) -> None:
-        tell: OnCases = self._tell
+        on_cases: OnCases = self._on_cases
         try:
-            self._made = make_all(self._ask, tell)
+            self._made = make_all(self._request, on_cases)
         except _Stopped:
             pass
         except BaseException as error:
@@ -251,8 +238,8 @@ class _Making:
         finally:
             self.done = True
 
-    def _tell(self, cases: Sequence[Case]) -> None:
+    def _on_cases(self, cases: Sequence[Case]) -> None:
         if self._stopping:
             raise _Stopped
         with self._lock:
-            self._told += cases
+            self._pending += cases

@@ -7,26 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
 from testops_lib import spec as specs
 from testops_lib.errors import DocumentRefusedError, SettingsError
 from testops_lib.http import tls
 from testops_lib.http.address import is_url
+from testops_lib.http.url import origin_of
 from testops_lib.model import Tls
-from testops_lib.spec.fetch import origin
 from testops_lib.spec.operation import Spec
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-spec_header_option = click.option(
-    "--spec-header",
-    "spec_headers",
-    multiple=True,
-    metavar="'NAME: VALUE'",
-    help="Sent when the OpenAPI document is fetched, and nowhere else; repeatable. -H goes there only where the "
-    "document lies on the origin that --base-url names.",
-)
 
 
 def load_document(spec: str, base_url: str, options: Mapping[str, Any]) -> Spec:
@@ -40,7 +29,7 @@ def load_document(spec: str, base_url: str, options: Mapping[str, Any]) -> Spec:
     """
     headers = pairs(options["spec_headers"], "--spec-header")
     given = pairs(options.get("headers") or (), "-H")
-    is_own_server = bool(base_url) and is_url(spec) and origin(spec) == origin(base_url)
+    is_own_server = bool(base_url) and is_url(spec) and origin_of(spec) == origin_of(base_url)
     withheld = [] if is_own_server else [name for name, _ in given]
     if is_own_server:
         headers = [*given, *headers]

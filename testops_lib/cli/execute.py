@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 
+from testops_lib.cli.exit_codes import COULD_NOT_RUN, FINDINGS, NOTHING_FOUND
 from testops_lib.cli.lines import About, read, write_results
-from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.output import say
 from testops_lib.cli.sending import (
-    COULD_NOT_RUN,
-    FINDINGS,
-    NOTHING_FOUND,
     execute_all,
     identities,
     new_run_id,
     policy_of,
     proxy_of,
-    send_options,
     tls_of,
 )
 from testops_lib.errors import SettingsError, TestOpsError
@@ -31,22 +27,8 @@ from testops_lib.text import plural
 from testops_lib.verdict.repetition import Repetitions, split
 
 
-@click.command(
-    epilog="\b\nExample:\n  testops execute cases.jsonl --base-url http://127.0.0.1:8000 --out results.jsonl\n"
-)
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="CASES.JSONL")
-@click.option(
-    "--base-url",
-    type=BaseUrl(),
-    default="",
-    metavar="URL",
-    help="Where the API answers. Default: as the cases file says, unless that is a private address.",
-)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The results file.")
-@click.option("--observe", is_flag=True, help="Keep what the answers held, redacted: for `testops diff`.")
-@send_options
-def execute(file: Path, base_url: str, out: Path, observe: bool, **options: Any) -> int:
-    """Execute a file of cases and write the results."""
+def execute_file(file: Path, base_url: str, options: Mapping[str, Any], *, out: Path, observe: bool) -> int:
+    """Executes the cases of a file and writes the results; gives the exit code."""
     about, plan, contracts, cases = About(run="", target=file.stem), None, {}, []
     for line in read(file):
         about, plan = line.about or about, line.plan or plan

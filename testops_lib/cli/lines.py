@@ -14,9 +14,6 @@ from testops_lib.errors import CaseError
 from testops_lib.export import public
 from testops_lib.model import Case, Contract, Finding, Generation, Plan, Result, Value, case_id
 
-FINDINGS_FILE = "findings.jsonl"
-"""Beside a report: its findings with their cases, for `testops reproduce`."""
-
 
 class About(Value, frozen=True, kw_only=True):
     """Head of a results file: what the results are of."""
@@ -50,13 +47,25 @@ def write_evidence(
     file: IO[bytes], about: About, plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case]
 ) -> None:
     """The head of a file that `testops reproduce` takes: what results are of, and the cases that failed; no secret."""
-    kept = list(cases)
-    used = {step.operation for case in kept for step in (*case.steps, *case.cleanup)}
+    _write_head(file, about, structs.replace(plan, identities=public(plan.identities)), contracts, cases)
+
+
+def write_cases(path: Path, about: About, plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case]) -> None:
+    """A file that `testops execute` takes."""
+    with path.open("wb") as file:
+        _write_head(file, about, plan, contracts, cases)
+
+
+def _write_head(
+    file: IO[bytes], about: About, plan: Plan, contracts: Mapping[str, Contract], cases: Iterable[Case]
+) -> None:
+    written = list(cases)
+    called = {step.operation for case in written for step in (*case.steps, *case.cleanup)}
     write(file, Line(about=about))
-    write(file, Line(plan=structs.replace(plan, identities=public(plan.identities))))
-    for key in sorted(contracts.keys() & used):
+    write(file, Line(plan=plan))
+    for key in sorted(contracts.keys() & called):
         write(file, Line(contract=contracts[key]))
-    for case in kept:
+    for case in written:
         write(file, Line(case=case))
 
 

@@ -1,10 +1,15 @@
-"""What commands print for people."""
+"""What commands print and write for people."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import click
 
 from testops_lib.text import printable
+
+FINDINGS_FILE: Final = "findings.jsonl"
+"""Beside a report: its findings with their cases, for `testops reproduce`."""
 
 
 def say(text: object, *, err: bool = False) -> None:

@@ -11,19 +11,15 @@ import click
 from msgspec import structs
 
 from testops_lib import settings as configuration
-from testops_lib.cli.lines import FINDINGS_FILE, About, read
-from testops_lib.cli.options import BaseUrl
-from testops_lib.cli.output import say
+from testops_lib.cli.exit_codes import COULD_NOT_RUN, FINDINGS, NOTHING_FOUND
+from testops_lib.cli.lines import About, read
+from testops_lib.cli.output import FINDINGS_FILE, say
 from testops_lib.cli.results import report_of
 from testops_lib.cli.sending import (
-    COULD_NOT_RUN,
-    FINDINGS,
-    NOTHING_FOUND,
     identities,
     new_run_id,
     policy_of,
     proxy_of,
-    send_options,
 )
 from testops_lib.errors import CaseError, SettingsError
 from testops_lib.execute import BUDGET_SPENT, Engine, run
@@ -42,45 +38,19 @@ class _Known(Value, frozen=True, kw_only=True):
     plan: Plan
 
 
-@click.command(
-    epilog="""
-\b
-Exit codes: 0 no finding came back, 1 one did, 2 one could not be tried (target away, setup failed) and none came back.
-\b
-Examples:
-  testops reproduce 1 --from report -H 'Authorization: Bearer …'
-  testops reproduce 3f9a 77c0 --from results.jsonl --base-url http://127.0.0.1:8000
-  testops reproduce 3f9a --run nightly_shop_20261124T020000
-  testops reproduce 1 --from report --script > again.sh
-"""
-)
-@click.argument("wanted", nargs=-1, required=True, metavar="FINDING...")
-@click.option(
-    "--from",
-    "source",
-    type=click.Path(path_type=Path, exists=True),
-    help="The directory that `testops try --out` wrote, or a file that `testops execute` wrote.",
-)
-@click.option(
-    "--run", "run_id", default="", metavar="RUN", help="A finished run (needs TESTOPS_DSN). Default: the last."
-)
-@click.option(
-    "--base-url", type=BaseUrl(), default="", metavar="URL", help="Where the API answers. Default: as in the run."
-)
-@click.option("--times", type=click.IntRange(1, 100), default=1, show_default=True, help="How often.")
-@click.option("--script", is_flag=True, help="Print the shell script that does the same, and send nothing.")
-@send_options
-def reproduce(
-    wanted: tuple[str, ...], source: Path | None, run_id: str, base_url: str, times: int, script: bool, **options: Any
+def reproduce_findings(
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    source: Path | None,
+    run_id: str,
+    base_url: str,
+    times: int,
+    script: bool,
 ) -> int:
-    """Execute the case of a finding again, alone, and say whether the finding comes back.
-
-    FINDING is its number in the report or the beginning of its fingerprint; several may be given.
-    """
-    if source is not None and run_id:
-        raise click.UsageError("give either --from or --run")
+    """Executes the cases of the named findings again, and says of each whether it came back; gives the exit code."""
     known = _from_file(source, base_url, options) if source else _from_store(run_id, base_url, options)
-    chosen = [_named(name, known.findings) for name in wanted]
+    chosen = [_named(name, known.findings) for name in names]
     if script:
         for finding in chosen:
             if not finding.example.recipe:

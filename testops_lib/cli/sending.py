@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -30,108 +29,6 @@ _SLOW_LINE_EVERY_S = 10.0
 
 _STOP_S = 1.0
 """What is in flight when somebody stops it may take this long; then comes its cleanup."""
-
-
-NOTHING_FOUND, FINDINGS, COULD_NOT_RUN = 0, 1, 2
-
-
-def send_options(command: Any) -> Any:
-    for option in reversed(
-        (
-            click.option(
-                "--header",
-                "-H",
-                "headers",
-                multiple=True,
-                metavar="'NAME: VALUE'",
-                help="Sent with every request; repeatable. Kept out of every report.",
-            ),
-            click.option(
-                "--user",
-                "-u",
-                metavar="USER:PASSWORD",
-                help="HTTP Basic credentials, as curl has it; asks for a password that is left out.",
-            ),
-            click.option(
-                "--query",
-                "-Q",
-                "queries",
-                multiple=True,
-                metavar="NAME=VALUE",
-                help="A credential in the query of every request; repeatable. Kept out of every report.",
-            ),
-            click.option(
-                "--auth",
-                type=click.Path(path_type=Path, exists=True, dir_okay=False),
-                help="Web Fuzzing Commons authentication file: users, logins.",
-            ),
-            click.option(
-                "--max-requests",
-                type=click.IntRange(0),
-                default=0,
-                help="Most requests to the API, exactly: cases, cleanup, repeats, redirects, logins, probes all count, "
-                "fetching SPEC does not. 0: no limit.",
-            ),
-            click.option(
-                "--max-time",
-                type=click.FloatRange(0),
-                default=0,
-                metavar="SECONDS",
-                help="Start nothing after this time. 0: no limit.",
-            ),
-            click.option(
-                "--max-response-ms",
-                type=click.IntRange(0),
-                default=0,
-                help="Slower answers to valid requests are findings. 0: any.",
-            ),
-            click.option(
-                "--concurrency",
-                type=click.IntRange(1, 256),
-                default=8,
-                show_default=True,
-                help="Cases at the same time.",
-            ),
-            click.option(
-                "--rate",
-                type=click.FloatRange(0),
-                default=0,
-                metavar="PER_SECOND",
-                help="Most requests a second. 0: no limit.",
-            ),
-            click.option(
-                "--foreign",
-                type=click.Choice(("never", "read", "write")),
-                default="read",
-                show_default=True,
-                help="What may be done to things that a case did not make: nothing, read them, change and delete them.",
-            ),
-            click.option("--insecure", is_flag=True, help="Do not verify TLS certificates."),
-            click.option(
-                "--cacert",
-                type=click.Path(exists=True, dir_okay=False, resolve_path=True),
-                help="Authorities to trust (PEM) in place of the system's, for SPEC as well.",
-            ),
-            click.option(
-                "--cert",
-                type=click.Path(exists=True, dir_okay=False, resolve_path=True),
-                help="Client certificate (PEM), shown to the API's own origin.",
-            ),
-            click.option(
-                "--key",
-                type=click.Path(exists=True, dir_okay=False, resolve_path=True),
-                help="Its key (PEM, no password). Default: in the file of --cert.",
-            ),
-            click.option(
-                "--proxy",
-                default="",
-                metavar="URL",
-                help="HTTP proxy for every request to the API. The environment's proxy variables are not used.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
 
 
 def identities(options: Mapping[str, Any]) -> tuple[Identity, ...]:

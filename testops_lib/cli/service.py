@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from testops_lib import settings as configuration
+from testops_lib.cli.exit_codes import NOTHING_FOUND
 from testops_lib.cli.options import BaseUrl
 from testops_lib.cli.output import say
 from testops_lib.errors import SettingsError
@@ -33,7 +34,7 @@ def db() -> None:
     """The results database (TESTOPS_DSN)."""
 
 
-@db.command()
+@db.command(epilog="\b\nExample:\n  testops db upgrade\n")
 def upgrade() -> None:
     """Create the schema `testops` or bring it to this version. Harmless to repeat."""
     from testops_lib.store import Store
@@ -58,13 +59,13 @@ def collect(follow: bool, run: str) -> int:
         raise click.UsageError("give either --follow or --run RUN")
     if run:
         say(collect_run(run, settings))
-        return 0
+        return NOTHING_FOUND
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with Store(settings.need_dsn()) as store:
         collecting.follow(open_bus(settings), store, stop=stop.is_set)
-    return 0
+    return NOTHING_FOUND
 
 
 @click.group(name="dead-letters")
@@ -72,7 +73,7 @@ def dead_letters() -> None:
     """Records that nobody could read: what they are, why, and putting them back."""
 
 
-@dead_letters.command(name="list")
+@dead_letters.command(name="list", epilog="\b\nExample:\n  testops dead-letters list --all\n")
 @click.option("--run", default="", help="Only those of this run.")
 @click.option("--all", "every", is_flag=True, help="Also those that were put back.")
 def list_letters(run: str, every: bool) -> None:
@@ -94,7 +95,7 @@ def list_letters(run: str, every: bool) -> None:
     say(", ".join(told))
 
 
-@dead_letters.command()
+@dead_letters.command(epilog="\b\nExample:\n  testops dead-letters show 0:17 --save record.json\n")
 @click.argument("place")
 @click.option("--bytes", "count", type=click.IntRange(0), default=SHOWN_BYTES, show_default=True, help="At most.")
 @click.option("--save", type=click.Path(dir_okay=False), metavar="FILE", help="Write the record as it is to a file.")
@@ -172,12 +173,12 @@ def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bo
         commands = [["python", *runner]] if is_case else []
         commands.append(["testops", "collect", "--run", run])
         say("\n".join(["to have it counted:", *(f"  {shlex.join(one)}" for one in commands)]))
-        return 0
+        return NOTHING_FOUND
     if is_case and (code := subprocess.run([sys.executable, *runner]).returncode):
         return code
     counts = collect_run(run, settings)
     say(f"run {run}: {counts.published} published, {counts.stored} stored, {counts.no_result} without result")
-    return 0
+    return NOTHING_FOUND
 
 
 def _letter(line: Bus, place: str) -> DeadLetter:
@@ -273,7 +274,7 @@ def trigger(**options: Any) -> int:
     run_id = airflow.trigger(dag, conf, run_id=options["run_id"], name=options["target"], note=name)
     say(f"run {run_id}")
     if options["no_wait"]:
-        return 0
+        return NOTHING_FOUND
     state = ""
     for snapshot in airflow.wait(dag, run_id, timeout_s=options["timeout"]):
         told = snapshot.state

@@ -14,8 +14,8 @@ import msgspec
 
 from testops_lib import settings as configuration
 from testops_lib import suite as suites
+from testops_lib.cli.exit_codes import NOTHING_FOUND
 from testops_lib.cli.output import say
-from testops_lib.cli.sending import NOTHING_FOUND, new_run_id, tries
 from testops_lib.settings import SOURCES
 
 if TYPE_CHECKING:
@@ -328,6 +328,7 @@ def shrink(run: str, who: str, why: str, **limits: Any) -> int:
 
     Sends requests from here to the target, under its policy and as its users.
     """
+    from testops_lib.cli.sending import new_run_id, tries
     from testops_lib.run import editing as curate
     from testops_lib.text import one_line, plural
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from testops_lib.execute.made import Made
 from testops_lib.execute.rights import Detour
-from testops_lib.http.answer import Answer, Wire
+from testops_lib.http.answer import Answer
+from testops_lib.http.request import PreparedRequest
 from testops_lib.model import Case, Failure, Step, VerdictName
 
 BUDGET_SPENT: Final = "budget spent"
@@ -56,7 +57,7 @@ class StepRecord:
         "waited_s",
     )
 
-    def __init__(self, step: Step, prepared: Wire, sent_instead: str) -> None:
+    def __init__(self, step: Step, prepared: PreparedRequest, sent_instead: str) -> None:
         self.step, self.operation = step, step.operation
         self.prepared, self.sent_instead = prepared, sent_instead
         self.answer: Answer | None = None

@@ -31,7 +31,7 @@ from testops_lib.execute.retries import RetryingSender
 from testops_lib.execute.rights import REFUSING, Detour, Rights
 from testops_lib.execute.shutdown import Shutdown
 from testops_lib.http.answer import Answer
-from testops_lib.http.client import TransportFailure
+from testops_lib.http.failure import TransportFailure
 from testops_lib.model import (
     NO_ANSWER,
     SAFE_METHODS,

@@ -25,9 +25,9 @@ from testops_lib.execute.rights import Rights
 from testops_lib.execute.schedule import Cases, Repeating, Schedule, Width
 from testops_lib.execute.shutdown import Shutdown
 from testops_lib.execute.transport import Transport
-from testops_lib.execute.wire import escape_target, origin
 from testops_lib.http import tls
-from testops_lib.http.client import Client, ca_file
+from testops_lib.http.client import Client
+from testops_lib.http.url import escape_target, origin
 from testops_lib.model import Contract, Plan, Result
 from testops_lib.verdict.check import Judge
 
@@ -164,7 +164,7 @@ class Engine:
 
     def _client(self) -> Client:
         policy = self._plan.policy
-        trusted = ca_file(self._environ) if policy.verify_tls else ""
+        trusted = tls.ca_file(self._environ) if policy.verify_tls else ""
         certificates = tls.read(self._plan.tls, self._environ, where=f"target {self._plan.target}")
         root = f"{self._base_url}/"
         own = root[: root.find("/", len("https://")) + 1]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from testops_lib.http.answer import Answer, Wire
+from testops_lib.http.answer import Answer
 from testops_lib.http.body import decode
+from testops_lib.http.request import PreparedRequest
 from testops_lib.model import Pairs, RequestEvidence, ResponseEvidence
 from testops_lib.redact import Redactor, sensitive
 
@@ -24,7 +25,7 @@ _LONGEST_VALUE = 100
 _LONGEST_LOOKED_INTO = 262_144
 
 
-def of_request(wire: Wire, redactor: Redactor) -> RequestEvidence:
+def of_request(wire: PreparedRequest, redactor: Redactor) -> RequestEvidence:
     body = wire.body or b""
     return RequestEvidence(
         method=wire.method,

@@ -16,13 +16,14 @@ from testops_lib.execute.limits import RunLimits
 from testops_lib.execute.lockout import Lockout
 from testops_lib.execute.retries import RetryingSender
 from testops_lib.execute.shutdown import Shutdown
-from testops_lib.execute.wire import Origin, allowed, escape_target, origin, prepare, sent_instead
-from testops_lib.http.answer import Answer, Wire
-from testops_lib.http.client import TransportFailure
+from testops_lib.execute.wire import prepare, sent_instead
+from testops_lib.http.answer import REDIRECTS, Answer
+from testops_lib.http.failure import TransportFailure
+from testops_lib.http.request import PreparedRequest
+from testops_lib.http.url import Origin, allowed, escape_target, origin
 from testops_lib.model import INVALID_CREDENTIALS, NO_CREDENTIALS, Contract, Plan, Request, Step
 from testops_lib.redact import sensitive
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
@@ -90,7 +91,7 @@ class StepExchanger:
                 if renewed is not None:
                     record.prepared = apply(plain, renewed, step.request)
                     outcome = await self._sender.send(attempt, record, record.prepared, cleanup=cleanup)
-        if isinstance(outcome, Answer) and outcome.status in _REDIRECTS:
+        if isinstance(outcome, Answer) and outcome.status in REDIRECTS:
             outcome = await self._follow(attempt, record, prepared, outcome, credentials, cleanup=cleanup)
         if isinstance(outcome, TransportFailure):
             record.error, record.elapsed_ms = outcome.reason, round(outcome.elapsed_ms, 3)
@@ -118,7 +119,7 @@ class StepExchanger:
         """Ends the case where the credentials have stopped working."""
         login = self._sender.login_sender(attempt)
 
-        async def probe(request: Request, prepared: Wire) -> int:
+        async def probe(request: Request, prepared: PreparedRequest) -> int:
             try:
                 used = await self._identities.credentials(step.identity, login)
                 outcome = await login(apply(prepared, used, request))
@@ -136,7 +137,7 @@ class StepExchanger:
         self,
         attempt: Attempt,
         record: StepRecord,
-        prepared: Wire,
+        prepared: PreparedRequest,
         first: Answer,
         credentials: Credentials,
         *,
@@ -145,7 +146,7 @@ class StepExchanger:
         """What a redirect leads to, as far as the policy follows it."""
         outcome: Answer | TransportFailure = first
         for _ in range(self._policy.follow_redirects):
-            if isinstance(outcome, TransportFailure) or outcome.status not in _REDIRECTS:
+            if isinstance(outcome, TransportFailure) or outcome.status not in REDIRECTS:
                 break
             location = next((value for name, value in outcome.headers if name.lower() == "location"), "")
             if not location or not self._limits.reserve_extra(attempt):
@@ -158,7 +159,9 @@ class StepExchanger:
             outcome = await self._sender.send(attempt, record, prepared, cleanup=cleanup)
         return outcome
 
-    def _redirected(self, prepared: Wire, location: str, status: int, credentials: Credentials) -> Wire:
+    def _redirected(
+        self, prepared: PreparedRequest, location: str, status: int, credentials: Credentials
+    ) -> PreparedRequest:
         """The request a redirect asks for, if the policy lets it go there; elsewhere it goes without credentials."""
         try:
             url = escape_target(urljoin(prepared.url, location)).partition("%23")[0]

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from testops_lib.execute.made import Made, names, path_of, values
-from testops_lib.http.answer import Wire
+from testops_lib.http.request import PreparedRequest
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,
@@ -50,7 +50,7 @@ class Guard:
         """An empty record of what a case makes."""
         return Made(self._contracts, self._selectors, self._base_url)
 
-    def refusal(self, case: Case, step: Step, wire: Wire, made: Made, token: str) -> str:
+    def refusal(self, case: Case, step: Step, wire: PreparedRequest, made: Made, token: str) -> str:
         """Why the request must not be sent; "" when it may be."""
         contract = self._contracts.get(step.operation)
         ownership = contract.ownership if contract is not None else None
@@ -72,7 +72,9 @@ class Guard:
         lost = identity.create is not None or identity.spare
         return not lost and (ownership.account == "account" or identity.login is None)
 
-    def _concerns_own(self, step: Step, wire: Wire, ownership: Ownership | None, made: Made, token: str) -> bool:
+    def _concerns_own(
+        self, step: Step, wire: PreparedRequest, ownership: Ownership | None, made: Made, token: str
+    ) -> bool:
         method, template = wire.method, step.operation.partition(" ")[2]
         path = path_of(wire.url, self._base_url)
         sent = values(template, path)
@@ -117,7 +119,7 @@ class Guard:
             return False
         return True
 
-    def _named_own(self, ownership: Ownership, wire: Wire, made: Made, token: str) -> bool:
+    def _named_own(self, ownership: Ownership, wire: PreparedRequest, made: Made, token: str) -> bool:
         """Ids in query and body."""
         sent = [(place, value) for place in ownership.things for value in _values_at(place, wire)]
         if not sent:
@@ -133,7 +135,7 @@ def _filled(template: str, until: str, sent: Mapping[str, str]) -> str:
     return before
 
 
-def _values_at(place: str, wire: Wire) -> Iterable[str]:
+def _values_at(place: str, wire: PreparedRequest) -> Iterable[str]:
     where, _, name = place.partition("/")
     if where == "query":
         return [value for key, value in parse_qsl(urlsplit(wire.url).query, keep_blank_values=True) if key == name]

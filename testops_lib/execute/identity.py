@@ -18,9 +18,11 @@ import msgspec
 from msgspec import Struct, structs
 
 from testops_lib.errors import CaseError, TargetError
-from testops_lib.execute.wire import add_query, allowed, escape_target, origin, refuse_header
-from testops_lib.http.answer import Answer, Wire
-from testops_lib.http.client import TransportFailure
+from testops_lib.execute.wire import add_query, refuse_header
+from testops_lib.http.answer import Answer
+from testops_lib.http.failure import TransportFailure
+from testops_lib.http.request import PreparedRequest
+from testops_lib.http.url import allowed, escape_target, origin
 from testops_lib.model import (
     INVALID_CREDENTIALS,
     NO_CREDENTIALS,
@@ -59,7 +61,7 @@ _PUBLIC_HEADERS = frozenset(
 )
 """Literal values of these are no secrets; masking `application/json` wherever it stands would blot out the reports."""
 
-Send = Callable[[Wire], Awaitable[Answer | TransportFailure]]
+Send = Callable[[PreparedRequest], Awaitable[Answer | TransportFailure]]
 
 
 class Credentials(Struct, frozen=True, kw_only=True):
@@ -285,7 +287,7 @@ class Identities:
             raise LoginError(f"the user could not be created: identity {identity.name}: answered {answer.status}")
         return invented
 
-    def _login_request(self, identity: Identity, login: Login, invented: Mapping[str, str]) -> Wire:
+    def _login_request(self, identity: Identity, login: Login, invented: Mapping[str, str]) -> PreparedRequest:
         url = escape_target(urljoin(f"{self._base}/", self._filled(identity, login.url)))
         where = f"target {self._plan.target}, identity {identity.name!r}"
         if not allowed(origin(url), self._base, self._plan.policy.hosts):
@@ -319,7 +321,7 @@ class Identities:
         except CaseError as error:
             raise TargetError(f"login {error}", where=where, next_step="correct the login's headers") from error
         body = payload.encode() if payload or login.method not in ("GET", "HEAD") else None
-        return Wire(method=login.method, url=url, headers=tuple(headers), body=body)
+        return PreparedRequest(method=login.method, url=url, headers=tuple(headers), body=body)
 
     def _taken(self, identity: Identity, login: Login, answer: Answer | TransportFailure, number: int) -> Credentials:
         static = self._resolved(identity)
@@ -380,7 +382,7 @@ class Identities:
         return f"{scheme} {self._fake}" if space else self._fake
 
 
-def apply(wire: Wire, credentials: Credentials, request: Request) -> Wire:
+def apply(wire: PreparedRequest, credentials: Credentials, request: Request) -> PreparedRequest:
     """`wire` with the credentials added; what the request itself names (header, query, cookie) is left as it is."""
     headers, url = wire.headers, wire.url
     if credentials.headers:

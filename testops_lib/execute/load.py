@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from testops_lib.execute.adapt import Concurrency, overload
 from testops_lib.execute.attempt import StepRecord
 from testops_lib.http.answer import Answer
-from testops_lib.http.client import TransportFailure
+from testops_lib.http.failure import TransportFailure
 from testops_lib.model import Contract, StatusIs, Step
 
 

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from testops_lib.http.answer import Wire
+from testops_lib.http.request import PreparedRequest
 from testops_lib.model import SAFE_METHODS, Contract, Request, Step
 from testops_lib.verdict.reasons import LOCKED_OUT
 
@@ -24,7 +24,7 @@ _TOUCHING: Final = re.compile(
 )
 """Paths of requests that may touch the session or the account of whoever sends them."""
 
-Probe = Callable[[Request, Wire], Awaitable[int]]
+Probe = Callable[[Request, PreparedRequest], Awaitable[int]]
 """Sends a request with the user's credentials as they are now; its status, 0 without an answer."""
 
 
@@ -33,7 +33,7 @@ class Lockout:
 
     def __init__(self, contracts: Mapping[str, Contract]) -> None:
         self._protected = {key for key, contract in contracts.items() if contract.protected}
-        self._witnesses: dict[str, dict[str, tuple[Request, Wire]]] = defaultdict(dict)
+        self._witnesses: dict[str, dict[str, tuple[Request, PreparedRequest]]] = defaultdict(dict)
         """Reads that need credentials and succeeded, by operation."""
         self._suspects: dict[str, list[tuple[float, str]]] = defaultdict(list)
         """Unsafe requests that succeeded, with the time of the answer; what succeeded later clears them."""
@@ -45,7 +45,7 @@ class Lockout:
         """Why the user's credentials are not sent any more; "" while they work."""
         return self._lost.get(who, "")
 
-    def note(self, who: str, step: Step, wire: Wire, status: int, *, began: float, ended: float) -> bool:
+    def note(self, who: str, step: Step, wire: PreparedRequest, status: int, *, began: float, ended: float) -> bool:
         """Takes down an answer to a request with the user's credentials; True where it puts them in doubt.
 
         `began`, `ended`: `time.monotonic()` before the request and after the answer.

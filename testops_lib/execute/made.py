@@ -12,8 +12,9 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from testops_lib.errors import CaseError
-from testops_lib.execute.wire import escape_target
-from testops_lib.http.answer import Answer, Wire
+from testops_lib.http.answer import Answer
+from testops_lib.http.request import PreparedRequest
+from testops_lib.http.url import escape_target
 from testops_lib.model import Contract, Left, Maker, Ownership, Removal, Request, Step
 from testops_lib.verdict.json_values import select
 
@@ -89,7 +90,7 @@ class Made:
         self._loose: set[str] = set()
         self._things: list[Thing] = []
 
-    def note(self, step: Step, wire: Wire, answer: Answer) -> None:
+    def note(self, step: Step, wire: PreparedRequest, answer: Answer) -> None:
         """Takes down what an answered request made or deleted."""
         if wire.method != "DELETE" and wire.method not in _UNSAFE_MAKING:
             return
@@ -205,7 +206,7 @@ def _makes(method: str, status: int, ownership: Ownership | None) -> bool:
 class _Look:
     """Finds ids in one exchange; the bodies are decoded once, when first asked for."""
 
-    def __init__(self, sent: dict[str, str], wire: Wire, answer: Answer) -> None:
+    def __init__(self, sent: dict[str, str], wire: PreparedRequest, answer: Answer) -> None:
         self.sent, self._wire, self._answer = sent, wire, answer
         self._documents: dict[str, Any] = {}
 

@@ -12,7 +12,8 @@ from testops_lib.execute.limits import RunLimits
 from testops_lib.execute.liveness import UNAVAILABLE, Liveness
 from testops_lib.execute.shutdown import Shutdown
 from testops_lib.execute.transport import Transport
-from testops_lib.http.answer import Answer, Wire
+from testops_lib.http.answer import Answer
+from testops_lib.http.request import PreparedRequest
 from testops_lib.model import Policy
 
 _PROBE_S = 5.0
@@ -37,7 +38,7 @@ class Prober:
     ) -> None:
         self._liveness, self._limits, self._shutdown, self._transport = liveness, limits, shutdown, transport
         self._timeout_s = min(_PROBE_S, policy.request_timeout_s)
-        self._prepared = Wire(method="GET", url=f"{base_url}/", headers=(("Accept", "*/*"),))
+        self._prepared = PreparedRequest(method="GET", url=f"{base_url}/", headers=(("Accept", "*/*"),))
         self._probed_at = float("-inf")
         self._answered_probes: Counter[str] = Counter()
         """How often a probe was answered right after a request of the operation was not, or with 503."""

@@ -22,15 +22,16 @@ from testops_lib.execute.load import ExpectedStatuses
 from testops_lib.execute.probes import Prober
 from testops_lib.execute.shutdown import Shutdown
 from testops_lib.execute.transport import IDEMPOTENT, Transport
-from testops_lib.execute.wire import Origin, origin
-from testops_lib.http.answer import Answer, Wire
-from testops_lib.http.client import TransportFailure
+from testops_lib.http.answer import Answer
+from testops_lib.http.failure import TransportFailure
+from testops_lib.http.request import PreparedRequest
+from testops_lib.http.url import Origin, origin
 from testops_lib.model import Plan, Step
 
 _MOST_REPEATS = 5
 """Of one request that surely was not processed, while probes are answered."""
 
-Send = Callable[[Wire], Awaitable[Answer | TransportFailure]]
+Send = Callable[[PreparedRequest], Awaitable[Answer | TransportFailure]]
 
 
 class RetryingSender:
@@ -58,7 +59,7 @@ class RetryingSender:
         self,
         attempt: Attempt,
         record: StepRecord,
-        prepared: Wire,
+        prepared: PreparedRequest,
         *,
         cleanup: bool = False,
         step: Step | None = None,
@@ -112,7 +113,7 @@ class RetryingSender:
     def login_sender(self, attempt: Attempt) -> Send:
         """Sends a login for this case; it may be repeated, as nobody is logged in before it has succeeded."""
 
-        async def send(prepared: Wire) -> Answer | TransportFailure:
+        async def send(prepared: PreparedRequest) -> Answer | TransportFailure:
             outcome = await self._send_login(attempt, prepared)
             for _ in range(patience.TIMES):
                 seconds = self._seconds_to_wait(outcome, repeatable=True) if isinstance(outcome, Answer) else None
@@ -133,7 +134,7 @@ class RetryingSender:
 
         return send
 
-    async def _send_login(self, attempt: Attempt, prepared: Wire) -> Answer | TransportFailure:
+    async def _send_login(self, attempt: Attempt, prepared: PreparedRequest) -> Answer | TransportFailure:
         limits = self._limits
         left = limits.seconds_left(attempt, cleanup=False)
         wait = limits.pace.wait_s() if limits.pace.limited else 0.0
@@ -147,7 +148,7 @@ class RetryingSender:
         return await self._transport.send_beside(attempt, prepared, timeout_s)
 
     async def _send_on_fresh_connection(
-        self, attempt: Attempt, record: StepRecord, prepared: Wire, first: TransportFailure, *, cleanup: bool
+        self, attempt: Attempt, record: StepRecord, prepared: PreparedRequest, first: TransportFailure, *, cleanup: bool
     ) -> Answer | TransportFailure:
         """Repeats on a fresh connection what broke on a kept one, if that can do no harm; else the first failure."""
         if prepared.method not in IDEMPOTENT:
@@ -158,7 +159,7 @@ class RetryingSender:
         record.fresh, record.repeated = True, first.reason
         return await self._transport.send(attempt, record, prepared, cleanup=cleanup)
 
-    def _refuse_without_certificate(self, prepared: Wire, outcome: Answer | TransportFailure) -> None:
+    def _refuse_without_certificate(self, prepared: PreparedRequest, outcome: Answer | TransportFailure) -> None:
         """Ends the case where the server may have asked for the client certificate, which this request does not show.
 
         Raises:
@@ -169,7 +170,7 @@ class RetryingSender:
         if outcome.kind in ("broken", "unreachable") and (prepared.anonymous or origin(prepared.url) != self._base):
             raise CaseEnded("skipped" if prepared.anonymous else "errored", CERTIFICATE_REQUIRED)
 
-    def _looks_down(self, outcome: Answer | TransportFailure, prepared: Wire, step: Step | None) -> bool:
+    def _looks_down(self, outcome: Answer | TransportFailure, prepared: PreparedRequest, step: Step | None) -> bool:
         """Whether a target that is down would give this; it may as well be this one request's own fate."""
         if not self._policy.breaker_after or origin(prepared.url) != self._base:
             return False
@@ -177,7 +178,9 @@ class RetryingSender:
             return outcome.silent or outcome.kind == "broken"
         return outcome.status == UNAVAILABLE and step is not None and not self._expected.include(step, outcome.status)
 
-    async def _waited_as_asked(self, attempt: Attempt, record: StepRecord, prepared: Wire, answer: Answer) -> bool:
+    async def _waited_as_asked(
+        self, attempt: Attempt, record: StepRecord, prepared: PreparedRequest, answer: Answer
+    ) -> bool:
         """Whether the answer asked to come back later, that was waited for, and the request may be sent again."""
         if patience.retry_after_s(answer, datetime.now(UTC)) is None:
             return False

@@ -12,9 +12,11 @@ from testops_lib.execute.limits import RunLimits
 from testops_lib.execute.liveness import UNAVAILABLE, Liveness
 from testops_lib.execute.load import Load
 from testops_lib.execute.shutdown import Shutdown
-from testops_lib.execute.wire import Origin, origin
-from testops_lib.http.answer import Answer, Wire
-from testops_lib.http.client import Client, TransportFailure
+from testops_lib.http.answer import Answer
+from testops_lib.http.client import Client
+from testops_lib.http.failure import TransportFailure
+from testops_lib.http.request import PreparedRequest
+from testops_lib.http.url import Origin, origin
 from testops_lib.model import SAFE_METHODS, Plan, Trace
 
 IDEMPOTENT = SAFE_METHODS | {"PUT", "DELETE", "QUERY"}
@@ -41,7 +43,7 @@ class Transport:
         self.client: Client | None = None
 
     async def send(
-        self, attempt: Attempt, record: StepRecord, prepared: Wire, *, cleanup: bool
+        self, attempt: Attempt, record: StepRecord, prepared: PreparedRequest, *, cleanup: bool
     ) -> Answer | TransportFailure:
         """Sends a step's request.
 
@@ -72,10 +74,10 @@ class Transport:
                 prepared,
                 timeout_s=timeout_s,
                 repeat=repeat,
-                keep=cleanup,
+                survives_abort=cleanup,
                 fresh=record.fresh or (not repeat and record.operation in self.on_fresh_connections),
-                streams=record.operation in self._streaming,
-                wanted=record.body_needed,
+                stream_expected=record.operation in self._streaming,
+                body_needed=record.body_needed,
             )
         finally:
             self._load.leave()
@@ -104,7 +106,9 @@ class Transport:
             raise ended
         return outcome
 
-    async def send_beside(self, attempt: Attempt, prepared: Wire, timeout_s: float) -> Answer | TransportFailure:
+    async def send_beside(
+        self, attempt: Attempt, prepared: PreparedRequest, timeout_s: float
+    ) -> Answer | TransportFailure:
         """A login or a probe: counted, but no step's. Over a connection of its own, so that it is sent once."""
         assert self.client is not None
         if self._trace is not None:
@@ -116,7 +120,7 @@ class Transport:
             self._liveness.answered = True
         return exchange.outcome
 
-    def _traced(self, prepared: Wire, trace: Trace, case: str) -> Wire:
+    def _traced(self, prepared: PreparedRequest, trace: Trace, case: str) -> PreparedRequest:
         """The request with the headers that say where it belongs, if the target wants them and it goes there."""
         if origin(prepared.url) != self._base:
             return prepared

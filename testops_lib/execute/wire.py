@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from testops_lib.errors import CaseError, TargetError
-from testops_lib.http.answer import Wire
 from testops_lib.http.multipart import encode_multipart
+from testops_lib.http.request import PreparedRequest
+from testops_lib.http.url import escape_target, origin
 from testops_lib.model import METHODS, BytesBody, FormBody, JsonBody, MultipartBody, Pairs, Request, TextBody
 from testops_lib.placeholder import encode, fill, fill_text, names
 
@@ -22,7 +23,6 @@ USER_AGENT = "ai-testops/0.1.0"
 
 _BREAKS_LINE = re.compile(r"[\r\n\0]")
 _NOT_TOKEN = re.compile(r"[\x00-\x20\x7f:]")
-_NOT_IN_TARGET = re.compile(r"[^\x21-\x22\x24-\x7e]+")  # control characters, space, `#`, non-ASCII
 _DOT_SEGMENT = frozenset({".", "..", "%2e", "%2E", "%2e%2e", "%2E%2E", ".%2e", ".%2E", "%2e.", "%2E."})
 """Servers and proxies resolve them (RFC 3986, 5.2.4): the request reaches another path."""
 _LONGEST_PATH = 200
@@ -30,58 +30,6 @@ _COMMON = frozenset(METHODS)
 _AS_LETTER = dict(zip("0123456789abcdef", "abcdefabcdefabcd", strict=True))
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"})
-
-
-class Origin(Struct, frozen=True):
-    """Scheme, host (lower case, IPv6 without brackets) and port."""
-
-    scheme: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
-
-
-@lru_cache(maxsize=256)
-def origin(url: str) -> Origin:
-    """The origin of an absolute http(s) URL.
-
-    Raises:
-        TargetError: another scheme, no host, credentials inside, or an impossible port.
-    """
-    try:
-        parts = urlsplit(url)
-        port, host = parts.port, parts.hostname
-    except ValueError as error:
-        raise TargetError(f"{url!r} is not a URL: {error}", next_step="give http://host[:port][/path]") from error
-    scheme = parts.scheme.lower()
-    if scheme not in ("http", "https") or not host or "\\" in parts.netloc or _NOT_IN_TARGET.search(parts.netloc):
-        raise TargetError(f"{url!r} is not an http(s) URL with a host", next_step="give http://host[:port][/path]")
-    if "@" in parts.netloc:
-        raise TargetError("a URL must not hold credentials", next_step="declare an identity with headers or a login")
-    return Origin(scheme, host.lower().rstrip("."), port or (443 if scheme == "https" else 80))
-
-
-def allowed(where: Origin, base: Origin, hosts: Iterable[str]) -> bool:
-    """Whether the policy lets `where` be called: the base's own origin, or one of `hosts`.
-
-    An entry `host` stands for the default ports of http and https, `host:port` for exactly that port.
-    """
-    if where == base:
-        return True
-    if base.scheme == "https" and where.scheme == "http":
-        return False
-    for entry in hosts:
-        try:
-            named = urlsplit(f"//{entry.strip().lower()}")
-            host, port = (named.hostname or "").rstrip("."), named.port
-        except ValueError:
-            continue
-        if host == where.host and (where.port in (80, 443) if port is None else where.port == port):
-            return True
-    return False
 
 
 def unique_token(run: str, case: str, attempt: int, repeat: int = 0, *, anew: bool = False) -> str:
@@ -95,7 +43,7 @@ def unique_token(run: str, case: str, attempt: int, repeat: int = 0, *, anew: bo
     return _AS_LETTER[digits[0]] + digits[1:]
 
 
-def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wire:
+def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> PreparedRequest:
     """The request with captured values in their places, encoded below `base_url`; no credentials yet.
 
     Raises:
@@ -126,7 +74,7 @@ def prepare(base_url: str, request: Request, captured: Mapping[str, Any]) -> Wir
     elif method in _BODY_EXPECTED:
         body = b""
     whole, isolated = _whole_head(headers, media_type, base_url)
-    return Wire(method=method, url=url, headers=whole, body=body, isolated=isolated)
+    return PreparedRequest(method=method, url=url, headers=whole, body=body, isolated=isolated)
 
 
 def _refuse_path(path: str) -> None:
@@ -176,13 +124,6 @@ def _same_host(value: str, base_url: str) -> bool:
         return origin(f"{base.scheme}://{value.strip()}") == base
     except TargetError:
         return not value.strip()
-
-
-def escape_target(path: str) -> str:
-    """`path` with spaces, control characters, `#` and non-ASCII percent-encoded, all else as given."""
-    if _NOT_IN_TARGET.search(path):
-        return _NOT_IN_TARGET.sub(lambda m: quote(m.group().encode("utf-8", "surrogatepass"), safe=""), path)
-    return path
 
 
 def add_query(url: str, pairs: Iterable[tuple[str, str]]) -> str:

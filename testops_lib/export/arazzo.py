@@ -9,24 +9,18 @@ from urllib.parse import unquote
 
 import msgspec
 
-from testops_lib.export.shell import body_text
+from testops_lib.export.request import body_text, check_name
+from testops_lib.export.statuses import accepted_statuses, bounds
 from testops_lib.export.text import PLACEHOLDER, places
 from testops_lib.model import (
     AnyCheck,
     Case,
     FormBody,
     HeaderIs,
-    IgnoredAuth,
     JsonBody,
     JsonPathIs,
     MultipartBody,
-    NegativeDataRejection,
-    NotAServerError,
-    PositiveDataAcceptance,
-    StatusIs,
     Step,
-    UnsupportedMethod,
-    UseAfterFree,
 )
 
 VERSION = "1.0.1"
@@ -132,10 +126,10 @@ def _step(step: Step, name: str, outputs: dict[str, str], ids: Mapping[str, str]
         elif capture.source == "header":
             kept[capture.name] = f"$response.header.{capture.path}"
         else:
-            found = places(capture.path)
-            if found is None:
+            keys = places(capture.path)
+            if keys is None:
                 raise _Unsayable(f"{capture.path} is no single place of a body")
-            kept[capture.name] = "$response.body#" + "".join("/" + _pointed(each) for each in found)
+            kept[capture.name] = "$response.body#" + "".join("/" + _pointed(key) for key in keys)
         outputs[capture.name] = f"$steps.{name}.outputs.{capture.name}"
     if kept:
         made["outputs"] = kept
@@ -150,18 +144,18 @@ def _in_path(template: str, path: str) -> list[tuple[str, str]]:
     """Names of the template's parameters with what the path holds there."""
     names = re.findall(r"\{([^{}]+)\}", template)
     parts = re.split(r"\{[^{}]+\}", template)
-    found = re.fullmatch("(.+?)".join(map(re.escape, parts)), path)
-    if found is None:
+    match = re.fullmatch("(.+?)".join(map(re.escape, parts)), path)
+    if match is None:
         raise _Unsayable(f"{path} is no {template}")
-    return [(name, unquote(value)) for name, value in zip(names, found.groups(), strict=True)]
+    return [(name, unquote(value)) for name, value in zip(names, match.groups(), strict=True)]
 
 
 def _value(value: Any, outputs: Mapping[str, str]) -> Any:
     """A constant, a runtime expression, or a text with expressions embedded."""
     if isinstance(value, dict):
-        return {key: _value(each, outputs) for key, each in value.items()}
+        return {key: _value(item, outputs) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_value(each, outputs) for each in value]
+        return [_value(item, outputs) for item in value]
     if not isinstance(value, str):
         return value
     whole = PLACEHOLDER.fullmatch(value)
@@ -169,7 +163,7 @@ def _value(value: Any, outputs: Mapping[str, str]) -> Any:
         return outputs[whole[1]]
     if value.startswith("$"):
         raise _Unsayable(f"{value!r} would be read as a runtime expression")
-    return PLACEHOLDER.sub(lambda found: "{" + outputs[found[1]] + "}" if found[1] in outputs else found[0], value)
+    return PLACEHOLDER.sub(lambda match: "{" + outputs[match[1]] + "}" if match[1] in outputs else match[0], value)
 
 
 def _body(step: Step, outputs: Mapping[str, str]) -> dict[str, Any]:
@@ -193,29 +187,24 @@ def _body(step: Step, outputs: Mapping[str, str]) -> dict[str, Any]:
 def _criteria(step: Step, outputs: Mapping[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Success criteria, each once, and the names of checks that Arazzo has no words for."""
     conditions = ["$statusCode >= 200", "$statusCode < 300"] if step.setup else []
-    made = [{"condition": condition} for condition in conditions]
+    criteria = [{"condition": condition} for condition in conditions]
     notes: list[str] = []
     for check in step.checks:
         criterion = _criterion(check, outputs)
         if criterion is None:
-            notes.append(str(type(check).__struct_config__.tag))
-        made += [each for each in criterion or () if each not in made]
-    return made, notes
+            notes.append(check_name(check))
+        criteria += [part for part in criterion or () if part not in criteria]
+    return criteria, notes
 
 
 def _criterion(check: AnyCheck, outputs: Mapping[str, str]) -> list[dict[str, Any]] | None:
+    if (accepted := accepted_statuses(check)) is not None:
+        conditions = [f"$statusCode {sign} {status}" for sign, status in bounds(accepted)]
+        if accepted.also:
+            inside = [" && ".join(conditions)] if conditions else []
+            conditions = [" || ".join([*inside, *(f"$statusCode == {status}" for status in accepted.also)])]
+        return [{"condition": condition} for condition in conditions]
     match check:
-        case NotAServerError():
-            return [{"condition": "$statusCode < 500"}]
-        case NegativeDataRejection() | IgnoredAuth() | UseAfterFree():
-            return [{"condition": "$statusCode >= 300"}]
-        case UnsupportedMethod():
-            return [{"condition": "$statusCode >= 300"}, {"condition": "$statusCode < 500"}]
-        case PositiveDataAcceptance(also=also):
-            wanted = " || ".join(["$statusCode < 400", *(f"$statusCode == {status}" for status in also)])
-            return [{"condition": wanted}]
-        case StatusIs(any_of=wanted_statuses):
-            return [{"condition": " || ".join(f"$statusCode == {status}" for status in wanted_statuses)}]
         case HeaderIs(name=name, equals=str(equals)) if "'" not in equals and not PLACEHOLDER.search(equals):
             return [{"condition": f"$response.header.{name} == '{equals}'"}]
         case JsonPathIs(path=path, op="exists"):
@@ -224,7 +213,7 @@ def _criterion(check: AnyCheck, outputs: Mapping[str, str]) -> list[dict[str, An
             where = places(path)
             if where is None or (isinstance(value, str) and "'" in value):
                 return None
-            place = "$response.body#" + "".join("/" + _pointed(each) for each in where)
+            place = "$response.body#" + "".join("/" + _pointed(key) for key in where)
             whole = PLACEHOLDER.fullmatch(value) if isinstance(value, str) else None
             if whole and whole[1] in outputs:
                 return [{"condition": f"{place} == {outputs[whole[1]]}"}]

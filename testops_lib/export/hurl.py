@@ -9,30 +9,27 @@ from urllib.parse import quote
 
 import msgspec
 
-from testops_lib.export.shell import body_text
+from testops_lib.export.request import body_text, captured_names, check_name, with_media_type
+from testops_lib.export.request import names as header_names
+from testops_lib.export.statuses import accepted_statuses, bounds
 from testops_lib.export.text import HIDDEN, PLACEHOLDER, TOKEN, comment
 from testops_lib.http.multipart import encode_multipart
 from testops_lib.model import (
+    INVALID_CREDENTIALS,
+    NO_CREDENTIALS,
     AnyBody,
     AnyCheck,
     Capture,
     Case,
     FormBody,
     HeaderIs,
-    IgnoredAuth,
     JsonBody,
     JsonPathIs,
     MaxResponseTime,
     MultipartBody,
-    NegativeDataRejection,
-    NotAServerError,
     Part,
-    PositiveDataAcceptance,
-    StatusIs,
     Step,
     TextBody,
-    UnsupportedMethod,
-    UseAfterFree,
 )
 
 _METHOD = re.compile(r"[A-Z]{1,20}")
@@ -48,49 +45,50 @@ def hurl(case: Case) -> str:
     Checks that need the API description stand as comments. Cleanup steps come last, without asserts; Hurl leaves them
     out when an assert before them failed.
     """
-    names = {capture.name for step in (*case.steps, *case.cleanup) for capture in step.captures} | {"unique"}
-    names = {name for name in names if _NAME.fullmatch(name)}
+    variables = {name for name in captured_names(case) if _NAME.fullmatch(name)}
     parts = [f"# {comment(case.name)}"]
     for step in case.steps:
-        parts.append(_entry(step, names, judged=True))
+        parts.append(_entry(step, variables, judged=True))
     for step in case.cleanup:
-        parts.append("# cleanup\n" + _entry(step, names, judged=False))
+        parts.append("# cleanup\n" + _entry(step, variables, judged=False))
     return "\n\n".join(parts) + "\n"
 
 
-def _entry(step: Step, names: set[str], *, judged: bool) -> str:
+def _entry(step: Step, variables: set[str], *, judged: bool) -> str:
     request = step.request
     lines = [f"# {comment(step.operation)}"]
     if not _METHOD.fullmatch(request.method):
         return "\n".join([*lines, f"# not written: the method {comment(request.method)!r} is none of Hurl's"])
-    url = "{{base_url}}" + _url_text(request.path, names)
+    url = "{{base_url}}" + _url_text(request.path, variables)
     if request.query:
-        url += "?" + "&".join(f"{_url_part(name, names)}={_url_part(value, names)}" for name, value in request.query)
+        url += "?" + "&".join(
+            f"{_url_part(name, variables)}={_url_part(value, variables)}" for name, value in request.query
+        )
     lines.append(f"{request.method} {url}")
-    headers = [(name, value) for name, value in request.headers if TOKEN.fullmatch(name)]
-    body, media_type = _body(request.body, names)
-    if media_type and not any(name.lower() == "content-type" for name, _ in headers):
-        headers.append(("Content-Type", media_type))
-    if step.identity != "none" and not any(name.lower() == "authorization" for name, _ in headers):
-        who = "Bearer invalid" if step.identity == "invalid" else "{{authorization}}"
-        lines.append(f"Authorization: {who}")
-    lines += [f"{name}: {_value(value, names)}" for name, value in headers]
+    body, media_type = _body(request.body, variables)
+    headers = with_media_type(tuple(pair for pair in request.headers if TOKEN.fullmatch(pair[0])), media_type)
+    if step.identity != NO_CREDENTIALS and "authorization" not in header_names(headers):
+        credentials = "Bearer invalid" if step.identity == INVALID_CREDENTIALS else "{{authorization}}"
+        lines.append(f"Authorization: {credentials}")
+    lines += [f"{name}: {_value(value, variables)}" for name, value in headers]
     if request.cookies:
-        lines.append("Cookie: " + "; ".join(f"{_value(n, names)}={_value(v, names)}" for n, v in request.cookies))
+        lines.append(
+            "Cookie: " + "; ".join(f"{_value(n, variables)}={_value(v, variables)}" for n, v in request.cookies)
+        )
     lines += body
     lines.append("HTTP *")
     captures = [line for capture in step.captures if (line := _capture(capture))]
     if captures:
         lines += ["[Captures]", *captures]
-    asserts, notes = _asserts(step, names) if judged else ([], [])
+    asserts, notes = _asserts(step, variables) if judged else ([], [])
     if asserts:
         lines += ["[Asserts]", *asserts]
     return "\n".join([*lines, *notes])
 
 
-def _value(text: str, names: set[str]) -> str:
+def _value(text: str, variables: set[str]) -> str:
     """Hurl's value-string: `#`, `\\`, braces and what does not print are escaped, placeholders become templates."""
-    return _filled(text, names, lambda plain: "".join(map(_escaped, plain)))
+    return _filled(text, variables, lambda plain: "".join(map(_escaped, plain)))
 
 
 def _escaped(char: str) -> str:
@@ -99,43 +97,43 @@ def _escaped(char: str) -> str:
     return char
 
 
-def _filled(text: str, names: set[str], write: Any) -> str:
+def _filled(text: str, variables: set[str], write: Any) -> str:
     out, at = [], 0
-    for found in PLACEHOLDER.finditer(text):
-        if found[1] in names:
-            out += [write(text[at : found.start()]), "{{" + found[1] + "}}"]
-            at = found.end()
+    for match in PLACEHOLDER.finditer(text):
+        if match[1] in variables:
+            out += [write(text[at : match.start()]), "{{" + match[1] + "}}"]
+            at = match.end()
     return "".join([*out, write(text[at:])])
 
 
-def _url_text(path: str, names: set[str]) -> str:
-    return _filled(path, names, lambda plain: quote(plain, safe="/%:@!$&'()*+,;=~-._"))
+def _url_text(path: str, variables: set[str]) -> str:
+    return _filled(path, variables, lambda plain: quote(plain, safe="/%:@!$&'()*+,;=~-._"))
 
 
-def _url_part(text: str, names: set[str]) -> str:
-    return _filled(text, names, lambda plain: quote(plain, safe="", errors="replace"))
+def _url_part(text: str, variables: set[str]) -> str:
+    return _filled(text, variables, lambda plain: quote(plain, safe="", errors="replace"))
 
 
-def _body(body: AnyBody | None, names: set[str]) -> tuple[list[str], str]:
+def _body(body: AnyBody | None, variables: set[str]) -> tuple[list[str], str]:
     """Lines of the body, and its media type."""
     match body:
         case None:
             return [], ""
         case JsonBody():
             text = msgspec.json.encode(body.value).decode()
-            if not any(found[1] in names for found in PLACEHOLDER.finditer(text)):
+            if not any(match[1] in variables for match in PLACEHOLDER.finditer(text)):
                 return [_exact(text.encode())], body.media_type
-            return [_json(body.value, names)], body.media_type
+            return [_json(body.value, variables)], body.media_type
         case FormBody() if all(_KEY.fullmatch(name) for name, _ in body.fields):
-            return ["[Form]", *(f"{name}: {_value(value, names)}" for name, value in body.fields)], ""
-        case FormBody():  # Hurl has no words for such names
+            return ["[Form]", *(f"{name}: {_value(value, variables)}" for name, value in body.fields)], ""
+        case FormBody():  # Hurl has no words for such variables
             return [_exact(body_text(body)[0].encode())], "application/x-www-form-urlencoded"
         case MultipartBody() if any(part.filename or part.media_type or _is_binary(part) for part in body.parts):
             data, media_type = encode_multipart(body.parts)  # Hurl takes files from the disk alone
             return [_exact(data)], media_type
         case MultipartBody():
             lines = [
-                f"{_key(part.name, names)}: {_value(part.data.decode('utf-8', 'replace'), names)}"
+                f"{_key(part.name, variables)}: {_value(part.data.decode('utf-8', 'replace'), variables)}"
                 for part in body.parts
             ]
             return ["[Multipart]", *lines], ""
@@ -152,35 +150,37 @@ def _is_binary(part: Part) -> bool:
     return False
 
 
-def _key(name: str, names: set[str]) -> str:
-    return _value(name, names).replace(":", "\\u{3a}").replace(" ", "\\u{20}") or "\\u{20}"
+def _key(name: str, variables: set[str]) -> str:
+    return _value(name, variables).replace(":", "\\u{3a}").replace(" ", "\\u{20}") or "\\u{20}"
 
 
 def _exact(data: bytes) -> str:
     return f"base64,{base64.b64encode(data).decode()};"
 
 
-def _json(value: Any, names: set[str]) -> str:
+def _json(value: Any, variables: set[str]) -> str:
     """JSON text in which a string that is just a placeholder becomes the captured value with its own type."""
     if isinstance(value, dict):
         return (
-            "{" + ", ".join(f"{_json_text(str(key), set())}: {_json(each, names)}" for key, each in value.items()) + "}"
+            "{"
+            + ", ".join(f"{_json_text(str(key), set())}: {_json(item, variables)}" for key, item in value.items())
+            + "}"
         )
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_json(each, names) for each in value) + "]"
+        return "[" + ", ".join(_json(item, variables) for item in value) + "]"
     if isinstance(value, str):
         whole = PLACEHOLDER.fullmatch(value)
-        if whole and whole[1] in names and whole[1] != "unique":
+        if whole and whole[1] in variables and whole[1] != "unique":
             return "{{" + whole[1] + "}}"
-        return _json_text(value, names)
+        return _json_text(value, variables)
     return msgspec.json.encode(value).decode()
 
 
-def _json_text(text: str, names: set[str]) -> str:
+def _json_text(text: str, variables: set[str]) -> str:
     def write(plain: str) -> str:
         return msgspec.json.encode(plain.encode("utf-8", "replace").decode()).decode()[1:-1].replace("{", "\\u007b")
 
-    return '"' + _filled(text, names, write) + '"'
+    return '"' + _filled(text, variables, write) + '"'
 
 
 def _capture(capture: Capture) -> str:
@@ -199,54 +199,48 @@ def _quoted(text: str) -> str:
     return '"' + "".join('\\"' if char == '"' else _escaped(char) for char in text) + '"'
 
 
-def _literal(value: Any, names: set[str]) -> str | None:
+def _literal(value: Any, variables: set[str]) -> str | None:
     """A predicate's value; None: Hurl has no word for it."""
     if isinstance(value, str):
         whole = PLACEHOLDER.fullmatch(value)
-        if whole and whole[1] in names:
+        if whole and whole[1] in variables:
             return "{{" + whole[1] + "}}"
-        return '"' + _filled(value, names, lambda plain: _quoted(plain)[1:-1]) + '"'
+        return '"' + _filled(value, variables, lambda plain: _quoted(plain)[1:-1]) + '"'
     if value is None or isinstance(value, bool | int | float):
         return msgspec.json.encode(value).decode()
     return None
 
 
-def _asserts(step: Step, names: set[str]) -> tuple[list[str], list[str]]:
+def _asserts(step: Step, variables: set[str]) -> tuple[list[str], list[str]]:
     """Asserts, and as comments what cannot be said so."""
     lines = ["status >= 200", "status < 300"] if step.setup else []
     notes: list[str] = []
     for check in step.checks:
-        made = _assert(check, names)
-        tag = str(type(check).__struct_config__.tag)
-        if made is None:
-            notes.append(f"# not asserted here: {tag}")
+        asserts = _assert(check, variables)
+        if asserts is None:
+            notes.append(f"# not asserted here: {check_name(check)}")
         else:
-            lines += made
+            lines += asserts
     return lines, notes
 
 
-def _assert(check: AnyCheck, names: set[str]) -> list[str] | None:
+def _assert(check: AnyCheck, variables: set[str]) -> list[str] | None:
+    if (accepted := accepted_statuses(check)) is not None:
+        if not accepted.also:
+            return [f"status {sign} {status}" for sign, status in bounds(accepted)]
+        hundreds = "".join(str(digit) for digit in range(max(2, accepted.lowest // 100), accepted.below // 100))
+        patterns = [*([f"[{hundreds}].."] if hundreds else []), *map(str, accepted.also)]
+        return [f"status toString matches /^({'|'.join(patterns)})$/"]
     match check:
-        case NotAServerError():
-            return ["status < 500"]
-        case NegativeDataRejection() | IgnoredAuth() | UseAfterFree():
-            return ["status >= 300"]
-        case UnsupportedMethod():
-            return ["status >= 300", "status < 500"]
-        case PositiveDataAcceptance(also=also):
-            allowed = "|".join(["[23]..", *map(str, also)])
-            return [f"status toString matches /^({allowed})$/"]
-        case StatusIs(any_of=wanted):
-            return [f"status toString matches /^({'|'.join(map(str, wanted))})$/"]
         case MaxResponseTime(limit_ms=limit):
             return [f"duration <= {limit}"]
         case HeaderIs(name=name, equals=None):
             return [f"header {_quoted(name)} exists"]
         case HeaderIs(name=name, equals=equals):
-            wanted_text = _literal(str(equals), names)
+            wanted_text = _literal(str(equals), variables)
             return [f"header {_quoted(name)} == {wanted_text}"]
         case JsonPathIs(path=path, op=op, value=value):
-            query, literal = f"jsonpath {_quoted(path)}", _literal(value, names)
+            query, literal = f"jsonpath {_quoted(path)}", _literal(value, variables)
             match op:
                 case "exists":
                     return [f"{query} exists"]

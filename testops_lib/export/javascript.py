@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from testops_lib.export.shell import body_text
+from testops_lib.export.request import body_text, captured_names, check_name, cookie_header, names, with_media_type
+from testops_lib.export.statuses import accepted_statuses
 from testops_lib.export.text import PLACEHOLDER, comment, places
 from testops_lib.http.multipart import encode_multipart
 from testops_lib.model import (
@@ -25,19 +26,12 @@ from testops_lib.model import (
     Case,
     FormBody,
     HeaderIs,
-    IgnoredAuth,
     JsonBody,
     JsonPathIs,
     MaxResponseTime,
     MultipartBody,
-    NegativeDataRejection,
-    NotAServerError,
     Part,
-    PositiveDataAcceptance,
-    StatusIs,
     Step,
-    UnsupportedMethod,
-    UseAfterFree,
 )
 
 _SHARED = """
@@ -47,18 +41,18 @@ function fill(value, values) {
     if (whole && whole[1] in values) return values[whole[1]];
     return value.replace(/\\{([A-Za-z_]\\w*)\\}/g, (all, name) => (name in values ? text(values[name]) : all));
   }
-  if (Array.isArray(value)) return value.map((each) => fill(each, values));
+  if (Array.isArray(value)) return value.map((item) => fill(item, values));
   if (value && typeof value === "object") {
-    return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, fill(each, values)]));
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, fill(item, values)]));
   }
   return value;
 }
 function text(value) { return typeof value === "string" ? value : JSON.stringify(value); }
 function at(document, places) {
-  return places.reduce((found, place) => (found === undefined || found === null ? undefined : found[place]), document);
+  return places.reduce((node, place) => (node === undefined || node === null ? undefined : node[place]), document);
 }
 function header(headers, wanted) {
-  const name = Object.keys(headers).find((each) => each.toLowerCase() === wanted.toLowerCase());
+  const name = Object.keys(headers).find((key) => key.toLowerCase() === wanted.toLowerCase());
   return name === undefined ? undefined : headers[name];
 }
 function same(a, b) { return JSON.stringify(a) === JSON.stringify(b); }
@@ -69,19 +63,19 @@ function holds(test, answer, values) {
   }
   if ("limit_ms" in test) return answer.ms <= test.limit_ms;
   if ("header" in test) {
-    const found = header(answer.headers, test.header);
-    return found !== undefined && (value === undefined || found === text(value));
+    const sent = header(answer.headers, test.header);
+    return sent !== undefined && (value === undefined || sent === text(value));
   }
-  const found = at(answer.json, test.places);
-  if (test.op === "exists") return found !== undefined;
-  if (test.op === "absent") return found === undefined;
-  return test.op === "excludes" ? !same(found, value) : same(found, value);
+  const node = at(answer.json, test.places);
+  if (test.op === "exists") return node !== undefined;
+  if (test.op === "absent") return node === undefined;
+  return test.op === "excludes" ? !same(node, value) : same(node, value);
 }
 function keep(captures, answer, values) {
-  for (const one of captures) {
-    const found = one.source === "status" ? answer.status
-      : one.source === "header" ? header(answer.headers, one.header) : at(answer.json, one.places);
-    if (found !== undefined) values[one.name] = found;
+  for (const capture of captures) {
+    const value = capture.source === "status" ? answer.status
+      : capture.source === "header" ? header(answer.headers, capture.header) : at(answer.json, capture.places);
+    if (value !== undefined) values[capture.name] = value;
   }
 }
 """
@@ -144,7 +138,7 @@ let json;
 try { json = pm.response.json(); } catch (error) { json = undefined; }
 const answer = {
   status: pm.response.code, ms: pm.response.responseTime, json,
-  headers: Object.fromEntries(pm.response.headers.all().map((each) => [each.key, each.value])),
+  headers: Object.fromEntries(pm.response.headers.all().map((header) => [header.key, header.value])),
 };
 for (const test of STEP.tests) {
   pm.test(test.label, () => { if (!holds(test, answer, values)) throw new Error(test.label); });
@@ -184,9 +178,9 @@ def postman(cases: Iterable[Case], base_url: str, *, name: str) -> bytes:
         items[0]["event"].insert(0, {"listen": "prerequest", "script": {"type": "text/javascript", "exec": [begin]}})
         folders.append({"name": case.name, "description": case.id, "item": items})
     variables = [{"key": "base_url", "value": base_url.rstrip("/")}, {"key": "authorization", "value": ""}]
-    known = uuid.uuid5(uuid.NAMESPACE_URL, "".join(str(folder["description"]) for folder in folders))
+    identifier = uuid.uuid5(uuid.NAMESPACE_URL, "".join(str(folder["description"]) for folder in folders))
     collection = {
-        "info": {"_postman_id": str(known), "name": name, "schema": POSTMAN_SCHEMA},
+        "info": {"_postman_id": str(identifier), "name": name, "schema": POSTMAN_SCHEMA},
         "item": folders,
         "variable": variables,
     }
@@ -195,50 +189,47 @@ def postman(cases: Iterable[Case], base_url: str, *, name: str) -> bytes:
 
 def _item(step: Step, case: Case, *, cleanup: bool = False) -> dict[str, Any]:
     request = step.request
-    captured = {each.name for one in (*case.steps, *case.cleanup) for each in one.captures} | {"unique"}
+    captured = captured_names(case)
 
     def template(text: str) -> str:
-        return PLACEHOLDER.sub(lambda found: "{{" + found[1] + "}}" if found[1] in captured else found[0], text)
+        return PLACEHOLDER.sub(lambda match: "{{" + match[1] + "}}" if match[1] in captured else match[0], text)
 
-    headers = [{"key": key, "value": template(value)} for key, value in request.headers]
-    if request.cookies:
-        pairs = "; ".join(f"{key}={template(value)}" for key, value in request.cookies)
-        headers.append({"key": "Cookie", "value": pairs})
-    named = {key.lower() for key, _ in request.headers}
+    headers = [{"key": key, "value": template(value)} for key, value in (*request.headers, *cookie_header(request))]
+    named = names(request.headers)
     if step.identity != NO_CREDENTIALS and "authorization" not in named:
         value = "Bearer invalid" if step.identity == INVALID_CREDENTIALS else "{{authorization}}"
         headers.append({"key": "Authorization", "value": value})
-    made: dict[str, Any] = {"method": request.method}
+    written: dict[str, Any] = {"method": request.method}
     body = request.body
     if isinstance(body, FormBody):
-        made["body"] = {
+        written["body"] = {
             "mode": "urlencoded",
             "urlencoded": [{"key": key, "value": template(value)} for key, value in body.fields],
         }
     elif isinstance(body, MultipartBody):
-        made["body"] = {"mode": "formdata", "formdata": [_form_part(part) for part in body.parts]}
+        written["body"] = {"mode": "formdata", "formdata": [_form_part(part) for part in body.parts]}
     elif body is not None:
         text, media_type = body_text(body)
-        made["body"] = {"mode": "raw", "raw": template(text)}
+        written["body"] = {"mode": "raw", "raw": template(text)}
         if media_type and "content-type" not in named:
             headers.append({"key": "Content-Type", "value": media_type})
     query = urlencode(request.query, quote_via=quote, safe="{}", errors="replace")
-    made["header"] = headers
-    made["url"] = "{{base_url}}" + template(request.path) + ("?" + template(query) if query else "")
+    written["header"] = headers
+    written["url"] = "{{base_url}}" + template(request.path) + ("?" + template(query) if query else "")
     data = {"tests": [] if cleanup else _tests(step), "captures": _captures(step)}
     script = f"const STEP = {_json(data)};\n{_POSTMAN_TEST}"
     event = {"listen": "test", "script": {"type": "text/javascript", "exec": script.split("\n")}}
     label = f"{step.operation} (cleanup)" if cleanup else step.operation
-    return {"name": label, "request": made, "event": [event]}
+    return {"name": label, "request": written, "event": [event]}
 
 
 def _form_part(part: Part) -> dict[str, str]:
-    made = {"key": part.name, "type": "text", "value": part.data.decode("utf-8", "replace")}
+    field = {"key": part.name, "type": "text", "value": part.data.decode("utf-8", "replace")}
     if part.filename:
-        made["fileName"] = part.filename
+        field["fileName"] = part.filename
     if part.media_type:
-        made["contentType"] = part.media_type
-    return made
+        field["contentType"] = part.media_type
+    return field
 
 
 def _json(value: Any) -> str:
@@ -250,17 +241,12 @@ def _json(value: Any) -> str:
 def _step(step: Step) -> dict[str, Any]:
     request = step.request
     body, media_type = _body(request.body)
-    headers = list(request.headers)
-    if media_type and not any(name.lower() == "content-type" for name, _ in headers):
-        headers.append(("Content-Type", media_type))
-    if request.cookies:
-        headers.append(("Cookie", "; ".join(f"{name}={value}" for name, value in request.cookies)))
     return {
         "operation": step.operation,
         "method": request.method,
         "path": request.path,
         "query": list(request.query),
-        "headers": headers,
+        "headers": [*with_media_type(request.headers, media_type), *cookie_header(request)],
         "identity": step.identity,
         "body": body,
         "tests": _tests(step),
@@ -286,52 +272,45 @@ def _body(body: AnyBody | None) -> tuple[dict[str, Any] | None, str]:
 
 
 def _captures(step: Step) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    captures: list[dict[str, Any]] = []
     for capture in step.captures:
-        one: dict[str, Any] = {"name": capture.name, "source": capture.source}
+        written: dict[str, Any] = {"name": capture.name, "source": capture.source}
         if capture.source == "header":
-            one["header"] = capture.path
+            written["header"] = capture.path
         elif capture.source == "body":
-            where = places(capture.path)
-            if where is None:
+            keys = places(capture.path)
+            if keys is None:
                 continue
-            one["places"] = where
-        found.append(one)
-    return found
+            written["places"] = keys
+        captures.append(written)
+    return captures
 
 
 def _tests(step: Step) -> list[dict[str, Any]]:
-    made = [{"label": "the preparation succeeds", "statuses": [[200, 299]]}] if step.setup else []
+    tests = [{"label": "the preparation succeeds", "statuses": [[200, 299]]}] if step.setup else []
     for check in step.checks:
         test = _test(check)
         if test is not None:
-            made.append({"label": str(type(check).__struct_config__.tag), **test})
-    return made
+            tests.append({"label": check_name(check), **test})
+    return tests
 
 
 def _left_out(step: Step) -> list[str]:
-    return [str(type(check).__struct_config__.tag) for check in step.checks if _test(check) is None]
+    return [check_name(check) for check in step.checks if _test(check) is None]
 
 
 def _test(check: AnyCheck) -> dict[str, Any] | None:
+    if (accepted := accepted_statuses(check)) is not None:
+        inside = [[accepted.lowest, accepted.below - 1]] if accepted.lowest < accepted.below else []
+        return {"statuses": [*inside, *([status, status] for status in accepted.also)]}
     match check:
-        case NotAServerError():
-            return {"statuses": [[100, 499]]}
-        case NegativeDataRejection() | IgnoredAuth() | UseAfterFree():
-            return {"statuses": [[100, 199], [300, 999]]}
-        case UnsupportedMethod():
-            return {"statuses": [[300, 499]]}
-        case PositiveDataAcceptance(also=also):
-            return {"statuses": [[200, 399], *([status, status] for status in also)]}
-        case StatusIs(any_of=wanted):
-            return {"statuses": [[status, status] for status in wanted]}
         case MaxResponseTime(limit_ms=limit):
             return {"limit_ms": limit}
         case HeaderIs(name=name, equals=equals):
             return {"header": name} if equals is None else {"header": name, "value": equals}
         case JsonPathIs(path=path, op=op, value=value):
-            where = places(path)
-            if where is None or op not in ("exists", "absent", "equals", "contains", "excludes"):
+            keys = places(path)
+            if keys is None or op not in ("exists", "absent", "equals", "contains", "excludes"):
                 return None
-            return {"places": where, "op": op, "value": value}
+            return {"places": keys, "op": op, "value": value}
     return None

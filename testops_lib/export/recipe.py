@@ -44,28 +44,28 @@ _PYTHON: Final = """\
 import json, sys, urllib.parse
 what, form, keys = sys.argv[1], sys.argv[2], sys.argv[3]
 if what == "text":
-    found = [keys]
+    values = [keys]
 elif what == "status":
-    found = [int(open(sys.argv[4] + "/status").read())]
+    values = [int(open(sys.argv[4] + "/status").read())]
 elif what == "header":
     lines = open(sys.argv[4] + "/head", encoding="utf-8", errors="surrogateescape").read().splitlines()
-    found = [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].lower() == keys.lower()]
+    values = [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].lower() == keys.lower()]
 else:
-    found = [json.load(open(sys.argv[4] + "/body", encoding="utf-8"))]
+    values = [json.load(open(sys.argv[4] + "/body", encoding="utf-8"))]
     for key in json.loads(keys):
         inner = []
-        for value in found:
+        for value in values:
             if key is None:
                 inner += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
             elif isinstance(value, dict) and key in value or isinstance(value, list) and key in range(len(value)):
                 inner.append(value[key])
-        found = inner
-if not found:
+        values = inner
+if not values:
     sys.exit(1)
 write = lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-text = found[0] if isinstance(found[0], str) else write(found[0])
+text = values[0] if isinstance(values[0], str) else write(values[0])
 if form == "json":
-    text = write(found[0])
+    text = write(values[0])
 elif form == "inside":
     text = write(text)[1:-1]
 elif form == "url":
@@ -98,7 +98,7 @@ def recipe(
 
 def public(identities: Iterable[Identity]) -> tuple[Identity, ...]:
     """The identities as far as a script needs them: a literal credential is a reference `${NAME}`, logins are empty."""
-    made = []
+    public_identities = []
     for number, identity in enumerate(identities):
         suffix = _suffix(identity) if number else ""
         parts = {
@@ -111,8 +111,8 @@ def public(identities: Iterable[Identity]) -> tuple[Identity, ...]:
         login = identity.login
         if login is not None:
             login = structs.replace(login, payload="", headers=(), basic=None)
-        made.append(structs.replace(identity, basic=basic, login=login, create=None, **parts))
-    return tuple(made)
+        public_identities.append(structs.replace(identity, basic=basic, login=login, create=None, **parts))
+    return tuple(public_identities)
 
 
 def _reference(name: str, value: str, suffix: str) -> str:
@@ -205,25 +205,29 @@ class _Script:
         words = [word if TOKEN.fullmatch(word) else _quoted(word) for word in words]
         url = '"$BASE_URL"' + self._text(request.path, "url", _escaped_path)
         added = self._credentials(step)
-        own = {name for name, _ in request.query}
+        query_names = {name for name, _ in request.query}
         pairs = [
             (self._text(name, "url", _encoded), self._text(value, "url", _encoded)) for name, value in request.query
         ]
         pairs += [
-            (_quoted(_encoded(name)), f'"$(value text url {value})"') for name, value in added.query if name not in own
+            (_quoted(_encoded(name)), f'"$(value text url {value})"')
+            for name, value in added.query
+            if name not in query_names
         ]
         for number, (name, value) in enumerate(pairs):
             url += ("'&'" if number or "?" in request.path else "'?'") + f"{name}={value}"
-        named = {name.lower() for name, _ in request.headers}
+        header_names = {name.lower() for name, _ in request.headers}
         headers = [(name, self._text(value, "text")) for name, value in request.headers if TOKEN.fullmatch(name)]
-        headers += [(name, value) for name, value in added.headers if name.lower() not in named]
-        mine = {name for name, _ in request.cookies}
+        headers += [(name, value) for name, value in added.headers if name.lower() not in header_names]
+        cookie_names = {name for name, _ in request.cookies}
         cookies = [f"{_quoted(name)}={self._text(value, 'text')}" for name, value in request.cookies]
-        cookies += [f"{_quoted(name)}={value}" if name else value for name, value in added.cookies if name not in mine]
+        cookies += [
+            f"{_quoted(name)}={value}" if name else value for name, value in added.cookies if name not in cookie_names
+        ]
         if cookies:
             headers.append(("Cookie", "'; '".join(cookies)))
         before, body, media_type = self._body(request)
-        if media_type is not None and "content-type" not in named:
+        if media_type is not None and "content-type" not in header_names:
             words += ["-H", _quoted(f"Content-Type: {media_type}" if media_type else "Content-Type:")]
         for name, value in headers:
             words += ["-H", f"{_quoted(name + ': ')}{value}" if value not in ("''", "") else _quoted(f"{name};")]
@@ -274,16 +278,16 @@ class _Script:
         variable = self._variable(capture.name)
         what, keys = capture.source, capture.path
         if capture.source == "body":
-            found = _keys(capture.path)
-            if found is None:
+            path = _keys(capture.path)
+            if path is None:
                 return f"{variable}=${{{variable}:-}}  # set it by hand: {comment(capture.path)}"
-            keys = json.dumps(found)
+            keys = json.dumps(path)
         take = f"{variable}=$(value {what} text {_quoted(keys)})"
         if capture.name in self._as_json:
             take += f" && {variable}_json=$(value {what} json {_quoted(keys)})"
-        said = f'echo {_quoted(f"== {comment(capture.name)} is")}" ${variable}"'
+        report = f'echo {_quoted(f"== {comment(capture.name)} is")}" ${variable}"'
         missing = _quoted(f"== no {comment(capture.name)} in the answer")
-        return f"if {take}; then {said}; else {variable}=; echo {missing}; {'exit 1; ' if required else ''}fi"
+        return f"if {take}; then {report}; else {variable}=; echo {missing}; {'exit 1; ' if required else ''}fi"
 
     def _variable(self, name: str) -> str:
         if name not in self._names:
@@ -324,26 +328,26 @@ class _Script:
 
     def _credentials(self, step: Step) -> _Credentials:
         """What the step's identity adds."""
-        made = _Credentials()
+        added = _Credentials()
         if step.identity == NO_CREDENTIALS:
-            return made
+            return added
         invalid = step.identity == INVALID_CREDENTIALS
-        chosen = [each for each in self._identities if invalid or step.identity in ("", each.name)]
+        chosen = [identity for identity in self._identities if invalid or step.identity in ("", identity.name)]
         if not chosen:
-            made.headers += [("Authorization", "'Bearer invalid'")] if invalid else []
-            return made
+            added.headers += [("Authorization", "'Bearer invalid'")] if invalid else []
+            return added
         identity = chosen[0]
         suffix = "" if identity is self._identities[0] else _suffix(identity)
         for place, pairs in (
-            (made.headers, identity.headers),
-            (made.query, identity.query),
-            (made.cookies, identity.cookies),
+            (added.headers, identity.headers),
+            (added.query, identity.query),
+            (added.cookies, identity.cookies),
         ):
             place += [(name, self._secret(name, value, suffix, invalid)) for name, value in pairs]
         if identity.basic is not None:
             user = self._filled("user", identity.basic.username)
             password = "invalid" if invalid else self._secret("password", identity.basic.password, suffix, False)
-            made.options += ["-u", f"{user}:{password}"]
+            added.options += ["-u", f"{user}:{password}"]
         if (login := identity.login) is not None:
             where = comment(f"{login.method} {login.url}")
             if login.token is not None:
@@ -352,11 +356,13 @@ class _Script:
                     self._secrets[f"TOKEN{suffix}"] = f"the token that {where} gives"
                 before, _, after = login.token.send_template.partition("{token}")
                 word = f"{_quoted(before) if before else ''}{value}{_quoted(after) if after else ''}"
-                (made.headers if login.token.send_in == "header" else made.query).append((login.token.send_name, word))
+                (added.headers if login.token.send_in == "header" else added.query).append(
+                    (login.token.send_name, word)
+                )
             if login.expect_cookies and not invalid:
                 self._secrets[f"COOKIE{suffix}"] = f"the cookies that {where} sets, as name=value"
-                made.cookies.append(("", f'"$COOKIE{suffix}"'))
-        return made
+                added.cookies.append(("", f'"$COOKIE{suffix}"'))
+        return added
 
     def _filled(self, name: str, value: str) -> str:
         """A text whose `${NAME}` references are variables of the script."""
@@ -398,13 +404,13 @@ class _Credentials:
 
 
 def _title(step: Step) -> str:
-    said = f" as {step.identity}" if step.identity else ""
-    return comment(f"{step.operation}{said}")
+    caller = f" as {step.identity}" if step.identity else ""
+    return comment(f"{step.operation}{caller}")
 
 
 def _leaves(body: JsonBody) -> set[str]:
     """Names that are a string leaf by themselves: their values keep their types."""
-    found: set[str] = set()
+    names: set[str] = set()
     waiting = [body.value]
     while waiting:
         value = waiting.pop()
@@ -413,8 +419,8 @@ def _leaves(body: JsonBody) -> set[str]:
         elif isinstance(value, list | tuple):
             waiting += value
         elif isinstance(value, str) and value[:1] == "{" and value[-1:] == "}":
-            found.add(value[1:-1])
-    return found
+            names.add(value[1:-1])
+    return names
 
 
 def _used(request: Request, names: Iterable[str]) -> list[str]:
@@ -426,15 +432,15 @@ def _keys(path: str) -> list[str | int | None] | None:
     """Members and indexes of a path, None for `[*]`; None as a whole where a short script cannot follow it."""
     keys: list[str | int | None] = []
     for number, part in enumerate(re.split(r"\[\*\]|\.\*", path.removeprefix("$"))):
-        found = places(f"${part}")
-        if found is None:
+        members = places(f"${part}")
+        if members is None:
             return None
-        keys += ([None] if number else []) + list(found)
+        keys += ([None] if number else []) + list(members)
     return keys
 
 
 def _escaped_path(text: str) -> str:
-    return re.sub(r"[^\x21-\x22\x24-\x7e]+", lambda found: _encoded(found[0]), text)
+    return re.sub(r"[^\x21-\x22\x24-\x7e]+", lambda match: _encoded(match[0]), text)
 
 
 def _encoded(text: str) -> str:

@@ -7,20 +7,15 @@ import shlex
 from collections.abc import Iterable
 from urllib.parse import quote, urlencode
 
-import msgspec
-
+from testops_lib.export.request import body_text, cookie_header, names, with_media_type
 from testops_lib.export.text import HIDDEN, TOKEN, comment
 from testops_lib.model import (
-    AnyBody,
-    BytesBody,
     Case,
-    JsonBody,
     MultipartBody,
     Pairs,
     Part,
     RequestEvidence,
     Step,
-    TextBody,
 )
 
 PLACEHOLDER = "[redacted]"
@@ -70,18 +65,11 @@ def _curl_step(step: Step, base_url: str) -> str:
     url = base_url.rstrip("/") + request.path
     if request.query:
         url += "?" + urlencode(request.query, quote_via=quote, safe="{}", errors="replace")
-    headers = list(request.headers)
-    if request.cookies:
-        headers.append(("Cookie", "; ".join(f"{name}={value}" for name, value in request.cookies)))
+    headers = (*request.headers, *cookie_header(request))
     if isinstance(request.body, MultipartBody):
-        extra = []
-        for part in request.body.parts:
-            extra.append(_form(part))
-        return _curl(request.method, url, tuple(headers), "", extra)
+        return _curl(request.method, url, headers, "", map(_form, request.body.parts))
     text, media_type = body_text(request.body)
-    if media_type and not any(name.lower() == "content-type" for name, _ in headers):
-        headers.append(("Content-Type", media_type))
-    return _curl(request.method, url, tuple(headers), text)
+    return _curl(request.method, url, with_media_type(headers, media_type), text)
 
 
 def _form(part: Part) -> str:
@@ -100,19 +88,6 @@ def _form(part: Part) -> str:
 def _in_quotes(text: str) -> str:
     """In double quotes, which keep curl from reading a file (`@`, `<`) and from ending the value at `;`."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def body_text(body: AnyBody | None) -> tuple[str, str]:
-    """The body as text (bytes that are no UTF-8 replaced) and its media type."""
-    if body is None or isinstance(body, MultipartBody):
-        return "", ""
-    if isinstance(body, JsonBody):
-        return msgspec.json.encode(body.value).decode(), body.media_type
-    if isinstance(body, TextBody):
-        return body.text, body.media_type
-    if isinstance(body, BytesBody):
-        return body.data.decode("utf-8", "replace"), body.media_type
-    return urlencode(body.fields, safe="{}", errors="replace"), "application/x-www-form-urlencoded"
 
 
 def _named(name: str, text: str) -> str:
@@ -140,11 +115,11 @@ def _curl(method: str, url: str, headers: Pairs, body: str, extra: Iterable[str]
     if re.search(r"/\.\.?(?:/|$|\?|#)", url):
         words.append("--path-as-is")
     words += ["--url", _url(url) if PLACEHOLDER in url else _quoted(url)]
-    shown = [(name, value) for name, value in headers if name.lower() not in _CURL_MAKES and TOKEN.fullmatch(name)]
+    shown = tuple(pair for pair in headers if pair[0].lower() not in _CURL_MAKES and TOKEN.fullmatch(pair[0]))
     for name, value in shown:
         words += ["-H", _named(name, f"{name}: {value}" if value.strip() else f"{name};")]
     if body:
-        if not any(name.lower() == "content-type" for name, _ in shown):
+        if "content-type" not in names(shown):
             words += ["-H", _quoted("Content-Type:")]  # else curl adds its own
         words += ["--data-raw", _named("secret", body)]
     return " ".join([*words, *extra])

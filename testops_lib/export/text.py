@@ -17,22 +17,22 @@ _STEP = re.compile(r"\.([A-Za-z_]\w*)|\['((?:[^'\\]|\\['\\])*)'\]|\[(\d{1,9})\]"
 
 def comment(text: str) -> str:
     """Text fit for one comment line."""
-    return HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\n", " "))[:300]
+    return HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text.replace("\n", " "))[:300]
 
 
 def places(path: str) -> list[str | int] | None:
     """The members and indexes of a JSONPath that selects at most one node (RFC 9535, singular query); else None."""
-    found: list[str | int] = []
-    at = 1
+    keys: list[str | int] = []
+    position = 1
     if not path.startswith("$"):
         return None
-    while at < len(path):
-        part = _STEP.match(path, at)
+    while position < len(path):
+        part = _STEP.match(path, position)
         if part is None:
             return None
         if part[3] is not None:
-            found.append(int(part[3]))
+            keys.append(int(part[3]))
         else:
-            found.append(part[1] if part[1] is not None else part[2].replace("\\'", "'").replace("\\\\", "\\"))
-        at = part.end()
-    return found
+            keys.append(part[1] if part[1] is not None else part[2].replace("\\'", "'").replace("\\\\", "\\"))
+        position = part.end()
+    return keys

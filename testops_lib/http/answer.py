@@ -1,8 +1,6 @@
-"""One HTTP exchange as data: the request as it will be sent, the answer as it came."""
+"""An answer as it came, and what its headers say."""
 
 from __future__ import annotations
-
-from msgspec import Struct
 
 from testops_lib.model import Pairs, Value
 
@@ -25,21 +23,7 @@ CODINGS = frozenset(
 )
 """Source: IANA, HTTP Content Coding Registry."""
 
-
-class Wire(Struct, frozen=True, kw_only=True):
-    """One request as it will be sent."""
-
-    method: str
-    url: str
-    """Absolute; sent byte for byte."""
-    headers: Pairs
-    """Every header line but Host and Content-Length, in order; an empty value is sent as an empty value."""
-    body: bytes | None = None
-    """None: no body and no Content-Length."""
-    isolated: bool = False
-    """A header touches the framing: the request gets a connection of its own, so that no other case is harmed."""
-    anonymous: bool = False
-    """The client certificate is not shown: it would say whose request this is."""
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Answer(Value, frozen=True, kw_only=True):
@@ -71,10 +55,10 @@ def media_type(headers: Pairs) -> str:
 def header_values(headers: Pairs, name: str) -> list[str]:
     """The values of a header, whose name is given in lower case, in order."""
     length = len(name)  # most names differ in length, and comparing that is much cheaper
-    return [value for known, value in headers if len(known) == length and known.lower() == name]
+    return [value for header, value in headers if len(header) == length and header.lower() == name]
 
 
 def no_codings(headers: Pairs) -> str:
-    """What Content-Encoding names that is no content coding, as it stands; "" when there is nothing such."""
+    """The names in Content-Encoding that are no content codings, as they stand; "" when there are none."""
     named = [coding.strip() for value in header_values(headers, "content-encoding") for coding in value.split(",")]
     return ", ".join(coding for coding in named if coding and coding.lower() not in CODINGS)

@@ -23,7 +23,7 @@ def open_session(*, host: str) -> requests.Session:
     """
     import requests
 
-    from testops_lib.http.client import ca_file
+    from testops_lib.http.tls import ca_file
 
     # At level DEBUG urllib3 logs the path of each request, and the path of a webhook is a secret.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)

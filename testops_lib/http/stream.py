@@ -16,8 +16,8 @@ _DECLARED_S = 0.5
 _IDLE_S = 1.0
 _SLOW_S = 3.0
 _SLOW_BYTES = 100_000
-_KNOWN_S = 0.2
-_WANTED = 3
+_STREAMED_BEFORE_S = 0.2
+_NEEDED = 3
 """So many times as long a body is waited for that somebody needs."""
 
 
@@ -33,9 +33,9 @@ class Progress(Struct, frozen=True, kw_only=True):
     byte_s: float
     """Since the last byte."""
     size: int
-    known: bool = False
+    streamed_before: bool = False
     """The operation has streamed before."""
-    wanted: bool = False
+    body_needed: bool = False
     """A later step needs what stands in the body."""
 
 
@@ -43,11 +43,11 @@ def is_stream(answer: Progress) -> bool:
     """Whether nothing more is to be expected of waiting for the end."""
     if answer.has_length or not 200 <= answer.status < 300:
         return False
-    patience = _WANTED if answer.wanted else 1
+    patience = _NEEDED if answer.body_needed else 1
     if answer.media_type in _STREAMS:
-        return answer.head_s >= (_KNOWN_S if answer.known else _DECLARED_S) * patience
-    if answer.known:
-        return answer.head_s >= _KNOWN_S * patience
+        return answer.head_s >= (_STREAMED_BEFORE_S if answer.streamed_before else _DECLARED_S) * patience
+    if answer.streamed_before:
+        return answer.head_s >= _STREAMED_BEFORE_S * patience
     if answer.byte_s >= _IDLE_S * patience:
         return True
     return answer.head_s >= _SLOW_S * patience and answer.size < _SLOW_BYTES

@@ -83,3 +83,18 @@ def _value(text: str, name: str, environ: Mapping[str, str], where: str) -> str 
             "is no file", where=f"{where}: tls.{name}", next_step="give a path that exists where the tests run"
         )
     return value
+
+
+def ca_file(environ: Mapping[str, str]) -> str:
+    """The certificate bundle to trust: `SSL_CERT_FILE`, else the system's, else certifi's, else libcurl's own ("")."""
+    named = environ.get("SSL_CERT_FILE", "")
+    if named:
+        return named
+    system = ssl.get_default_verify_paths().cafile
+    if system:
+        return system
+    try:
+        import certifi
+    except ImportError:
+        return ""
+    return certifi.where()

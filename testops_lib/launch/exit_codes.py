@@ -1,4 +1,4 @@
-"""A runner's exit codes: what whoever started it does next."""
+"""A runner's exit codes: they tell its launcher what to do next."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ def spread(run: str, batches: int, *, partitions: int, concurrency: int) -> tupl
     """The partitions that the orders of a run lie in, ascending; none for no batch.
 
     No more than there are batches, and no more than the target's concurrency, since so many runners may work on it.
-    Drawn by lot, as nobody knows how they are assigned; the same for the same run, so that a batch that is ordered
-    again waits behind its earlier order.
+    Drawn at random, since their assignment to runners is unknown; always the same for a run, so that a batch that is
+    ordered again waits behind its earlier order.
     """
     count = min(partitions, batches, max(1, concurrency))
     return tuple(sorted(random.Random(run).sample(range(partitions), count)))

@@ -8,7 +8,7 @@ if TYPE_CHECKING:  # DAG files, which are parsed constantly, import this module
     from testops_lib.model import Batch
 
 DEADLINE_S = 900
-"""What a batch may take beside what its rate limit needs by itself."""
+"""How long a batch may take on top of what its rate limit needs."""
 
 REQUESTS_PER_CASE = 4
 """Assumed where a deadline follows from a rate."""
@@ -21,7 +21,7 @@ KILL_AFTER_S = STOP_S + 2
 
 
 def deadline_s(batch: Batch, requests_per_second: float) -> float:
-    """How long a runner may take for a batch at this rate (0: unlimited) when nobody says otherwise."""
+    """How long a runner may take for a batch at this rate (0: unlimited), unless its command line says otherwise."""
     requests = (batch.end - batch.first) * REQUESTS_PER_CASE
     return DEADLINE_S + (requests / requests_per_second if requests_per_second > 0 else 0)
 

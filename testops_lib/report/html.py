@@ -99,7 +99,7 @@ def render_html(report: Report) -> str:
     """
     template, style_hash, script_hash = _template()
     taken = seconds(report)
-    to_look_at = shown_findings(report)
+    open_findings = shown_findings(report)
     cards = _cards(report)
     return template.render(
         report=report,
@@ -107,11 +107,11 @@ def render_html(report: Report) -> str:
         verdict=verdict(report.gate),
         style_hash=style_hash,
         script_hash=script_hash,
-        severities=sorted({one.severity for one in to_look_at}, key=get_args(Severity).index),
+        severities=sorted({finding.severity for finding in open_findings}, key=get_args(Severity).index),
         duration=duration(taken) if taken is not None else "",
         bars=_bars(report),
-        to_look_at=len(to_look_at),
-        advisory=sum(finding.advisory for finding in to_look_at),
+        to_look_at=len(open_findings),
+        advisory=sum(finding.advisory for finding in open_findings),
         shown=[card for card in cards if card.finding.state in ("new", "known")],
         quiet=[card for card in cards if card.finding.state not in ("new", "known")],
         quiet_words=quiet(report),
@@ -122,7 +122,7 @@ def render_html(report: Report) -> str:
         errors=list(report.errors.items())[:_MOST_REASONS],
         costs=costs(report),
         transfers=transfers(report),
-        with_cost=any(one.cost for one in report.operations.values()),
+        with_cost=any(operation.cost for operation in report.operations.values()),
     )
 
 
@@ -159,17 +159,18 @@ def _bars(report: Report) -> list[_Bar]:
 
 
 def _operations(report: Report) -> list[tuple[str, str, OperationReport, list[tuple[str, int, bool]], list[str]]]:
-    """Method, path, report, statuses as (status, times, documented), fingerprints; in the report's order."""
+    """Method, path, report, statuses as (status, times, documented) and fingerprints, in the report's order."""
     findings: dict[str, list[str]] = {}
     for finding in shown_findings(report):
         for key in operations_of(finding):
             findings.setdefault(key, []).append(finding.fingerprint)
     rows = []
-    for key, one in list(report.operations.items())[:_MOST_OPERATIONS]:
+    for key, operation in list(report.operations.items())[:_MOST_OPERATIONS]:
         method, _, path = key.partition(" ")
-        seen = [(status, number, _documented(status, one.documented)) for status, number in one.statuses.items()]
-        unseen = [(status, 0, True) for status in one.documented if not _seen(status, one.statuses)]
-        rows.append((method, path, one, seen + unseen, findings.get(key, [])))
+        documented, statuses = operation.documented, operation.statuses
+        seen = [(status, number, _documented(status, documented)) for status, number in statuses.items()]
+        unseen = [(status, 0, True) for status in documented if not _seen(status, statuses)]
+        rows.append((method, path, operation, seen + unseen, findings.get(key, [])))
     return rows
 
 
@@ -205,12 +206,8 @@ def _cards(report: Report) -> list[_Card]:
         curl = visible(example.curl) if len(exchanges) < 2 or not example.recipe else ""
         recipe = visible(example.recipe)
         message = visible(finding.message[:2_000])
-        size = (
-            _size(message)
-            + _size(curl)
-            + _size(recipe)
-            + sum(_size(one.request) + _size(one.response) for one in exchanges)
-        )
+        evidence = (text for exchange in exchanges for text in (exchange.request, exchange.response))
+        size = sum(map(_size, (message, curl, recipe, *evidence)))
         fits = size <= budget
         budget -= size if fits else 0
         cards.append(
@@ -241,7 +238,7 @@ def _exchange(index: int, step: StepOutcome, failing: bool) -> _Exchange:
         notes.append(f"{step.requests} requests")
     if step.streaming:
         notes.append("a stream, read for a moment")
-    notes += [f"not judged: {one_line(each)}" for each in step.unjudged]
+    notes += [f"not judged: {one_line(reason)}" for reason in step.unjudged]
     return _Exchange(
         title=f"{index + 1}. {one_line(step.operation)}",
         failing=failing,

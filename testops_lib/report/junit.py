@@ -1,6 +1,8 @@
 """The report as JUnit XML: a test suite per operation, a testcase per case.
 
-The dialect is what Jenkins, GitLab and the GitHub actions read: failed is `failure`, errored is `error`.
+The dialect is what Jenkins, GitLab and the GitHub actions read: failed is `failure`, errored is `error`. Written with
+the standard library, test case by test case: junitparser builds the whole document in memory. The tests read it back
+with junitparser.
 """
 
 from __future__ import annotations
@@ -36,8 +38,9 @@ class JunitWriter:
         self._report = report
         self._muted = {finding.fingerprint for finding in report.findings if finding.state == "muted"}
         self._muted |= {key for finding in report.findings if finding.check == CONCURRENCY for key in finding.folded}
-        self._aside = set(report.quarantined)
-        self._recipes = {one.example.case: one.example.recipe for one in report.findings if one.example.recipe}
+        self._quarantined = set(report.quarantined)
+        examples = [finding.example for finding in report.findings]
+        self._recipes = {example.case: example.recipe for example in examples if example.recipe}
         self._suites = {operation: _Counts() for operation in report.operations}
         self._cases = sqlite3.connect("", isolation_level=None)
         self._cases.execute("CREATE TABLE cases (operation BLOB, name BLOB, id BLOB, attempt INTEGER, xml BLOB)")
@@ -47,9 +50,9 @@ class JunitWriter:
         """Takes one result; repetitions are left out."""
         if result.repeat:
             return
-        case = _testcase(result, self._muted, result.case in self._aside)
+        case = _testcase(result, self._muted, result.case in self._quarantined)
         if result.verdict == "failed" and result.case in self._recipes:
-            _say(case, f"see it again (a shell script):\n{self._recipes[result.case]}")
+            _print(case, f"see it again (a shell script):\n{self._recipes[result.case]}")
         self._suites.setdefault(result.operation, _Counts()).add(case)
         ElementTree.indent(case, level=2)
         key = (_key(result.operation), _key(result.case_name), _key(result.case), result.attempt)
@@ -126,15 +129,15 @@ def _opened(element: ElementTree.Element) -> bytes:
     return empty.removesuffix(b" />") + b">"
 
 
-def _say(case: ElementTree.Element, text: str) -> None:
-    """Adds to what the test case printed, which may be there once."""
+def _print(case: ElementTree.Element, text: str) -> None:
+    """Adds to the test case's `system-out`, of which there may be one."""
     out = case.find("system-out")
     if out is None:
         out = ElementTree.SubElement(case, "system-out")
     out.text = f"{out.text}\n{xml_text(text)}" if out.text else xml_text(text)
 
 
-def _testcase(result: Result, muted: set[str], aside: bool) -> ElementTree.Element:
+def _testcase(result: Result, muted: set[str], quarantined: bool) -> ElementTree.Element:
     case = ElementTree.Element(
         "testcase",
         {
@@ -143,24 +146,26 @@ def _testcase(result: Result, muted: set[str], aside: bool) -> ElementTree.Eleme
             "time": f"{result.elapsed_ms / 1000:.3f}",
         },
     )
-    silent = {index for index, failure in enumerate(result.failures) if aside or _silent(failure, muted)}
+    silent = {index for index, failure in enumerate(result.failures) if quarantined or _silent(failure, muted)}
     loud = [failure for index, failure in enumerate(result.failures) if index not in silent]
     if loud:
         failed = ElementTree.SubElement(
-            case, "failure", {"type": ", ".join(dict.fromkeys(one.check for one in loud)), "message": _line(loud[0])}
+            case,
+            "failure",
+            {"type": ", ".join(dict.fromkeys(failure.check for failure in loud)), "message": _line(loud[0])},
         )
         failed.text = _text(result, loud)
-    elif result.verdict == "errored" and aside:
+    elif result.verdict == "errored" and quarantined:
         ElementTree.SubElement(case, "skipped", {"message": one_line(xml_text(f"quarantined: {result.reason}"))})
     elif result.verdict == "errored":
         ElementTree.SubElement(case, "error", {"type": "errored", "message": one_line(xml_text(result.reason))})
     elif result.verdict == "skipped":
         ElementTree.SubElement(case, "skipped", {"message": one_line(xml_text(result.reason))})
-    elif result.verdict == "failed" and not silent and not aside:
+    elif result.verdict == "failed" and not silent and not quarantined:
         failed = ElementTree.SubElement(case, "failure", {"type": "failed", "message": "failed without a check"})
     if silent:
         out = ElementTree.SubElement(case, "system-out")
-        out.text = ("quarantined:\n" if aside else "advisory or muted:\n") + _text(
+        out.text = ("quarantined:\n" if quarantined else "advisory or muted:\n") + _text(
             result, [result.failures[index] for index in sorted(silent)]
         )
     return case
@@ -181,8 +186,8 @@ def _text(result: Result, failures: list[Failure]) -> str:
         lines.append(f"answered {step.response.status}: {step.response.body[:500]}")
     if step and step.request:
         lines.append(f"again: {curl(step.request)}")
-    again = f"; passed on attempt {result.passed_again}" if result.passed_again else ""
-    return xml_text("\n".join([*lines, f"case {result.case}, attempt {result.attempt}{again}"]))[:_MOST_TEXT]
+    later = f"; passed on attempt {result.passed_again}" if result.passed_again else ""
+    return xml_text("\n".join([*lines, f"case {result.case}, attempt {result.attempt}{later}"]))[:_MOST_TEXT]
 
 
 def _timestamp(moment: datetime) -> str:

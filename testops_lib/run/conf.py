@@ -180,7 +180,7 @@ def suite_of(order: RunConf, target: Target, described: Target) -> str:
 
 def _named(url: str, own: str, hosts: Collection[str]) -> bool:
     """Whether `url` is on the origin of `own`, or on one of the policy's hosts."""
-    from testops_lib.execute.wire import Origin, allowed, origin
+    from testops_lib.http.url import Origin, allowed, origin
 
     try:
         there = origin(url)

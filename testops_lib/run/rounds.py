@@ -1,141 +1,118 @@
-"""Further rounds of a run: what the API answered goes back to the sources, which make more cases of it.
+"""Further rounds: what the next one asks for, when they end, what they may spend. Pure.
 
-Every stage may be repeated, as those before them. What a language model makes joins the suite, for it was paid for;
-what the others make holds values of this run's answers and ends with it.
+A run stored in PostgreSQL (`stored_rounds`) and a local run (`cli.case_stream`) follow these rules alike.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from functools import reduce
+from typing import Final
 
-import msgspec
+from msgspec import structs
 
-from testops_lib.errors import GenerateError
 from testops_lib.generate.feedback import Feedback, learn
-from testops_lib.generate.sources import GenerationRequest, deduct, is_paid, make, spending_limits, summarize
-from testops_lib.model import Case, Generation, Result
-from testops_lib.run import collect as collecting
-from testops_lib.run.connect import open_bus
-from testops_lib.run.generate import spent_before
-from testops_lib.run.publish import Publication, publication, publish_cases
-from testops_lib.run.refresh import add
-from testops_lib.run.scope import arrange, documented, in_scope
-from testops_lib.run.start import resolved_run, stored_spec
+from testops_lib.generate.sources import GenerationRequest, SpendingLimits, deduct, is_paid, spending_limits
+from testops_lib.model import Cost, Generation, Result, Value
+from testops_lib.run.scope import documented, in_scope
 from testops_lib.settings import Settings
 from testops_lib.spec.operation import Spec
-from testops_lib.store import Store
-from testops_lib.target import Target
-from testops_lib.text import printable
+from testops_lib.target import Generate, Target
 
-_LOG = logging.getLogger(__name__)
+RANDOM: Final = "property"
+"""The source that can draw other data without any feedback."""
+_MAX_FUTILE_DRAWS: Final = 3
+_MAX_EXAMPLES: Final = 200
+"""Of one kind, that a round draws for an operation."""
 
 
-def find_gaps(run: str, turn: int, settings: Settings) -> int:
-    """Collects what is there; gives how many operations a round could gain of, 0 when there should be none.
+class Progress(Value, frozen=True, kw_only=True):
+    """How far the rounds of a run have come."""
 
-    None is left when no operation has a gap, and when the round before gained nothing.
+    number: int
+    """Of the round to decide about, from 1."""
+    explored: int | None = None
+    """`Feedback.explored` when the last round for gaps began; None: there was no such round."""
+    futile_draws: int = 0
+    """Consecutive rounds of random data without a new case."""
+
+
+class Round(Value, frozen=True, kw_only=True):
+    """A further round."""
+
+    number: int
+    sources: tuple[str, ...]
+    feedback: Feedback | None
+    """Gaps to fill; None: other random data, whatever was answered."""
+
+
+class NoRound(Value, frozen=True, kw_only=True):
+    """The rounds are over."""
+
+    reason: str
+
+
+def wanted_rounds(generate: Generate) -> int:
+    """How many rounds a run may have: none where a person reviews its cases, for what rounds make runs at once."""
+    return generate.rounds if generate.review == "never" else 0
+
+
+def next_round(generate: Generate, feedback: Feedback, progress: Progress, *, limited: bool = False) -> Round | NoRound:
+    """The next round: for gaps, as long as the round before gained something; otherwise for other random data.
 
     Args:
-        turn: the number of the round, from 1.
-
-    Raises:
-        BusError: the results could not be read.
+        limited: requests or time are limited, and are to be used: beyond the wanted rounds the free sources go on, and
+            random data is drawn until draws stay without a new case.
     """
-    with Store(settings.need_dsn()) as store:
-        target = resolved_run(store, run).target
-        if target.generate.review != "never" or turn > target.generate.rounds:
-            return 0
-        collecting.drain(open_bus(settings), store, run)
-        spec = stored_spec(store, run)
-        told = _learned(store.results(run), spec, target)
-        if not told.gaps:
-            _LOG.info("every operation answered a 2xx, and every documented status was seen")
-            return 0
-        if turn > 1:
-            last = {case.id for case in _of_round(store, run, turn - 1)}
-            before = _learned((one for one in store.results(run) if one.case not in last), spec, target)
-            if told.explored <= before.explored:
-                _LOG.info("round %d gained nothing: no further one", turn - 1)
-                return 0
-    for gap in told.gaps:
-        reached, unexplored = "" if gap.reached else "no 2xx; ", ", ".join(gap.unexplored) or "nothing"
-        _LOG.info("%s: %snot seen: %s", printable(gap.operation), reached, printable(unexplored))
-    return len(told.gaps)
+    number = progress.number
+    free = tuple(source for source in generate.sources if not is_paid(source))
+    sources = generate.sources if number <= wanted_rounds(generate) else free if limited else ()
+    gained = progress.explored is None or feedback.explored > progress.explored
+    if sources and feedback.gaps and gained:
+        return Round(number=number, sources=sources, feedback=feedback)
+    if limited and RANDOM in generate.sources and progress.futile_draws < _MAX_FUTILE_DRAWS:
+        return Round(number=number, sources=(RANDOM,), feedback=None)
+    if not feedback.gaps:
+        return NoRound(reason="every operation answered a 2xx, and every documented status was seen")
+    return NoRound(reason="no further round is wanted" if gained else f"round {number - 1} gained nothing")
 
 
-def generate(run: str, turn: int, settings: Settings) -> int:
-    """Makes the cases of a round; gives how many of them the run did not have.
-
-    A source that cannot work is left out, and its `Generation` says why: a round is a bonus.
-    """
-    count = 0
-    with Store(settings.need_dsn()) as store:
-        target = resolved_run(store, run).target
-        spec = stored_spec(store, run)
-        known = {case.id for case in store.read_cases(run, end=str(turn))}
-        most = max(0, target.generate.max_cases - len(known)) if target.generate.max_cases else None
-        spent = reduce(deduct, store.generations(run), spending_limits(target, spent=spent_before(store, run, target)))
-        ask = GenerationRequest(
-            spec=spec,
-            operations=in_scope(spec, target),
-            target=target,
-            settings=settings,
-            feedback=_learned(store.results(run), spec, target),
-            limits=spent,
-        )
-        for source in target.generate.sources:
-            generation, made = _made(store, store.run(run).suite, source, ask)
-            fresh = {case.id: case for case in made if case.id not in known}
-            chosen = arrange(fresh.values(), spec, target)[:most]
-            known.update(case.id for case in chosen)
-            most = None if most is None else most - len(chosen)
-            store.put_cases(chosen)
-            store.put_group(run, f"{turn}-{source}", [case.id for case in chosen], generation)
-            ask = msgspec.structs.replace(ask, limits=deduct(ask.limits, generation))
-            count += len(chosen)
-            _LOG.info("%s: %d further cases", source, len(chosen))
-            for line in summarize(generation):
-                _LOG.info("%s", printable(line))
-    return count
+def after(progress: Progress, done: Round, *, new_cases: int) -> Progress:
+    """The progress when a round was executed that gave so many new cases."""
+    if done.feedback is not None:
+        return structs.replace(progress, number=done.number + 1, explored=done.feedback.explored)
+    futile = 0 if new_cases else progress.futile_draws + 1
+    return structs.replace(progress, number=done.number + 1, futile_draws=futile)
 
 
-def _made(store: Store, suite: str, source: str, ask: GenerationRequest) -> tuple[Generation, tuple[Case, ...]]:
-    try:
-        if is_paid(source):
-            return add(store, suite, source, ask)
-        made = make(source, ask)
-    except GenerateError as error:
-        return Generation(source=source, notes=(f"a further round could not be made: {error}",)), ()
-    return made.generation, made.cases
-
-
-def publish(run: str, turn: int, settings: Settings) -> Publication:
-    """Puts the cases of a round into Kafka, to be judged by the run's own plan.
-
-    Raises:
-        ExpiredBatchError: the run's plan is no longer in Kafka.
-        BusError: a delivery failed; repeating is harmless.
-    """
-    with Store(settings.need_dsn()) as store:
-        target = resolved_run(store, run).target
-        held = store.held(run)
-        fresh = [case for case in _of_round(store, run, turn) if case.id not in held]
-        cases = arrange(fresh, stored_spec(store, run), target)
-        about, line = store.run(run), open_bus(settings)
-        assert about.plan_batch is not None
-        line.plans.read(about.plan_batch, run, deadline_s=settings.kafka_timeout_s)
-        main, last = publish_cases(line, run, lambda: cases, target.policy.cases_per_batch)
-        store.mark_published(
-            run, [case.id for case in cases], positions=about.positions, batches=[*main, *last], further=True
-        )
-    return publication(about.plan_batch, main, last, cases=len(cases))
-
-
-def _of_round(store: Store, run: str, turn: int) -> list[Case]:
-    return store.load_cases(run, first=str(turn), end=str(turn + 1))
-
-
-def _learned(results: Iterable[Result], spec: Spec, target: Target) -> Feedback:
+def learned(results: Iterable[Result], spec: Spec, target: Target) -> Feedback:
+    """What these results say of the operations in scope."""
     return learn(results, documented(in_scope(spec, target)))
+
+
+def remaining(target: Target, generations: Iterable[Generation], *, spent_before: Cost | None = None) -> SpendingLimits:
+    """What a run may still spend on language models after these generations.
+
+    `spent_before`: the cost of the target's other runs of this month.
+    """
+    return reduce(deduct, generations, spending_limits(target, spent=spent_before))
+
+
+def request_for(
+    wanted: Round, spec: Spec, target: Target, settings: Settings, *, limits: SpendingLimits, max_requests: int = 0
+) -> GenerationRequest:
+    """What the sources of a round are asked for. `max_requests`: that can still be sent; 0: no limit is known."""
+    random = target.generate.property
+    if wanted.feedback is None:  # larger than the draw before, because starting a draw takes the most time
+        examples = min(_MAX_EXAMPLES, random.examples * 2**wanted.number)
+        random = structs.replace(random, seed=random.seed + wanted.number, examples=examples)
+    generate = structs.replace(target.generate, sources=wanted.sources, property=random)
+    return GenerationRequest(
+        spec=spec,
+        operations=in_scope(spec, target),
+        target=structs.replace(target, generate=generate),
+        settings=settings,
+        feedback=wanted.feedback,
+        limits=limits,
+        max_requests=max_requests,
+    )

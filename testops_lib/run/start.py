@@ -11,11 +11,11 @@ from testops_lib import spec as specs
 from testops_lib.errors import SettingsError, TargetError
 from testops_lib.http import tls
 from testops_lib.http.address import is_url
+from testops_lib.http.url import origin_of
 from testops_lib.model import Value
 from testops_lib.run.conf import apply_conf, described_target, document_location, permit, suite_of
 from testops_lib.run.scope import in_scope
 from testops_lib.settings import Settings
-from testops_lib.spec.fetch import origin
 from testops_lib.spec.operation import Spec
 from testops_lib.store import Store
 from testops_lib.target import ResolvedRun, RunConf, Target
@@ -132,7 +132,7 @@ def _certificates(target: Target) -> tls.Material:
     """Those of the target, for its document; none where they are the runners' alone, who read them elsewhere."""
     try:
         certificates = tls.read(target.tls, os.environ, where=f"target {target.name}")
-        own = bool(target.base_url) and origin(target.spec) == origin(target.base_url)
+        own = bool(target.base_url) and origin_of(target.spec) == origin_of(target.base_url)
     except (TargetError, ValueError):
         return tls.Material()
     return certificates if own else certificates.without_client()

@@ -25,16 +25,19 @@ def select(
     wanted = [_glob(pattern) for pattern in patterns if not pattern.startswith("!")]
     unwanted = [_glob(pattern[1:]) for pattern in patterns if pattern.startswith("!")]
 
-    def fits(one: Operation, globs: list[re.Pattern[str]]) -> bool:
-        return any(glob.match(one.key) or glob.match(one.path) or glob.match(one.operation_id) for glob in globs)
+    def fits(operation: Operation, globs: list[re.Pattern[str]]) -> bool:
+        return any(
+            glob.match(operation.key) or glob.match(operation.path) or glob.match(operation.operation_id)
+            for glob in globs
+        )
 
     return tuple(
-        one
-        for one in spec.operations
-        if (not wanted or fits(one, wanted))
-        and not fits(one, unwanted)
-        and (not tags or not set(tags).isdisjoint(one.tags))
-        and (not safe_only or one.method in SAFE_METHODS)
+        operation
+        for operation in spec.operations
+        if (not wanted or fits(operation, wanted))
+        and not fits(operation, unwanted)
+        and (not tags or not set(tags).isdisjoint(operation.tags))
+        and (not safe_only or operation.method in SAFE_METHODS)
     )
 
 
@@ -77,21 +80,21 @@ def base_url(spec: Spec, source: str, override: str) -> str:
         SpecError: neither names a host.
     """
     server = spec.servers[0] if spec.servers else ""
-    found = override.strip() or server
-    if not override.strip() and not urlsplit(found).netloc and is_url(source):
-        found = urljoin(source, found or "/")
-    elif found.startswith("//"):
-        found = f"{urlsplit(source).scheme if is_url(source) else 'https'}:{found}"
-    elif not found or not is_url(found):
+    url = override.strip() or server
+    if not override.strip() and not urlsplit(url).netloc and is_url(source):
+        url = urljoin(source, url or "/")
+    elif url.startswith("//"):
+        url = f"{urlsplit(source).scheme if is_url(source) else 'https'}:{url}"
+    elif not url or not is_url(url):
         raise SpecError(
-            f"the base URL {shown(found)!r} names no host" if found else "the document names no server",
+            f"the base URL {shown(url)!r} names no host" if url else "the document names no server",
             where=shown(source) if is_url(source) else source,
             next_step="give the base URL, such as http://localhost:8080",
         )
-    if fault := base_url_fault(found):
+    if fault := base_url_fault(url):
         raise SpecError(
-            f"the base URL {shown(found)} {fault}",
+            f"the base URL {shown(url)} {fault}",
             where=shown(source) if is_url(source) else source,
             next_step="give http(s)://host[:port][/path]; for credentials see docs/targets.md",
         )
-    return found.rstrip("/")
+    return url.rstrip("/")

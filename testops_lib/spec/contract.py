@@ -42,13 +42,13 @@ def contracts(
     closer = _answers(spec.definitions)
     statuses = tuple(sorted(set(accepted_statuses)))
     return {
-        one.key: Contract(
-            operation=one.key,
-            responses={status: _response(answer, closer) for status, answer in one.responses.items()},
-            protected=one.protected,
+        operation.key: Contract(
+            operation=operation.key,
+            responses={status: _response(answer, closer) for status, answer in operation.responses.items()},
+            protected=operation.protected,
             accepted_statuses=statuses,
         )
-        for one in (spec.operations if operations is None else operations)
+        for operation in (spec.operations if operations is None else operations)
     }
 
 
@@ -102,16 +102,16 @@ class _Closer:
 
     def close(self, schema: Schema) -> dict[str, Any]:
         refs: set[str] = set()
-        own = self._rewrite(schema, refs)
-        out: dict[str, Any] = dict(own) if isinstance(own, dict) else {} if own else {"not": {}}
+        rewritten = self._rewrite(schema, refs)
+        out: dict[str, Any] = dict(rewritten) if isinstance(rewritten, dict) else {} if rewritten else {"not": {}}
         names = self._reached(frozenset(refs))
         if names:
             out["$defs"] = {name: self._definition(name)[0] for name in names}
         return out
 
     def _reached(self, refs: frozenset[str]) -> tuple[str, ...]:
-        known = self._reach.get(refs)
-        if known is None:
+        names = self._reach.get(refs)
+        if names is None:
             seen: set[str] = set()
             waiting = list(refs)
             while waiting:
@@ -119,16 +119,16 @@ class _Closer:
                 if name not in seen and name in self.definitions:
                     seen.add(name)
                     waiting.extend(self._definition(name)[1] - seen)
-            known = self._reach[refs] = tuple(sorted(seen))
-        return known
+            names = self._reach[refs] = tuple(sorted(seen))
+        return names
 
     def _definition(self, name: str) -> tuple[Schema, frozenset[str]]:
-        known = self._rewritten.get(name)
-        if known is None:
+        rewritten = self._rewritten.get(name)
+        if rewritten is None:
             refs: set[str] = set()
             schema = self._rewrite(self.definitions[name], refs)
-            known = self._rewritten[name] = schema, frozenset(refs)
-        return known
+            rewritten = self._rewritten[name] = schema, frozenset(refs)
+        return rewritten
 
     def _rewrite(self, schema: Schema, refs: set[str]) -> Schema:
         if not isinstance(schema, dict):
@@ -141,9 +141,9 @@ class _Closer:
             elif key in ONE:
                 out[key] = self._rewrite(value, refs)
             elif key in MANY:
-                out[key] = [self._rewrite(one, refs) for one in value]
+                out[key] = [self._rewrite(item, refs) for item in value]
             elif key in NAMED:
-                out[key] = {name: self._rewrite(one, refs) for name, one in value.items()}
+                out[key] = {name: self._rewrite(item, refs) for name, item in value.items()}
             elif key == "discriminator" and not self._slim:
                 refs.update(to.removeprefix(PREFIX) for to in value.get("mapping", {}).values())
                 out[key] = value
@@ -157,16 +157,16 @@ class _Closer:
 
     def _hidden_names(self, schema: Schema) -> set[str]:
         """Properties of the object, by itself or by `allOf`, that the direction does not carry."""
-        found: set[str] = set()
+        names: set[str] = set()
         for node in self._parts(schema):
-            for name, one in node.get("properties", {}).items():
-                if any(part.get(self._hidden) is True for part in self._parts(one)):
-                    found.add(name)
-        return found
+            for name, schema_of_property in node.get("properties", {}).items():
+                if any(part.get(self._hidden) is True for part in self._parts(schema_of_property)):
+                    names.add(name)
+        return names
 
     def _parts(self, schema: Schema) -> list[dict[str, Any]]:
         """The schema and what it includes by `$ref` and `allOf`, each once."""
-        found: list[dict[str, Any]] = []
+        parts: list[dict[str, Any]] = []
         seen: set[int] = set()
         waiting = [schema]
         while waiting:
@@ -174,11 +174,11 @@ class _Closer:
             if not isinstance(node, dict) or id(node) in seen:
                 continue
             seen.add(id(node))
-            found.append(node)
+            parts.append(node)
             if "$ref" in node:
                 waiting.append(self.definitions.get(node["$ref"].removeprefix(PREFIX), True))
             waiting.extend(node.get("allOf", ()))
-        return found
+        return parts
 
 
 def _unrequire(schema: Any, names: set[str]) -> None:
@@ -186,9 +186,9 @@ def _unrequire(schema: Any, names: set[str]) -> None:
     if not isinstance(schema, dict):
         return
     if "required" in schema:
-        schema["required"] = [one for one in schema["required"] if one not in names]
+        schema["required"] = [inner for inner in schema["required"] if inner not in names]
         if not schema["required"]:
             del schema["required"]
     for key in IN_PLACE_MANY:
-        for one in schema.get(key, ()):
-            _unrequire(one, names)
+        for inner in schema.get(key, ()):
+            _unrequire(inner, names)

@@ -73,7 +73,7 @@ class Changed(Value, frozen=True, kw_only=True):
 
     @property
     def breaking(self) -> bool:
-        return any(one.breaking for one in self.differences)
+        return any(difference.breaking for difference in self.differences)
 
 
 class Drift(Value, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ class Drift(Value, frozen=True, kw_only=True):
     @property
     def breaking(self) -> bool:
         """Whether a client of the old document may fail with the new one."""
-        return bool(self.removed) or any(one.breaking for one in self.changed)
+        return bool(self.removed) or any(changed.breaking for changed in self.changed)
 
     @property
     def empty(self) -> bool:
@@ -97,20 +97,22 @@ class Drift(Value, frozen=True, kw_only=True):
 
 def compare(old: Spec, new: Spec) -> Drift:
     """What changed from `old` to `new`. A path parameter's name is no part of an operation's identity."""
-    before, after = ({_identity(one): one for one in spec.operations} for spec in (old, new))
+    before, after = ({_identity(operation): operation for operation in spec.operations} for spec in (old, new))
     walk = _Walk(old, new)
     changed = []
-    for identity, one in before.items():
+    for identity, operation in before.items():
         other = after.get(identity)
-        if other is None or (one.key == other.key and one.content_hash == other.content_hash and one.content_hash):
+        if other is None or (
+            operation.key == other.key and operation.content_hash == other.content_hash and operation.content_hash
+        ):
             continue
-        found = sorted(walk.operation(one, other), key=lambda each: not each.breaking)
-        if found:
-            more = max(0, len(found) - MOST_DIFFERENCES)
-            changed.append(Changed(operation=other.key, differences=tuple(found[:MOST_DIFFERENCES]), more=more))
+        differences = sorted(walk.operation(operation, other), key=lambda difference: not difference.breaking)
+        if differences:
+            more = max(0, len(differences) - MOST_DIFFERENCES)
+            changed.append(Changed(operation=other.key, differences=tuple(differences[:MOST_DIFFERENCES]), more=more))
     return Drift(
-        added=tuple(one.key for identity, one in after.items() if identity not in before),
-        removed=tuple(one.key for identity, one in before.items() if identity not in after),
+        added=tuple(operation.key for identity, operation in after.items() if identity not in before),
+        removed=tuple(operation.key for identity, operation in before.items() if identity not in after),
         changed=tuple(changed),
         whole=walk.whole,
     )
@@ -118,8 +120,12 @@ def compare(old: Spec, new: Spec) -> Drift:
 
 def lines(drift: Drift) -> Iterator[str]:
     """The drift for people, in plain lines; names are the documents' own and may hold anything."""
-    breaking = len(drift.removed) + sum(one.breaking for each in drift.changed for one in each.differences)
-    harmless = len(drift.added) + sum(not one.breaking for each in drift.changed for one in each.differences)
+    breaking = len(drift.removed) + sum(
+        difference.breaking for changed in drift.changed for difference in changed.differences
+    )
+    harmless = len(drift.added) + sum(
+        not difference.breaking for changed in drift.changed for difference in changed.differences
+    )
     if drift.empty:
         yield "nothing changed"
     else:
@@ -133,19 +139,22 @@ def lines(drift: Drift) -> Iterator[str]:
     for key in drift.added:
         yield f"{key}"
         yield "  harmless  added"
-    for each in drift.changed:
-        yield each.operation
-        for one in each.differences:
-            place = " ".join(filter(None, (one.side if one.side != "operation" else "", one.where)))
-            yield f"  {'breaking' if one.breaking else 'harmless'}  {place + ': ' if place else ''}{one.what}"
-        if each.more:
-            yield f"  … and {each.more} more"
+    for changed in drift.changed:
+        yield changed.operation
+        for difference in changed.differences:
+            place = " ".join(
+                filter(None, (difference.side if difference.side != "operation" else "", difference.where))
+            )
+            kind = "breaking" if difference.breaking else "harmless"
+            yield f"  {kind}  {place + ': ' if place else ''}{difference.what}"
+        if changed.more:
+            yield f"  … and {changed.more} more"
     if not drift.whole:
         yield "the documents are too large: not everything was compared"
 
 
-def _identity(one: Operation) -> tuple[str, str]:
-    return one.method, re.sub(r"\{[^{}/]*\}", "{}", one.path)
+def _identity(operation: Operation) -> tuple[str, str]:
+    return operation.method, re.sub(r"\{[^{}/]*\}", "{}", operation.path)
 
 
 def _shown(value: Any) -> str:
@@ -154,19 +163,19 @@ def _shown(value: Any) -> str:
 
 
 class _Walk:
-    """The comparison of two documents. What is found within a pair of definitions is found once."""
+    """The comparison of two documents. Each pair of definitions is compared once."""
 
     def __init__(self, old: Spec, new: Spec) -> None:
         self._old, self._new = old, new
-        self._known: dict[tuple[str | int, str | int, Side], list[Difference]] = {}
+        self._differences: dict[tuple[str | int, str | int, Side], list[Difference]] = {}
         self._nodes = 0
         self.whole = True
 
     def operation(self, old: Operation, new: Operation) -> list[Difference]:
         """Every difference once, as they stand in the document."""
-        told = list(islice(self._operation(old, new), _MOST_TOLD + 1))
-        self.whole = self.whole and len(told) <= _MOST_TOLD
-        return list(dict.fromkeys(told))
+        differences = list(islice(self._operation(old, new), _MOST_TOLD + 1))
+        self.whole = self.whole and len(differences) <= _MOST_TOLD
+        return list(dict.fromkeys(differences))
 
     def _operation(self, old: Operation, new: Operation) -> Iterator[Difference]:
         if old.key != new.key:
@@ -183,7 +192,9 @@ class _Walk:
 
     def _security(self, old: Operation, new: Operation) -> Iterator[Difference]:
         # no requirement at all and an empty alternative both mean: anonymous
-        before, after = ({frozenset(names) for names in one.security} or {frozenset()} for one in (old, new))
+        before, after = (
+            {frozenset(names) for names in operation.security} or {frozenset()} for operation in (old, new)
+        )
         if frozenset() in before and frozenset() not in after:
             yield Difference(side="request", where="credentials", what="became required", breaking=True)
         elif frozenset() in after and frozenset() not in before:
@@ -198,23 +209,23 @@ class _Walk:
 
     def _parameters(self, old: Operation, new: Operation) -> Iterator[Difference]:
         before, after = _parameters(old), _parameters(new)
-        for key, one in before.items():
+        for key, parameter in before.items():
             other = after.get(key)
-            where = f"{one.where} {one.name}"
+            where = f"{parameter.where} {parameter.name}"
             if other is None:
                 yield Difference(side="request", where=where, what="removed", breaking=True)
                 continue
-            if one.required != other.required:
+            if parameter.required != other.required:
                 what = "became required" if other.required else "became optional"
                 yield Difference(side="request", where=where, what=what, breaking=other.required)
-            how, anew = ((each.style, each.explode, each.content_type) for each in (one, other))
+            how, anew = ((version.style, version.explode, version.content_type) for version in (parameter, other))
             if how != anew:
                 yield Difference(side="request", where=where, what="is written in another style", breaking=True)
-            if other.deprecated and not one.deprecated:
+            if other.deprecated and not parameter.deprecated:
                 yield Difference(side="request", where=where, what="is deprecated")
-            if (one.description, one.examples) != (other.description, other.examples):
+            if (parameter.description, parameter.examples) != (other.description, other.examples):
                 yield Difference(side="request", where=where, what="description or examples changed")
-            yield from self._schemas(one.schema, other.schema, "request", where, 0)
+            yield from self._schemas(parameter.schema, other.schema, "request", where, 0)
         for key, other in after.items():
             if key not in before:
                 what = "new and required" if other.required else "new and optional"
@@ -246,39 +257,41 @@ class _Walk:
                 continue
             if media.examples != new[name].examples:
                 yield Difference(side=side, where=where, what="description or examples changed")
-            before, after = (True if one.schema is None else one.schema for one in (media, new[name]))
+            before, after = (True if content.schema is None else content.schema for content in (media, new[name]))
             yield from self._schemas(before, after, side, where, 0)
         for name in new:
             if name not in old:
                 yield Difference(side=side, where=where, what=f"is offered as {name}, too")
 
     def _responses(self, old: Operation, new: Operation) -> Iterator[Difference]:
-        for status, one in old.responses.items():
+        for status, response in old.responses.items():
             other = new.responses.get(status)
             if other is None:
                 success = status.startswith(("2", "3"))
                 yield Difference(side="response", where=status, what="is not answered any more", breaking=success)
                 continue
-            if one.description != other.description or one.links != other.links:
+            if response.description != other.description or response.links != other.links:
                 yield Difference(side="response", where=status, what="description or links changed")
-            yield from self._headers(one, other, status)
-            yield from self._content(one.content, other.content, "response", f"{status} body")
+            yield from self._headers(response, other, status)
+            yield from self._content(response.content, other.content, "response", f"{status} body")
         for status in new.responses:
             if status not in old.responses:
                 yield Difference(side="response", where=status, what="new")
 
     def _headers(self, old: Response, new: Response, status: str) -> Iterator[Difference]:
-        before, after = ({name.lower(): (name, one) for name, one in each.headers.items()} for each in (old, new))
-        for key, (name, one) in before.items():
+        before, after = (
+            {name.lower(): (name, header) for name, header in version.headers.items()} for version in (old, new)
+        )
+        for key, (name, header) in before.items():
             where = f"{status} header {name}"
             other: Header | None = after.get(key, (name, None))[1]
             if other is None:
                 yield Difference(side="response", where=where, what="removed", breaking=True)
                 continue
-            if one.required != other.required:
+            if header.required != other.required:
                 what = "is always there" if other.required else "may be missing"
-                yield Difference(side="response", where=where, what=what, breaking=one.required)
-            schema, another = (True if each.schema is None else each.schema for each in (one, other))
+                yield Difference(side="response", where=where, what=what, breaking=header.required)
+            schema, another = (True if version.schema is None else version.schema for version in (header, other))
             yield from self._schemas(schema, another, "response", where, 0)
         for key, (name, _) in after.items():
             if key not in before:
@@ -292,13 +305,15 @@ class _Walk:
         if not key[0] or not key[1]:
             yield from self._compared(old, new, side, where, depth)
             return
-        if key not in self._known:
-            self._known[key] = []  # found within itself: a cycle, which shows no more than the first round
-            found = dict.fromkeys(self._compared(old, new, side, "", depth))
+        if key not in self._differences:
+            self._differences[key] = []  # a pair within itself is a cycle, which shows no more than its first round
+            differences = dict.fromkeys(self._compared(old, new, side, "", depth))
             # the worst first: what is cut here is cut for every operation
-            self._known[key] = sorted(found, key=lambda each: not each.breaking)[:_MOST_OF_DEFINITION]
-        for one in self._known[key]:
-            yield msgspec.structs.replace(one, where=_joined(where, one.where))
+            self._differences[key] = sorted(differences, key=lambda difference: not difference.breaking)[
+                :_MOST_OF_DEFINITION
+            ]
+        for known_difference in self._differences[key]:
+            yield msgspec.structs.replace(known_difference, where=_joined(where, known_difference.where))
 
     def _compared(self, old: Schema, new: Schema, side: Side, where: str, depth: int) -> Iterator[Difference]:
         self._nodes += 1
@@ -310,31 +325,31 @@ class _Walk:
         before, after = _flat(old, self._old.definitions), _flat(new, self._new.definitions)
         narrows, widens = _verbs(side)
 
-        def told(what: str, *, narrower: bool | None) -> Difference:
+        def difference(what: str, *, narrower: bool | None) -> Difference:
             breaking = narrows if narrower else widens if narrower is False else True
             return Difference(side=side, where=where, what=what, breaking=breaking)
 
-        yield from _types(before, after, told)
-        yield from _enums(before, after, told)
+        yield from _types(before, after, difference)
+        yield from _enums(before, after, difference)
         for keyword in (*_LOWER, *_UPPER):
             least, most = _number(before.get(keyword)), _number(after.get(keyword))
             if least == most:
                 continue
             if least is None or most is None:
                 what = f"{keyword} {least} removed" if most is None else f"{keyword} {most} added"
-                yield told(what, narrower=least is None)
+                yield difference(what, narrower=least is None)
             else:
-                yield told(f"{keyword} {least} -> {most}", narrower=(most > least) == (keyword in _LOWER))
+                yield difference(f"{keyword} {least} -> {most}", narrower=(most > least) == (keyword in _LOWER))
         for keyword in _RULES:
-            one, other = before.get(keyword, _ABSENT), after.get(keyword, _ABSENT)
-            if one is _ABSENT and other is not _ABSENT:
-                yield told(f"{keyword} {_shown(other)} added", narrower=True)
-            elif other is _ABSENT and one is not _ABSENT:
-                yield told(f"{keyword} {_shown(one)} removed", narrower=False)
-            elif one is not other and one != other:
-                yield told(f"{keyword} {_shown(one)} -> {_shown(other)}", narrower=None)
+            value, other = before.get(keyword, _ABSENT), after.get(keyword, _ABSENT)
+            if value is _ABSENT and other is not _ABSENT:
+                yield difference(f"{keyword} {_shown(other)} added", narrower=True)
+            elif other is _ABSENT and value is not _ABSENT:
+                yield difference(f"{keyword} {_shown(value)} removed", narrower=False)
+            elif value is not other and value != other:
+                yield difference(f"{keyword} {_shown(value)} -> {_shown(other)}", narrower=None)
         if bool(before.get("uniqueItems")) != bool(after.get("uniqueItems")):
-            yield told(
+            yield difference(
                 f"uniqueItems {'added' if after.get('uniqueItems') else 'removed'}",
                 narrower=bool(after.get("uniqueItems")),
             )
@@ -343,7 +358,7 @@ class _Walk:
             yield Difference(side=side, where=where, what=what, breaking="default" in before)
         for keyword in _OPAQUE:
             if before.get(keyword) != after.get(keyword):
-                yield told(f"the rule `{keyword}` changed, which may break a client", narrower=None)
+                yield difference(f"the rule `{keyword}` changed, which may break a client", narrower=None)
         if any(before.get(name) != after.get(name) for name in ("title", "description", "examples")):
             yield Difference(side=side, where=where, what="description or examples changed")
         yield from self._fields(before, after, side, where, depth)
@@ -359,12 +374,12 @@ class _Walk:
         fields, others = (
             {
                 name: schema
-                for name, schema in each.get("properties", {}).items()
+                for name, schema in version.get("properties", {}).items()
                 if not (isinstance(schema, dict) and schema.get(hidden))
             }
-            for each in (before, after)
+            for version in (before, after)
         )
-        required, demanded = (set(each.get("required", ())) for each in (before, after))
+        required, demanded = (set(version.get("required", ())) for version in (before, after))
         for name in fields:
             place = _joined(where, name)
             if name not in others:
@@ -383,7 +398,7 @@ class _Walk:
                 place, must = _joined(where, name), side == "request" and name in demanded
                 what = "new and required" if must else "new and optional" if side == "request" else "new"
                 yield Difference(side=side, where=place, what=what, breaking=must)
-        extra, more = (each.get("additionalProperties", True) for each in (before, after))
+        extra, more = (version.get("additionalProperties", True) for version in (before, after))
         if extra is not more and (extra is False or more is False):
             what = "further fields are refused" if more is False else "further fields are allowed"
             yield Difference(side=side, where=where, what=what, breaking=more is False and side == "request")
@@ -402,27 +417,27 @@ class _Walk:
             return
         pairs: list[tuple[Schema, Schema]] = []
         for match in (_title, _text):
-            known: dict[str, list[int]] = {}
-            for index, one in enumerate(new):
-                if one is not _ABSENT and match(one):
-                    known.setdefault(match(one), []).append(index)
-            for index, one in enumerate(old):
-                if one is not _ABSENT and known.get(match(one)):
-                    other = known[match(one)].pop(0)
-                    pairs.append((one, new[other]))
+            indexes: dict[str, list[int]] = {}
+            for index, schema in enumerate(new):
+                if schema is not _ABSENT and match(schema):
+                    indexes.setdefault(match(schema), []).append(index)
+            for index, schema in enumerate(old):
+                if schema is not _ABSENT and indexes.get(match(schema)):
+                    other = indexes[match(schema)].pop(0)
+                    pairs.append((schema, new[other]))
                     old[index] = new[other] = _ABSENT
-        rest, others = ([one for one in each if one is not _ABSENT] for each in (old, new))
+        rest, others = ([schema for schema in branches if schema is not _ABSENT] for branches in (old, new))
         if len(rest) == len(others):
             pairs += zip(rest, others, strict=True)
         else:
-            for one in rest:
-                what = f"{keyword}: {_title(one) or _shown(one)} removed"
+            for schema in rest:
+                what = f"{keyword}: {_title(schema) or _shown(schema)} removed"
                 yield Difference(side=side, where=where, what=what, breaking=narrows)
-            for one in others:
-                what = f"{keyword}: {_title(one) or _shown(one)} added"
+            for schema in others:
+                what = f"{keyword}: {_title(schema) or _shown(schema)} added"
                 yield Difference(side=side, where=where, what=what, breaking=widens)
-        for one, another in pairs:
-            yield from self._schemas(one, another, side, where, depth + 1)
+        for schema, other_schema in pairs:
+            yield from self._schemas(schema, other_schema, side, where, depth + 1)
 
 
 def _verbs(side: Side) -> tuple[bool, bool]:
@@ -447,16 +462,16 @@ def _documentation(old: Operation, new: Operation) -> Iterator[Difference]:
         yield Difference(side="operation", where="", what=what)
 
 
-def _parameters(one: Operation) -> dict[tuple[str, str], Parameter]:
+def _parameters(operation: Operation) -> dict[tuple[str, str], Parameter]:
     """By place and name; path parameters, whose names no client sends, by their number."""
-    template = re.findall(r"\{([^{}/]*)\}", one.path)
-    found = {}
-    for each in one.parameters:
-        name = each.name.lower() if each.where == "header" else each.name
-        if each.where == "path" and each.name in template:
-            name = str(template.index(each.name))
-        found[each.where, name] = each
-    return found
+    template = re.findall(r"\{([^{}/]*)\}", operation.path)
+    parameters = {}
+    for parameter in operation.parameters:
+        name = parameter.name.lower() if parameter.where == "header" else parameter.name
+        if parameter.where == "path" and parameter.name in template:
+            name = str(template.index(parameter.name))
+        parameters[parameter.where, name] = parameter
+    return parameters
 
 
 def _reference(schema: Schema) -> str | int:
@@ -470,7 +485,7 @@ def _flat(schema: Schema, definitions: Mapping[str, Schema]) -> dict[str, Any]:
     """The schema with its references and `allOf` taken in: fields and required names together, else the first wins."""
     if isinstance(schema, bool):
         return {} if schema else {"not": True}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     fields: dict[str, Any] = {}
     required: dict[str, None] = {}
     seen: set[int] = set()
@@ -486,34 +501,34 @@ def _flat(schema: Schema, definitions: Mapping[str, Schema]) -> dict[str, Any]:
             elif key == "allOf":
                 waiting.extend(value)
             elif key == "properties":
-                for name, one in value.items():
-                    fields.setdefault(name, one)
+                for name, field in value.items():
+                    fields.setdefault(name, field)
             elif key == "required":
                 required.update(dict.fromkeys(value))
             else:
-                found.setdefault(key, value)
+                flat.setdefault(key, value)
     if fields:
-        found["properties"] = fields
+        flat["properties"] = fields
     if required:
-        found["required"] = list(required)
-    return found
+        flat["required"] = list(required)
+    return flat
 
 
 def _type_set(schema: Mapping[str, Any]) -> frozenset[str]:
-    given = schema.get("type")
-    types = {given} if isinstance(given, str) else set(given) if isinstance(given, list) else set(_TYPES)
+    declared = schema.get("type")
+    types = {declared} if isinstance(declared, str) else set(declared) if isinstance(declared, list) else set(_TYPES)
     return frozenset(types | ({"integer"} if "number" in types else set()))
 
 
-def _types(before: Mapping[str, Any], after: Mapping[str, Any], told: Any) -> Iterator[Difference]:
+def _types(before: Mapping[str, Any], after: Mapping[str, Any], difference: Any) -> Iterator[Difference]:
     old, new = _type_set(before), _type_set(after)
     if old == new:
         return
     if old ^ new == {"null"}:
-        yield told("may be null" if "null" in new else "may not be null any more", narrower="null" in old)
+        yield difference("may be null" if "null" in new else "may not be null any more", narrower="null" in old)
         return
     what = f"type {_named(old)} -> {_named(new)}"
-    yield told(what, narrower=True if new < old else False if new > old else None)
+    yield difference(what, narrower=True if new < old else False if new > old else None)
 
 
 def _named(types: frozenset[str]) -> str:
@@ -523,25 +538,25 @@ def _named(types: frozenset[str]) -> str:
     return " or ".join(sorted(shown)) or "none"
 
 
-def _enums(before: Mapping[str, Any], after: Mapping[str, Any], told: Any) -> Iterator[Difference]:
+def _enums(before: Mapping[str, Any], after: Mapping[str, Any], difference: Any) -> Iterator[Difference]:
     old, new = (
-        [one["const"]] if "const" in one else one.get("enum") if isinstance(one.get("enum"), list) else None
-        for one in (before, after)
+        [schema["const"]] if "const" in schema else schema.get("enum") if isinstance(schema.get("enum"), list) else None
+        for schema in (before, after)
     )
     if old is None and new is None:
         return
     if old is None or new is None:
         values = old if new is None else new
         what = f"only {_shown(values)} {'is taken' if old is None else 'was taken, now any value is'}"
-        yield told(what, narrower=old is None)
+        yield difference(what, narrower=old is None)
         return
-    texts, others = ({_text(value): value for value in each} for each in (old, new))
+    texts, others = ({_text(value): value for value in values} for values in (old, new))
     for narrower, gone in ((True, texts.keys() - others.keys()), (False, others.keys() - texts.keys())):
         verb = "removed" if narrower else "added"
         for text in sorted(gone)[:_MOST_VALUES]:
-            yield told(f"value {text if len(text) <= 80 else text[:79] + '…'} {verb}", narrower=narrower)
+            yield difference(f"value {text if len(text) <= 80 else text[:79] + '…'} {verb}", narrower=narrower)
         if len(gone) > _MOST_VALUES:
-            yield told(f"{len(gone) - _MOST_VALUES} more values {verb}", narrower=narrower)
+            yield difference(f"{len(gone) - _MOST_VALUES} more values {verb}", narrower=narrower)
 
 
 def _number(value: Any) -> float | None:

@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import os
 import select
-import socket
-import ssl
 import stat
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from testops_lib.errors import AddressError, DocumentRefusedError, SpecAwayError, SpecError
-from testops_lib.http.address import is_url, refusal
-from testops_lib.http.tls import Material
+from testops_lib.http.address import is_url
+from testops_lib.http.answer import REDIRECTS, Answer, header_values
+from testops_lib.http.request import PreparedRequest
+from testops_lib.http.tls import Material, ca_file
+from testops_lib.http.url import escape_target, origin_of
+from testops_lib.model import Policy
 from testops_lib.spec.limits import Limits
 
 _ACCEPT = "application/vnd.oai.openapi+json, application/json, application/vnd.oai.openapi, application/yaml, */*;q=0.5"
 
-
-def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of an http(s) URL, comparable.
-
-    Raises:
-        ValueError: it is no such URL.
-    """
-    parts = urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no http(s) URL")
-    return parts.scheme.lower(), parts.hostname.lower(), port_of(parts)
-
-
-def port_of(parts: SplitResult) -> int:
-    return parts.port or (443 if parts.scheme.lower() == "https" else 80)
+_BREAKS_LINE = frozenset("\r\n\0")
 
 
 def shown(url: str) -> str:
@@ -57,23 +44,23 @@ class Origins:
     def __init__(self, source: str, allow_hosts: Collection[str], certificates: Material | None = None) -> None:
         """`certificates`: what is trusted, and shown to the document's own origin."""
         self.certificates = certificates or Material()
-        self._own = {origin(source)} if is_url(source) else set()
+        self._own = {origin_of(source)} if is_url(source) else set()
         self._hosts = {host.lower() for host in allow_hosts}
 
     def add(self, url: str) -> None:
         """The origin that the document was in the end read from (an upgrade to https) counts as its own."""
-        self._own.add(origin(url))
+        self._own.add(origin_of(url))
 
     def allows(self, url: str) -> bool:
         try:
-            scheme, host, port = origin(url)
+            place = origin_of(url)
         except ValueError:
             return False
-        bare = f"[{host}]" if ":" in host else host
-        return (scheme, host, port) in self._own or bool({host, bare, f"{bare}:{port}"} & self._hosts)
+        bare = f"[{place.host}]" if ":" in place.host else place.host
+        return place in self._own or not self._hosts.isdisjoint({place.host, bare, f"{bare}:{place.port}"})
 
     def own(self, url: str) -> bool:
-        return origin(url) in self._own
+        return origin_of(url) in self._own
 
 
 def fetch(
@@ -99,10 +86,11 @@ def fetch(
     for _ in range(limits.max_redirects + 1):
         own = origins.own(at)
         certificates = origins.certificates if own else origins.certificates.without_client()
-        status, location, body = _get(at, headers if own else {}, allow_private, room, end, certificates)
-        if status not in (301, 302, 303, 307, 308) or not location:
+        answer = _get(at, headers if own else {}, allow_private, room, end, certificates)
+        location = header_values(answer.headers, "location")
+        if answer.status not in REDIRECTS or not location:
             break
-        to = urljoin(at, location)
+        to = urljoin(at, location[-1])
         same_host = (urlsplit(to).hostname or "").lower() == (urlsplit(at).hostname or "").lower()
         upgrade = same_host and own and at.lower().startswith("http:") and to.lower().startswith("https:")
         if not origins.allows(to) and not upgrade:
@@ -114,110 +102,61 @@ def fetch(
         at = to
     else:
         raise SpecError(f"more than {limits.max_redirects} redirects", where=shown(url))
-    if status != 200:
-        refused = status in (401, 403)
-        away = status == 429 or status >= 500
+    if answer.status != 200:
+        refused = answer.status in (401, 403)
+        away = answer.status == 429 or answer.status >= 500
         raise (DocumentRefusedError if refused else SpecAwayError if away else SpecError)(
-            f"the server answered with status {status}, not with the document",
+            f"the server answered with status {answer.status}, not with the document",
             where=shown(at),
             next_step="give the credentials as a header" if refused else "check the address of the OpenAPI document",
         )
-    return body, at
+    return answer.body, at
 
 
 def _get(
     url: str, headers: Mapping[str, str], allow_private: bool, room: int, end: float, certificates: Material
-) -> tuple[int, str, bytes]:
-    import pycurl
+) -> Answer:
+    from testops_lib.http.client import send_blocking
+    from testops_lib.http.failure import TransportFailure
 
     where = shown(url)
-    refused: list[str] = []
-    sockets: list[socket.socket] = []
-    chunks: list[bytes] = []
-    size, over, location = 0, False, ""
-
-    def opened(purpose: int, address: Any) -> Any:
-        family, kind, protocol, peer = address
-        reason = refusal(peer[0], allow_private=allow_private)
-        if reason:
-            refused.append(reason)
-            return pycurl.SOCKET_BAD
-        # libcurl works on a duplicate of the descriptor; ours is closed at the end.
-        sockets.append(socket.socket(family, kind, protocol))
-        return sockets[-1]
-
-    def body(data: bytes) -> int | None:
-        nonlocal size, over
-        size += len(data)
-        if size > room:
-            over = True
-            return 0
-        chunks.append(data)
-        return None
-
-    def head(line: bytes) -> None:
-        nonlocal location
-        if line.startswith(b"HTTP/"):
-            location = ""
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"location":
-            location = value.strip().decode("latin-1")
-
-    lines = [f"{name}: {value}" for name, value in {"Accept": _ACCEPT, "User-Agent": "testops", **headers}.items()]
-    if any("\r" in line or "\n" in line or "\0" in line for line in lines):
+    pairs = tuple({"Accept": _ACCEPT, "User-Agent": "testops", **headers}.items())
+    if any(not _BREAKS_LINE.isdisjoint(name + value) for name, value in pairs):
         raise SpecError("a header for fetching the document holds a line break", where=where)
-    curl = pycurl.Curl()
-    try:
-        try:
-            curl.setopt(pycurl.URL, url.split("#", 1)[0])
-        except (ValueError, UnicodeError, pycurl.error) as error:
-            raise SpecError("this is no usable URL", where=where) from error
-        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-        curl.setopt(pycurl.PROXY, "")
-        curl.setopt(pycurl.NOSIGNAL, 1)
-        curl.setopt(pycurl.FOLLOWLOCATION, 0)
-        curl.setopt(pycurl.ACCEPT_ENCODING, "")
-        curl.setopt(pycurl.TIMEOUT_MS, max(1, int((end - time.monotonic()) * 1000)))
-        curl.setopt(pycurl.HTTPHEADER, lines)
-        curl.setopt(pycurl.OPENSOCKETFUNCTION, opened)
-        curl.setopt(pycurl.WRITEFUNCTION, body)
-        curl.setopt(pycurl.HEADERFUNCTION, head)
-        authorities = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
-        if isinstance(certificates.ca, bytes):
-            curl.setopt(pycurl.CAINFO_BLOB, certificates.ca)
-        elif authorities := certificates.ca or authorities or "":
-            curl.setopt(pycurl.CAINFO, authorities)
-        if certificates.cert:
-            curl.setopt(pycurl.KEYPASSWD, "")  # else OpenSSL would ask the terminal
-            in_memory = isinstance(certificates.cert, bytes)
-            curl.setopt(pycurl.SSLCERT_BLOB if in_memory else pycurl.SSLCERT, certificates.cert)
-            in_memory = isinstance(certificates.key, bytes)
-            curl.setopt(pycurl.SSLKEY_BLOB if in_memory else pycurl.SSLKEY, certificates.key)
-        try:
-            curl.perform()
-        except pycurl.error as error:
-            if refused:
-                raise AddressError(
-                    f"the OpenAPI document was not fetched: {refused[0]}",
-                    where=where,
-                    next_step="allow private addresses for this target, if it is meant",
-                ) from error
-            if over:
-                raise SpecError(
-                    f"the answer has more than {room:,} bytes",
-                    where=where,
-                    next_step="check the address, or raise the limit `max_bytes`",
-                ) from error
-            raise SpecAwayError(
-                f"the document could not be fetched: {error.args[-1]}",
+    outcome = send_blocking(
+        PreparedRequest(method="GET", url=escape_target(url.split("#", 1)[0]), headers=pairs),
+        Policy(allow_private=allow_private, max_response_bytes=room),
+        timeout_s=end - time.monotonic(),
+        ca_file=ca_file(os.environ),
+        certificates=certificates,
+    )
+    if isinstance(outcome, TransportFailure):
+        if outcome.kind == "refused":
+            raise AddressError(
+                f"the OpenAPI document was not fetched: {outcome.reason.removeprefix('refused: ')}",
                 where=where,
-                next_step="check the address, and that the server is running",
-            ) from error
-        return int(curl.getinfo(pycurl.RESPONSE_CODE)), location, b"".join(chunks)
-    finally:
-        curl.close()
-        for one in sockets:
-            one.close()
+                next_step="allow private addresses for this target, if it is meant",
+            )
+        if outcome.kind == "malformed":
+            raise SpecError("this is no usable URL", where=where)
+        raise _away(outcome.reason, where)
+    if outcome.undecodable:
+        raise _away(outcome.undecodable, where)
+    if outcome.truncated:
+        raise SpecError(
+            f"the answer has more than {room:,} bytes",
+            where=where,
+            next_step="check the address, or raise the limit `max_bytes`",
+        )
+    return outcome
+
+
+def _away(reason: str, where: str) -> SpecAwayError:
+    return SpecAwayError(
+        f"the document could not be fetched: {reason}",
+        where=where,
+        next_step="check the address, and that the server is running",
+    )
 
 
 def read(path: Path, *, limits: Limits, room: int) -> bytes:

@@ -14,7 +14,7 @@ def components(edges: Mapping[str, Collection[str]]) -> list[list[str]]:
     low: dict[str, int] = {}
     held: set[str] = set()
     stack: list[str] = []
-    found: list[list[str]] = []
+    parts: list[list[str]] = []
     for start in edges:
         if start in index:
             continue
@@ -44,5 +44,5 @@ def components(edges: Mapping[str, Collection[str]]) -> list[list[str]]:
                     while not part or part[-1] != name:
                         part.append(stack.pop())
                         held.discard(part[-1])
-                    found.append(sorted(part))
-    return found
+                    parts.append(sorted(part))
+    return parts

@@ -67,7 +67,9 @@ class Document:
                 if isinstance(node.get("$id"), str):
                     ids.setdefault(_join(self.location, node["$id"]), pointer)
             inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-            waiting.extend((one, f"{pointer}/{escape(str(key))}") for key, one in inner if isinstance(one, dict | list))
+            waiting.extend(
+                (item, f"{pointer}/{escape(str(key))}") for key, item in inner if isinstance(item, dict | list)
+            )
         self._names, self._ids = names, ids
 
 
@@ -119,21 +121,21 @@ class Library:
         if not isinstance(ref, str):
             raise Broken(document.at(""), f"`$ref` must be a string, not {kind(ref)}")
         key = (document.key, resource, ref)
-        known = self._places.get(key)
-        if known is None:
+        place = self._places.get(key)
+        if place is None:
             if key in self._active or len(self._active) > _HOPS:
                 raise Broken(document.at(""), f"the reference {_cut(ref)} leads to itself")
             self._active.add(key)
             try:
-                known = self._find(ref, document, resource)
+                place = self._find(ref, document, resource)
             except Broken as error:
-                known = error.reason
+                place = error.reason
             finally:
                 self._active.discard(key)
-            self._places[key] = known
-        if isinstance(known, str):
-            raise Broken(document.at(""), known)
-        return known
+            self._places[key] = place
+        if isinstance(place, str):
+            raise Broken(document.at(""), place)
+        return place
 
     def follow(self, value: Any, document: Document, pointer: str) -> Place:
         """The place that a chain of references ends at; `value` itself when it is none.
@@ -159,9 +161,9 @@ class Library:
         if address:
             uri = _join(document.location, address)
             for candidate in (document, self.first):
-                found = candidate.identified(uri)
-                if found is not None:
-                    document, resource = candidate, found
+                identified = candidate.identified(uri)
+                if identified is not None:
+                    document, resource = candidate, identified
                     break
             else:
                 document, resource = self._open(address, document), ""

@@ -158,13 +158,13 @@ def _read(
         schemas.finish()
     except RecursionError:
         raise SpecError("nested too deeply to be read", where=source, next_step="flatten the document") from None
-    for name in {name for one in operations for names in one.security for name in names} - security.keys():
+    for name in {name for operation in operations for names in operation.security for name in names} - security.keys():
         notes.add("#/security", f"the security scheme {name!r} is not described")
     operations, unusable = _usable(operations, schemas)
     operations = _hashed(operations, schemas.definitions, security, limits, source)
     info = root.get("info")
     info = info if isinstance(info, dict) else {}
-    whole = [sorted((one.key, one.content_hash) for one in operations), servers, security]
+    whole = [sorted((operation.key, operation.content_hash) for operation in operations), servers, security]
     return Spec(
         title=text(info.get("title")),
         version=version_text(info.get("version")),
@@ -221,10 +221,15 @@ def _dialect(root: Any, source: str, notes: Notes) -> str:
 
 def _servers(reader: Reader, notes: Notes) -> tuple[str, ...]:
     servers = reader.servers()
-    own = reader.own_servers
-    if not servers and own and len(own) == len(reader.entries) and len({urls for _, urls in own}) == 1:
-        return own[0][1]
-    for key, urls in own:
+    own_servers = reader.own_servers
+    if (
+        not servers
+        and own_servers
+        and len(own_servers) == len(reader.entries)
+        and len({urls for _, urls in own_servers}) == 1
+    ):
+        return own_servers[0][1]
+    for key, urls in own_servers:
         if servers[:1] != urls[:1]:
             notes.add(key, f"has a server of its own, {urls[0]}; requests go to the target's base URL")
     return servers
@@ -248,13 +253,13 @@ def _usable(operations: list[Operation], schemas: Schemas) -> tuple[list[Operati
                 waiting.append(user)
     usable: list[Operation] = []
     unusable: dict[str, str] = {}
-    for one in operations:
-        names = _references(_canonical((one.parameters, one.body)))
-        why = next((reason[name] for name in sorted(names) if name in reason), "")
-        if why:
-            unusable[one.key] = why
+    for operation in operations:
+        names = _references(_canonical((operation.parameters, operation.body)))
+        problem = next((reason[name] for name in sorted(names) if name in reason), "")
+        if problem:
+            unusable[operation.key] = problem
         else:
-            usable.append(one)
+            usable.append(operation)
     return usable, unusable
 
 
@@ -270,24 +275,24 @@ def _hashed(
     A definition's hash covers its strongly connected part and the hashes of the parts this leads to, so the cost grows
     with the document, not with operations times definitions.
     """
-    own: dict[str, str] = {}
+    digests: dict[str, str] = {}
     edges: dict[str, set[str]] = {}
     for name, schema in definitions.items():
         data = _canonical(schema)
-        own[name], edges[name] = hashlib.sha256(data).hexdigest(), _references(data)
+        digests[name], edges[name] = hashlib.sha256(data).hexdigest(), _references(data)
     hashes: dict[str, bytes] = {}
     for part in components(edges):
         inside = set(part)
         below = {hashes[to] for name in part for to in edges[name] if to not in inside and to in hashes}
         digest = hashlib.sha256(b"".join(sorted(below)))
         for name in part:
-            digest.update(f"{name}\0{own[name]}\n".encode())
+            digest.update(f"{name}\0{digests[name]}\n".encode())
         for name in part:
             hashes[name] = digest.digest()
-    found: list[Operation] = []
+    hashed: list[Operation] = []
     room = limits.max_resolved_bytes
-    for one in operations:
-        data = _canonical(_ordered(one))
+    for operation in operations:
+        data = _canonical(_ordered(operation))
         room -= len(data)
         if room < 0:
             raise SpecError(
@@ -298,35 +303,35 @@ def _hashed(
         digest = hashlib.sha256(hashlib.sha256(data).digest())
         for name in sorted(_references(data)):
             digest.update(hashes.get(name, b""))
-        used = sorted({name for names in one.security for name in names if name in security})
+        used = sorted({name for names in operation.security for name in names if name in security})
         digest.update(_canonical([(name, security[name]) for name in used]))
-        found.append(replace(one, content_hash=digest.hexdigest()))
-    return found
+        hashed.append(replace(operation, content_hash=digest.hexdigest()))
+    return hashed
 
 
-def _ordered(one: Operation) -> Operation:
+def _ordered(operation: Operation) -> Operation:
     """The operation with what stood in objects of the document (named examples, links) in an order of its own."""
 
     def media(content: dict[str, MediaType]) -> dict[str, MediaType]:
-        if all(len(each.examples) < 2 for each in content.values()):
+        if all(len(item.examples) < 2 for item in content.values()):
             return content
-        return {name: replace(each, examples=examples(each.examples)) for name, each in content.items()}
+        return {name: replace(item, examples=examples(item.examples)) for name, item in content.items()}
 
     def examples(values: tuple[Any, ...]) -> tuple[Any, ...]:
         return values if len(values) < 2 else tuple(sorted(values, key=_canonical))
 
     return replace(
-        one,
+        operation,
         parameters=tuple(
-            replace(each, examples=examples(each.examples)) if len(each.examples) > 1 else each
-            for each in one.parameters
+            replace(item, examples=examples(item.examples)) if len(item.examples) > 1 else item
+            for item in operation.parameters
         ),
-        body=one.body and replace(one.body, content=media(one.body.content)),
+        body=operation.body and replace(operation.body, content=media(operation.body.content)),
         responses={
             status: replace(
-                each, content=media(each.content), links=tuple(sorted(each.links, key=lambda link: link.name))
+                item, content=media(item.content), links=tuple(sorted(item.links, key=lambda link: link.name))
             )
-            for status, each in one.responses.items()
+            for status, item in operation.responses.items()
         },
     )
 

@@ -25,12 +25,12 @@ class OpenApi3(Reader):
         return self._urls(listed, "#/servers") if isinstance(listed, list) else ()
 
     def _urls(self, listed: list[Any], place: str) -> tuple[str, ...]:
-        found: list[str] = []
-        for one in listed:
-            if not isinstance(one, dict) or not isinstance(one.get("url"), str):
+        urls: list[str] = []
+        for server in listed:
+            if not isinstance(server, dict) or not isinstance(server.get("url"), str):
                 self.notes.add(place, "a server needs the string `url`; it is left out")
                 continue
-            named = one.get("variables")
+            named = server.get("variables")
             variables = named if isinstance(named, dict) else {}
             missing: list[str] = []
 
@@ -43,19 +43,19 @@ class OpenApi3(Reader):
                     missing.append(match[1])
                 return str(value)
 
-            url = _VARIABLE.sub(filled, one["url"]).strip().rstrip("/")
+            url = _VARIABLE.sub(filled, server["url"]).strip().rstrip("/")
             if missing:
                 self.notes.add(place, f"the server's variable {missing[0]!r} has no default; the server is left out")
-            elif url or one["url"].strip():
-                found.append(url)
-        return tuple(dict.fromkeys(found))
+            elif url or server["url"].strip():
+                urls.append(url)
+        return tuple(dict.fromkeys(urls))
 
     def security_schemes(self) -> dict[str, SecurityScheme]:
         components = self.root.get("components")
         if components is not None and not isinstance(components, dict):
             self.notes.add("#/components", f"must be an object, not {kind(components)}; it is left out")
         listed = components.get("securitySchemes") if isinstance(components, dict) else None
-        found: dict[str, SecurityScheme] = {}
+        schemes: dict[str, SecurityScheme] = {}
         for name, place in self.follow_each(listed, self.document, "/components/securitySchemes"):
             raw = place.value
             flows = raw.get("flows")
@@ -66,14 +66,14 @@ class OpenApi3(Reader):
                 and isinstance(flow := flows.get(key), dict)
                 and isinstance(flow.get("tokenUrl"), str)
             ]
-            found[name] = SecurityScheme(
+            schemes[name] = SecurityScheme(
                 kind=text(raw.get("type")),
                 scheme=text(raw.get("scheme")).lower(),
                 name=text(raw.get("name")),
                 where=text(raw.get("in")),
                 login_url=urls[0] if urls else "",
             )
-        return found
+        return schemes
 
     def parameter(self, place: Place) -> Parameter | None:
         raw = place.value

@@ -137,9 +137,9 @@ class Spec(SpecValue, frozen=True, kw_only=True):
         Raises:
             KeyError: there is none.
         """
-        for found in self.operations:
-            if found.key == key:
-                return found
+        for operation in self.operations:
+            if operation.key == key:
+                return operation
         raise KeyError(key)
 
 

@@ -125,11 +125,11 @@ def _json(text: str, where: str, limits: Limits, notes: Notes, deadline: Deadlin
     twice: dict[int, tuple[dict[str, Any], str]] = {}
 
     def member(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        members = dict(pairs)
+        if len(members) != len(pairs):
             counts = Counter(name for name, _ in pairs)
-            twice[id(found)] = (found, next(name for name, count in counts.items() if count > 1))
-        return found
+            twice[id(members)] = (members, next(name for name, count in counts.items() if count > 1))
+        return members
 
     def constant(name: str) -> None:
         odd.append(name)
@@ -225,9 +225,9 @@ def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return _LONE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [_without_surrogates(one) for one in value]
+        return [_without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_LONE.sub("\ufffd", key): _without_surrogates(one) for key, one in value.items()}
+        return {_LONE.sub("\ufffd", key): _without_surrogates(item) for key, item in value.items()}
     return value
 
 
@@ -242,7 +242,9 @@ def _tell_twice(value: Any, twice: dict[int, tuple[dict[str, Any], str]], where:
                 f"the key {key[:100]!r} stands there twice; the last one counts",
             )
         inner = node.items() if isinstance(node, dict) else enumerate(node)
-        waiting.extend((one, f"{pointer}/{escape(str(key))}") for key, one in inner if isinstance(one, dict | list))
+        waiting.extend(
+            (member, f"{pointer}/{escape(str(key))}") for key, member in inner if isinstance(member, dict | list)
+        )
 
 
 def escape(token: str) -> str:
@@ -347,10 +349,10 @@ class _Yaml:
                 name = event.anchor
                 if name not in anchors:
                     raise self._error(event, f"the alias *{name} has no anchor")
-                known = anchors[name]
-                if known is None:
+                anchored = anchors[name]
+                if anchored is None:
                     raise self._error(event, f"the alias *{name} stands inside what it stands for")
-                value, size, levels = known
+                value, size, levels = anchored
                 self._count += size
                 if type(into) is dict and key is _NONE:
                     if not isinstance(value, str):
@@ -395,8 +397,8 @@ class _Yaml:
             if not isinstance(source, dict):
                 raise self._error(event, "the merge key `<<` needs a mapping or a list of mappings")
             self._count += len(source)
-            for key, one in source.items():
-                value.setdefault(key, one)
+            for key, member in source.items():
+                value.setdefault(key, member)
         return value
 
     def _scalar(self, event: Any) -> Any:

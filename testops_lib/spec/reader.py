@@ -32,7 +32,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 
 
 class Entry(NamedTuple):
-    """An operation found, not yet read."""
+    """An operation whose place is known and which is not read yet."""
 
     key: str
     method: str
@@ -98,15 +98,15 @@ class Reader:
     def operations(self) -> list[Operation]:
         """The usable ones in document order; the others go to `unusable`."""
         self._find()
-        found: list[Operation] = []
+        operations: list[Operation] = []
         for count, entry in enumerate(self.entries):
             if count % 20 == 0:
                 self.deadline.check()
             try:
-                found.append(self._operation(entry))
+                operations.append(self._operation(entry))
             except Broken as error:
                 self.unusable[entry.key] = str(error)
-        return found
+        return operations
 
     def _find(self) -> None:
         paths = self.root.get("paths")
@@ -199,8 +199,8 @@ class Reader:
             at = f"{pointer}/parameters"
             if not isinstance(listed, list):
                 raise Broken(document.at(at), f"must be a list, not {kind(listed)}")
-            for index, one in enumerate(listed):
-                place = self.library.follow(one, document, f"{at}/{index}")
+            for index, parameter in enumerate(listed):
+                place = self.library.follow(parameter, document, f"{at}/{index}")
                 if not isinstance(place.value, dict):
                     raise Broken(
                         document.at(f"{at}/{index}"), f"a parameter must be an object, not {kind(place.value)}"
@@ -212,21 +212,21 @@ class Reader:
         return list(merged.values())
 
     def _once(self, place: Place) -> Parameter | None:
-        known = self._read.get(id(place.value))
-        if known is None:
-            known = self._read[id(place.value)] = place, self.parameter(place)
-        return known[1]
+        read = self._read.get(id(place.value))
+        if read is None:
+            read = self._read[id(place.value)] = place, self.parameter(place)
+        return read[1]
 
     def _ordered(self, entry: Entry, read: list[Parameter]) -> tuple[Parameter, ...]:
         in_path = {parameter.name: parameter for parameter in read if parameter.where == "path"}
         named = list(dict.fromkeys(_TEMPLATE.findall(entry.path)))
         ordered: list[Parameter] = []
         for name in named:
-            known = in_path.pop(name, None)
-            if known is None:
+            parameter = in_path.pop(name, None)
+            if parameter is None:
                 self.notes.add(entry.key, f"the path's {{{name}}} is not described; it is taken as a string")
-                known = Parameter(name=name, where="path", required=True, schema={"type": "string"}, style="simple")
-            ordered.append(known)
+                parameter = Parameter(name=name, where="path", required=True, schema={"type": "string"}, style="simple")
+            ordered.append(parameter)
         for name in in_path:
             self.notes.add(entry.key, f"the path parameter {name!r} is not in the path; it is left out")
         return (*ordered, *(parameter for parameter in read if parameter.where != "path"))
@@ -238,8 +238,8 @@ class Reader:
             return {}
         if not isinstance(listed, dict):
             raise Broken(document.at(pointer), f"must be an object, not {kind(listed)}")
-        found: dict[str, Response] = {}
-        for status, one in listed.items():
+        responses: dict[str, Response] = {}
+        for status, raw_response in listed.items():
             if status.startswith("x-"):
                 continue
             name = "default" if status == "default" else status.upper() if _STATUS.match(status) else ""
@@ -247,16 +247,16 @@ class Reader:
             if not name:
                 self.notes.add(document.at(at), "is no status, range (`4XX`) or `default`; it is left out")
                 continue
-            place = self.library.follow(one, document, at)
+            place = self.library.follow(raw_response, document, at)
             if not isinstance(place.value, dict):
                 raise Broken(document.at(at), f"a response must be an object, not {kind(place.value)}")
             types = self.answer_types(raw)
-            known = self._answers.get((id(place.value), types))
-            if known is None:
-                known = self._answers[id(place.value), types] = place, self.response(place, types)
-            found[name] = known[1]
-        self._count(len(found))
-        return found
+            read = self._answers.get((id(place.value), types))
+            if read is None:
+                read = self._answers[id(place.value), types] = place, self.response(place, types)
+            responses[name] = read[1]
+        self._count(len(responses))
+        return responses
 
     def _count(self, parts: int) -> None:
         self._parts += parts
@@ -268,23 +268,23 @@ class Reader:
             )
 
     def _security(self, raw: dict[str, Any], entry: Entry) -> tuple[tuple[str, ...], ...]:
-        own = raw.get("security")
-        listed = self.root.get("security") if own is None else own
+        declared = raw.get("security")
+        listed = self.root.get("security") if declared is None else declared
         if listed is None:
             return ()
-        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-            if own is None:
+        if not isinstance(listed, list) or not all(isinstance(requirement, dict) for requirement in listed):
+            if declared is None:
                 self.notes.add("#/security", "must be a list of objects; it is left out")
                 return ()
             raise Broken(entry.item.document.at(f"{entry.pointer}/security"), "must be a list of objects")
-        return tuple(dict.fromkeys(tuple(sorted(one)) for one in listed))
+        return tuple(dict.fromkeys(tuple(sorted(requirement)) for requirement in listed))
 
     def _note_servers(self, entry: Entry, raw: dict[str, Any]) -> None:
         for holder in (raw, entry.item.value):
             if isinstance(holder.get("servers"), list) and holder["servers"]:
-                own = self._urls(holder["servers"], entry.key)
-                if own:
-                    self.own_servers.append((entry.key, own))
+                urls = self._urls(holder["servers"], entry.key)
+                if urls:
+                    self.own_servers.append((entry.key, urls))
                 return
 
     def _urls(self, listed: list[Any], place: str) -> tuple[str, ...]:
@@ -299,10 +299,10 @@ class Reader:
         if not isinstance(value, dict):
             self.notes.add(document.at(pointer), f"must be an object, not {kind(value)}; it is left out")
             return
-        for name, one in value.items():
+        for name, member in value.items():
             at = f"{pointer}/{escape(name)}"
             try:
-                place = self.library.follow(one, document, at)
+                place = self.library.follow(member, document, at)
             except Broken as error:
                 self.notes.add(error.place, f"{error.reason}; it is left out")
                 continue
@@ -314,47 +314,47 @@ class Reader:
     def examples(self, place: Place) -> tuple[Any, ...]:
         """`example`, then the values of `examples`."""
         raw = place.value
-        found = [raw["example"]] if "example" in raw else []
+        examples = [raw["example"]] if "example" in raw else []
         named = raw.get("examples")
         if isinstance(named, list):
-            found.extend(named)
+            examples.extend(named)
         elif named is not None:
-            for _, one in self.follow_each(named, place.document, f"{place.pointer}/examples"):
+            for _, example in self.follow_each(named, place.document, f"{place.pointer}/examples"):
                 for key in ("value", "dataValue"):
-                    if key in one.value:
-                        found.append(one.value[key])
-        return tuple(found)
+                    if key in example.value:
+                        examples.append(example.value[key])
+        return tuple(examples)
 
     def media(self, value: Any, document: Document, pointer: str) -> dict[str, MediaType]:
         """A `content` object of OpenAPI 3."""
-        found: dict[str, MediaType] = {}
+        content: dict[str, MediaType] = {}
         for name, place in self.follow_each(value, document, pointer):
             if name.startswith("x-") or "/" not in name:
                 self.notes.add(document.at(pointer), f"{name[:50]!r} is no media type; it is left out")
                 continue
             raw = place.value
             encoding: dict[str, str] = {}
-            for key, one in self.follow_each(raw.get("encoding"), place.document, f"{place.pointer}/encoding"):
-                if isinstance(one.value.get("contentType"), str):
-                    encoding[key] = one.value["contentType"]
-            found[name.strip()] = MediaType(
+            for key, part in self.follow_each(raw.get("encoding"), place.document, f"{place.pointer}/encoding"):
+                if isinstance(part.value.get("contentType"), str):
+                    encoding[key] = part.value["contentType"]
+            content[name.strip()] = MediaType(
                 schema=self.schema(raw, place) if "schema" in raw else None,
                 examples=self.examples(place),
                 encoding=encoding,
             )
-        return found
+        return content
 
     def schema(self, raw: dict[str, Any], place: Place) -> Schema:
         return self.schemas.convert(raw.get("schema"), place.document, f"{place.pointer}/schema")
 
     def headers(self, raw: dict[str, Any], place: Place) -> dict[str, Header]:
         """By name; Content-Type, which the format says to ignore, is left out."""
-        found: dict[str, Header] = {}
-        for name, one in self.follow_each(raw.get("headers"), place.document, f"{place.pointer}/headers"):
+        headers: dict[str, Header] = {}
+        for name, header in self.follow_each(raw.get("headers"), place.document, f"{place.pointer}/headers"):
             if name.lower() == "content-type" or not _TOKEN.match(name):
                 continue
-            found[name] = self.header(one)
-        return found
+            headers[name] = self.header(header)
+        return headers
 
     def header(self, place: Place) -> Header:
         raw = place.value
@@ -367,22 +367,22 @@ class Reader:
         return Header(required=raw.get("required") is True, schema=schema)
 
     def links(self, raw: dict[str, Any], place: Place) -> tuple[Link, ...]:
-        found: list[Link] = []
-        for name, one in self.follow_each(raw.get("links"), place.document, f"{place.pointer}/links"):
-            to = self._linked(one)
+        links: list[Link] = []
+        for name, link in self.follow_each(raw.get("links"), place.document, f"{place.pointer}/links"):
+            to = self._linked(link)
             if not to:
-                self.notes.add(str(one), "the link leads to no operation of this document; it is left out")
+                self.notes.add(str(link), "the link leads to no operation of this document; it is left out")
                 continue
-            parameters = one.value.get("parameters")
-            found.append(
+            parameters = link.value.get("parameters")
+            links.append(
                 Link(
                     name=name,
                     operation=to,
                     parameters=parameters if isinstance(parameters, dict) else {},
-                    body=one.value.get("requestBody"),
+                    body=link.value.get("requestBody"),
                 )
             )
-        return tuple(found)
+        return tuple(links)
 
     def _linked(self, link: Place) -> str:
         """The key of the operation that a link names by id or by reference; "" when there is none."""

@@ -124,9 +124,9 @@ class Schemas:
 
     def convert(self, raw: Any, document: Document, pointer: str) -> Schema:
         """The schema standing at a place of a document."""
-        known = self._converted.get((id(raw), document.key))
-        if known is not None:
-            return known[1]
+        converted = self._converted.get((id(raw), document.key))
+        if converted is not None:
+            return converted[1]
         self._document, self._resource, self._path = document, "", [pointer]
         schema = self._schema(raw)
         self._converted[id(raw), document.key] = raw, schema
@@ -296,19 +296,19 @@ class Schemas:
         if value == "any":
             return
         kinds: list[str] = []
-        for one in value if isinstance(value, list) else [value]:
-            named = "null" if one is None else one if isinstance(one, str) else ""
-            known = named if named in _TYPES else _MISNAMED.get(named.lower(), named.lower())
-            if known not in _TYPES:
-                self._note(f"`type` {_seen(one)} is unknown; it is left out")
+        for declared in value if isinstance(value, list) else [value]:
+            named = "null" if declared is None else declared if isinstance(declared, str) else ""
+            type_name = named if named in _TYPES else _MISNAMED.get(named.lower(), named.lower())
+            if type_name not in _TYPES:
+                self._note(f"`type` {_seen(declared)} is unknown; it is left out")
                 return
-            if known != named and one is not None:
+            if type_name != named and declared is not None:
                 if named == "file":
                     out.setdefault("format", "binary")
                 else:
-                    self._note(f"`type` {named!r} is unknown; it is read as {known!r}")
-            if known not in kinds:
-                kinds.append(known)
+                    self._note(f"`type` {named!r} is unknown; it is read as {type_name!r}")
+            if type_name not in kinds:
+                kinds.append(type_name)
         if kinds:
             out["type"] = kinds[0] if len(kinds) == 1 else kinds
 
@@ -321,9 +321,11 @@ class Schemas:
             out["enum"] = value
 
     def _stringify(self, out: dict[str, Any]) -> None:
-        if not all(isinstance(one, str) or one is None for one in out["enum"]):
+        if not all(isinstance(value, str) or value is None for value in out["enum"]):
             self._note("`enum` of a string holds other values; they are read as text")
-            out["enum"] = [json.dumps(one) if isinstance(one, bool | int | float) else one for one in out["enum"]]
+            out["enum"] = [
+                json.dumps(value) if isinstance(value, bool | int | float) else value for value in out["enum"]
+            ]
 
     def _any(self, value: Any, out: dict[str, Any], raw: dict[str, Any]) -> None:
         out["const"] = value
@@ -338,7 +340,9 @@ class Schemas:
         if isinstance(value, list):
             out["examples"] = [*out.get("examples", ()), *value]
         elif isinstance(value, dict):
-            values = [one["value"] for one in value.values() if isinstance(one, dict) and "value" in one]
+            values = [
+                example["value"] for example in value.values() if isinstance(example, dict) and "value" in example
+            ]
             out["examples"] = [*out.get("examples", ()), *values]
 
     def _minimum(self, value: Any, out: dict[str, Any], raw: dict[str, Any]) -> None:
@@ -373,7 +377,7 @@ class Schemas:
             self._wrong("multipleOf", "a number above 0", value)
 
     def _required(self, value: Any, out: dict[str, Any], raw: dict[str, Any]) -> None:
-        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        if isinstance(value, list) and all(isinstance(name, str) for name in value):
             if value:
                 out["required"] = list(dict.fromkeys(value))
         elif not isinstance(value, bool) and value is not None:
@@ -388,14 +392,14 @@ class Schemas:
             self._wrong("pattern", "a string", value)
 
     def _pattern(self, pattern: str) -> str | None:
-        known = self._patterns.get(pattern)
-        if known is None:
-            known = self._compiled(pattern)
-            self._patterns[pattern] = known
-        if known == _NO_PATTERN:
+        usable = self._patterns.get(pattern)
+        if usable is None:
+            usable = self._compiled(pattern)
+            self._patterns[pattern] = usable
+        if usable == _NO_PATTERN:
             self._note(f"the pattern {_seen(pattern)} cannot be compiled; it is left out")
             return None
-        return known
+        return usable
 
     def _compiled(self, pattern: str) -> str:
         if len(pattern) > _PATTERN_CHARS or self._pattern_seconds > _PATTERN_SECONDS:
@@ -406,7 +410,7 @@ class Schemas:
         if "\\Z" in pattern or "\\A" in pattern:
             candidates.append(pattern.replace("\\Z", "$").replace("\\A", "^"))
         try:
-            return next((one for one in candidates if _compiles(one)), _NO_PATTERN)
+            return next((candidate for candidate in candidates if _compiles(candidate)), _NO_PATTERN)
         finally:
             self._pattern_seconds += time.monotonic() - began
 
@@ -439,7 +443,7 @@ class Schemas:
         if not isinstance(value, dict):
             return
         for name, needed in value.items():
-            if isinstance(needed, list) and all(isinstance(one, str) for one in needed):
+            if isinstance(needed, list) and all(isinstance(name, str) for name in needed):
                 out.setdefault("dependentRequired", {})[name] = list(dict.fromkeys(needed))
             elif isinstance(needed, dict | bool):
                 self._path += ("dependencies", escape(name))
@@ -448,7 +452,9 @@ class Schemas:
 
     def _dependent_required(self, value: Any, out: dict[str, Any], raw: dict[str, Any]) -> None:
         self._dependencies(
-            {name: one for name, one in value.items() if isinstance(one, list)} if isinstance(value, dict) else {},
+            {name: names for name, names in value.items() if isinstance(names, list)}
+            if isinstance(value, dict)
+            else {},
             out,
             raw,
         )
@@ -478,7 +484,7 @@ class Schemas:
                             bare += "_"
                         if bare not in self.definitions:
                             drop = ("oneOf", "anyOf", "discriminator")
-                            self.definitions[bare] = {key: one for key, one in base.items() if key not in drop}
+                            self.definitions[bare] = {key: value for key, value in base.items() if key not in drop}
                             self._bases.add(bare)
                         node["$ref"] = PREFIX + bare
 
@@ -527,23 +533,23 @@ class Schemas:
 
 def in_place(schema: Schema) -> list[tuple[dict[str, Any], str, bool]]:
     """References that apply to the same value as `schema`: the node that holds each, its target, whether by `allOf`."""
-    found: list[tuple[dict[str, Any], str, bool]] = []
+    references: list[tuple[dict[str, Any], str, bool]] = []
     waiting: list[tuple[Any, bool]] = [(schema, False)]
     while waiting:
         node, by_all = waiting.pop()
         if not isinstance(node, dict):
             continue
         if "$ref" in node:
-            found.append((node, node["$ref"].removeprefix(PREFIX), by_all))
+            references.append((node, node["$ref"].removeprefix(PREFIX), by_all))
         for key in IN_PLACE_MANY:
             if key in node:
-                waiting.extend((one, key == "allOf") for one in reversed(node[key]))
+                waiting.extend((part, key == "allOf") for part in reversed(node[key]))
         for key in IN_PLACE_ONE:
             if key in node:
                 waiting.append((node[key], False))
         if "dependentSchemas" in node:
-            waiting.extend((one, False) for one in node["dependentSchemas"].values())
-    return found
+            waiting.extend((part, False) for part in node["dependentSchemas"].values())
+    return references
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:

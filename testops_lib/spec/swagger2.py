@@ -1,4 +1,4 @@
-"""Swagger 2.0, told in the words of OpenAPI 3."""
+"""Swagger 2.0, translated to OpenAPI 3."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ class Swagger2(Reader):
         if not host:
             return (base,) if base else ()
         listed = self.root.get("schemes")
-        schemes = [one for one in listed if one in ("http", "https")] if isinstance(listed, list) else []
+        schemes = [scheme for scheme in listed if scheme in ("http", "https")] if isinstance(listed, list) else []
         if not schemes:
             local = host.partition(":")[0] in ("localhost", "127.0.0.1")
             schemes = [urlsplit(self.source).scheme.lower() if is_url(self.source) else "http" if local else "https"]
         return tuple(f"{scheme}://{host}{base}" for scheme in dict.fromkeys(schemes))
 
     def security_schemes(self) -> dict[str, SecurityScheme]:
-        found: dict[str, SecurityScheme] = {}
+        schemes: dict[str, SecurityScheme] = {}
         listed = self.root.get("securityDefinitions")
         for name, place in self.follow_each(listed, self.document, "/securityDefinitions"):
             raw = place.value
             basic = raw.get("type") == "basic"
-            found[name] = SecurityScheme(
+            schemes[name] = SecurityScheme(
                 kind="http" if basic else text(raw.get("type")),
                 scheme="basic" if basic else "",
                 name=text(raw.get("name")),
                 where=text(raw.get("in")),
                 login_url=text(raw.get("tokenUrl")),
             )
-        return found
+        return schemes
 
     def parameter(self, place: Place) -> Parameter | None:
         raw = place.value
@@ -81,24 +81,24 @@ class Swagger2(Reader):
         """The schema of a parameter or header, whose keywords stand beside its name."""
         if "schema" in place.value:  # not allowed there, but usual
             return self.schema(place.value, place)
-        known = self._simples.get(id(place.value))
-        if known is not None:
-            return known[1]
-        own = {
+        converted = self._simples.get(id(place.value))
+        if converted is not None:
+            return converted[1]
+        keywords = {
             key: value
             for key, value in place.value.items()
             if key not in ("description", "required", "example", "examples", "title", "$ref")
         }
-        schema = self.schemas.convert(own, place.document, place.pointer)
+        schema = self.schemas.convert(keywords, place.document, place.pointer)
         self._simples[id(place.value)] = place.value, schema
         return schema
 
     def _examples(self, raw: dict[str, Any]) -> tuple[Any, ...]:
-        found = [raw[key] for key in ("example", "x-example") if key in raw]
+        examples = [raw[key] for key in ("example", "x-example") if key in raw]
         named = raw.get("x-examples")
         if isinstance(named, dict):
-            found.extend(named.values())
-        return tuple(found)
+            examples.extend(named.values())
+        return tuple(examples)
 
     def body(self, raw: dict[str, Any], entry: Entry, parameters: list[Place]) -> RequestBody | None:
         whole = [place for place in parameters if place.value["in"] == "body"]
@@ -151,8 +151,8 @@ class Swagger2(Reader):
             shape = value.get("schema")
             file = isinstance(shape, dict) and shape.get("type") == "file"
             schema = None if file or shape is None else self.schema(value, place)
-            own = [name for name in by_type if "/" in name and name not in produces]
-            for name in produces or (own or ["*/*" if file else _JSON]):
+            other_types = [name for name in by_type if "/" in name and name not in produces]
+            for name in produces or (other_types or ["*/*" if file else _JSON]):
                 content[name] = MediaType(schema=schema, examples=(by_type[name],) if name in by_type else ())
         return Response(description=text(value.get("description")), content=content, headers=self.headers(value, place))
 
@@ -160,11 +160,13 @@ class Swagger2(Reader):
         return Header(schema=self._simple(place))
 
     def _types(self, raw: dict[str, Any], key: str) -> list[str]:
-        own = raw.get(key)
-        listed = self.root.get(key) if own is None else own
+        declared = raw.get(key)
+        listed = self.root.get(key) if declared is None else declared
         if listed is not None and not isinstance(listed, list):
             self.notes.add(f"#/{key}", f"must be a list of media types, not {kind(listed)}; it is left out")
         kept = (
-            [one.strip() for one in listed if isinstance(one, str) and "/" in one] if isinstance(listed, list) else []
+            [media_type.strip() for media_type in listed if isinstance(media_type, str) and "/" in media_type]
+            if isinstance(listed, list)
+            else []
         )
         return list(dict.fromkeys(kept))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from testops_lib.target.authentication import identities, load_auth
 from testops_lib.target.definition import (
-    MAX_ROUNDS,
     Credentials,
     Expected,
     Generate,
@@ -20,7 +19,6 @@ from testops_lib.target.file import find, load, load_all
 from testops_lib.target.references import all_references, expand, references, with_references
 
 __all__ = [
-    "MAX_ROUNDS",
     "Credentials",
     "Expected",
     "Generate",

@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from testops_lib.model import Count, GateRules, Identity, Policy, Status, Tls, Value
-
-MAX_ROUNDS = 3
-"""Further rounds of a run, at most."""
+from testops_lib.settings import MAX_ROUNDS
 
 Money = Annotated[float, msgspec.Meta(ge=0, le=1_000_000_000)]
 

@@ -33,6 +33,8 @@ COMPONENT = "component "
 _MOST_SCHEMA_ERRORS = 8
 """Schema errors reported of one body."""
 
+_NAMING_RULES = ("required", "additionalProperties", "unevaluatedProperties")
+
 _NO_BODY_STATUSES = (204, 205, 304)
 
 
@@ -68,8 +70,14 @@ def contract_mismatches(
     if header_check and response.headers:
         mismatches += [(header_check, mismatch, None) for mismatch in _headers(documented, response, answer)]
     if body_check and readable:
-        broken = list(_body(documented, response, media, answer.status, body))
-        basis: Basis | None = "guess" if broken and body.disputed() else None
+        basis: Basis | None = None
+        try:
+            broken = list(_body(documented, response, media, answer.status, body))
+            if broken and body.disputed():
+                basis = "guess"
+        except ValueError:  # the validator follows 255 levels
+            broken = [Mismatch("the body is JSON of more levels than validators take", f"{answer.status} levels")]
+            basis = "guess"
         mismatches += [(body_check, mismatch, basis) for mismatch in broken]
     return mismatches
 
@@ -137,7 +145,8 @@ def _schema_errors(validator: jsonschema_rs.Draft202012Validator, document: Any,
         )
         message = error.message[:LONGEST_QUOTE]
         cause = f"{COMPONENT}{component} {rule}" if component else f"{status} {place} {rule}"
-        if rule in ("required", "additionalProperties", "unevaluatedProperties"):
+        # These messages name members, which the place does not; that of a schema `false` quotes the value instead.
+        if rule in _NAMING_RULES and error.kind.name != "falseSchema":
             cause += " " + message
         if cause not in causes:
             causes.add(cause)

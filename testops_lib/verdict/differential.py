@@ -47,19 +47,23 @@ def compare(before: Result, after: Result) -> tuple[Difference, ...]:
     """What the second execution of a case was answered differently, step by step; after a step with another status the
     rest is not compared, since it stands on that step.
     """
-    found: list[Difference] = []
-    for index, (one, other) in enumerate(zip(before.steps, after.steps, strict=False)):
-        if one.operation != other.operation:
+    differences: list[Difference] = []
+    for index, (earlier, later) in enumerate(zip(before.steps, after.steps, strict=False)):
+        if earlier.operation != later.operation:
             break
-        if one.status != other.status:
-            found.append(
+        if earlier.status != later.status:
+            differences.append(
                 Difference(
-                    operation=other.operation, step=index, what="status", before=_status(one), after=_status(other)
+                    operation=later.operation,
+                    step=index,
+                    what="status",
+                    before=_status(earlier),
+                    after=_status(later),
                 )
             )
             break
-        found += _bodies(one, other, index)
-    return tuple(found)
+        differences += _bodies(earlier, later, index)
+    return tuple(differences)
 
 
 def judged(before: Mapping[str, Result], after: Iterable[Result]) -> list[Result]:
@@ -68,28 +72,32 @@ def judged(before: Mapping[str, Result], after: Iterable[Result]) -> list[Result
     A case that failed in the same way both times is not failed for it again: its own failures are left out, so that
     what remains is what changed.
     """
-    made: list[Result] = []
+    judged_results: list[Result] = []
     for result in after:
         earlier = before.get(result.case)
         if earlier is None or not _comparable(earlier) or not _comparable(result):
-            made.append(result)
+            judged_results.append(result)
             continue
-        known = {(failure.check, failure.operation, failure.cause) for failure in earlier.failures}
-        own = tuple(each for each in result.failures if (each.check, each.operation, each.cause) not in known)
+        failed_before = set(map(_key, earlier.failures))
+        new = tuple(failure for failure in result.failures if _key(failure) not in failed_before)
         different = tuple(
             Failure(
                 check=DIFFERENTIAL,
-                operation=each.operation,
-                message=each.message(),
-                cause=f"{each.what} {each.place or each.before + ' ' + each.after}".strip(),
-                step=each.step,
-                basis="guess" if each.what in ("added", "value") else "spec",
+                operation=difference.operation,
+                message=difference.message(),
+                cause=f"{difference.what} {difference.place or difference.before + ' ' + difference.after}".strip(),
+                step=difference.step,
+                basis="guess" if difference.what in ("added", "value") else "spec",
             )
-            for each in compare(earlier, result)
+            for difference in compare(earlier, result)
         )
-        verdict: VerdictName = "failed" if own or different else "passed"
-        made.append(structs.replace(result, failures=(*own, *different), verdict=verdict))
-    return made
+        verdict: VerdictName = "failed" if new or different else "passed"
+        judged_results.append(structs.replace(result, failures=(*new, *different), verdict=verdict))
+    return judged_results
+
+
+def _key(failure: Failure) -> tuple[str, str, str]:
+    return failure.check, failure.operation, failure.cause
 
 
 def _comparable(result: Result) -> bool:
@@ -100,24 +108,24 @@ def _status(step: StepOutcome) -> str:
     return str(step.status) if step.status else step.error or "nothing"
 
 
-def _bodies(one: StepOutcome, other: StepOutcome, index: int) -> Iterable[Difference]:
+def _bodies(earlier: StepOutcome, later: StepOutcome, index: int) -> Iterable[Difference]:
     def different(what: str, place: str, before: str = "", after: str = "") -> Difference:
         return Difference(
-            operation=other.operation, step=index, what=what, place=place, before=before[:100], after=after[:100]
+            operation=later.operation, step=index, what=what, place=place, before=before[:100], after=after[:100]
         )
 
-    for place in (*one.seen, *(place for place in other.seen if place not in one.seen)):
-        if place not in other.seen:
+    for place in (*earlier.seen, *(place for place in later.seen if place not in earlier.seen)):
+        if place not in later.seen:
             yield different("missing", place)
-        elif place not in one.seen:
+        elif place not in earlier.seen:
             yield different("added", place)
         else:
-            mine, theirs = one.seen[place], other.seen[place]
-            kinds = {_kind(value) for value in mine}, {_kind(value) for value in theirs}
+            before, after = earlier.seen[place], later.seen[place]
+            kinds = {_kind(value) for value in before}, {_kind(value) for value in after}
             if not kinds[0] & kinds[1]:
                 yield different("type", place, " or ".join(sorted(kinds[0])), " or ".join(sorted(kinds[1])))
-            elif not volatile(place) and max(len(mine), len(theirs)) < OBSERVED_EACH:
-                values = {plain(value) for value in mine}, {plain(value) for value in theirs}
+            elif not volatile(place) and max(len(before), len(after)) < OBSERVED_EACH:
+                values = {plain(value) for value in before}, {plain(value) for value in after}
                 if values[0] != values[1]:
                     yield different("value", place, ", ".join(sorted(values[0])), ", ".join(sorted(values[1])))
 

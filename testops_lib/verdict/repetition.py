@@ -59,12 +59,12 @@ def comes_back(failure: Failure, repetition: Result) -> bool | None:
     place, and when the answer says that the target is busy or the session over.
     """
     wanted = fingerprint_of(failure)
-    if any(fingerprint_of(each) == wanted for each in repetition.failures):
+    if wanted in map(fingerprint_of, repetition.failures):
         return True
     answers = [step for step in repetition.steps if (step.operation, step.sent) == (failure.operation, failure.sent)]
     if repetition.verdict not in ("passed", "failed") or not answers:
         return None
-    if any((each.operation, each.check) == (failure.operation, failure.check) for each in repetition.failures):
+    if any((other.operation, other.check) == (failure.operation, failure.check) for other in repetition.failures):
         return None
     steps = repetition.steps
     aligned = failure.step < len(steps) and steps[failure.step].operation == failure.operation
@@ -125,7 +125,7 @@ class Repetitions:
         size = sum(step.request.body_bytes for step in result.steps if step.request)
         for failure in result.failures:
             shown = self._shown.setdefault(fingerprint_of(failure), [])
-            if any(each.case == result.case for each in shown):
+            if any(showing.case == result.case for showing in shown):
                 continue
             if not shown:
                 wanted = requests + (0 if _only_reads(result) else _SPARE)
@@ -149,15 +149,15 @@ class Repetitions:
 
     def _first(self) -> list[Case]:
         """One case of each failure; a case that shows several failures once."""
-        known = [each.case for shown in self._shown.values() for each in shown]
-        self._cases = dict(self._lookup(known))
+        ids = [showing.case for shown in self._shown.values() for showing in shown]
+        self._cases = dict(self._lookup(ids))
         chosen: list[Case] = []
         covered: set[str] = set()
         for shown in self._ordered():
-            able = [each for each in shown if each.case in self._cases and not self._cases[each.case].last]
+            able = [showing for showing in shown if self._repeatable(showing)]
             if not able:
                 self.left_out.append(_skipped(shown[0].result, RUNS_LAST))
-            elif not any(each.case in covered for each in able):
+            elif not any(showing.case in covered for showing in able):
                 case = self._affordable(able[0], 1) if len(chosen) < MOST_FAILURES else None
                 if case is None:
                     self.left_out.append(_skipped(able[0].result, BUDGET_SPENT))
@@ -170,12 +170,14 @@ class Repetitions:
     def _second(self) -> list[Case]:
         """Of each failure that has not come back its case again, and then other cases that show it."""
         doubtful = [shown for shown in self._ordered() if not self._came_back(shown)]
-        again = [each for shown in doubtful for each in shown if each.case in self._covered]
-        others = [each for shown in doubtful for each in shown if each.case not in self._covered]
+        candidates = [showing for shown in doubtful for showing in shown]
+        again = [showing for showing in candidates if showing.case in self._covered]
+        others = [showing for showing in candidates if showing.case not in self._covered]
         chosen: dict[str, Case] = {}
-        for each in (*again, *others):
-            able = each.case in self._cases and not self._cases[each.case].last and each.case not in chosen
-            case = self._affordable(each, TIMES if each.case in self._covered else 1) if able else None
+        for showing in (*again, *others):
+            if showing.case in chosen or not self._repeatable(showing):
+                continue
+            case = self._affordable(showing, TIMES if showing.case in self._covered else 1)
             if case is not None:
                 chosen[case.id] = case
         return list(chosen.values())
@@ -184,8 +186,15 @@ class Repetitions:
         """The cases of each failure, the most severe failure first."""
         return sorted(self._shown.values(), key=lambda shown: (_severity(shown[0].failure), shown[0].rank))
 
+    def _repeatable(self, shown: _Shown) -> bool:
+        return shown.case in self._cases and not self._cases[shown.case].last
+
     def _came_back(self, shown: list[_Shown]) -> bool:
-        return any(comes_back(each.failure, again) for each in shown for again in self._repeated.get(each.case, ()))
+        return any(
+            comes_back(showing.failure, repetition)
+            for showing in shown
+            for repetition in self._repeated.get(showing.case, ())
+        )
 
     def _affordable(self, shown: _Shown, repeat: int) -> Case | None:
         """The repetition, if enough requests are left for it."""

@@ -60,16 +60,16 @@ def slower(now: Medians, runs: Sequence[Medians]) -> tuple[Slower, ...]:
     if not usual:
         return ()
     pace, paces = _pace(now, usual), [_pace(run, usual) for run in runs]
-    found = []
+    operations = []
     for key, base in usual.items():
         before = [run[key] / paces[index] for index, run in enumerate(runs) if key in run]
         if _beyond(now[key] / pace, before, floor=_FLOOR_MS):
-            found.append(Slower(operation=key, now_ms=now[key], usual_ms=base))
-    if not found and len(usual) >= _LEAST_COMMON and _beyond(pace, paces, floor=0):
+            operations.append(Slower(operation=key, now_ms=now[key], usual_ms=base))
+    if not operations and len(usual) >= _LEAST_COMMON and _beyond(pace, paces, floor=0):
         worst = max(usual, key=lambda key: now[key] - usual[key])
         if now[worst] - usual[worst] > _FLOOR_MS:
-            found.append(Slower(operation=worst, now_ms=now[worst], usual_ms=usual[worst], common=True))
-    return tuple(sorted(found, key=lambda each: (each.usual_ms / each.now_ms, each.operation)))
+            operations.append(Slower(operation=worst, now_ms=now[worst], usual_ms=usual[worst], common=True))
+    return tuple(sorted(operations, key=lambda slow: (slow.usual_ms / slow.now_ms, slow.operation)))
 
 
 def known_well(operation: str, runs: Sequence[Medians]) -> bool:
@@ -85,5 +85,5 @@ def _pace(run: Medians, usual: Medians) -> float:
 
 def _beyond(now: float, before: Sequence[float], *, floor: float) -> bool:
     base = statistics.median(before)
-    spread = 1.4826 * statistics.median(abs(each - base) for each in before)
+    spread = 1.4826 * statistics.median(abs(median - base) for median in before)
     return now > max(base * _FACTOR, base + floor, base + _SPREADS * spread, *before)

@@ -60,11 +60,11 @@ def _server_error(check: Any, status: int, documented: Documented) -> Mismatch |
     return Mismatch(f"answered {status}", f"status {status}") if status >= 500 else None
 
 
-def _accepted_anyway(what: str, cause: str) -> _StatusRule:
-    def rule(check: Any, status: int, documented: Documented) -> Mismatch | None:
-        return Mismatch(f"answered {status} {what}", cause) if 200 <= status < 300 else None
-
-    return rule
+def _accepted_anyway(check: Check, status: int, documented: Documented) -> Mismatch | None:
+    if not 200 <= status < 300:
+        return None
+    what, cause = _NEVER_ACCEPTED[type(check)]
+    return Mismatch(f"answered {status} {what}", cause)
 
 
 def _unavailable(check: Any, status: int, documented: Documented) -> Mismatch | None:
@@ -102,14 +102,22 @@ def _undocumented(check: Any, status: int, documented: Documented) -> Mismatch |
     return Mismatch(f"answered {status}, documented: {', '.join(contract.responses)}", cause)
 
 
+_NEVER_ACCEPTED: dict[type[Check], tuple[str, str]] = {
+    IgnoredAuth: ("without valid credentials", "accepted"),
+    ObjectLevelAuthorization: ("to another user than the one who made it", "accepted"),
+    UnsupportedMethod: ("to a method that the document does not offer", "accepted"),
+    UseAfterFree: ("for a resource that was deleted", "accessible"),
+}
+"""Requests that no 2xx may answer: how the message goes on, and the cause."""
+
 _StatusRule = Callable[[Any, int, Documented], Mismatch | None]
 
 STATUS_RULES: dict[type[Check], _StatusRule] = {
     NotAServerError: _server_error,
-    IgnoredAuth: _accepted_anyway("without valid credentials", "accepted"),
-    ObjectLevelAuthorization: _accepted_anyway("to another user than the one who made it", "accepted"),
-    UnsupportedMethod: _accepted_anyway("to a method that the document does not offer", "accepted"),
-    UseAfterFree: _accepted_anyway("for a resource that was deleted", "accessible"),
+    IgnoredAuth: _accepted_anyway,
+    ObjectLevelAuthorization: _accepted_anyway,
+    UnsupportedMethod: _accepted_anyway,
+    UseAfterFree: _accepted_anyway,
     EnsureResourceAvailability: _unavailable,
     NegativeDataRejection: _not_rejected,
     StatusIs: _another_status,

@@ -43,10 +43,10 @@ def alike(one: Any, other: Any, depth: int = 0) -> bool:
             return False
         left = list(other)
         for value in one:
-            found = next((index for index, each in enumerate(left) if alike(value, each, depth + 1)), None)
-            if found is None:
+            match = next((index for index, item in enumerate(left) if alike(value, item, depth + 1)), None)
+            if match is None:
                 return False
-            del left[found]
+            del left[match]
         return True
     if isinstance(one, bool) or isinstance(other, bool) or one is None or other is None:
         return one is other

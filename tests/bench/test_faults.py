@@ -141,4 +141,4 @@ def test_every_recipe_is_complete_and_every_review_has_a_reason() -> None:
     assert set(listed) <= set(apis)
     for reviews in listed.values():
         assert set(reviews) <= {"faults", "wrong", "neither", "unreachable"}
-        assert all(one["why"] and one["operation"] for entries in reviews.values() for one in entries)
+        assert all(entry["why"] and entry["operation"] for entries in reviews.values() for entry in entries)

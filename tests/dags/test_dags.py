@@ -1,20 +1,15 @@
 from __future__ import annotations
 
-import ast
-import json
 import shutil
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.pipeline import EMPTY
 from testops_lib.run import editing as curate
-from testops_lib.settings import LAUNCHERS
-from testops_lib.store import Store
-from testops_lib.target import MAX_ROUNDS, ResolvedRun, RunConf, load
+from testops_lib.settings import LAUNCHERS, MAX_ROUNDS
+from tests.airflow_python import printed
 from tests.paths import ROOT
 from tests.warm_python import WarmPython
 
@@ -60,35 +55,6 @@ print("\\n" + json.dumps({
     "teardowns": [task.task_id for task in bag.dags["testops_run"].tasks if task.is_teardown],
 }))
 """
-
-
-WAIT = """
-import inspect, json
-from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
-from airflow.sdk.exceptions import TaskDeferred
-from kubernetes.client import V1ObjectMeta, V1Pod, V1PodSpec
-from testops_airflow.kubernetes import Pod
-waits = []
-for lives in (None, 1500, 7800):
-    pod = Pod(task_id="execute", batch="b", namespace="", kubeconfig="", execution_timeout=timedelta(minutes=30))
-    spec = V1PodSpec(containers=[], active_deadline_seconds=lives)
-    pod.pod = V1Pod(metadata=V1ObjectMeta(name="n", namespace="default"), spec=spec)
-    # Airflow's operator passes the context only where the method names it.
-    assert "context" in inspect.signature(pod.invoke_defer_method).parameters
-    try:
-        pod.invoke_defer_method(context={"ti": SimpleNamespace(start_date=datetime.now(timezone.utc))})
-    except TaskDeferred as deferred:
-        waits.append(deferred.timeout.total_seconds())
-print(json.dumps(waits))
-"""
-
-
-def printed(python: WarmPython, code: str, *arguments: str, **variables: str) -> Any:
-    """The JSON that the code prints as its last line."""
-    done = python.run(code, arguments, variables=variables)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.strip().rpartition("\n")[2])
 
 
 def test_the_dags_have_their_shape(airflow: WarmPython) -> None:
@@ -249,198 +215,6 @@ def test_parsing_a_dag_file_imports_nothing_heavy(airflow_sdk: WarmPython, file:
     imported = printed(airflow_sdk, PARSE, file, TESTOPS_LAUNCHER=launcher)
     assert file in imported
     assert [name for name in imported if f"{name}.".startswith(tuple(f"{each}." for each in HEAVY))] == []
-
-
-LAUNCH = """
-import sys
-from types import SimpleNamespace
-from testops_airflow.launcher import RunnerProcessOperator
-operator = RunnerProcessOperator(task_id="t", run="r", plan="p:0:0-1", batch="b:0:0-1", results="wrong", attempt=1)
-try:
-    ti = SimpleNamespace(try_number=int(sys.argv[1]), xcom_push=lambda key, value: print(f"{key}: {value}"))
-    operator.execute({"ti": ti})
-except Exception as error:
-    print(type(error).__name__)
-"""
-
-
-@pytest.mark.parametrize(("number", "looked"), [(1, False), (2, True)])
-def test_only_a_repeated_task_looks_for_earlier_results(airflow: WarmPython, number: int, looked: bool) -> None:
-    done = airflow.run(LAUNCH, [str(number)])
-    said = done.stdout + done.stderr
-    assert "AirflowFailException" in said and "cause: t: the runner refused its configuration: " in said, said
-    assert ("'wrong' are no positions" in said, "TESTOPS_KAFKA_BOOTSTRAP" in said) == (looked, not looked), said
-
-
-RETRIES = """
-import json
-from types import SimpleNamespace
-from testops_lib import errors
-from testops_airflow.retries import POLICY
-causes = []
-context = {"ti": SimpleNamespace(task_id="load_spec", xcom_push=lambda key, value: causes.append(value))}
-wrong, away = errors.SpecError("wrong"), errors.SpecAwayError("away")
-raised = [errors.TargetError("t"), wrong, away, errors.BusError("b"), KeyError(1)]
-print(json.dumps({
-    "actions": {
-        type(error).__name__: [POLICY.evaluate(error, number, 5, context).action.value for number in (1, 2, 6)]
-        for error in raised
-    },
-    "causes": causes,
-}))
-"""
-
-
-def test_a_task_is_tried_again_as_often_as_that_may_help(airflow: WarmPython) -> None:
-    found = printed(airflow, RETRIES)
-    assert found["actions"] == {
-        "TargetError": ["fail"] * 3,
-        "SpecError": ["default", "fail", "fail"],
-        "SpecAwayError": ["default"] * 3,
-        "BusError": ["default"] * 3,
-        "KeyError": ["default", "fail", "fail"],
-    }
-    # Each time it was the task's last try, and once more where five were not enough.
-    assert found["causes"] == [
-        *["load_spec: t"] * 3,
-        *["load_spec: wrong"] * 2,
-        "load_spec: away",
-        "load_spec: b",
-        *["load_spec: KeyError, see the task's log"] * 2,
-    ]
-
-
-def test_a_try_that_is_started_over_looks_for_earlier_results(airflow: WarmPython, store: Store, postgres: str) -> None:
-    store.open_run("r", "shop")
-    looked = []
-    for _ in range(2):
-        done = airflow.run(LAUNCH, ["1"], variables={"TESTOPS_DSN": postgres})
-        looked.append("'wrong' are no positions" in done.stdout + done.stderr)
-    assert looked == [False, True]
-
-
-CONNECTIONS = """
-import os
-from testops_airflow.launcher import RunnerProcessOperator
-operator = RunnerProcessOperator(task_id="t", run="r", plan="p", batch="b", results="", target="pets")
-try:
-    print(sorted(operator._credentials(os.environ).items()))
-except Exception as error:
-    print(f"{type(error).__name__}: {error}")
-"""
-
-PETS = """
-spec: https://h/openapi.json
-base_url: https://h
-auth:
-  - name: ann
-    basic: {username: "${CONN_PETS_LOGIN}", password: "${CONN_PETS_PASSWORD}"}
-    apiKey: {name: X-Key, value: "${CONN_PETS_EXTRA_API_KEY}"}
-  - {name: bob, bearer: "${BOBS_TOKEN}"}
-"""
-
-
-@pytest.mark.parametrize(
-    ("connection", "more", "said"),
-    [
-        (
-            {"conn_type": "http", "login": "ann", "password": "pw-of-ann", "extra": {"api_key": "key-of-ann"}},
-            {},
-            "[('CONN_PETS_EXTRA_API_KEY', 'key-of-ann'), ('CONN_PETS_LOGIN', 'ann'), "
-            "('CONN_PETS_PASSWORD', 'pw-of-ann')]",
-        ),
-        (
-            {"conn_type": "http", "login": "ann", "extra": {"api_key": "k"}},
-            {"CONN_PETS_PASSWORD": "of the environment"},
-            "[('CONN_PETS_EXTRA_API_KEY', 'k'), ('CONN_PETS_LOGIN', 'ann')]",
-        ),
-        ({"conn_type": "http", "login": "ann", "extra": {"api_key": "k"}}, {}, "connection 'pets' has no password"),
-        (None, {}, "Airflow has no connection 'pets'"),
-    ],
-)
-def test_credentials_may_come_from_airflows_connections(
-    airflow: WarmPython,
-    tmp_path: Path,
-    store: Store,
-    postgres: str,
-    connection: Mapping[str, object] | None,
-    more: Mapping[str, str],
-    said: str,
-) -> None:
-    (tmp_path / "pets.yaml").write_text(PETS, "utf-8")
-    store.open_run("r", "pets", resolved=ResolvedRun(conf=RunConf(target="pets"), target=load(tmp_path / "pets.yaml")))
-    known = {"AIRFLOW_CONN_PETS": json.dumps(connection)} if connection else {}
-    done = airflow.run(CONNECTIONS, variables={**known, **more, "TESTOPS_DSN": postgres})
-    assert done.returncode == 0 and said in done.stdout, done.stderr
-
-
-FLEET = """
-import json
-from datetime import datetime, timezone
-from types import SimpleNamespace
-from testops_airflow.fleet import FleetOperator, FleetTrigger
-from airflow.triggers.base import BaseTrigger
-from testops_lib.launch.fleet import OrderProgress
-import msgspec
-
-def became(call):
-    try:
-        call()
-        return "done", ""
-    except BaseException as error:
-        return type(error).__name__, str(error)
-
-ti = SimpleNamespace(xcom_push=lambda key, value: None)
-
-def operator(batches):
-    return FleetOperator(task_id="execute", run="r", plan="p:0:0-1", batches=batches, results="0:0")
-
-def ended(*codes, **more):
-    progress = OrderProgress(ended={f"b:{number}": (code, "text") for number, code in enumerate(codes)}, **more)
-    return became(lambda: operator(["b:0"]).finish({"ti": ti}, msgspec.to_builtins(progress)))
-
-trigger = FleetTrigger(run="r", orders={"id": "b:0"}, outcomes="0:7", expires=datetime.now(timezone.utc).isoformat())
-path, kwargs = trigger.serialize()
-print(json.dumps({
-    "empty": [became(lambda: operator(none).execute({}))[0] for none in ([], None)],
-    "away": ended(0, 3, 1), "done": ended(0, 0), "again": ended(0, 1), "refused": ended(0, 1, 2),
-    "never": ended(waiting=("b:1", "b:2")), "dead": ended(0, begun=("b:1",)),
-    "path": path, "kwargs": sorted(kwargs), "same": FleetTrigger(**kwargs).serialize() == (path, kwargs),
-}))
-"""
-
-
-def test_what_a_fleet_says_becomes_the_state_of_its_task(airflow: WarmPython) -> None:
-    found = printed(airflow, FLEET)
-    assert found["empty"] == ["AirflowSkipException"] * 2
-    assert found["done"] == ["done", ""]
-    assert found["away"][0] == "TaskDeferred", "a target that is down is waited for without a worker"
-    assert found["again"][0] == "AirflowException" and "1 batch not completed, first b:1: text" in found["again"][1]
-    assert found["refused"][0] == "AirflowFailException" and "refused" in found["refused"][1]
-    assert found["never"][0] == "AirflowException" and "2 batches never taken: is the fleet up" in found["never"][1]
-    assert found["dead"][0] == "AirflowException" and "is their runner alive" in found["dead"][1]
-    assert found["path"] == "testops_airflow.fleet.FleetTrigger" and found["same"]
-    assert found["kwargs"] == ["down_since", "expires", "orders", "outcomes", "run"], (
-        "what lies in the database in the clear"
-    )
-
-
-@pytest.mark.parametrize("folder", ["dags", "plugins", "runner"])
-def test_rooms_never_import_each_other(folder: str) -> None:
-    others = {"dags", "plugins", "runner"} - {folder}
-    barred = others | {path.stem for other in others for path in (ROOT / other).glob("*.py") if path.stem[0] != "_"}
-    for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not {name.partition(".")[0] for name in names} & barred, path
-
-
-def test_a_task_waits_for_its_pod_as_long_as_that_may_live(airflow: WarmPython) -> None:
-    unlimited, usual, long = printed(airflow, WAIT)
-    assert 1800 <= unlimited < 1900
-    assert 1500 < usual < 2300
-    assert 7800 < long < 8600
 
 
 ALIKE = """

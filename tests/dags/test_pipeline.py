@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from stack.fleet import Fleet
 from stack.samples import Sample
 from testops_lib.bus.client import Bus
-from testops_lib.cli.results import diff
+from testops_lib.cli.commands import diff
 from testops_lib.store import Store
 from tests import club_server
 from tests.paths import ROOT

@@ -28,7 +28,7 @@ def sizes(cluster: Cluster) -> dict[str, int]:
 
 def pod_outcome(cluster: Cluster, name: str, command: list[str]) -> tuple[int, str]:
     """Exit code and output of `command` in the runner's image, confined as the shipped template says."""
-    pod = yaml.safe_load((ROOT / "dags/pod.yaml").read_text("utf-8"))
+    pod = yaml.safe_load((ROOT / "testops_airflow/pod.yaml").read_text("utf-8"))
     pod["metadata"]["name"] = name
     pod["spec"]["containers"][0] |= {"image": IMAGE, **({"command": command} if command else {"args": ["--version"]})}
     cluster.apply(pod)

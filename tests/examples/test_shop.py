@@ -28,7 +28,9 @@ from testops_lib.model import NO_ANSWER, WFC_CODES, Check
 from testops_lib.spec import load
 
 PROJECT = Path(__file__).parents[2]
-DEFECTS = {each["id"]: each for each in yaml.safe_load((PROJECT / "examples/shop/defects.yaml").read_text("utf-8"))}
+DEFECTS = {
+    defect["id"]: defect for defect in yaml.safe_load((PROJECT / "examples/shop/defects.yaml").read_text("utf-8"))
+}
 TOKEN, STAFF = "customer-token", "staff-token"
 METHODS = ("get", "put", "post", "delete", "patch")
 
@@ -116,8 +118,8 @@ def test_document_loads_without_a_warning(right: Api, tmp_path: Path) -> None:
 def test_every_schema_is_json_schema_2020_12(document: dict[str, Any]) -> None:
     schemas = [*document["components"]["schemas"].values(), *_schemas(document["paths"])]
     assert len(schemas) > 100
-    for each in schemas:
-        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **each})
+    for component in schemas:
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **component})
 
 
 def test_limits_are_said_in_words_that_validators_know(document: dict[str, Any]) -> None:
@@ -130,8 +132,8 @@ def test_document_does_not_change_with_the_defects(right: Api, wrong: Api) -> No
 
 def test_examples_of_bodies_fit_their_schemas(document: dict[str, Any]) -> None:
     seen = 0
-    for name, each in document["components"]["schemas"].items():
-        for example in each.get("examples", ()):
+    for name, component in document["components"]["schemas"].items():
+        for example in component.get("examples", ()):
             assert _validator(document, {"$ref": f"#/components/schemas/{name}"}).is_valid(example), name
             seen += 1
     assert seen >= 12
@@ -139,15 +141,15 @@ def test_examples_of_bodies_fit_their_schemas(document: dict[str, Any]) -> None:
 
 def test_defects_are_listed_as_they_are_made(document: dict[str, Any]) -> None:
     assert tuple(DEFECTS) and set(DEFECTS) == set(chosen("all"))
-    checks = {each.__struct_config__.tag for each in Check.__subclasses__()} | {NO_ANSWER}
+    checks = {check.__struct_config__.tag for check in Check.__subclasses__()} | {NO_ANSWER}
     places = set()
-    for each in DEFECTS.values():
-        method, _, path = each["operation"].partition(" ")
-        assert method.lower() in document["paths"][path], each["id"]
-        assert each["check"] in checks
-        assert each["wfc_code"] == WFC_CODES.get(each["check"])
-        assert set(each) == {"id", "kind", "title", "operation", "check", "wfc_code", "how"}
-        places.add((each["operation"], each["check"]))
+    for defect in DEFECTS.values():
+        method, _, path = defect["operation"].partition(" ")
+        assert method.lower() in document["paths"][path], defect["id"]
+        assert defect["check"] in checks
+        assert defect["wfc_code"] == WFC_CODES.get(defect["check"])
+        assert set(defect) == {"id", "kind", "title", "operation", "check", "wfc_code", "how"}
+        places.add((defect["operation"], defect["check"]))
     assert len(places) == len(DEFECTS)
 
 
@@ -298,9 +300,9 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, 
 
 
 def _filled(path: str, operation: dict[str, Any]) -> str:
-    for each in operation.get("parameters", ()):
-        if each["in"] == "path":
-            path = path.replace("{" + each["name"] + "}", str(each["schema"]["examples"][0]))
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            path = path.replace("{" + parameter["name"] + "}", str(parameter["schema"]["examples"][0]))
     required = [p for p in operation.get("parameters", ()) if p["in"] == "query" and p["required"]]
     return path + ("?" if required else "") + "&".join(f"{p['name']}={p['schema']['examples'][0]}" for p in required)
 
@@ -526,7 +528,7 @@ def test_parameters_are_taken_exactly_when_their_schema_takes_them(
 def test_parameter_given_twice_is_refused(right: Api) -> None:
     assert right("GET", "/products?limit=x&limit=1").status_code == 422
     assert right("GET", "/products?tag=a&tag=seed").json() == []
-    assert all("seed" in each["tags"] for each in right("GET", "/products?tag=seed").json())
+    assert all("seed" in product["tags"] for product in right("GET", "/products?tag=seed").json())
 
 
 def test_header_parameter_is_checked_and_kept(right: Api) -> None:
@@ -609,7 +611,7 @@ def test_created_resources_are_read_listed_changed_and_deleted(right: Api, docum
         assert made.status_code == 201, made.text
         where = made.headers["Location"]
         assert right("GET", where).json() == made.json()
-        if any(each.startswith("delete_") for each in links):
+        if any(name.startswith("delete_") for name in links):
             assert right("DELETE", where).status_code == 204
             assert right("GET", where).status_code == 404
             assert right("DELETE", where).status_code == 404
@@ -619,7 +621,7 @@ def test_created_resources_are_read_listed_changed_and_deleted(right: Api, docum
 
 def test_page_holds_at_most_limit_items_and_offset_skips(right: Api) -> None:
     first, second = right("GET", "/products?limit=1"), right("GET", "/products?limit=1&offset=1")
-    assert [each["id"] for each in first.json() + second.json()] == [1, 2]
+    assert [order["id"] for order in first.json() + second.json()] == [1, 2]
     assert int(first.headers["X-Total-Count"]) >= 3
     assert right("GET", "/products?offset=100000").json() == []
 

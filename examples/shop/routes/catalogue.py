@@ -90,7 +90,7 @@ async def list_products(
             and (min_price is None or item.price >= min_price)
             and (max_price is None or item.price <= max_price)
             and (in_stock is None or item.in_stock is in_stock)
-            and all(each in item.tags for each in tag)
+            and all(tag_wanted in item.tags for tag_wanted in tag)
             and (q is None or q.lower() in item.name.lower())
         )
 

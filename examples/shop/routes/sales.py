@@ -53,7 +53,7 @@ async def put_cart_item(
     if old is None or shop.products.get(product_id) is None:
         raise not_found("cart" if old is None else "product")
     line = schema.CartLine(product_id=product_id, quantity=body.quantity)
-    others = [each for each in old.items if each.product_id != product_id]
+    others = [item for item in old.items if item.product_id != product_id]
     if not shop.carts.replace(cart_id, old.model_copy(update={"items": [*others, line][-CART_LINES:]})):
         raise not_found("cart")
     return line

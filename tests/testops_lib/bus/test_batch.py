@@ -1,28 +1,26 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testops_lib.bus.batch import batches, cut, parse, parse_positions, positions_text
+from testops_lib.bus.batch import Placed, parse, parse_positions, positions_text
 from testops_lib.errors import SettingsError
 from testops_lib.model import Batch
+from tests.paths import ROOT
 
 offsets = st.integers(0, 10_000)
 
 
-@given(first=offsets, length=st.integers(0, 500), size=st.integers(1, 60))
-def test_cut_ranges_lose_nothing_and_touch(first: int, length: int, size: int) -> None:
-    ranges = cut(first, first + length, size)
-    assert [offset for offsets in ranges for offset in offsets] == list(range(first, first + length))
-    assert all(0 < len(offsets) <= size for offsets in ranges)
-    assert all(len(offsets) == size for offsets in ranges[:-1])
-
-
-@pytest.mark.parametrize(("first", "end", "size"), [(0, 5, 0), (0, 5, -1), (6, 5, 1)])
-def test_cut_refuses_what_has_no_answer(first: int, end: int, size: int) -> None:
-    with pytest.raises(ValueError):
-        cut(first, end, size)
+def batches(records: Iterable[tuple[int, int, int]], *, max_records: int, max_bytes: int) -> list[Batch]:
+    placed = Placed()
+    for partition, offset, size in records:
+        placed.add(partition, offset, size)
+    return placed.batches("t", max_records=max_records, max_bytes=max_bytes)
 
 
 @given(
@@ -67,7 +65,7 @@ def test_every_delivered_record_is_in_exactly_one_batch_within_the_limits(
 ) -> None:
     records = [(*place, size) for place, size in delivered.items()]
     seed.shuffle(records)  # type: ignore[attr-defined]
-    made = batches("t", records, max_records=max_records, max_bytes=max_bytes)
+    made = batches(records, max_records=max_records, max_bytes=max_bytes)
     held = []
     for batch in made:
         inside = [place for place in delivered if place[0] == batch.partition and batch.first <= place[1] < batch.end]
@@ -79,14 +77,14 @@ def test_every_delivered_record_is_in_exactly_one_batch_within_the_limits(
 
 
 def test_a_batch_spans_foreign_records_but_not_endlessly() -> None:
-    near = batches("t", [(0, 5, 1), (0, 8, 1)], max_records=10, max_bytes=100)
-    far = batches("t", [(0, 5, 1), (0, 500_000, 1)], max_records=10, max_bytes=100)
+    near = batches([(0, 5, 1), (0, 8, 1)], max_records=10, max_bytes=100)
+    far = batches([(0, 5, 1), (0, 500_000, 1)], max_records=10, max_bytes=100)
     assert [str(batch) for batch in near] == ["t:0:5-9"]
     assert [str(batch) for batch in far] == ["t:0:5-6", "t:0:500000-500001"]
 
 
 def test_nothing_delivered_gives_no_batch() -> None:
-    assert batches("t", [], max_records=1, max_bytes=1) == []
+    assert batches([], max_records=1, max_bytes=1) == []
 
 
 @given(st.dictionaries(st.integers(0, 999), offsets))
@@ -98,3 +96,8 @@ def test_positions_survive_being_written_and_read(positions: dict[int, int]) -> 
 def test_what_are_no_positions_is_refused(text: str) -> None:
     with pytest.raises(SettingsError):
         parse_positions(text)
+
+
+def test_slices_and_topics_need_no_kafka_client() -> None:
+    code = "import sys, testops_lib.bus.batch, testops_lib.bus.topics; sys.exit('confluent_kafka' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

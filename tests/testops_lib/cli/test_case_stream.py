@@ -30,8 +30,7 @@ def test_the_first_cases_are_executed_while_others_are_drawn(sound_shop: Sample)
     )
     document = specs.load(target.spec)
     whole: list[int] = []
-    options = {"rounds": 0, "max_requests": 0, "max_time": 0}
-    stream = CaseStream(document, target, options, lambda made: whole.append(len(stream.results)))
+    stream = CaseStream(document, target, lambda made: whole.append(len(stream.results)))
     engine = Engine(make_plan(document, target), make_contracts(document, target), run="r")
 
     def on_result(result: Result) -> None:

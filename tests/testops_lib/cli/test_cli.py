@@ -500,13 +500,6 @@ def test_interrupting_cleans_up_and_still_reports(sound_shop: Sample, tmp_path: 
     assert report["totals"]["results"]["passed"] > 0
 
 
-@pytest.mark.parametrize("command", ["try", "generate", "execute", "report", "diff", "export", "trigger", "collect"])
-def test_help_has_an_example(command: str) -> None:
-    done = cli(*command.split(), "--help")
-    assert done.returncode == 0
-    assert f"testops {command}" in done.stdout.partition("xample")[2]
-
-
 def reached(report: Path) -> set[str]:
     operations = json.loads(report.read_bytes())["operations"]
     return {key for key, operation in operations.items() if operation.get("success_seen")}

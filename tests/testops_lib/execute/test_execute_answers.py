@@ -280,8 +280,8 @@ def test_an_error_that_does_not_end_is_a_timeout(serve: Serve) -> None:
 def test_what_announces_its_end_or_is_no_success_is_never_a_stream() -> None:
     endless = {"media_type": "text/event-stream", "head_s": 1e6, "byte_s": 1e6, "size": 0}
     assert is_stream(Progress(status=200, has_length=False, **endless))
-    assert not is_stream(Progress(status=200, has_length=True, known=True, **endless))
-    assert not is_stream(Progress(status=500, has_length=False, known=True, **endless))
+    assert not is_stream(Progress(status=200, has_length=True, streamed_before=True, **endless))
+    assert not is_stream(Progress(status=500, has_length=False, streamed_before=True, **endless))
     flowing = {"media_type": "application/json", "head_s": 8, "byte_s": 0.0, "has_length": False, "status": 200}
     assert not is_stream(Progress(size=1_000_000, **flowing)), "a long download"
     assert is_stream(Progress(size=1_000, **flowing)), "a drip"

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testops_lib.errors import CaseError, TargetError
-from testops_lib.execute.wire import Origin, allowed, origin, prepare, unique_token
-from testops_lib.http.client import parse_headers
+from testops_lib.execute.wire import prepare, unique_token
+from testops_lib.http.head import parse_headers
+from testops_lib.http.url import Origin, allowed, origin
 from testops_lib.model import (
     BytesBody,
     Capture,

@@ -12,7 +12,7 @@ from testops_lib.errors import SettingsError
 from testops_lib.launch import pod as pods
 from tests.paths import ROOT
 
-TEMPLATE = pods.read_template(ROOT / "dags/pod.yaml")
+TEMPLATE = pods.read_template(ROOT / "testops_airflow/pod.yaml")
 
 
 GIVEN: dict[str, Any] = {

@@ -1,151 +1,99 @@
-"""A run's further rounds up to generation: what goes back to a language model, what it costs, what stays of it."""
+"""When further rounds begin and end, and what they ask for."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-
-import msgspec
 import pytest
 
-from testops_lib.model import Result, StepOutcome
-from testops_lib.run import rounds
-from testops_lib.run.conf import parse_conf
-from testops_lib.run.start import open_run
-from testops_lib.store import Store
-from tests.asking import asked, blocks
-from tests.generation_specs import case, step
-from tests.suite_target import SuiteTarget, operation, zoo_target
+from testops_lib.generate.feedback import Feedback, Gap
+from testops_lib.model import Cost, Generation
+from testops_lib.run.rounds import NoRound, Progress, Round, after, next_round, remaining, request_for
+from testops_lib.settings import Settings
+from testops_lib.target import Generate, PropertyBased, Target
+from tests.generation_specs import pets
 
-pytestmark = pytest.mark.integration
+SOURCES = ("rules", "property", "gemini")
 
 
-@pytest.fixture
-def zoo(tmp_path: Path, postgres: str) -> Iterator[SuiteTarget]:
-    with zoo_target(tmp_path, postgres) as made:
-        yield made
+def learned(explored: int = 3, *gaps: str) -> Feedback:
+    return Feedback(gaps=tuple(Gap(operation=key, reached=False) for key in gaps), seen={}, explored=explored)
 
 
-def executed(zoo: SuiteTarget, statuses: Mapping[str, int]) -> None:
-    """The run's cases as if they had been sent: by the operation of their first step; else 200."""
-    with Store(zoo.dsn) as store:
-        cases = store.load_cases(zoo.name)
-        store.mark_published(zoo.name, [each.id for each in cases], positions={0: 0})
-        store.merge_results(
-            Result(
-                run=zoo.name,
-                case=each.id,
-                verdict="passed",
-                intent=each.intent,
-                operation=each.operation,
-                steps=(StepOutcome(operation=each.operation, status=statuses.get(each.operation, 200), said="no"),),
-            )
-            for each in cases
-        )
+GAPS = learned(3, "GET /pets")
 
 
-def wish(zoo: SuiteTarget, **wishes: int) -> None:
-    """The last run, as if it had been opened with these wishes of `generate`."""
-    with Store(zoo.dsn) as store:
-        about = store.run(zoo.name)
-        assert about.resolved is not None
-        target = about.resolved.target
-        generate = msgspec.structs.replace(target.generate, **wishes)
-        resolved = msgspec.structs.replace(about.resolved, target=msgspec.structs.replace(target, generate=generate))
-        store.open_run(
-            zoo.name,
-            about.target,
-            base_url=about.base_url,
-            spec_hash=about.spec_hash,
-            suite=about.suite,
-            resolved=resolved,
-        )
+def test_a_wanted_round_asks_every_source_about_the_gaps() -> None:
+    wanted = next_round(Generate(sources=SOURCES, rounds=1), GAPS, Progress(number=1))
+    assert wanted == Round(number=1, sources=SOURCES, feedback=GAPS)
 
 
-def further(zoo: SuiteTarget, turn: int = 1) -> tuple[int, list[list[str]]]:
-    """Cases that a round adds, and what Gemini was asked about."""
-    before = len(zoo.gemini.received)
-    made = rounds.generate(zoo.name, turn, zoo.settings)
-    return made, sorted(asked(request) for request in zoo.gemini.received[before:])
+@pytest.mark.parametrize(
+    "generate, feedback, progress, reason",
+    [
+        (Generate(rounds=0), GAPS, Progress(number=1), "no further round is wanted"),
+        (Generate(rounds=1), GAPS, Progress(number=2), "no further round is wanted"),
+        (Generate(rounds=3, review="new"), GAPS, Progress(number=1), "no further round is wanted"),
+        (Generate(rounds=3), learned(), Progress(number=1), "every operation answered a 2xx"),
+        (Generate(rounds=3), GAPS, Progress(number=2, explored=3), "round 1 gained nothing"),
+    ],
+)
+def test_rounds_end(generate: Generate, feedback: Feedback, progress: Progress, reason: str) -> None:
+    decision = next_round(generate, feedback, progress)
+    assert isinstance(decision, NoRound) and decision.reason.startswith(reason)
 
 
-def test_a_gap_is_paid_for_once_and_its_cases_join_the_suite(zoo: SuiteTarget) -> None:
-    zoo.run()
-    executed(zoo, {"GET /pets/{id}": 404})
-    zoo.proposals["GET /pets/{id}"] = [
-        case("positive", step("GET /pets/{id}", path_params={"id": number})) | {"name": "reads GET /pets/{id}"}
-        for number in ("1", "7")
+def test_with_limits_free_sources_go_on_as_long_as_they_gain() -> None:
+    generate = Generate(sources=SOURCES, rounds=1)
+    beyond = next_round(generate, GAPS, Progress(number=2, explored=2), limited=True)
+    assert beyond == Round(number=2, sources=("rules", "property"), feedback=GAPS)
+    assert isinstance(next_round(Generate(sources=("gemini",)), GAPS, Progress(number=1), limited=True), NoRound), (
+        "a paid source makes no more rounds than are wanted"
+    )
+
+
+def test_with_limits_random_data_is_drawn_until_three_draws_bring_nothing_new() -> None:
+    generate, progress = Generate(sources=SOURCES), Progress(number=1)
+    rounds = []
+    for new_cases in (5, 0, 0, 0):
+        wanted = next_round(generate, learned(), progress, limited=True)
+        assert isinstance(wanted, Round) and (wanted.sources, wanted.feedback) == (("property",), None)
+        rounds.append(wanted.number)
+        progress = after(progress, wanted, new_cases=new_cases)
+    assert rounds == [1, 2, 3, 4]
+    assert isinstance(next_round(generate, learned(), progress, limited=True), NoRound)
+
+
+def test_a_round_for_gaps_has_to_explore_more_than_the_one_before() -> None:
+    generate, first = Generate(rounds=3), Progress(number=1)
+    wanted = next_round(generate, GAPS, first)
+    assert isinstance(wanted, Round)
+    second = after(first, wanted, new_cases=0)
+    assert second == Progress(number=2, explored=3)
+    assert isinstance(next_round(generate, learned(4, "GET /pets"), second), Round)
+    assert isinstance(next_round(generate, learned(3, "GET /pets"), second), NoRound)
+
+
+def test_each_draw_of_random_data_is_another_and_a_larger_one() -> None:
+    target = Target(name="t", spec="", generate=Generate(sources=SOURCES, property=PropertyBased(examples=30, seed=7)))
+    drawn = [
+        request_for(
+            Round(number=number, sources=("property",), feedback=None),
+            pets(),
+            target,
+            Settings(),
+            limits=remaining(target, ()),
+        ).target.generate
+        for number in (1, 2, 3)
     ]
-    assert further(zoo) == (1, [["GET /pets/{id}"]]), "the same case again is no new one"
-    (asked_about,) = json.loads(blocks(zoo.gemini.received[-1].user)[-1])["operations"]
-    assert asked_about["observed"]["refusals"] == [{"status": 404, "said": "no"}]
-    added = zoo.members()["reads GET /pets/{id} [2]"]
-    assert added.status == "active" and "further round" in added.why
-
-    assert zoo.run() == [], "what was made before is there"
-    assert "reads GET /pets/{id}" in zoo.cases() and len(zoo.cases()) == 7
-    executed(zoo, {"GET /pets/{id}": 404})
-    assert further(zoo) == (0, []), "the same gap is not asked for again"
-    zoo.run()
-    executed(zoo, {"GET /pets/{id}": 403})
-    assert further(zoo)[1] == [["GET /pets/{id}"]], "another refusal is another gap"
-    zoo.run()
-    executed(zoo, {})
-    assert further(zoo) == (0, []), "without a gap nobody is asked"
-
-
-def test_a_changed_operation_is_made_anew_and_what_rounds_added_to_it_goes(zoo: SuiteTarget) -> None:
-    zoo.run()
-    executed(zoo, {"GET /pets": 500})
-    zoo.proposals["GET /pets"] = [
-        case("stateful", step("GET /toys"), step("GET /pets"), about="GET /pets") | {"name": "both"}
+    assert [(wishes.property.examples, wishes.property.seed) for wishes in drawn] == [
+        (60, 8),
+        (120, 9),
+        (200, 10),
     ]
-    assert further(zoo)[0] == 1
-    zoo.paths["/pets"]["get"] = operation("get", "New.")
-    zoo.proposals["GET /pets"] = [case("positive", step("GET /pets")) | {"name": "new"}]
-    zoo.run()
-    assert zoo.statuses()["both"] == "retired" and zoo.statuses()["new"] == "active"
+    assert {wishes.sources for wishes in drawn} == {("property",)}
 
 
-def test_a_model_that_is_away_ends_no_run(zoo: SuiteTarget) -> None:
-    zoo.sources = ("gemini", "rules")
-    zoo.run()
-    executed(zoo, {"GET /pets": 404})
-    zoo.away = {"GET /pets"}
-    further(zoo)
-    with Store(zoo.dsn) as store:
-        notes = [note for each in store.generations(zoo.name) for note in each.notes]
-    assert any("a further round could not be made" in note for note in notes)
-
-
-def test_a_round_stays_within_what_the_run_may_take(zoo: SuiteTarget) -> None:
-    zoo.run(max_tokens=100_000)
-    executed(zoo, {"GET /pets": 404})
-    with Store(zoo.dsn) as store:
-        taken = sum(each.input_tokens + each.output_tokens for each in store.generations(zoo.name))
-    wish(zoo, max_tokens=taken + 10)
-    assert rounds.generate(zoo.name, 1, zoo.settings) == 0
-    with Store(zoo.dsn) as store:
-        last = store.generations(zoo.name)[-1]
-    assert last.calls == 0 and any("max_tokens" in note for note in last.notes)
-
-
-def test_most_cases_holds_over_all_rounds(zoo: SuiteTarget) -> None:
-    zoo.sources = ("rules",)
-    zoo.run(max_cases=4)
-    executed(zoo, dict.fromkeys(("GET /pets", "GET /pets/{id}", "GET /toys/{id}"), 404))
-    with Store(zoo.dsn) as store:
-        known = len(store.load_cases(zoo.name))
-    wish(zoo, max_cases=known + 1)
-    assert rounds.generate(zoo.name, 1, zoo.settings) <= 1
-
-
-def test_a_run_that_a_person_looks_at_has_no_further_rounds(zoo: SuiteTarget) -> None:
-    zoo.write()
-    order = parse_conf({"target": "zoo", "rounds": 2})
-    assert open_run("r", order, zoo.settings) == ("rounds",)
-    looked = msgspec.structs.replace(order, review="new")
-    assert open_run("r", looked, zoo.settings) == ("new",)
-    assert rounds.find_gaps("r", 1, zoo.settings) == 0
-    assert open_run("r", msgspec.structs.replace(order, rounds=0), zoo.settings) == ()
+def test_what_a_run_and_the_month_spent_is_no_longer_left() -> None:
+    target = Target(name="t", spec="", generate=Generate(max_tokens=1000, max_tokens_per_month=1500))
+    taken = [Generation(source="gemini", input_tokens=200, output_tokens=100)]
+    assert remaining(target, taken).tokens == 700
+    assert remaining(target, taken, spent_before=Cost(input_tokens=800)).tokens == 400

@@ -155,6 +155,157 @@ def test_a_hostile_body_does_not_hang_it() -> None:
     assert isinstance(merge(*nested), tuple)
 
 
+# --------------------------------------------------------------------------- what a person reads of conflicts
+
+
+def body(value: Any) -> Case:
+    return changed(BASE, body=JsonBody(value=value))
+
+
+def conflicts(old: Any, edited: Any, new: Any) -> tuple[str, ...]:
+    """Of three bodies, without the place of the body itself."""
+    places = merge(body(old), body(edited), body(new))
+    assert isinstance(places, tuple), places
+    return tuple(place.removeprefix("steps[0].request.body.value") for place in places)
+
+
+def merged_body(old: Any, edited: Any, new: Any) -> Any:
+    merged_case = merged(body(old), body(edited), body(new)).steps[0].request.body
+    assert isinstance(merged_case, JsonBody)
+    return merged_case.value
+
+
+def test_a_conflict_names_the_place_and_the_three_values() -> None:
+    assert conflicts({"a": {"b": 1}}, {"a": {"b": 2}}, {"a": {"b": 3}}) == (".a.b: 1 became 2 by hand and 3 anew",)
+    assert conflicts({"a": 1}, {}, {"a": 2}) == (".a: 1 became nothing by hand and 2 anew",)
+    assert conflicts({"a": 1}, {"a": 2}, {}) == (".a: 1 became 2 by hand and nothing anew",)
+    assert conflicts({}, {"a": 2}, {"a": 3}) == (".a: nothing became 2 by hand and 3 anew",)
+    assert conflicts([1], [2], [3]) == ("[0]: 1 became 2 by hand and 3 anew",)
+    by_name = merge(BASE, changed(BASE, query=(("limit", "2"), ("tag", "a"))), changed(BASE, query=(("tag", "a"),)))
+    assert by_name == ('steps[0].request.query[limit]: ["limit","1"] became ["limit","2"] by hand and nothing anew',)
+
+
+def test_every_conflict_of_two_cases_is_named() -> None:
+    assert len(conflicts({"a": 1, "b": 1}, {"a": 2, "b": 2}, {"a": 3, "b": 3})) == 2
+
+
+def test_a_long_value_in_a_conflict_is_cut_to_sixty_characters() -> None:
+    (whole,) = conflicts("o", "x" * 58, "n")
+    assert whole == f': "o" became "{"x" * 58}" by hand and "n" anew'
+    (cut,) = conflicts("o", "x" * 59, "n")
+    assert cut == f': "o" became "{"x" * 58}… by hand and "n" anew'
+
+
+def test_objects_that_say_their_kind_are_merged_within_one_kind_alone() -> None:
+    for tag in ("kind", "check"):
+        made, by_hand, anew = {tag: "x", "a": 1, "b": 1}, {tag: "x", "a": 2, "b": 1}, {tag: "x", "a": 1, "b": 2}
+        assert merged_body(made, by_hand, anew) == {tag: "x", "a": 2, "b": 2}
+        assert len(conflicts(made, by_hand, {**anew, tag: "y"})) == 1
+        assert len(conflicts({**made, tag: "y"}, by_hand, anew)) == 1
+
+
+# --------------------------------------------------------------------------- lists
+
+
+def test_what_one_side_adds_to_named_things_stands_after_what_it_followed() -> None:
+    made = changed(BASE, query=(("a", "1"), ("b", "1")))
+    by_hand = changed(BASE, query=(("first", "1"), ("a", "1"), ("second", "1"), ("third", "1"), ("b", "1")))
+    anew = changed(BASE, query=(("b", "1"), ("a", "1"), ("fourth", "1")))
+    names = [name for name, _ in merged(made, by_hand, anew).steps[0].request.query]
+    assert names == ["first", "b", "a", "second", "third", "fourth"]
+
+
+def test_what_both_sides_removed_of_named_things_is_gone() -> None:
+    made = changed(BASE, query=(("a", "1"), ("b", "1"), ("c", "1")))
+    by_hand, anew = changed(BASE, query=(("b", "2"), ("c", "1"))), changed(BASE, query=(("b", "1"),))
+    assert merged(made, by_hand, anew).steps[0].request.query == (("b", "2"),)
+
+
+def test_members_with_names_are_merged_by_them() -> None:
+    made = [{"name": "a", "x": 1, "y": 1}, {"name": "b"}]
+    by_hand = [{"name": "b"}, {"name": "a", "x": 2, "y": 1}]
+    anew = [{"name": "a", "x": 1, "y": 2}]
+    assert merged_body(made, by_hand, anew) == [{"name": "a", "x": 2, "y": 2}]
+
+
+def test_checks_of_one_kind_are_told_apart_by_what_they_look_at() -> None:
+    name, age = (JsonPathIs(path=path, op="equals", value=1, basis="guess") for path in ("$.name", "$.age"))
+    by_hand = changed(BASE, checks=(msgspec.structs.replace(name, basis="human"), age))
+    anew = changed(BASE, checks=(age, msgspec.structs.replace(name, value=2)))
+    found = merged(changed(BASE, checks=(name, age)), by_hand, anew).steps[0].checks
+    assert found == (age, JsonPathIs(path="$.name", op="equals", value=2, basis="human"))
+
+
+def test_a_name_that_stands_twice_names_nothing() -> None:
+    made = changed(BASE, query=(("a", "1"), ("a", "2")))
+    by_hand, anew = changed(BASE, query=(("a", "3"), ("a", "2"))), changed(BASE, query=(("a", "1"), ("a", "4")))
+    assert merged(made, by_hand, anew).steps[0].request.query == (("a", "3"), ("a", "4"))
+
+
+def test_insertions_removals_and_replacements_at_different_places_are_all_taken() -> None:
+    assert merged_body([1, 2, 3, 4], [0, 1, 2, 3, 4], [1, 2, 4]) == [0, 1, 2, 4]
+    assert merged_body([1, 2, 3, 4], [9, 2, 3, 4], [1, 2, 3, 8, 7]) == [9, 2, 3, 8, 7]
+    assert merged_body([1, 2, 3, 4], [1, 2, 3], [9, 8, 2, 3, 4]) == [9, 8, 2, 3]
+    assert merged_body([1, 2], [5, 1, 2], [5, 1, 2, 6]) == [5, 1, 2, 6], "the same insertion is made once"
+
+
+def test_replacements_side_by_side_are_both_taken() -> None:
+    assert merged_body([1, 2, 3], [7, 6, 2, 3], [1, 9, 3]) == [7, 6, 9, 3]
+
+
+def test_what_both_sides_did_to_the_same_items_is_a_conflict() -> None:
+    changed_around = ": both sides changed the items around {}"
+    assert conflicts([1, 2, 3], [1, 9, 8, 3], [1, 7, 3]) == (changed_around.format(1),)
+    assert conflicts([1, 2], [1, 5, 2], [1, 6, 7, 2]) == (changed_around.format(1),)
+    assert conflicts([1, 2], [1, 5, 2], [1, 9, 8]) == (changed_around.format(1),), (
+        "an insertion where the other replaces"
+    )
+
+
+def test_lists_of_up_to_five_hundred_items_are_aligned() -> None:
+    made = list(range(499))
+    assert merged_body(made, [-1, *made], made[:-1]) == [-1, *made[:-1]]
+    assert conflicts([*made, 499], [-1, *made, 499], made) == (": too long to be merged",)
+
+
+# --------------------------------------------------------------------------- the whole case
+
+
+def test_a_merge_that_leaves_no_step_is_a_conflict() -> None:
+    old = case(step("/pets/1"), step("/pets/2"))
+    assert merge(old, case(step("/pets/1")), case(step("/pets/2"))) == ("steps: none is left",)
+
+
+def test_a_merge_that_is_no_case_is_a_conflict_with_the_reason() -> None:
+    by_hand = msgspec.structs.replace(BASE, intent="nonsense")  # type: ignore[arg-type]
+    (reason,) = merge(BASE, by_hand, changed(BASE, path="/other"))  # type: ignore[misc]
+    assert reason.startswith("together they are no valid case: ") and "nonsense" in reason
+
+
+def test_names_of_both_sides_are_kept() -> None:
+    new = msgspec.structs.replace(BASE, name="reads a pet", tags=("a",), last=True, origin=ANEW)
+    by_hand = msgspec.structs.replace(BASE, intent="negative", cleanup=(step("/gone", method="DELETE"),))
+    found = merged(BASE, by_hand, new)
+    assert (found.name, found.tags, found.last, found.origin) == ("reads a pet", ("a",), True, ANEW)
+    assert (found.intent, found.cleanup, found.operation) == ("negative", by_hand.cleanup, "GET /pets")
+
+
+def test_a_cleanup_uses_what_a_step_captures_as_well() -> None:
+    creates = step("/pets", method="POST", captures=(Capture(name="id", path="$.id"),))
+    removes = step("/pets/{id}", method="DELETE")
+    old = case(creates, step("/x"))
+    cleans = case(creates, step("/x"), cleanup=(removes,))
+    captures_no_more = case(step("/pets", method="POST"), step("/x"))
+    assert merge(old, cleans, captures_no_more) == ("steps[2]: uses {id}, which no step before captures",)
+
+
+def test_a_name_that_was_loose_before_the_merge_is_no_conflict() -> None:
+    creates = step("/pets", method="POST", captures=(Capture(name="id", path="$.id"),))
+    uses_early = case(step("/pets/{id}"), creates)
+    renamed = msgspec.structs.replace(uses_early, name="other")
+    assert isinstance(merge(uses_early, renamed, msgspec.structs.replace(uses_early, tags=("a",))), Case)
+
+
 # --------------------------------------------------------------------------- whatever the cases are
 
 words = st.sampled_from(["a", "b", "c", "limit", "X-A"])

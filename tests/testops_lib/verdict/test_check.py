@@ -14,6 +14,7 @@ from testops_lib.model import (
     ContentTypeConformance,
     Contract,
     EnsureResourceAvailability,
+    Failure,
     HeaderContract,
     HeaderIs,
     IgnoredAuth,
@@ -23,6 +24,7 @@ from testops_lib.model import (
     MediaContract,
     NegativeDataRejection,
     NotAServerError,
+    ObjectLevelAuthorization,
     PositiveDataAcceptance,
     Request,
     ResponseContract,
@@ -35,7 +37,7 @@ from testops_lib.model import (
     UseAfterFree,
 )
 from testops_lib.verdict.check import Judge
-from testops_lib.verdict.documented import fits
+from testops_lib.verdict.documented import compile_schema, fits, response_for
 from testops_lib.verdict.json_values import equal, select
 
 JSON = (("Content-Type", "application/json; charset=utf-8"),)
@@ -413,3 +415,169 @@ def test_judging_survives_any_answer(status: int, body: bytes, headers: list[tup
 def test_a_query_walked_by_hand_selects_what_the_package_selects(document: Any, parts: list[str]) -> None:
     path = "$" + "".join(parts)
     assert select(path, document) == [node.value for node in jsonpath_rfc9535.find(path, document)]
+
+
+def test_a_failure_carries_the_words_the_basis_and_the_quote_of_its_check() -> None:
+    check = StatusIs(any_of=(201, 202), basis="description", quote="creates a pet")
+    step = Step(operation="POST /pets", request=Request(method="POST", path="/pets"), checks=(check,))
+    assert Judge({}).judge(step, Answer(status=200), {}) == (
+        Failure(
+            check="status",
+            operation="POST /pets",
+            message="answered 200, expected 201 or 202",
+            cause="status 200",
+            basis="description",
+            quote="creates a pet",
+            step=0,
+        ),
+    )
+
+
+def messages(answer: Answer, *checks: AnyCheck, method: str = "GET") -> list[str]:
+    step = Step(operation="GET /pets/{id}", request=Request(method=method, path="/pets/1"), checks=checks)
+    return [failure.message for failure in Judge({CONTRACT.operation: CONTRACT}).judge(step, answer, {"id": 7})]
+
+
+@pytest.mark.parametrize(
+    ("check", "status", "message"),
+    [
+        (NotAServerError(), 502, "answered 502"),
+        (IgnoredAuth(), 200, "answered 200 without valid credentials"),
+        (ObjectLevelAuthorization(), 200, "answered 200 to another user than the one who made it"),
+        (UnsupportedMethod(), 200, "answered 200 to a method that the document does not offer"),
+        (UseAfterFree(), 200, "answered 200 for a resource that was deleted"),
+        (EnsureResourceAvailability(), 410, "answered 410 for a resource that was just created"),
+        (
+            NegativeDataRejection(location="body/age", rule="minimum"),
+            200,
+            "answered 200 to invalid data: body/age (minimum)",
+        ),
+        (PositiveDataAcceptance(), 400, "answered 400 to valid data"),
+        (StatusCodeConformance(), 302, "answered 302, documented: 200, 4XX, 204"),
+    ],
+)
+def test_a_wrong_status_is_said_in_words(check: AnyCheck, status: int, message: str) -> None:
+    assert messages(Answer(status=status), check) == [message]
+
+
+def test_wrong_contents_are_said_in_words() -> None:
+    checks = (*CONFORMANCE, HeaderIs(name="ETag"), HeaderIs(name="X-Rate", equals="{id}"))
+    rex = b'{"id": "1", "name": "Rex"}'
+    headers = (*JSON, ("X-Rate", "99"), ("X-Note", "n"))
+    assert messages(Answer(status=200, headers=headers, body=rex), *checks) == [
+        "response header X-Rate: '99' does not fit its schema",
+        "response header X-Note: 'n' does not fit its schema",
+        'body at /id: "1" is not of type "integer"',
+        "response header ETag is missing",
+        "response header X-Rate is '99', expected '7'",
+    ]
+    page = Answer(status=200, headers=(("Content-Type", "text/html"),), body=b"<p>")
+    assert messages(page, *CONFORMANCE) == [
+        "content type text/html, documented: application/json",
+        "response header X-Rate is missing",
+    ]
+    bare = Answer(status=200, headers=(("X-Rate", "1"),), body=b"{}")
+    assert messages(bare, *CONFORMANCE) == ["content type missing, documented: application/json"]
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (JsonPathIs(path="$.n", op="equals", value=2), "$.n is 1, expected: equals 2"),
+        (JsonPathIs(path="$.a", op="exists"), "$.a is nothing, expected: exists"),
+        (JsonPathIs(path="$.n", op="absent"), "$.n is 1, expected: absent"),
+        (JsonPathIs(path="$.l[*]", op="contains", value="c"), '$.l[*] is "a", expected: contains "c"'),
+        (JsonPathIs(path="$.l[*]", op="max_items", value=1), "$.l[*] is 2 items, expected: max_items 1"),
+        (JsonPathIs(path="$.l[*]", op="min_items", value=3), "$.l[*] is 2 items, expected: min_items 3"),
+    ],
+)
+def test_an_unexpected_value_is_said_in_words(check: JsonPathIs, message: str) -> None:
+    assert messages(Answer(status=200, body=b'{"n": 1, "l": ["a", "b"]}'), check) == [message]
+
+
+@pytest.mark.parametrize(
+    ("op", "limit", "holds"),
+    [("max_items", 2, True), ("max_items", 1, False), ("min_items", 2, True), ("min_items", 3, False)],
+)
+def test_a_limit_of_items_includes_itself(op: Any, limit: int, holds: bool) -> None:
+    answer = Answer(status=200, body=b"[1, 2]")
+    assert (judge(answer, JsonPathIs(path="$[*]", op=op, value=limit)) == []) is holds
+
+
+def test_an_answer_after_the_limit_says_how_late_it_was() -> None:
+    late = Answer(status=200, elapsed_ms=1234.6)
+    assert messages(late, MaxResponseTime(limit_ms=1000)) == ["answered after 1235 ms, limit 1000 ms"]
+
+
+def test_an_answer_to_head_has_headers_alone_even_when_a_body_came() -> None:
+    answer = Answer(status=200, headers=(("X-Rate", "1"), ("Content-Type", "text/html")), body=b"<p>")
+    assert judge(answer, *CONFORMANCE, method="HEAD") == []
+    assert judge(answer, *CONFORMANCE) != []
+
+
+def test_values_are_expected_of_a_2xx_alone() -> None:
+    absent = JsonPathIs(path="$.a")
+    assert [bool(judge(Answer(status=status, body=b"{}"), absent)) for status in (199, 200, 299, 300)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_json_that_only_we_cannot_read_is_a_guess() -> None:
+    """Other readers may take 1,200 levels of brackets."""
+    disputed = Answer(status=200, headers=RATE, body=b"[" * 1200 + b"]" * 1200)
+    broken = Answer(status=200, headers=RATE, body=b"[1")
+    checks = (ResponseSchemaConformance(), JsonPathIs(path="$.a"))
+    step = Step(operation="GET /pets/{id}", request=Request(method="GET", path="/pets/1"), checks=checks)
+
+    def bases(answer: Answer) -> list[tuple[str, str]]:
+        failures = Judge({CONTRACT.operation: CONTRACT}).judge(step, answer, {})
+        return [(failure.check, failure.basis) for failure in failures]
+
+    assert bases(disputed) == [("response_schema_conformance", "guess"), ("jsonpath", "guess")]
+    deep = Answer(status=200, headers=RATE, body=b"[" * 300 + b"]" * 300)
+    assert bases(deep) == [("response_schema_conformance", "guess"), ("jsonpath", "spec")], "validators take 255 levels"
+    assert bases(broken) == [("response_schema_conformance", "spec"), ("jsonpath", "spec")]
+
+
+def test_a_schema_is_compiled_once_for_all_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    def counting(schema: Any) -> Any:
+        compiled.append(schema)
+        return compile_schema(schema)
+
+    monkeypatch.setattr("testops_lib.verdict.documented.compile_schema", counting)
+    step = Step(operation="GET /pets/{id}", request=Request(method="GET", path="/pets/1"), checks=CONFORMANCE)
+    judge = Judge({CONTRACT.operation: CONTRACT})
+    for _ in range(3):
+        assert judge.judge(step, Answer(status=200, headers=RATE, body=b'{"id": 1, "name": "Rex"}'), {}) == ()
+    assert len(compiled) == 2, "the body's and one header's"
+
+
+def test_a_schema_that_cannot_be_compiled_judges_nothing() -> None:
+    for schema in (None, True, {"type": "nonsense"}, {"$ref": "http://127.0.0.1/elsewhere.json"}):
+        response = ResponseContract(content={"application/json": MediaContract(schema=schema)})
+        contract = Contract(operation="GET /a", responses={"200": response})
+        step = Step(operation="GET /a", request=Request(method="GET", path="/a"), checks=(ResponseSchemaConformance(),))
+        answer = Answer(status=200, headers=JSON, body=b"1")
+        assert Judge({"GET /a": contract}).judge(step, answer, {}) == ()
+    with pytest.raises(ValueError, match="outside itself"):
+        compile_schema({"$ref": "http://127.0.0.1/elsewhere.json"})
+
+
+def test_a_body_names_eight_breaches_at_most() -> None:
+    schema = {"required": [f"m{number}" for number in range(20)]}
+    response = ResponseContract(content={"application/json": MediaContract(schema=schema)})
+    step = Step(operation="GET /a", request=Request(method="GET", path="/a"), checks=(ResponseSchemaConformance(),))
+    judge = Judge({"GET /a": Contract(operation="GET /a", responses={"200": response})})
+    assert len(judge.judge(step, Answer(status=200, headers=JSON, body=b"{}"), {})) == 8
+
+
+def test_an_exact_status_is_documented_before_its_range_and_a_range_before_the_default() -> None:
+    exact, ranged, default = (ResponseContract(content={name: MediaContract()}) for name in ("a/a", "b/b", "c/c"))
+    contract = Contract(operation="GET /a", responses={"404": exact, "4XX": ranged, "default": default})
+    assert [response_for(contract, status) for status in (404, 409, 500)] == [exact, ranged, default]
+    assert response_for(Contract(operation="GET /a", responses={"200": exact}), 500) is None

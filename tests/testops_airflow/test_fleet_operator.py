@@ -1,0 +1,60 @@
+"""What a fleet answers, as the state of the task that ordered it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.airflow_python import printed
+from tests.warm_python import WarmPython
+
+pytestmark = pytest.mark.airflow
+
+FLEET = """
+import json
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from testops_airflow.fleet import FleetOperator, FleetTrigger
+from airflow.triggers.base import BaseTrigger
+from testops_lib.launch.fleet import OrderProgress
+import msgspec
+
+def became(call):
+    try:
+        call()
+        return "done", ""
+    except BaseException as error:
+        return type(error).__name__, str(error)
+
+ti = SimpleNamespace(xcom_push=lambda key, value: None)
+
+def operator(batches):
+    return FleetOperator(task_id="execute", run="r", plan="p:0:0-1", batches=batches, results="0:0")
+
+def ended(*codes, **more):
+    progress = OrderProgress(ended={f"b:{number}": (code, "text") for number, code in enumerate(codes)}, **more)
+    return became(lambda: operator(["b:0"]).finish({"ti": ti}, msgspec.to_builtins(progress)))
+
+trigger = FleetTrigger(run="r", orders={"id": "b:0"}, outcomes="0:7", expires=datetime.now(timezone.utc).isoformat())
+path, kwargs = trigger.serialize()
+print(json.dumps({
+    "empty": [became(lambda: operator(none).execute({}))[0] for none in ([], None)],
+    "away": ended(0, 3, 1), "done": ended(0, 0), "again": ended(0, 1), "refused": ended(0, 1, 2),
+    "never": ended(waiting=("b:1", "b:2")), "dead": ended(0, begun=("b:1",)),
+    "path": path, "kwargs": sorted(kwargs), "same": FleetTrigger(**kwargs).serialize() == (path, kwargs),
+}))
+"""
+
+
+def test_what_a_fleet_says_becomes_the_state_of_its_task(airflow: WarmPython) -> None:
+    found = printed(airflow, FLEET)
+    assert found["empty"] == ["AirflowSkipException"] * 2
+    assert found["done"] == ["done", ""]
+    assert found["away"][0] == "TaskDeferred", "a target that is down is waited for without a worker"
+    assert found["again"][0] == "AirflowException" and "1 batch not completed, first b:1: text" in found["again"][1]
+    assert found["refused"][0] == "AirflowFailException" and "refused" in found["refused"][1]
+    assert found["never"][0] == "AirflowException" and "2 batches never taken: is the fleet up" in found["never"][1]
+    assert found["dead"][0] == "AirflowException" and "is their runner alive" in found["dead"][1]
+    assert found["path"] == "testops_airflow.fleet.FleetTrigger" and found["same"]
+    assert found["kwargs"] == ["down_since", "expires", "orders", "outcomes", "run"], (
+        "what lies in the database in the clear"
+    )
