@@ -21,11 +21,12 @@ from testops_lib.errors import (
     SpecError,
     TargetError,
     TestOpsError,
+    UnknownRunError,
 )
 
 log = logging.getLogger(__name__)
 
-WRONG = (TargetError, SettingsError, CaseError, AddressError, GenerateError, ExpiredBatchError)
+WRONG = (TargetError, SettingsError, CaseError, AddressError, GenerateError, ExpiredBatchError, UnknownRunError)
 """Errors that a retry cannot mend: a wrong conf or target is still wrong five seconds later."""
 
 DEFECTS = (TypeError, ValueError, LookupError, AttributeError, AssertionError)

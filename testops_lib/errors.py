@@ -65,6 +65,10 @@ class StoreError(TestOpsError):
     """PostgreSQL is away, or its schema is not the one this version needs."""
 
 
+class UnknownRunError(StoreError):
+    """There is no such run: its order was refused, or its id is another one."""
+
+
 class StackError(TestOpsError):
     """A local server (PostgreSQL, Kafka, Airflow, a sample target) could not be set up or started."""
 

@@ -99,9 +99,9 @@ def postgres(postgres_server: Postgres) -> Iterator[str]:
 @pytest.fixture
 def store(postgres: str) -> Iterator[Store]:
     """A store in a database of its own, upgraded."""
-    with Store(postgres) as made:
-        made.upgrade()
-        yield made
+    with Store(postgres) as store:
+        store.upgrade()
+        yield store
 
 
 def own_topics() -> Topics:
@@ -120,17 +120,17 @@ def new_topics() -> Callable[[], Topics]:
 @pytest.fixture
 def bus(kafka: str) -> Iterator[Bus]:
     """A bus with topics of its own, of two partitions."""
-    with Bus(kafka, topics=own_topics(), timeout_s=30) as made:
-        made.create_topics(partitions=2)
-        yield made
+    with Bus(kafka, topics=own_topics(), timeout_s=30) as bus:
+        bus.create_topics(partitions=2)
+        yield bus
 
 
 @pytest.fixture
 def breakable_bus(breakable_kafka: Kafka) -> Iterator[Bus]:
     """A bus on the broker that may be killed."""
-    with Bus(breakable_kafka.start(), topics=own_topics(), timeout_s=60) as made:
-        made.create_topics(partitions=2)
-        yield made
+    with Bus(breakable_kafka.start(), topics=own_topics(), timeout_s=60) as bus:
+        bus.create_topics(partitions=2)
+        yield bus
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import psycopg
 
-from testops_lib.errors import StoreError
+from testops_lib.errors import StoreError, UnknownRunError
 from testops_lib.store import migrate, rows, statements
 
 SCHEMA_VERSION = "0005"
@@ -132,8 +132,8 @@ def texts(values: Iterable[str]) -> list[str]:
     return [rows.text(value) for value in values]
 
 
-def no_run(run: str) -> StoreError:
-    return StoreError(f"there is no run {run!r}", where="store", next_step="check the run's id")
+def no_run(run: str) -> UnknownRunError:
+    return UnknownRunError(f"there is no run {run!r}", where="store", next_step="check the run's id")
 
 
 def _away(error: psycopg.Error) -> StoreError:

@@ -53,10 +53,10 @@ class Hook:
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:
-    made = Hook()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    hook = Hook()
+    yield hook
+    hook.server.shutdown()
+    hook.server.server_close()
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_run_goes_from_document_to_verdict(
     assert failed["tasks"]["notify"] == ["success"]
     assert early["tries"]["load_spec"] == [1], "a wrong order is not tried again"
     assert early["tasks"]["load_spec"] == ["failed"] and early["state"] == "failed"
-    assert [told["verdict"] for told in hook.received] == ["passed", "failed", "none"]
+    assert [notification["verdict"] for notification in hook.received] == ["passed", "failed", "none"]
     assert early["tasks"]["gate"] == ["failed"] and early["tasks"]["notify"] == ["success"]
     (why,) = hook.received[2]["reasons"]
     assert why.startswith("load_spec: ") and "operations is in scope" in why
@@ -150,7 +150,7 @@ def test_a_fleet_comes_to_the_same_verdicts_also_in_a_rerun(
         attempts = list(store.attempts(first["run"]))
         report = store.report(first["run"])
     assert report is not None and report.totals.findings == 2
-    assert {one.attempt for one in attempts} == {1, 2}
+    assert {attempt.attempt for attempt in attempts} == {1, 2}
 
 
 @pytest.mark.timeout(900)
@@ -175,11 +175,11 @@ def test_only_what_did_not_pass_is_run_again_and_a_failure_stays_on_record(
     with Store(variables["TESTOPS_DSN"]) as store:
         attempts = list(store.attempts(first["run"]))
         report = store.report(first["run"])
-    assert [one.case for one in attempts if one.attempt == 2] == unpassed
+    assert [attempt.case for attempt in attempts if attempt.attempt == 2] == unpassed
     assert len(attempts) == published + len(unpassed)
     assert report is not None and report.totals.cases == published
-    told = {(finding.check, finding.passed_again) for finding in report.findings}
-    assert told == {("negative_data_rejection", 2), ("response_headers_conformance", 0)}
+    passed_again = {(finding.check, finding.passed_again) for finding in report.findings}
+    assert passed_again == {("negative_data_rejection", 2), ("response_headers_conformance", 0)}
     assert "passed on attempt 2" in (tmp_path / "reports" / "latest" / "report.html").read_text("utf-8")
 
 
@@ -214,10 +214,12 @@ def test_further_rounds_use_what_the_answers_told_and_end_when_nothing_is_gained
             assert store.missing(run) == []
             report = store.report(run)
             assert report is not None and report.totals.cases == store.published(run)
-            reached.append({key for key, one in report.operations.items() if one.success_seen})
+            reached.append({key for key, operation in report.operations.items() if operation.success_seen})
         assert reached[0] < reached[1] == set(report.operations)
         suite = store.run(further["run"]).suite
-        assert {one.current for one in store.members(suite)} < {case.id for case in store.load_cases(further["run"])}
+        assert {member.current for member in store.members(suite)} < {
+            case.id for case in store.load_cases(further["run"])
+        }
 
     monkeypatch.setenv("TESTOPS_DSN", variables["TESTOPS_DSN"])
     runs = [plain["run"], further["run"]]

@@ -85,8 +85,8 @@ class BigTarget:
         """What it was asked since its start: `requests` of its operations, and `probes` of whether it is there."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"{self.url}/served", timeout=10) as answer:
-            found: dict[str, int] = json.load(answer)
-            return found
+            counts: dict[str, int] = json.load(answer)
+            return counts
 
 
 def document(url: str, operations: int) -> dict[str, Any]:
@@ -111,11 +111,11 @@ def document(url: str, operations: int) -> dict[str, Any]:
 
 def refusal(query: str) -> str:
     """What is wrong with a query string by `PARAMETERS`; "" nothing."""
-    given = dict(parse_qsl(query, keep_blank_values=True))
-    if REQUIRED not in given:
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    if REQUIRED not in parameters:
         return f"{REQUIRED} is missing"
     for name, schema in PARAMETERS.items():
-        text = given.get(name)
+        text = parameters.get(name)
         if text is None:
             continue
         if schema["type"] == "integer":
@@ -160,9 +160,9 @@ class _Shelves(asyncio.Protocol):
                 return "405 Method Not Allowed", *_problem("not offered"), "Allow: GET"
             if wrong := refusal(query):
                 return "400 Bad Request", *_problem(wrong)
-            given = dict(parse_qsl(query))
-            items = [{"id": each} for each in range(min(int(given.get("size", 3)), 3))]
-            return "200 OK", *_json({"page": int(given["page"]), "items": items})
+            parameters = dict(parse_qsl(query))
+            items = [{"id": each} for each in range(min(int(parameters.get("size", 3)), 3))]
+            return "200 OK", *_json({"page": int(parameters["page"]), "items": items})
         if path == "/served":
             return "200 OK", *_json(self._served)
         if path == "/openapi.json":

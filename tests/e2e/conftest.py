@@ -82,10 +82,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         fcntl.flock(users, fcntl.LOCK_SH)
         up = subprocess.run([str(folder / "up")], capture_output=True, text=True, timeout=300)
         assert up.returncode == 0, up.stderr
-        said = dict(line.removeprefix("export ").partition("=")[::2] for line in up.stdout.splitlines())
-        path = said.get("PATH", "").strip('"').replace("$PATH", os.environ["PATH"]) or os.environ["PATH"]
-        yield Cluster(folder, {"KUBECONFIG": said["KUBECONFIG"], "PATH": path})
-        if os.environ.get("KUBECONFIG") == said["KUBECONFIG"]:
+        exported = dict(line.removeprefix("export ").partition("=")[::2] for line in up.stdout.splitlines())
+        path = exported.get("PATH", "").strip('"').replace("$PATH", os.environ["PATH"]) or os.environ["PATH"]
+        yield Cluster(folder, {"KUBECONFIG": exported["KUBECONFIG"], "PATH": path})
+        if os.environ.get("KUBECONFIG") == exported["KUBECONFIG"]:
             return  # somebody started it before us, and goes on with it
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -36,9 +36,9 @@ def state_directory() -> Path:
 
 def client(local: Local) -> Airflow:
     """A client of the stack's Airflow, with the DAG free to run."""
-    made = Airflow(local.airflow.url, username=local.airflow.username, password=local.airflow.password)
-    made.unpause(DAG)
-    return made
+    airflow = Airflow(local.airflow.url, username=local.airflow.username, password=local.airflow.password)
+    airflow.unpause(DAG)
+    return airflow
 
 
 def last(airflow: Airflow, run: str, *, timeout_s: float = 400) -> Snapshot:

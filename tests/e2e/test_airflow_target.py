@@ -24,8 +24,8 @@ def counts(airflow: Airflow) -> dict[str, int]:
         "import errors": "/api/v2/importErrors",
         "aliases": "/api/v2/assets/aliases",
     }
-    found = {name: airflow.get(place)["total_entries"] for name, place in places.items()}
-    return {**found, "backfills": airflow.get("/api/v2/backfills", dag_id=seed.DAG)["total_entries"]}
+    totals = {name: airflow.get(place)["total_entries"] for name, place in places.items()}
+    return {**totals, "backfills": airflow.get("/api/v2/backfills", dag_id=seed.DAG)["total_entries"]}
 
 
 def test_make_run_gives_the_target_airflow_its_sample_data() -> None:

@@ -48,13 +48,16 @@ def log() -> Iterator[Log]:
 
 
 def pods(cluster: Cluster) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = cluster.get("pods", "-n", NAMESPACE)["items"]
-    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+    items: list[dict[str, Any]] = cluster.get("pods", "-n", NAMESPACE)["items"]
+    return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
 
 def are_ready(cluster: Cluster, count: int) -> bool:
-    conditions = [pod["status"].get("conditions", ()) for pod in pods(cluster)]
-    return [{one["type"]: one["status"] for one in each}.get("Ready") for each in conditions] == ["True"] * count
+    states = [
+        {condition["type"]: condition["status"] for condition in pod["status"].get("conditions", ())}
+        for pod in pods(cluster)
+    ]
+    return [state.get("Ready") for state in states] == ["True"] * count
 
 
 def until(holds: Any, what: str, timeout_s: float = 120) -> None:
@@ -99,7 +102,7 @@ def test_the_charts_pods_become_ready_and_execute_what_is_ordered(
         run,
         Settings(kafka_bootstrap=kafka),
         plan=str(at),
-        wanted=[str(one) for one in batches],
+        wanted=[str(batch) for batch in batches],
         results=positions_text(store.positions(run)),
     )
     tracker = OrderTracker(handed.orders)

@@ -32,8 +32,8 @@ policy: {{allow_private: true, requests_per_second: 240, concurrency: {CONCURREN
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[WritingTarget]:
-    with WritingTarget(OPERATIONS) as made:
-        yield made
+    with WritingTarget(OPERATIONS) as tills:
+        yield tills
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def progress(store: Store, run: str) -> Progress | None:
 
 def busy(local: Local) -> list[int]:
     """Which runners have an order in work."""
-    said = [runner.get("/metrics")[1] for runner in local.fleet.runners]
-    return [number for number, text in enumerate(said) if "testops_runner_order_in_work 1.0" in text]
+    metrics = [runner.get("/metrics")[1] for runner in local.fleet.runners]
+    return [number for number, text in enumerate(metrics) if "testops_runner_order_in_work 1.0" in text]
 
 
 def one_killed_and_one_added(local: Local) -> int:

@@ -65,8 +65,8 @@ def test_a_killed_database_is_started_again_and_the_run_comes_to_its_verdict(sta
         process.wait()
         if process.stdout:
             process.stdout.close()
-    told = "".join(lines)
-    assert killed and "PostgreSQL had died and was started again" in told, told
-    assert code == 0, told
+    output = "".join(lines)
+    assert killed and "PostgreSQL had died and was started again" in output, output
+    assert code == 0, output
     assert not started_at(killed)
     assert not [name for folder in state.iterdir() for _, name in entries(folder)], "nothing is left running"

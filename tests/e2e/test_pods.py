@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 def sizes(cluster: Cluster) -> dict[str, int]:
     images = cluster.get("nodes")["items"][0]["status"]["images"]
-    return {name: each["sizeBytes"] for each in images for name in each["names"] or ()}
+    return {name: entry["sizeBytes"] for entry in images for name in entry["names"] or ()}
 
 
 def pod_outcome(cluster: Cluster, name: str, command: list[str]) -> tuple[int, str]:
@@ -130,9 +130,9 @@ def test_a_runner_without_its_secret_is_not_tried_again(airflow: Airflow) -> Non
     end = last(airflow, airflow.trigger(DAG, {"target": "keyless", "max_cases": 20}))
     executed = [task for task in end.tasks if task.task == "execute"]
     assert executed and {(task.state, task.attempt) for task in executed} == {("failed", 1)}
-    told = airflow.log_tail(DAG, end.run, executed[0], lines=200)
-    assert "NOT_IN_THE_SECRET" in told and "refused its configuration" in told
-    assert "valueFrom" not in told and "env_from" not in told, "a pod's specification does not belong into a log"
+    log = airflow.log_tail(DAG, end.run, executed[0], lines=200)
+    assert "NOT_IN_THE_SECRET" in log and "refused its configuration" in log
+    assert "valueFrom" not in log and "env_from" not in log, "a pod's specification does not belong into a log"
 
 
 def delete(cluster: Cluster, run: str) -> None:

@@ -47,11 +47,11 @@ def test_drafts_wait_for_a_person_and_the_run_does_what_was_answered(local: Loca
     with Store(local.dsn) as store:
         assert {result.operation for result in store.results(run)} == {"GET /categories"}
         members = store.members("reviewed")
-        assert {(each.operation, each.status) for each in members} == {
+        assert {(member.operation, member.status) for member in members} == {
             ("GET /categories", "active"),
             ("GET /products", "rejected"),
         }
-        assert {each.who for each in members} == {local.airflow.username}
+        assert {member.who for member in members} == {local.airflow.username}
         (change,) = store.changes(members[0].id)
         assert (change.who, change.what) == (local.airflow.username, "draft -> active")
 

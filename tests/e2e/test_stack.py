@@ -30,8 +30,8 @@ def test_a_run_through_airflow_finds_every_seeded_defect_once(local: Local, airf
         report = store.report(run)
     assert report is not None, end
     defects = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
-    found = sorted((finding.operation, finding.check) for finding in report.findings)
-    assert found == sorted((defect["operation"], defect["check"]) for defect in defects)
+    findings = sorted((finding.operation, finding.check) for finding in report.findings)
+    assert findings == sorted((defect["operation"], defect["check"]) for defect in defects)
     assert end.state == "failed"
     assert {task.task for task in end.tasks if task.state == "failed"} == {"gate"}
     written = json.loads((local.reports / "latest" / "report.json").read_bytes())

@@ -61,8 +61,8 @@ class WritingTarget:
         """How often each write arrived: `path body` -> times."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"{self.url}/arrived", timeout=20) as answer:
-            found: dict[str, int] = json.load(answer)
-            return found
+            arrivals: dict[str, int] = json.load(answer)
+            return arrivals
 
 
 def document(url: str, operations: int) -> dict[str, Any]:
@@ -87,12 +87,12 @@ def document(url: str, operations: int) -> dict[str, Any]:
 def refusal(body: bytes) -> str:
     """What is wrong with a body by `FIELDS`; "" nothing."""
     try:
-        given = json.loads(body)
+        content = json.loads(body)
     except ValueError:
         return "no JSON"
-    if not isinstance(given, dict) or not set(REQUIRED) <= given.keys() <= FIELDS.keys():
+    if not isinstance(content, dict) or not set(REQUIRED) <= content.keys() <= FIELDS.keys():
         return "not these fields"
-    for name, value in given.items():
+    for name, value in content.items():
         schema = FIELDS[name]
         if schema["type"] == "integer":
             whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)

@@ -17,7 +17,7 @@ from testops_airflow.retries import POLICY
 causes = []
 context = {"ti": SimpleNamespace(task_id="load_spec", xcom_push=lambda key, value: causes.append(value))}
 wrong, away = errors.SpecError("wrong"), errors.SpecAwayError("away")
-raised = [errors.TargetError("t"), wrong, away, errors.BusError("b"), KeyError(1)]
+raised = [errors.TargetError("t"), errors.UnknownRunError("r"), wrong, away, errors.BusError("b"), KeyError(1)]
 print(json.dumps({
     "actions": {
         type(error).__name__: [POLICY.evaluate(error, number, 5, context).action.value for number in (1, 2, 6)]
@@ -32,6 +32,7 @@ def test_a_task_is_tried_again_as_often_as_that_may_help(airflow: WarmPython) ->
     found = printed(airflow, RETRIES)
     assert found["actions"] == {
         "TargetError": ["fail"] * 3,
+        "UnknownRunError": ["fail"] * 3,
         "SpecError": ["default", "fail", "fail"],
         "SpecAwayError": ["default"] * 3,
         "BusError": ["default"] * 3,
@@ -40,6 +41,7 @@ def test_a_task_is_tried_again_as_often_as_that_may_help(airflow: WarmPython) ->
     # Each time it was the task's last try, and once more where five were not enough.
     assert found["causes"] == [
         *["load_spec: t"] * 3,
+        *["load_spec: r"] * 3,
         *["load_spec: wrong"] * 2,
         "load_spec: away",
         "load_spec: b",
