@@ -30,14 +30,10 @@ hypothesis_settings.load_profile("suite")
 _numbers = itertools.count(1)
 
 
-AIRFLOW = tuple(
-    sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests/testops_airflow").glob("test_*.py"))
-)
-
 ORDER = (
     ("pods", ("tests/e2e/test_pods.py", "tests/e2e/test_chaos.py", "tests/e2e/test_fleet_pods.py")),
     ("stack", ("tests/e2e/test_airflow_target.py", "tests/e2e/test_stack.py", "tests/e2e/test_review.py")),
-    ("dags", ("tests/dags/test_pipeline.py", "tests/dags/test_dags.py", *AIRFLOW)),
+    ("dags", ("tests/dags/", "tests/testops_airflow/")),
     ("runner", ("tests/runner/test_runner.py",)),
     ("fleet", ("tests/e2e/test_fleet_run.py",)),
     ("make run", ("tests/e2e/test_make_run.py",)),
@@ -45,25 +41,23 @@ ORDER = (
     ("command line", ("tests/testops_lib/cli/test_cli.py",)),
     ("random data", ("tests/testops_lib/generate/test_property.py",)),
 )
-"""Files that share a server too expensive to start twice, and the long ones, the longest first."""
-
-_PLACES = {file: place for place, (_, files) in enumerate(ORDER) for file in files}
+"""Files and folders that share a server too expensive to start twice, and the long ones, the longest first."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A group of `ORDER`, else a file, is executed by one worker; long groups begin first, so that none ends alone."""
+    places = [(path, group) for group, paths in ORDER for path in paths]
 
-    def place(item: pytest.Item) -> tuple[int, int]:
+    def place(item: pytest.Item) -> tuple[int, str]:
         file = item.path.relative_to(ROOT).as_posix()
-        at = _PLACES.get(file, len(ORDER))
-        return at, ORDER[at][1].index(file) if at < len(ORDER) else 0
+        return next(
+            ((at, group) for at, (path, group) in enumerate(places) if file.startswith(path)), (len(places), file)
+        )
 
-    items.sort(key=place)
+    items.sort(key=lambda item: place(item)[0])
     for item in items:
-        at, _ = place(item)
-        group = ORDER[at][0] if at < len(ORDER) else item.path.relative_to(ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(place(item)[1]))
 
 
 @pytest.fixture(scope="session")
