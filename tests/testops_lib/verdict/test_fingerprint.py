@@ -5,8 +5,10 @@ import string
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from testops_lib.verdict.fingerprint import fingerprint, normalise
+from testops_lib.model import Failure
+from testops_lib.verdict.fingerprint import fingerprint, fingerprint_of, normalise, parts_of
 
 
 def test_fingerprint_is_16_hex_digits_and_parts_do_not_run_together() -> None:
@@ -65,3 +67,35 @@ def test_hostile_messages_are_normalised_quickly() -> None:
     for text in ("a." * 50_000, "1-" * 50_000, "a" * 100_000, "'a\\" * 30_000, "http://" * 10_000, "0a" * 50_000):
         normalise(text)
     assert time.process_time() - started < 1
+
+
+def test_a_fingerprint_is_the_same_in_every_version_of_this_program() -> None:
+    """Findings are recognised by it for years."""
+    assert fingerprint("GET /pets", "status", "status 500") == "d91f5ddd0d2a01e3"
+    assert fingerprint("", "a", "\ud800") == "419720519a19a307", "lone surrogates, too"
+
+
+def test_the_operation_is_part_of_a_fingerprint_unless_operations_share_the_cause() -> None:
+    failure = Failure(check="status", operation="GET /a", message="answered 17", cause="c")
+    assert parts_of(failure) == ("GET /a", "status", "c")
+    assert parts_of(replace(failure, shared=True)) == ("", "status", "c")
+    assert parts_of(replace(failure, sent="PATCH /a")) == ("GET /a", "status", "c (another request)")
+    assert parts_of(replace(failure, sent="PATCH /a", check="not_a_server_error"))[0] == ""
+    assert parts_of(replace(failure, check="not_a_server_error"))[0] == "GET /a"
+    assert parts_of(replace(failure, cause="", message="item 17"))[2] == "item #"
+    assert fingerprint_of(failure) == fingerprint("GET /a", "status", "c")
+
+
+def test_a_normalised_message_is_trimmed_and_of_300_characters() -> None:
+    assert normalise("  a   b  ") == "a b"
+    assert normalise("x" * 299 + " yy") == "x" * 299
+    assert len(normalise("x" * 1_000)) == 300
+
+
+def test_marks_of_our_own_in_a_message_mean_nothing() -> None:
+    assert normalise("a\ue000b\ue010c, status 404") == "abc, status 404"
+
+
+def test_quoted_values_stay_on_request() -> None:
+    assert normalise("no 'a1' in \"b\" and `c`", quoted=False) == "no 'a#' in \"b\" and `c`"
+    assert normalise("no 'a1' in \"b\" and `c`") == "no '*' in \"*\" and `*`"
