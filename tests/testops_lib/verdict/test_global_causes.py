@@ -185,3 +185,89 @@ def test_401s_of_the_smaller_part_of_the_operations_or_beside_a_2xx_are_results(
     beside = [result(f"{n}", status=401, operation=key) for n, key in enumerate(scope)]
     let_in = [result(f"in{n}", operation=key) for n, key in enumerate(scope)]
     assert report(*beside, *let_in, operations=scope).errors == {}
+
+
+def test_nine_tenths_of_the_results_are_nearly_all_and_five_are_enough() -> None:
+    def share(silent_cases: int, others: int) -> dict[str, int]:
+        broken = [silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(silent_cases)]
+        return report(*broken, *(result(f"ok{n}") for n in range(others))).errors
+
+    assert share(9, 1) == {NO_ANSWER_AT_ALL: 9}
+    assert share(8, 1) == {}
+    assert share(5, 0) == {NO_ANSWER_AT_ALL: 5}
+    assert share(4, 0) == {}
+
+
+def test_broken_connections_beside_one_reason_for_all_the_rest_are_that_cause() -> None:
+    broken = [silent(f"{n}", key) for n, key in enumerate(OPERATIONS)]
+
+    def errored(reason: str) -> list[Result]:
+        return [result(f"e{n}", verdict="errored", reason=reason) for n in range(20)]
+
+    assert report(*broken, *errored("connection refused")).errors == {"connection refused": 20, NO_ANSWER_AT_ALL: 2}
+    assert report(*broken, *errored("setup failed: POST /pets answered 500")).findings != ()
+    assert report(*errored("connection refused")).errors == {"connection refused": 20}
+
+
+def test_errored_results_are_part_of_those_that_were_executed() -> None:
+    broken = [silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(9)]
+    errored = [result(f"e{n}", verdict="errored", reason=f"reason {'abcdef'[n]}") for n in range(2)]
+    skipped = [result(f"s{n}", verdict="skipped", reason=f"left out {'abcdef'[n]}") for n in range(6)]
+    assert NO_ANSWER_AT_ALL in report(*broken, *skipped).errors
+    assert NO_ANSWER_AT_ALL not in report(*broken, *errored).errors
+
+
+def test_pages_of_nine_tenths_of_the_operations_are_one_cause_from_five_answers_on() -> None:
+    def pages(operations: int, others: int, each: int = 1) -> bool:
+        scope: dict[str, tuple[str, ...]] = {f"GET /{n}": ("200",) for n in range(operations + others)}
+        shown = [
+            with_response(result(f"{key} {n}", failure(operation=key), operation=key), page())
+            for key in list(scope)[:operations]
+            for n in range(each)
+        ]
+        plain = [result(key, operation=key) for key in list(scope)[operations:]]
+        return bool(report(*shown, *plain, operations=scope).errors)
+
+    assert pages(9, 1) and not pages(8, 1)
+    assert pages(5, 0) and not pages(4, 0)
+    assert pages(2, 0, each=3) and not pages(2, 0, each=2)
+
+
+def with_response(given: Result, response: ResponseEvidence) -> Result:
+    steps = tuple(msgspec.structs.replace(step, response=response) for step in given.steps)
+    return msgspec.structs.replace(given, steps=steps)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_every_redirect_leads_elsewhere(status: int) -> None:
+    assert next(iter(report(*everywhere(status), operations=SCOPE).errors)).startswith(REDIRECTED_EVERYWHERE)
+
+
+@pytest.mark.parametrize("status", [300, 304, 405])
+def test_other_answers_to_everything_are_findings(status: int) -> None:
+    assert report(*everywhere(status), operations=SCOPE).findings != ()
+
+
+def test_what_to_do_about_a_wrong_base_url_is_asked() -> None:
+    assert list(report(*everywhere(404), operations=SCOPE).errors) == [
+        "404 to everything: is the path of the base URL right?"
+    ]
+    assert list(report(*everywhere(302), operations=SCOPE).errors) == [
+        "a redirect to everything: are scheme, host and path of the base URL right, or is a login asked for?"
+    ]
+    assert list(report(*everywhere(200, page()), operations=SCOPE).errors) == [
+        "an HTML page to everything: does the base URL lead to the API, or to its web pages?"
+    ]
+
+
+def test_half_of_the_operations_behind_a_401_are_not_most_of_them() -> None:
+    keys = [f"GET /{n}" for n in range(4)]
+    scope: dict[str, tuple[str, ...]] = {key: ("200", "401") for key in keys}
+    refused = [result(f"{key} 401", status=401, operation=key) for key in keys]
+
+    def passed(count: int, others: int = 404) -> int:
+        open_ones = [result(f"{key} ok", operation=key) for key in keys[count:]]
+        return report(*refused[:count], *open_ones, operations=scope).totals.results["passed"]
+
+    assert passed(2) == 4 and passed(3) == 1
+    assert report(refused[0], operations=scope).totals.results["passed"] == 1, "one operation alone"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from testops_lib.model import (
     Finding,
@@ -13,7 +14,10 @@ from testops_lib.model import (
     RequestEvidence,
 )
 from testops_lib.verdict.analyze import analyze
+from testops_lib.verdict.coverage import percentiles
 from testops_lib.verdict.gate import decide
+from testops_lib.verdict.reasons import TARGET_DOWN
+from testops_lib.verdict.tally import MOST_REASONS
 from tests.testops_lib.verdict.results import OPERATION, OPERATIONS, failure, report, result, sent
 
 
@@ -111,3 +115,89 @@ def test_what_is_left_behind_is_counted_by_operation_repetitions_included() -> N
         Left(operation="POST /pets", count=2, why="DELETE answered 409"),
     )
     assert (found.totals.left_behind, found.totals.withheld) == (6, 3)
+
+
+def test_reasons_are_listed_by_how_often_and_rare_ones_share_a_line() -> None:
+    words = [f"{first}{second} refused" for first in "abcdefghijk" for second in "abcdefghij"]
+    results = [result(f"{n}", verdict="errored", reason=word) for n, word in enumerate(words)]
+    results += [result("twice", verdict="skipped", reason="aa refused"), result("z", verdict="errored", reason="")]
+    found = report(*results).errors
+    assert list(found.items())[:3] == [
+        ("other reasons", len(words) - MOST_REASONS + 1),
+        ("aa refused", 2),
+        ("ab refused", 1),
+    ]
+    assert len(found) == MOST_REASONS + 1
+    assert report(*results[-1:], result("s", verdict="skipped")).errors == {
+        "errored without a reason": 1,
+        "skipped without a reason": 1,
+    }
+
+
+def test_a_missing_result_is_counted_whatever_follows_its_reason() -> None:
+    reasons = ("no_result", "no_result: the runner died", "no_result of ours", "timeout: no_result")
+    found = report(*(result(f"{n}", verdict="errored", reason=reason) for n, reason in enumerate(reasons)))
+    assert found.totals.no_result == 2
+    assert report(result("s", verdict="skipped", reason="no_result")).totals.no_result == 0
+
+
+def test_quarantined_results_are_counted_by_verdict_and_their_cases_named() -> None:
+    results = [
+        result("b", failure()),
+        result("a"),
+        result("c", verdict="errored", reason="timeout"),
+        result("d", verdict="skipped", reason=TARGET_DOWN),
+        result("e", verdict="skipped", reason=TARGET_DOWN),
+        result("f", verdict="skipped", reason="stopped"),
+    ]
+    found = report(*results, quarantined={"a", "b", "d", "elsewhere"})
+    assert found.quarantined == ("a", "b", "d")
+    assert list(found.totals.quarantined.items()) == [("failed", 1), ("passed", 1), ("skipped", 1)]
+    assert found.totals.target_down == 1
+    assert report(*results).totals.quarantined == {} and report(*results).quarantined == ()
+
+
+def test_requests_of_repetitions_count_for_the_run_and_their_operation_and_nothing_else_of_them() -> None:
+    again = msgspec.structs.replace(result("1"), repeat=1, requests=3, withheld=2)
+    skipped = msgspec.structs.replace(result("2", operation="GET /new"), repeat=1, requests=0)
+    found = report(result("1", failure()), repetitions=[again, skipped])
+    assert (found.totals.requests, found.totals.cases, found.totals.withheld) == (4, 1, 2)
+    assert found.operations[OPERATION].requests == 4
+    assert "GET /new" not in found.operations
+
+
+def test_an_operation_that_results_name_is_added_to_those_in_scope() -> None:
+    found = report(result("1", operation="PUT /other"), not_tested={"POST /pets": "x"}, operations={})
+    assert list(found.operations) == ["PUT /other"], "without a scope nothing is added to what was called"
+    assert found.totals.operations == 1
+
+
+def test_a_result_without_a_step_counts_for_its_operation() -> None:
+    found = report(result("1", verdict="errored", reason="x", steps=0))
+    assert (found.operations[OPERATION].cases, found.operations[OPERATION].requests) == (1, 0)
+    assert found.operations[OPERATION].statuses == {}
+
+
+def test_a_report_names_target_run_and_api() -> None:
+    found = report(result("1"), title="Pets", base_url="http://h", previous_run="r1")
+    assert (found.title, found.base_url, found.previous_run, found.run, found.target) == (
+        "Pets",
+        "http://h",
+        "r1",
+        "r2",
+        "t",
+    )
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([5.0], {"p50": 5, "p95": 5, "p99": 5, "max": 5}),
+        ([10.0, 0.0], {"p50": 5, "p95": 9.5, "p99": 9.9, "max": 10}),
+        ([1.0, 2.0, 4.0], {"p50": 2, "p95": 3.8, "p99": 3.96, "max": 4}),
+        ([0.123456], {"p50": 0.12, "p95": 0.12, "p99": 0.12, "max": 0.12}),
+        ([], {}),
+    ],
+)
+def test_percentiles_are_interpolated_and_rounded_to_hundredths(times: list[float], expected: dict[str, float]) -> None:
+    assert percentiles(times) == expected
