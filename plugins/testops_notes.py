@@ -48,12 +48,12 @@ class Notes:
 
         conf = dag_run.conf or {}
         if object_session(dag_run) is None or (dag_run.note and not dag_run.note.startswith(tested(conf))):
-            return  # outside of the database, or a person's own
+            return  # outside of the database, or a person wrote the note
         query = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, task_ids="gate", key="outcome")
-        # A session of its own: what goes wrong in it leaves the scheduler's transaction alone, which bars savepoints.
+        # A separate session: its errors do not touch the scheduler's transaction, which bars savepoints.
         with create_session(scoped=False) as session:
-            found = session.scalar(query)
-            outcome = XComModel.deserialize_value(found) if found is not None else {}
+            stored = session.scalar(query)
+            outcome = XComModel.deserialize_value(stored) if stored is not None else {}
         dag_run.note = note(conf, outcome if isinstance(outcome, dict) else {})
 
 

@@ -9,7 +9,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 
 def application() -> Any:
-    """The FastAPI application; every path of it asks for a user who may see the DAG."""
+    """The FastAPI application; each path requires a user who may see the DAG."""
     from airflow.api_fastapi.core_api.security import requires_access_dag
     from fastapi import Depends, FastAPI, HTTPException
     from fastapi.responses import HTMLResponse
@@ -28,13 +28,13 @@ def application() -> Any:
         """The report of the run as HTML."""
         try:
             with Store(configuration.read().need_dsn()) as store:
-                found = store.report(run)
+                stored = store.report(run)
         except StoreError as error:
             raise HTTPException(503, "the results database is away") from error
-        if found is None:
+        if stored is None:
             raise HTTPException(404, f"run {run} has no report: see its tasks in Airflow")
         headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "X-Frame-Options": "SAMEORIGIN"}
-        return HTMLResponse(render_html(found), headers=headers)
+        return HTMLResponse(render_html(stored), headers=headers)
 
     return app
 
@@ -47,5 +47,5 @@ class TestOpsReports(AirflowPlugin):
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The application and where it stands."""
+        """The application and its path."""
         return [{"app": application(), "url_prefix": "/testops", "name": "AI TestOps reports"}]

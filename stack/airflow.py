@@ -29,11 +29,11 @@ BUNDLE = "dags-folder"
 
 
 class AirflowStack:
-    """Airflow's services over the PostgreSQL database `dsn`, with everything they need to know in `state`.
+    """Airflow's services over the PostgreSQL database `dsn`, with all their state in the directory `state`.
 
-    `dags` and `plugins` are the folders Airflow reads; `variables` are added to the environment of every service and
-    so of every task. `port` is the wanted port of the UI, 0 any. `samples` is a second folder of DAGs, whose faults
-    do not count.
+    Airflow reads the folders `dags` and `plugins`. Each service, and so each task, gets `variables` in its environment.
+    `port` is the preferred port of the UI, 0 any. `samples` is a second folder of DAGs; their import errors are
+    ignored.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class AirflowStack:
         return self._secret("password")
 
     def prepare(self) -> None:
-        """Own the state directory and settle the port, so that `url` and `password` are known before the start."""
+        """Takes the state directory and the port, so that `url` and `password` are known before the start."""
         self.processes.claim()
         if not self._port:
             self._port = ports.settle(self.state / "ports.json", {"api": self._wanted})["api"]
@@ -94,7 +94,7 @@ class AirflowStack:
         passwords.write_text(json.dumps({USERNAME: self.password}))
 
     def launch(self) -> None:
-        """Start the services without waiting for them; brings the database up to date first if it is not."""
+        """Starts the services, after a migration of the database if it needs one, and does not wait for them."""
         self.prepare()
         if self._child and self._child.returncode is None:
             return
@@ -107,7 +107,7 @@ class AirflowStack:
         )
 
     def wait(self, *, dag: str = "", patience: float = 300) -> None:
-        """Return when the services are healthy and, if given, DAG `dag` has been parsed.
+        """Returns when the services are healthy and DAG `dag`, if named, has been parsed.
 
         Raises:
             StackError: a service ended, the DAG has an import error, or `patience` seconds have passed.
@@ -124,7 +124,7 @@ class AirflowStack:
         return self._child is not None and self._child.returncode is None
 
     def stop(self) -> None:
-        """End the services and their tasks; the directory is free for the next owner."""
+        """Ends the services and their tasks, and frees the directory for the next owner."""
         if self._child:
             self._child.stop(patience=20)
             self._child = None
@@ -143,8 +143,8 @@ class AirflowStack:
         }
         path = os.pathsep.join([str(PROJECT), *filter(None, [kept.get("PYTHONPATH", "")])])
         programs = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
-        own = {"AIRFLOW_HOME": str(self.state), "PYTHONPATH": path, "PATH": programs, "PYTHONUNBUFFERED": "1"}
-        return {**kept, **own, **settings, **self.variables}
+        ours = {"AIRFLOW_HOME": str(self.state), "PYTHONPATH": path, "PATH": programs, "PYTHONUNBUFFERED": "1"}
+        return {**kept, **ours, **settings, **self.variables}
 
     def _settings(self) -> dict[str, object]:
         dialect = self.dsn.replace("postgresql://", "postgresql+psycopg2://", 1)
@@ -155,7 +155,7 @@ class AirflowStack:
             "core.plugins_folder": self.plugins,
             "core.parallelism": self.parallelism,
             "core.max_active_tasks_per_dag": self.parallelism,
-            # On one's own machine a target's schedule holds as soon as its file is there.
+            # On a developer's machine a target's schedule is active as soon as its file exists.
             "core.dags_are_paused_at_creation": False,
             "core.fernet_key": self._fernet_key(),
             "core.simple_auth_manager_users": f"{USERNAME}:admin",
@@ -173,12 +173,12 @@ class AirflowStack:
             "api.expose_config": "non-sensitive-only",
             "api.secret_key": self._secret("api-secret"),
             "api_auth.jwt_secret": self._secret("jwt-secret"),
-            # Every link of a chain of tasks waits for this sleep; 0.1 costs 15 % of a core when idle, 1 (the default)
-            # 0.7 s a task.
+            # Each task of a chain waits for this sleep: 0.1 takes 15 % of an idle core, the default of 1 takes 0.7 s a
+            # task.
             "scheduler.scheduler_idle_sleep_time": 0.1,
             # A finished task holds its slot until its supervisor looks again.
             "workers.min_heartbeat_interval": 1,
-            # What a killed scheduler or task left is found within a minute, not after five.
+            # Leftovers of a killed scheduler or task are found within a minute, not after five.
             "scheduler.orphaned_tasks_check_interval": 30,
             "scheduler.task_instance_heartbeat_timeout": 60,
             "dag_processor.parsing_processes": 1,
@@ -194,13 +194,13 @@ class AirflowStack:
         local = "airflow.dag_processing.bundles.local.LocalDagBundle"
         folders = [{"name": BUNDLE, "kwargs": {}}, {"name": "samples", "kwargs": {"path": str(self.samples)}}]
         return {
-            "dag_processor.dag_bundle_config_list": json.dumps([{**each, "classpath": local} for each in folders]),
-            # The same order at every first start, and with it the same ids.
+            "dag_processor.dag_bundle_config_list": json.dumps([{**folder, "classpath": local} for folder in folders]),
+            # The same order at each first start gives the same ids.
             "dag_processor.file_parsing_sort_mode": "alphabetical",
         }
 
     def _secret(self, name: str) -> str:
-        """A random word made once and kept, readable by us alone."""
+        """A random word, created once and readable by this user alone."""
         folder = self.state / "secrets"
         folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         path = folder / name
@@ -251,26 +251,26 @@ class AirflowStack:
             return {}
 
     def _has_dag(self, dag: str) -> bool:
-        """Asked of the database: the REST API would need a token, and answers later."""
+        """Whether the DAG has been parsed. The database knows it earlier than the REST API, and needs no token."""
         import psycopg
 
         with psycopg.connect(self.dsn, connect_timeout=10) as connection:
-            known = connection.execute(
+            parsed = connection.execute(
                 "SELECT 1 FROM serialized_dag s JOIN dag d USING (dag_id) WHERE dag_id = %s AND NOT d.is_stale", [dag]
             ).fetchone()
-            broken = connection.execute(
+            errors = connection.execute(
                 "SELECT filename, stacktrace FROM import_error WHERE bundle_name = %s", [BUNDLE]
             ).fetchall()
-        if not known and broken:
-            file, trace = broken[0]
+        if not parsed and errors:
+            file, trace = errors[0]
             raise StackError(f"DAG file cannot be imported\n{trace}", where=str(file), next_step="correct the file")
-        return bool(known)
+        return bool(parsed)
 
     def _require(self, deadline: float, what: str) -> None:
         if self._child is None:
             raise StackError("Airflow was not launched", where="Airflow")
         self._child.require("starting")
         if time.monotonic() > deadline:
-            shown = "\n".join(f"{service}:\n{tail(self.log(service), 5)}" for service in SERVICES)
-            raise StackError(f"{what}\n{shown}", where="Airflow", next_step=f"logs: {self.state / 'logs'}")
+            logs = "\n".join(f"{service}:\n{tail(self.log(service), 5)}" for service in SERVICES)
+            raise StackError(f"{what}\n{logs}", where="Airflow", next_step=f"logs: {self.state / 'logs'}")
         time.sleep(0.1)

@@ -4,7 +4,8 @@ Each Airflow command spends four to five seconds of CPU on imports before it doe
 imports once and forks the services, which share the modules (and their memory); each then runs exactly what
 `airflow SERVICE` runs. The process stays as their parent: one that dies is started again, and SIGTERM ends all.
 
-The output of a service goes to HOME/logs/SERVICE.log (of the one before: SERVICE.log.1), its pid to HOME/pids/SERVICE.
+The output of a service goes to HOME/logs/SERVICE.log (that of the previous start: SERVICE.log.1), its pid to
+HOME/pids/SERVICE.
 """
 
 # ruff: noqa: TID251 (this file stands on Airflow's side, as dags/ do)
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 COMMANDS = {
     "migrate": ["db", "migrate"],
     "api-server": ["api-server"],
-    # Task logs are read from the disk by the api-server: nobody needs them served.
+    # The api-server reads task logs from the disk, so the scheduler need not serve them.
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
@@ -39,7 +40,7 @@ def become(name: str, home: Path) -> NoReturn:
     """Run `airflow` with the arguments of service `name` in this (forked) process; its exit code is ours."""
     path = home / "logs" / f"{name}.log"
     if path.exists():
-        path.replace(f"{path}.1")  # why the one before ended
+        path.replace(f"{path}.1")  # shows why the previous process ended
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -67,7 +68,7 @@ def become(name: str, home: Path) -> NoReturn:
 
 
 def die_with(parent: int) -> None:
-    """From now on the kernel ends this process when its parent `parent` has ended, however that came."""
+    """Lets the kernel end this process when its parent ends, for whatever reason."""
     if sys.platform == "linux":
         import ctypes
 

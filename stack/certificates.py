@@ -1,4 +1,4 @@
-"""A certificate authority for one afternoon, and a server's certificate from it: for tests of TLS on this machine."""
+"""A short-lived certificate authority and a server's certificate, for tests of TLS on this machine."""
 
 from __future__ import annotations
 
@@ -37,17 +37,21 @@ def make(folder: Path, host: str) -> tuple[Path, Path]:
         )
 
     authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "testops local authority")])
-    own, theirs = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     constraints = x509.BasicConstraints(ca=True, path_length=0)
-    root = builder("testops local authority", own).add_extension(constraints, critical=True).sign(own, hashes.SHA256())
-    clients = ec.generate_private_key(ec.SECP256R1())
-    client = builder("testops client", clients).sign(own, hashes.SHA256())
+    root = (
+        builder("testops local authority", authority_key)
+        .add_extension(constraints, critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+    client_key = ec.generate_private_key(ec.SECP256R1())
+    client = builder("testops client", client_key).sign(authority_key, hashes.SHA256())
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
-    leaf = builder(host, theirs).add_extension(names, critical=False).sign(own, hashes.SHA256())
+    leaf = builder(host, server_key).add_extension(names, critical=False).sign(authority_key, hashes.SHA256())
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    key = theirs.private_bytes(*form)
+    key = server_key.private_bytes(*form)
     (folder / "client.key").touch(mode=0o600)
-    (folder / "client.key").write_bytes(clients.private_bytes(*form))
+    (folder / "client.key").write_bytes(client_key.private_bytes(*form))
     (folder / "client.pem").write_bytes(client.public_bytes(serialization.Encoding.PEM))
     served.touch(mode=0o600)
     served.write_bytes(key + leaf.public_bytes(serialization.Encoding.PEM))

@@ -14,7 +14,7 @@ PATIENCE_S = 30
 
 
 def clean(state: Path = PROJECT / ".testops") -> None:
-    """Ask a living `make run` to stop, end recorded leftovers, undo what root changed on the machine.
+    """Asks a living `make run` to stop, ends recorded leftovers, and undoes what root changed on the machine.
 
     Data stays. Harmless to repeat.
     """
@@ -25,7 +25,7 @@ def clean(state: Path = PROJECT / ".testops") -> None:
         deadline = time.monotonic() + PATIENCE_S
         while process.owner(state / "run") and time.monotonic() < deadline:
             time.sleep(0.1)
-    for folder in sorted(each for each in state.glob("*") if (each / "processes").is_dir()):
+    for folder in sorted(path for path in state.glob("*") if (path / "processes").is_dir()):
         for name in process.sweep(folder):
             print(f"ended {name}", flush=True)
     postgres.undo(state / "postgres")

@@ -17,19 +17,19 @@ _REMEDY = "is the package index reachable?"
 
 
 def environment(home: Path, requirements: Path) -> Path:
-    """The Python of an environment in `home` that holds the locked `requirements`; makes it where it is missing.
+    """The Python of an environment in `home` with the locked `requirements`, which is created if it is missing.
 
     Raises:
-        StackError: uv is missing, or a package could not be installed; with the end of what uv said.
+        StackError: uv is missing, or a package could not be installed; with the end of uv's output.
     """
     python, mark = home / "bin" / "python", home / "installed"
-    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    stamp = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     home.parent.mkdir(parents=True, exist_ok=True)
     with (home.parent / f"{home.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not mark.is_file() or mark.read_text() != wanted:
+        if not mark.is_file() or mark.read_text() != stamp:
             _make(home, python, requirements)
-            mark.write_text(wanted)
+            mark.write_text(stamp)
     return python
 
 
@@ -50,20 +50,18 @@ def _run(command: list[str], home: Path) -> None:
         raise StackError(f"took more than {_PATIENCE_S} s", where=str(home), next_step=_REMEDY) from error
     if ended.returncode:
         shutil.rmtree(home, ignore_errors=True)
-        said = (ended.stderr or ended.stdout).strip()[-1_000:]
-        raise StackError(f"packages could not be installed: {said}", where=str(home), next_step=_REMEDY)
+        output = (ended.stderr or ended.stdout).strip()[-1_000:]
+        raise StackError(f"packages could not be installed: {output}", where=str(home), next_step=_REMEDY)
 
 
 def package_index() -> dict[str, str]:
-    """The environment variables of this process, and the package index that pip is configured with: uv does not read
-    pip's files.
-    """
+    """The environment of this process, with the package index from pip's configuration, which uv does not read."""
     if os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL"):
         return dict(os.environ)
     index = os.environ.get("PIP_INDEX_URL", "")
     if not index:
-        asked = subprocess.run(
+        configured = subprocess.run(
             [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True
         )
-        index = asked.stdout.strip() if asked.returncode == 0 else ""
+        index = configured.stdout.strip() if configured.returncode == 0 else ""
     return {**os.environ, **({"UV_DEFAULT_INDEX": index} if index else {})}

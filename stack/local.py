@@ -1,4 +1,4 @@
-"""All servers of `make run` as one: started together as far as they allow, mended when one dies, stopped together."""
+"""All servers of `make run` as one: started together as far as possible, restarted when one dies, stopped together."""
 
 from __future__ import annotations
 
@@ -183,34 +183,34 @@ class Local:
             **self._extra,
         }
         if names := variables.get("TESTOPS_DOTENV_NAMES"):
-            # What is said here does not change with the file.
-            own = [name for name in names.split(",") if name not in variables]
-            variables["TESTOPS_DOTENV_NAMES"] = ",".join(own)
+            # A change of `.env` must not replace what stands here.
+            rereadable = [name for name in names.split(",") if name not in variables]
+            variables["TESTOPS_DOTENV_NAMES"] = ",".join(rereadable)
         return variables
 
     def mend(self) -> list[str]:
-        """Start again what has died; the names."""
-        mended = []
+        """Restarts the servers that have died; returns their names."""
+        restarted = []
         servers: dict[str, Postgres | Kafka | Sample] = {"PostgreSQL": self.postgres, "Kafka": self.kafka}
         for name, server in (servers | {sample.name: sample for sample in self.samples}).items():
             if not server.is_running:
                 server.start()
-                mended.append(name)
+                restarted.append(name)
         if not self.airflow.is_running:
             self.airflow.launch()
-            mended.append("Airflow")
+            restarted.append("Airflow")
         if self._collector is None or self._collector.returncode is not None:
             self._start_collector()
-            mended.append("collector")
+            restarted.append("collector")
         if self._fleet is not None and self._fleet.mend():
-            mended.append("a fleet runner")
-        return mended
+            restarted.append("a fleet runner")
+        return restarted
 
     def stop(self) -> None:
-        """End everything, all at once; harmless when little or nothing was started."""
-        servers = [s for s in (self._airflow, *self.samples, self.kafka) if s is not None]
-        for each in (self, self.postgres, *servers):
-            each.processes.forbid()
+        """Ends everything at once; harmless when little or nothing was started."""
+        servers = [server for server in (self._airflow, *self.samples, self.kafka) if server is not None]
+        for owner in (self, self.postgres, *servers):
+            owner.processes.forbid()
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._collector:
             self._collector.stop(patience=3)

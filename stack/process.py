@@ -1,8 +1,8 @@
 """Server processes that end with their parent: at once where Linux can, at the next start everywhere else.
 
 A state directory has one owner at a time (a lock that the kernel releases with the owner). Each started process is
-written down with its start time, so that what a killed owner left behind is found again and nothing else is ever
-signalled: never by name, and a recycled pid is told apart by its start time.
+recorded with its start time. So the leftovers of a killed owner are found again, and no other process is ever
+signalled: processes are not looked up by name, and a recycled pid has another start time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from testops_lib.errors import StackError
 from testops_lib.launch.tied import tied
 
 MARK = "TESTOPS_STACK_MARK"
-"""Environment variable with a random word of its own for every server: its descendants inherit it."""
+"""Environment variable with a random word for each server, which its descendants inherit."""
 
 LINUX = Path("/proc/self/stat").exists()
 
@@ -36,7 +36,7 @@ _FORK_THREAD = ThreadPoolExecutor(1, thread_name_prefix="stack-fork")
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """Under whom a server runs; -1: as we do."""
+    """The user a server runs as; -1: ours."""
 
     uid: int = -1
     gid: int = -1
@@ -44,7 +44,7 @@ class User:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One line of the book: a process that was started."""
+    """The record of a process that was started."""
 
     name: str
     pid: int
@@ -57,7 +57,7 @@ class Entry:
 
 
 def started_at(pid: int) -> str:
-    """When `pid` was started, as a word to compare; "" when there is no such process or it is a zombie."""
+    """When `pid` was started, as text to compare; "" for a zombie or without such a process."""
     if LINUX:
         fields = _stat(pid)
         return "" if not fields or fields[0] in "ZX" else f"{_boot()}-{fields[19]}"
@@ -78,14 +78,14 @@ def _stat(pid: int) -> list[str]:
 
 
 def family(entry: Entry) -> list[int]:
-    """Pids that belong to `entry` and are alive: the process itself, its session, and all that carry its mark."""
+    """Living pids that belong to `entry`: the process, its session, and all processes with its mark."""
     alive = started_at(entry.pid)
     itself = [entry.pid] if alive and alive == entry.started else []
     if not LINUX:
         return itself
     recycled = bool(alive) and not itself
     needle = f"{MARK}={entry.mark}".encode()
-    found = []
+    members = []
     for place in Path("/proc").iterdir():
         if not place.name.isdigit() or int(place.name) == os.getpid():
             continue
@@ -94,8 +94,8 @@ def family(entry: Entry) -> list[int]:
             continue
         in_session = not recycled and fields[3] == str(entry.pid)
         if in_session or _carries(place, needle) or (entry.home and _works_in(place, entry.home)):
-            found.append(int(place.name))
-    return list(dict.fromkeys(itself + found))
+            members.append(int(place.name))
+    return list(dict.fromkeys(itself + members))
 
 
 def _carries(place: Path, needle: bytes) -> bool:
@@ -114,9 +114,9 @@ def _works_in(place: Path, home: str) -> bool:
 
 
 def end(entry: Entry, *, patience: float = 10, brutal: bool = False) -> bool:
-    """End the whole family of `entry`: its own stop signal first, SIGKILL after `patience` seconds.
+    """Ends the whole family of `entry`: by its stop signal, then by SIGKILL after `patience` seconds.
 
-    True if there was anything to end.
+    Returns whether there was anything to end.
     """
     members = family(entry)
     if not members:
@@ -177,7 +177,7 @@ class Child:
         self._popen.send_signal(number)
 
     def stop(self, *, patience: float = 15, brutal: bool = False) -> None:
-        """End it with all its descendants and forget it; nothing happens when it has ended already."""
+        """Ends the process with all its descendants and deletes its record; does nothing if it has ended already."""
         if not brutal and self._popen.poll() is None:
             self._popen.send_signal(self.entry.stop_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -215,8 +215,8 @@ def tail(path: Path, lines: int = 15) -> str:
 class Processes:
     """The owner of a state directory: starts its servers, and ends what an earlier owner left behind.
 
-    `state/processes/NAME.json` is the book, `state/logs/NAME.log` the output of the last start (the one before as
-    `NAME.log.1`).
+    `state/processes/NAME.json` records a server, `state/logs/NAME.log` holds the output of its last start, and
+    `NAME.log.1` that of the start before.
     """
 
     def __init__(self, state: Path) -> None:
@@ -229,7 +229,7 @@ class Processes:
         return self.state / "processes"
 
     def claim(self) -> list[str]:
-        """Become the owner and end leftovers; their names. Nothing happens to who is the owner already.
+        """Becomes the owner and ends leftovers; returns their names. Does nothing for the present owner.
 
         Raises:
             StackError: another living process owns the directory.
@@ -240,24 +240,24 @@ class Processes:
         lock = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as held:
+        except BlockingIOError as locked:
             os.close(lock)
             raise StackError(
                 f"already in use by process {owner(self.state) or '?'}",
                 where=str(self.state),
                 next_step="stop it with Ctrl-C in its terminal, or end it with `make stop`",
-            ) from held
+            ) from locked
         os.truncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()} {started_at(os.getpid())}\n".encode(), 0)
         self._lock = lock
         return sweep(self.state)
 
     def forbid(self) -> None:
-        """From now on `start` raises: for a stop while other threads are still starting."""
+        """Makes `start` raise from now on, for a stop while other threads are still starting servers."""
         self._forbidden = True
 
     def release(self) -> None:
-        """Give the directory free for another owner; the servers must have been stopped."""
+        """Frees the directory for another owner; the servers must have been stopped."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -274,9 +274,9 @@ class Processes:
         death_signal: int | None = None,
         home: Path | None = None,
     ) -> Child:
-        """A running child in a session of its own, written down in the book.
+        """A running child in a session of its own, recorded in the directory.
 
-        What is left of an earlier one of this name (its own children outlive it) is ended first.
+        Leftovers of an earlier child of this name (its children may outlive it) are ended first.
 
         `env` replaces the environment; `death_signal` (default: `stop_signal`; 0: none) comes from the kernel when we
         die.
@@ -327,7 +327,7 @@ class Processes:
 
 
 def entries(state: Path) -> Iterator[tuple[Path, Entry]]:
-    """The book of a state directory: files with their entries; unreadable ones are left out."""
+    """The records of a state directory: files with their entries, without unreadable ones."""
     for book in sorted((state / "processes").glob("*.json")):
         try:
             fields: dict[str, Any] = json.loads(book.read_text())
@@ -337,7 +337,7 @@ def entries(state: Path) -> Iterator[tuple[Path, Entry]]:
 
 
 def sweep(state: Path) -> list[str]:
-    """End every process written down in the book of `state`; the names of those that still ran."""
+    """Ends all processes recorded in `state`; returns the names of those that still ran."""
     ended = []
     for book, entry in entries(state):
         if end(entry):

@@ -148,7 +148,7 @@ class _Follower:
     def __init__(self, store: Store, run_id: str, shown: Display) -> None:
         self._store, self._run, self._shown = store, run_id, shown
         self._seq = 0
-        self._told: set[tuple[str, str]] = set()
+        self._announced: set[tuple[str, str]] = set()
 
     def look(self) -> None:
         try:
@@ -159,8 +159,8 @@ class _Follower:
         self._seq = now.seq
         for failure in now.failures:
             kind = (failure.check, failure.operation)
-            if kind not in self._told:
-                self._told.add(kind)
+            if kind not in self._announced:
+                self._announced.add(kind)
                 message = " ".join(failure.message.split())[:150]
                 self._shown.say(f"  {failure.check}  {failure.operation}: {message}")
         failed = now.by_verdict.get("failed", 0) + now.by_verdict.get("errored", 0)
@@ -168,17 +168,17 @@ class _Follower:
 
 
 def _begun(last: Snapshot) -> list[tuple[Row, float]]:
-    """The stages that ended, with the moment each began (seconds since the epoch)."""
-    found = []
+    """The stages that ended, each with its beginning (seconds since the epoch)."""
+    ended = []
     for row in stages(last.tasks):
         starts = [task.started for task in last.tasks if task.task == row.name and task.started]
         if starts and row.elapsed_s:
-            found.append((row, min(starts).timestamp()))
-    return found
+            ended.append((row, min(starts).timestamp()))
+    return ended
 
 
 def _explain(airflow: Airflow, last: Snapshot, reasons: Sequence[str]) -> None:
-    """Why there is no verdict; and which task failed, with the end of its log."""
+    """Prints why there is no verdict, and the end of the log of each failed task."""
     from testops_lib.text import one_line
 
     failed = [task for task in last.tasks if task.state == "failed" and task.task != GATE]
@@ -255,12 +255,12 @@ def _order(
         else:
             order["spec"] = spec
         if any(_is_private(address) for address in (spec, base_url)):
-            # The person at this machine named the address: no document talked us into it.
+            # The person at this machine named the address; it does not come from a document.
             order["allow_private"] = True
     else:
         folder = Path(os.environ.get("TESTOPS_TARGETS_DIR") or PROJECT / "targets")
-        found = targets.find(folder, target)
-        texts += [found.spec, found.base_url]
+        described = targets.find(folder, target)
+        texts += [described.spec, described.base_url]
         order["target"] = target
     if base_url:
         order["base_url"] = base_url
@@ -269,10 +269,10 @@ def _order(
 
 
 def _credentials(order: Mapping[str, Any], identities: Sequence[Identity]) -> dict[str, str]:
-    """Variables that give a document's users to the tasks; the secrets in variables of their own.
+    """Variables that pass a document's users to the tasks; each secret is in a variable of its own.
 
     Raises:
-        StackError: the order has a target, which has its own, or no base URL.
+        StackError: the order names a target, which has its own users, or no base URL.
     """
     if not identities:
         return {}
@@ -283,8 +283,8 @@ def _credentials(order: Mapping[str, Any], identities: Sequence[Identity]) -> di
     if not order.get("base_url"):
         raise StackError("is missing", where="BASE_URL", next_step="say where the credentials may be sent")
     users, secrets = targets.with_references(identities, "TESTOPS_ADHOC_SECRET")
-    given = targets.Credentials(base_url=order["base_url"], identities=users)
-    return {"TESTOPS_ADHOC_AUTH": msgspec.json.encode(given).decode(), **secrets}
+    credentials = targets.Credentials(base_url=order["base_url"], identities=users)
+    return {"TESTOPS_ADHOC_AUTH": msgspec.json.encode(credentials).decode(), **secrets}
 
 
 def _is_private(address: str) -> bool:
@@ -293,10 +293,10 @@ def _is_private(address: str) -> bool:
     if not host:
         return False
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+        addresses = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
     except OSError:
         return False
-    return any(ipaddress.ip_address(str(each).partition("%")[0]).is_private for each in found)
+    return any(ipaddress.ip_address(str(address).partition("%")[0]).is_private for address in addresses)
 
 
 def _seconds_of_make() -> float:

@@ -50,12 +50,12 @@ class Sample:
         return self.url
 
     def variables(self) -> dict[str, str]:
-        """What the target file of this sample refers to: `TESTOPS_SHOP_URL`, `TESTOPS_SHOP_TOKEN`, …"""
+        """The variables that this sample's target file refers to: `TESTOPS_SHOP_URL`, `TESTOPS_SHOP_TOKEN`, …"""
         prefix = f"TESTOPS_{self.name.upper()}"
-        found = {f"{prefix}_URL": self.prepare()}
+        variables = {f"{prefix}_URL": self.prepare()}
         if self.name == "shop":
-            found |= {f"{prefix}_TOKEN": self._token("token"), f"{prefix}_ADMIN_TOKEN": self._token("admin-token")}
-        return found
+            variables |= {f"{prefix}_TOKEN": self._token("token"), f"{prefix}_ADMIN_TOKEN": self._token("admin-token")}
+        return variables
 
     def start(self, *, patience: float = 60) -> str:
         """The base URL, when it answers; starts it again if it has ended.

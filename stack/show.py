@@ -53,7 +53,7 @@ class Plain:
     def __init__(self, begun: float) -> None:
         self._begun = begun
         self._seen: dict[str, tuple[str, str]] = {}
-        self._told = 0.0
+        self._last_line_at = 0.0
         self._last = (0, 0, 0)
         self._lock = threading.Lock()
 
@@ -67,9 +67,9 @@ class Plain:
         self._line(text)
 
     def cases(self, done: int, published: int, failed: int) -> None:
-        now = (done, published, failed)
-        if published and now != self._last and (done == published or time.monotonic() - self._told > 5):
-            self._told, self._last = time.monotonic(), now
+        counts = (done, published, failed)
+        if published and counts != self._last and (done == published or time.monotonic() - self._last_line_at > 5):
+            self._last_line_at, self._last = time.monotonic(), counts
             self._line(f"cases: {done} of {published} done, {failed} failed")
 
     def close(self) -> None:
@@ -136,12 +136,12 @@ class Live:
 
 
 def display(begun: float) -> Display:
-    """The one for where the output goes."""
+    """The display for a terminal, or for a file or pipe."""
     return Live(begun) if sys.stdout.isatty() else Plain(begun)
 
 
 def stages(tasks: Iterable[TaskState]) -> list[Row]:
-    """One row a task, mapped instances together, those that have begun first, in the order in which they began."""
+    """A row for each task, with its mapped instances together, in the order in which they began; the others last."""
     groups: dict[str, list[TaskState]] = {}
     for task in tasks:
         groups.setdefault(task.task, []).append(task)
@@ -155,7 +155,7 @@ def stages(tasks: Iterable[TaskState]) -> list[Row]:
 def _stage(name: str, group: list[TaskState]) -> Row:
     states = Counter(task.state for task in group)
     order = ("failed", "up_for_retry", "running", "queued", "scheduled", "", "upstream_failed")
-    state = next((each for each in order if states[each]), max(states, key=lambda each: states[each]))
+    state = next((name for name in order if states[name]), states.most_common(1)[0][0])
     if state in ("queued", "scheduled", "") and states["success"]:
         state = "running"
     first = [task.started for task in group if task.started]
@@ -167,5 +167,5 @@ def _stage(name: str, group: list[TaskState]) -> Row:
 
 
 def where_time_went(spans: Iterable[Span], begun: float) -> list[tuple[str, float, float]]:
-    """(name, seconds after `begun`, seconds taken) in the order of their beginnings; they overlap."""
+    """(name, seconds after `begun`, seconds taken) in the order of the beginnings; spans may overlap."""
     return [(s.name, s.begin - begun, s.end - s.begin) for s in sorted(spans, key=lambda span: span.begin)]

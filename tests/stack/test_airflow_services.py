@@ -28,7 +28,7 @@ time.sleep(60)
 
 def test_a_killed_schedulers_workers_do_not_hold_its_database_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as database, socket.create_server(("127.0.0.1", 0)) as other:
-        ports = [str(each.getsockname()[1]) for each in (database, other)]
+        ports = [str(server.getsockname()[1]) for server in (database, other)]
         scheduler = subprocess.Popen(
             [sys.executable, "-c", SCHEDULER, str(ROOT), *ports], stdout=subprocess.PIPE, text=True
         )

@@ -90,10 +90,10 @@ def test_dotenv_fills_what_the_environment_lacks(tmp_path, monkeypatch):
         monkeypatch.delenv(f"TESTOPS_{name}", raising=False)
     monkeypatch.setenv("TESTOPS_A", "from environment")
     read_dotenv(tmp_path / ".env")
-    found = {name: os.environ.get(f"TESTOPS_{name}") for name in "ABCD"}
+    values = {name: os.environ.get(f"TESTOPS_{name}") for name in "ABCD"}
     for name in "BD":
         monkeypatch.delenv(f"TESTOPS_{name}", raising=False)
-    assert found == {"A": "from environment", "B": "quoted", "C": None, "D": "a=b"}
+    assert values == {"A": "from environment", "B": "quoted", "C": None, "D": "a=b"}
     read_dotenv(tmp_path / "missing")
 
 

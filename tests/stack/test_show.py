@@ -34,7 +34,7 @@ def test_mapped_instances_are_one_stage_from_the_first_begin_to_the_last_end():
 
 def test_a_stage_is_as_far_as_its_worst_instance():
     def state(*states: str) -> str:
-        return stages([task("x", each, index) for index, each in enumerate(states)])[0].state
+        return stages([task("x", state, index) for index, state in enumerate(states)])[0].state
 
     assert state("success", "failed", "running") == "failed"
     assert state("success", "running") == "running"

@@ -36,7 +36,7 @@ auth:
 
 
 @pytest.mark.parametrize(
-    ("connection", "more", "said"),
+    ("connection", "more", "printed"),
     [
         (
             {"conn_type": "http", "login": "ann", "password": "pw-of-ann", "extra": {"api_key": "key-of-ann"}},
@@ -60,10 +60,10 @@ def test_credentials_may_come_from_airflows_connections(
     postgres: str,
     connection: Mapping[str, object] | None,
     more: Mapping[str, str],
-    said: str,
+    printed: str,
 ) -> None:
     (tmp_path / "pets.yaml").write_text(PETS, "utf-8")
     store.open_run("r", "pets", resolved=ResolvedRun(conf=RunConf(target="pets"), target=load(tmp_path / "pets.yaml")))
-    known = {"AIRFLOW_CONN_PETS": json.dumps(connection)} if connection else {}
-    done = airflow.run(CONNECTIONS, variables={**known, **more, "TESTOPS_DSN": postgres})
-    assert done.returncode == 0 and said in done.stdout, done.stderr
+    connections = {"AIRFLOW_CONN_PETS": json.dumps(connection)} if connection else {}
+    done = airflow.run(CONNECTIONS, variables={**connections, **more, "TESTOPS_DSN": postgres})
+    assert done.returncode == 0 and printed in done.stdout, done.stderr

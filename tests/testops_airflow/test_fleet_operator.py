@@ -46,15 +46,19 @@ print(json.dumps({
 
 
 def test_what_a_fleet_says_becomes_the_state_of_its_task(airflow: WarmPython) -> None:
-    found = printed(airflow, FLEET)
-    assert found["empty"] == ["AirflowSkipException"] * 2
-    assert found["done"] == ["done", ""]
-    assert found["away"][0] == "TaskDeferred", "a target that is down is waited for without a worker"
-    assert found["again"][0] == "AirflowException" and "1 batch not completed, first b:1: text" in found["again"][1]
-    assert found["refused"][0] == "AirflowFailException" and "refused" in found["refused"][1]
-    assert found["never"][0] == "AirflowException" and "2 batches never taken: is the fleet up" in found["never"][1]
-    assert found["dead"][0] == "AirflowException" and "is their runner alive" in found["dead"][1]
-    assert found["path"] == "testops_airflow.fleet.FleetTrigger" and found["same"]
-    assert found["kwargs"] == ["down_since", "expires", "orders", "outcomes", "run"], (
+    outcomes = printed(airflow, FLEET)
+    assert outcomes["empty"] == ["AirflowSkipException"] * 2
+    assert outcomes["done"] == ["done", ""]
+    assert outcomes["away"][0] == "TaskDeferred", "a target that is down is waited for without a worker"
+    assert (
+        outcomes["again"][0] == "AirflowException" and "1 batch not completed, first b:1: text" in outcomes["again"][1]
+    )
+    assert outcomes["refused"][0] == "AirflowFailException" and "refused" in outcomes["refused"][1]
+    assert (
+        outcomes["never"][0] == "AirflowException" and "2 batches never taken: is the fleet up" in outcomes["never"][1]
+    )
+    assert outcomes["dead"][0] == "AirflowException" and "is their runner alive" in outcomes["dead"][1]
+    assert outcomes["path"] == "testops_airflow.fleet.FleetTrigger" and outcomes["same"]
+    assert outcomes["kwargs"] == ["down_since", "expires", "orders", "outcomes", "run"], (
         "what lies in the database in the clear"
     )

@@ -25,9 +25,9 @@ except Exception as error:
 @pytest.mark.parametrize(("number", "looked"), [(1, False), (2, True)])
 def test_only_a_repeated_task_looks_for_earlier_results(airflow: WarmPython, number: int, looked: bool) -> None:
     done = airflow.run(LAUNCH, [str(number)])
-    said = done.stdout + done.stderr
-    assert "AirflowFailException" in said and "cause: t: the runner refused its configuration: " in said, said
-    assert ("'wrong' are no positions" in said, "TESTOPS_KAFKA_BOOTSTRAP" in said) == (looked, not looked), said
+    output = done.stdout + done.stderr
+    assert "AirflowFailException" in output and "cause: t: the runner refused its configuration: " in output, output
+    assert ("'wrong' are no positions" in output, "TESTOPS_KAFKA_BOOTSTRAP" in output) == (looked, not looked), output
 
 
 def test_a_try_that_is_started_over_looks_for_earlier_results(airflow: WarmPython, store: Store, postgres: str) -> None:

@@ -29,8 +29,8 @@ print(json.dumps({
 
 
 def test_a_task_is_tried_again_as_often_as_that_may_help(airflow: WarmPython) -> None:
-    found = printed(airflow, RETRIES)
-    assert found["actions"] == {
+    decisions = printed(airflow, RETRIES)
+    assert decisions["actions"] == {
         "TargetError": ["fail"] * 3,
         "UnknownRunError": ["fail"] * 3,
         "SpecError": ["default", "fail", "fail"],
@@ -39,7 +39,7 @@ def test_a_task_is_tried_again_as_often_as_that_may_help(airflow: WarmPython) ->
         "KeyError": ["default", "fail", "fail"],
     }
     # Each time it was the task's last try, and once more where five were not enough.
-    assert found["causes"] == [
+    assert decisions["causes"] == [
         *["load_spec: t"] * 3,
         *["load_spec: r"] * 3,
         *["load_spec: wrong"] * 2,

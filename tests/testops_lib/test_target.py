@@ -24,9 +24,9 @@ def write(folder: Path, text: str, name: str = "pets.yaml") -> Path:
 
 
 def test_every_shipped_target_loads() -> None:
-    found = targets.load_all(ROOT / "targets")
-    assert {"shop", "airflow", "httpbin"} <= found.keys()
-    assert found["airflow"].policy.methods == "safe"
+    loaded = targets.load_all(ROOT / "targets")
+    assert {"shop", "airflow", "httpbin"} <= loaded.keys()
+    assert loaded["airflow"].policy.methods == "safe"
 
 
 def test_a_target_file_becomes_a_target(tmp_path: Path) -> None:

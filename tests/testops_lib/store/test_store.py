@@ -78,8 +78,8 @@ def described(dsn: str) -> set[tuple[Any, ...]]:
             WHERE relnamespace = 'testops'::regnamespace AND relkind = 'r'""",
     }
     with psycopg.connect(dsn) as connection:
-        found = {(what, *row) for what, ask in questions.items() for row in connection.execute(ask.encode())}
-    return {row for row in found if "alembic_version" not in str(row)}
+        rows = {(what, *row) for what, query in questions.items() for row in connection.execute(query.encode())}
+    return {row for row in rows if "alembic_version" not in str(row)}
 
 
 def test_a_migrated_database_equals_a_fresh_one(postgres: str, postgres_server: Any) -> None:
@@ -103,7 +103,7 @@ def test_upgrading_twice_changes_nothing(opened: Store, postgres: str) -> None:
     before = described(postgres)
     opened.upgrade()
     assert described(postgres) == before
-    assert [one.case for one in opened.results("r")] == ["a"]
+    assert [result.case for result in opened.results("r")] == ["a"]
 
 
 def test_upgrading_at_the_same_time_is_safe(postgres: str) -> None:
@@ -118,8 +118,8 @@ def test_upgrading_at_the_same_time_is_safe(postgres: str) -> None:
             failed.append(error)
 
     threads = [threading.Thread(target=upgrade) for _ in range(3)]
-    [one.start() for one in threads]
-    [one.join(60) for one in threads]
+    [thread.start() for thread in threads]
+    [thread.join(60) for thread in threads]
     assert not failed
     assert Store(postgres).version() == SCHEMA_VERSION
 
@@ -191,14 +191,14 @@ def test_opening_a_run_again_keeps_what_is_stored(store: Store) -> None:
     started = store.run("r").started
     store.merge_results([result()])
     store.open_run("r", "shop", title="Shop \x00", base_url="http://h", spec_hash="s", resolved=resolved)
-    known = store.run("r")
-    assert (known.title, known.base_url, known.spec_hash, known.resolved) == (
+    record = store.run("r")
+    assert (record.title, record.base_url, record.spec_hash, record.resolved) == (
         "Shop \ufffd",
         "http://h",
         "s",
         resolved,
     )
-    assert (known.state, known.started) == ("open", started)
+    assert (record.state, record.started) == ("open", started)
     assert len(list(store.results("r"))) == 1
     with pytest.raises(StoreError, match="absent"):
         store.run("absent")
@@ -210,7 +210,7 @@ def test_cases_come_back_by_group_and_position(opened: Store) -> None:
     opened.save_cases("r", "0", [cases[2], cases[0], cases[1]], Generation(source="rules", cases=3))
     opened.save_cases("other", "0", cases, Generation(source="rules"))
     assert opened.load_cases("r") == [cases[2], cases[0], cases[1], *cases[3:]]
-    assert [one.source for one in opened.generations("r")] == ["rules", "gemini"]
+    assert [generation.source for generation in opened.generations("r")] == ["rules", "gemini"]
 
 
 def test_saving_a_group_again_replaces_it(opened: Store) -> None:
@@ -238,14 +238,14 @@ def test_groups_saved_at_the_same_time_all_arrive(opened: Store, postgres: str) 
         try:
             with Store(postgres) as own:
                 order = cases if group % 2 else cases[::-1]
-                named = [msgspec.structs.replace(one, name=f"{group}") for one in order]
+                named = [msgspec.structs.replace(case, name=f"{group}") for case in order]
                 own.save_cases("r", f"{group}", named, Generation(source="rules"))
         except BaseException as error:
             failed.append(error)
 
     threads = [threading.Thread(target=save, args=(group,)) for group in range(4)]
-    [one.start() for one in threads]
-    [one.join(60) for one in threads]
+    [thread.start() for thread in threads]
+    [thread.join(60) for thread in threads]
     assert not failed
     assert len(opened.generations("r")) == 4 and len(opened.load_cases("r")) == 200
 
@@ -263,10 +263,10 @@ def test_a_batch_begins_for_the_first_time_once(store: Store) -> None:
 
 def test_what_was_published_is_known(opened: Store) -> None:
     plan = Batch(topic="testops.plans", partition=0, first=1, end=3)
-    batches = [Batch(topic="testops.cases", partition=one, first=0, end=2) for one in (1, 0)]
+    batches = [Batch(topic="testops.cases", partition=partition, first=0, end=2) for partition in (1, 0)]
     opened.mark_published("r", ["a", "b", "a"], positions={0: 5, 1: 7}, plan=plan, batches=batches)
-    known = opened.run("r")
-    assert (known.state, known.plan_batch, list(known.batches)) == ("published", plan, batches)
+    record = opened.run("r")
+    assert (record.state, record.plan_batch, list(record.batches)) == ("published", plan, batches)
     assert opened.published("r") == 2 and opened.batches("r") == batches
     assert opened.positions("r") == opened.open_positions() == {0: 5, 1: 7}
     with pytest.raises(StoreError, match="absent"):
@@ -278,7 +278,7 @@ def test_publishing_again_replaces_the_cases_and_keeps_results_and_earliest_posi
     opened.merge_results([result("a"), result("b")])
     opened.mark_published("r", ["b", "c"], positions={0: 9, 1: 3, 2: 4})
     assert opened.positions("r") == {0: 5, 1: 3, 2: 4}
-    assert [one.case for one in opened.results("r")] == ["b"]
+    assert [result.case for result in opened.results("r")] == ["b"]
     assert opened.missing("r") == ["c"]
 
 
@@ -292,13 +292,13 @@ def test_redelivered_batch_counts_once(opened: Store) -> None:
     assert opened.merge_results(batch) == 0
     assert opened.merge_results(batch + batch) == 0
     assert opened.progress("r", after=seq).failures == ()
-    assert list(opened.results("r")) == sorted(batch, key=lambda one: one.case)
+    assert list(opened.results("r")) == sorted(batch, key=lambda result: result.case)
     assert opened.progress("r").by_verdict == {"failed": 66, "passed": 34}
 
 
 def test_a_result_twice_in_one_batch_counts_once(opened: Store) -> None:
     assert opened.merge_results([result("a", "errored"), result("a", "failed"), result("a", "passed")]) == 1
-    assert [one.verdict for one in opened.results("r")] == ["failed"]
+    assert [result.verdict for result in opened.results("r")] == ["failed"]
 
 
 def test_the_store_and_the_rule_agree_on_what_supersedes_what(opened: Store) -> None:
@@ -327,12 +327,12 @@ def test_the_first_passed_or_failed_stays(opened: Store) -> None:
     opened.merge_results([result("a", "failed"), result("b", "errored", reason="timeout"), result("c", "passed")])
     changed = opened.merge_results([result("a", "passed"), result("b", "passed"), result("c", "errored")])
     assert changed == 1
-    assert [one.verdict for one in opened.results("r")] == ["failed", "passed", "passed"]
+    assert [result.verdict for result in opened.results("r")] == ["failed", "passed", "passed"]
 
 
 def test_of_several_attempts_the_last_is_final(opened: Store) -> None:
     opened.merge_results([result("a", "failed"), result("a", "passed", attempt=2), result("b", "failed")])
-    assert [(one.case, one.attempt) for one in opened.results("r")] == [("a", 2), ("b", 1)]
+    assert [(result.case, result.attempt) for result in opened.results("r")] == [("a", 2), ("b", 1)]
     assert opened.progress("r").by_verdict == {"passed": 1, "failed": 1}
 
 
@@ -347,8 +347,8 @@ def test_repetitions_are_stored_apart_and_the_first_passed_or_failed_stays(opene
     assert opened.merge_results(again) == 2
     assert opened.merge_results([result("a", "failed", repeat=1), result("a", "failed", repeat=2)]) == 1
     assert opened.merge_results([result("a", "passed", repeat=1)]) == 0
-    assert [(one.repeat, one.verdict) for one in opened.repetitions("r")] == [(1, "failed"), (2, "passed")]
-    assert [one.verdict for one in opened.attempts("r")] == ["failed"] and opened.missing("r") == []
+    assert [(result.repeat, result.verdict) for result in opened.repetitions("r")] == [(1, "failed"), (2, "passed")]
+    assert [result.verdict for result in opened.attempts("r")] == ["failed"] and opened.missing("r") == []
     assert opened.progress("r").by_verdict == {"failed": 1} and opened.unknown_results == 0
     opened.mark_published("r", ["b"], positions={})
     assert opened.repetitions("r") == []
@@ -372,22 +372,22 @@ def test_hostile_results_are_stored_as_they_are(opened: Store) -> None:
         result("late", started=datetime.max),
     ]
     assert opened.merge_results([*hostile, result("x" * 5000), result(run="\x00" * 5000)]) == len(hostile)
-    assert {one.case: one for one in opened.results("r")} == {one.case: one for one in hostile}
-    assert [one.message for one in opened.progress("r").failures] == ["saw \x00 and \U0001f600"]
+    assert {result.case: result for result in opened.results("r")} == {result.case: result for result in hostile}
+    assert [failure.message for failure in opened.progress("r").failures] == ["saw \x00 and \U0001f600"]
 
 
 def test_cases_without_a_result_are_closed_as_errored(opened: Store) -> None:
     cases = some_cases(4)
     opened.save_cases("r", "0", cases, Generation(source="rules"))
-    opened.mark_published("r", [one.id for one in cases] + ["unknown case"], positions={})
+    opened.mark_published("r", [case.id for case in cases] + ["unknown case"], positions={})
     opened.merge_results([result(cases[0].id)])
-    assert opened.missing("r") == sorted([one.id for one in cases[1:]] + ["unknown case"])
+    assert opened.missing("r") == sorted([case.id for case in cases[1:]] + ["unknown case"])
     assert opened.close_missing("r") == 4
     assert opened.close_missing("r") == 0
-    closed = {one.case: one for one in opened.results("r")}
+    closed = {result.case: result for result in opened.results("r")}
     assert len(closed) == 5
-    one = closed[cases[2].id]
-    assert (one.verdict, one.reason, one.case_name, one.operation, one.intent, one.origin) == (
+    last = closed[cases[2].id]
+    assert (last.verdict, last.reason, last.case_name, last.operation, last.intent, last.origin) == (
         "errored",
         "no_result",
         "case 2",
@@ -406,12 +406,12 @@ def test_progress_gives_failures_after_those_seen(opened: Store) -> None:
     opened.merge_results([result("a", "failed", case_name="first", failures=failures), result("b")])
     begin = opened.progress("r")
     assert (begin.run, begin.target, begin.state, begin.published, begin.done) == ("r", "shop", "published", 4, 2)
-    assert [(one.case_name, one.operation, one.check, one.message) for one in begin.failures] == [
+    assert [(failure.case_name, failure.operation, failure.check, failure.message) for failure in begin.failures] == [
         ("first", "GET /a", "x", "m x"),
         ("first", "GET /a", "y", "m y"),
     ]
     opened.merge_results([result("c", "failed", failures=failures[:1])])
-    assert [one.check for one in opened.progress("r", after=begin.seq).failures] == ["x"]
+    assert [failure.check for failure in opened.progress("r", after=begin.seq).failures] == ["x"]
     assert opened.progress("r", after=opened.progress("r").seq).failures == ()
     with pytest.raises(StoreError, match="absent"):
         opened.progress("absent")
@@ -423,7 +423,7 @@ def test_listeners_hear_of_stored_results(opened: Store, postgres: str) -> None:
         opened.merge_results([result("a"), result("b", "failed"), result("c", run="absent")])
         opened.merge_results([result("a")])
         opened.merge_results([result("d")])
-        heard = [json.loads(one.payload) for one in listener.notifies(timeout=5, stop_after=2)]
+        heard = [json.loads(notification.payload) for notification in listener.notifies(timeout=5, stop_after=2)]
     assert heard == [
         {"run": "r", "stored": 2, "verdicts": {"passed": 1, "failed": 1}},
         {"run": "r", "stored": 1, "verdicts": {"passed": 1}},
@@ -440,15 +440,15 @@ def test_collectors_at_the_same_time_store_each_result_once(opened: Store, postg
                 stored.append(own.merge_results(batch[first : first + 500][::order]))
 
     threads = [threading.Thread(target=merge, args=(order,)) for order in (1, -1, 1)]
-    [one.start() for one in threads]
-    [one.join(60) for one in threads]
+    [thread.start() for thread in threads]
+    [thread.join(60) for thread in threads]
     assert len(stored) == 12 and sum(stored) == 2000
     assert opened.progress("r").done == 2000
 
 
 def test_at_least_5000_results_a_second_are_stored(opened: Store) -> None:
     batch = [result(f"{number:032}", case_name="x" * 250, operation="GET /pets") for number in range(10_000)]
-    opened.mark_published("r", [one.case for one in batch], positions={})
+    opened.mark_published("r", [result.case for result in batch], positions={})
     begin = time.monotonic()
     assert sum(opened.merge_results(batch[first : first + 2500]) for first in range(0, 10_000, 2500)) == 10_000
     assert time.monotonic() - begin < 2
@@ -465,7 +465,7 @@ def test_results_are_read_as_of_one_moment_while_others_are_stored(opened: Store
 # --------------------------------------------------------------------------- history
 
 
-def report(run: str, *found: tuple[str, FindingState]) -> Report:
+def report(run: str, *findings: tuple[str, FindingState]) -> Report:
     findings = tuple(
         Finding(
             fingerprint=fingerprint,
@@ -478,7 +478,7 @@ def report(run: str, *found: tuple[str, FindingState]) -> Report:
             state=state,
             example=FindingExample(case="a", case_name="n", message="m\x00"),
         )
-        for fingerprint, state in found
+        for fingerprint, state in findings
     )
     totals = Totals(cases=1, requests=1, results={"failed": 1})
     return Report(target="shop", run=run, totals=totals, operations={}, findings=findings)
@@ -495,9 +495,9 @@ def test_a_report_comes_back_and_finishes_its_run(opened: Store) -> None:
     assert opened.report("r") is None and opened.report("absent") is None
     made = report("r", ("f1", "new"))
     opened.save_report("r", made, False)
-    known = opened.run("r")
+    record = opened.run("r")
     assert opened.report("r") == made
-    assert (known.state, known.passed) == ("finished", False) and known.finished is not None
+    assert (record.state, record.passed) == ("finished", False) and record.finished is not None
     assert opened.open_positions() == {}
     with pytest.raises(StoreError, match="absent"):
         opened.save_report("absent", made, True)
@@ -518,8 +518,8 @@ def test_findings_keep_their_first_run(store: Store, postgres: str) -> None:
 
 
 def test_a_run_analysed_again_replaces_its_findings(opened: Store, postgres: str) -> None:
-    for found in (("f1", "f2"), ("f2", "f3"), ("f2", "f3")):
-        opened.save_report("r", report("r", *((one, "new") for one in found)), False)
+    for fingerprints in (("f1", "f2"), ("f2", "f3"), ("f2", "f3")):
+        opened.save_report("r", report("r", *((fingerprint, "new") for fingerprint in fingerprints)), False)
     assert finding_rows(postgres) == [("f2", "r", "r", "new"), ("f3", "r", "r", "new")]
 
 
@@ -582,8 +582,8 @@ def test_what_did_not_pass_is_known_for_each_attempt(opened: Store) -> None:
     assert opened.close_missing("r", attempt=2) == 1
     assert opened.without_result("r") == 1
     assert opened.unpassed("r", before=3) == ["c", "d"] and opened.last_attempt("r") == 2
-    told = [(one.case, one.attempt, one.verdict) for one in opened.attempts("r")]
-    assert told == [
+    attempts = [(result.case, result.attempt, result.verdict) for result in opened.attempts("r")]
+    assert attempts == [
         ("a", 1, "passed"),
         ("b", 1, "failed"),
         ("b", 2, "passed"),

@@ -71,15 +71,15 @@ def fill(store: Store, run: str, count: int) -> None:
 def rows_touched(dsn: str, statement: str, values: Any) -> int:
     """Rows that the nodes of the statement's plan produced or threw away; nothing of it is kept."""
     with psycopg.connect(dsn) as connection:
-        found = connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", values).fetchone()
+        row = connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", values).fetchone()
         connection.rollback()
-    assert found is not None
+    assert row is not None
 
     def count(node: dict[str, Any]) -> float:
-        own = node["Actual Rows"] + sum(amount for name, amount in node.items() if name.startswith("Rows Removed"))
-        return own * node["Actual Loops"] + sum(map(count, node.get("Plans", ())))
+        rows = node["Actual Rows"] + sum(amount for name, amount in node.items() if name.startswith("Rows Removed"))
+        return rows * node["Actual Loops"] + sum(map(count, node.get("Plans", ())))
 
-    return round(count(found[0][0]["Plan"]))
+    return round(count(row[0][0]["Plan"]))
 
 
 NEWEST = {"run": "newest", "attempt": 2}
