@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.pipeline import EMPTY
-from testops_lib.run import editing as curate
+from testops_lib.run import editing
 from testops_lib.settings import LAUNCHERS, MAX_ROUNDS
 from tests.airflow_python import printed
 from tests.paths import ROOT
@@ -58,10 +58,10 @@ print("\\n" + json.dumps({
 
 
 def test_the_dags_have_their_shape(airflow: WarmPython) -> None:
-    found = printed(airflow, STRUCTURE)
-    assert found["errors"] == {}
-    assert found["files"] == FILES, "what DAG files share is no DAG file"
-    tasks = found["dags"]["testops_run"]
+    parsed = printed(airflow, STRUCTURE)
+    assert parsed["errors"] == {}
+    assert parsed["files"] == FILES, "what DAG files share is no DAG file"
+    tasks = parsed["dags"]["testops_run"]
     stages = [
         "open_run",
         "load_spec",
@@ -81,19 +81,19 @@ def test_the_dags_have_their_shape(airflow: WarmPython) -> None:
     assert sorted({name.partition(".")[0] for name in tasks if "." in name}) == rounds
     steps = [
         "execute",
-        *(f"{each}.{name}" for each in rounds for name in ("find_gaps", "generate", "publish", "execute")),
+        *(f"{number}.{name}" for number in rounds for name in ("find_gaps", "generate", "publish", "execute")),
     ]
     assert all(after in tasks[before] for before, after in pairwise(steps))
     assert set(tasks["rounds"]) == set(steps[1:]), "without rounds all are skipped at once, not one after the other"
-    assert all("repeat" in tasks[each] for each in steps if each.endswith("execute"))
-    assert found["options"] == [curate.APPROVE, curate.CHOOSE, curate.REJECT]
-    assert found["dags"]["testops_regenerate"] == {"regenerate": []}
-    assert found["teardowns"] == ["gate", "notify"], "they run also when a person ends the run"
-    assert found["deciding"] == ["gate"], "a run takes its state from these"
-    tasks = found["dags"]["testops_rerun"]
+    assert all("repeat" in tasks[step] for step in steps if step.endswith("execute"))
+    assert parsed["options"] == [editing.APPROVE, editing.CHOOSE, editing.REJECT]
+    assert parsed["dags"]["testops_regenerate"] == {"regenerate": []}
+    assert parsed["teardowns"] == ["gate", "notify"], "they run also when a person ends the run"
+    assert parsed["deciding"] == ["gate"], "a run takes its state from these"
+    tasks = parsed["dags"]["testops_rerun"]
     stages = ["begin", "publish", "execute", "execute_last", "collect", "analyze", "gate"]
     assert all(after in tasks[before] for before, after in pairwise(stages))
-    scheduled = {name for name in found["dags"] if name.startswith("testops_nightly_")}
+    scheduled = {name for name in parsed["dags"] if name.startswith("testops_nightly_")}
     assert "testops_nightly_shop" in scheduled
 
 
@@ -137,13 +137,13 @@ print("\\n" + json.dumps({
 
 
 def test_the_dags_speak_to_their_users(airflow: WarmPython) -> None:
-    found = printed(airflow, FORM)
-    assert found["empty"] == [False] * 3, "an empty order is refused by the form"
-    assert found["full"] == [True] * 3
-    assert found["sections"] == ["What is tested", "Which part of it", "Where its cases come from"]
-    assert all("**To start" in text and "XCom" not in text for text in found["docs"].values())
-    assert min(found["waits"].values()) > 120, "an API server may be away for two minutes before a task gives up"
-    assert found["links"] == {name: ["Report"] for name in ("analyze", "gate", "notify")}
+    parsed = printed(airflow, FORM)
+    assert parsed["empty"] == [False] * 3, "the form refuses an empty conf"
+    assert parsed["full"] == [True] * 3
+    assert parsed["sections"] == ["What is tested", "Which part of it", "Where its cases come from"]
+    assert all("**To start" in text and "XCom" not in text for text in parsed["docs"].values())
+    assert min(parsed["waits"].values()) > 120, "an API server may be away for two minutes before a task gives up"
+    assert parsed["links"] == {name: ["Report"] for name in ("analyze", "gate", "notify")}
 
 
 NIGHTLY = """
@@ -173,9 +173,9 @@ def test_a_wrong_target_file_spoils_only_its_own_dag_which_says_why(airflow: War
     for name, text in files.items():
         (tmp_path / f"{name}.yaml").write_text(text, "utf-8")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
-    found = printed(airflow, NIGHTLY, TESTOPS_TARGETS_DIR=str(tmp_path))
-    assert found["errors"] == {}
-    docs = {name.removeprefix("testops_nightly_"): text for name, text in found["dags"].items()}
+    parsed = printed(airflow, NIGHTLY, TESTOPS_TARGETS_DIR=str(tmp_path))
+    assert parsed["errors"] == {}
+    docs = {name.removeprefix("testops_nightly_"): text for name, text in parsed["dags"].items()}
     assert docs.pop("good").startswith("Tests the target **good**")
     assert sorted(name for name in docs if not name.startswith("My_API")) == [
         "bytes",
@@ -190,22 +190,22 @@ def test_a_wrong_target_file_spoils_only_its_own_dag_which_says_why(airflow: War
 
 
 def test_in_pods_the_run_dag_has_the_same_tasks(airflow: WarmPython) -> None:
-    found = printed(airflow, STRUCTURE)
+    in_processes = printed(airflow, STRUCTURE)
     pods = {"TESTOPS_LAUNCHER": "kubernetes", "TESTOPS_RUNNER_IMAGE": "testops-runner:1"}
     in_pods = printed(airflow, STRUCTURE, **pods)
     assert in_pods["errors"] == {}
-    assert in_pods["dags"] == found["dags"]
-    assert (found["executes"], in_pods["executes"]) == ("RunnerProcessOperator", "RunnerPodOperator")
+    assert in_pods["dags"] == in_processes["dags"]
+    assert (in_processes["executes"], in_pods["executes"]) == ("RunnerProcessOperator", "RunnerPodOperator")
 
 
 def test_with_a_fleet_the_run_dag_has_the_same_tasks(airflow: WarmPython) -> None:
-    found = printed(airflow, STRUCTURE)
+    in_processes = printed(airflow, STRUCTURE)
     by_fleet = printed(airflow, STRUCTURE, TESTOPS_LAUNCHER="fleet")
     assert by_fleet["errors"] == {}
-    assert by_fleet["dags"] == found["dags"]
+    assert by_fleet["dags"] == in_processes["dags"]
     assert by_fleet["executes"] == "FleetOperator"
-    assert by_fleet["limits"] == found["limits"] | {
-        name: "None" for name in found["limits"] if name.endswith(("execute", "execute_last"))
+    assert by_fleet["limits"] == in_processes["limits"] | {
+        name: "None" for name in in_processes["limits"] if name.endswith(("execute", "execute_last"))
     }, "its orders expire instead"
 
 
@@ -214,7 +214,7 @@ def test_with_a_fleet_the_run_dag_has_the_same_tasks(airflow: WarmPython) -> Non
 def test_parsing_a_dag_file_imports_nothing_heavy(airflow_sdk: WarmPython, file: str, launcher: str) -> None:
     imported = printed(airflow_sdk, PARSE, file, TESTOPS_LAUNCHER=launcher)
     assert file in imported
-    assert [name for name in imported if f"{name}.".startswith(tuple(f"{each}." for each in HEAVY))] == []
+    assert [name for name in imported if f"{name}.".startswith(tuple(f"{module}." for module in HEAVY))] == []
 
 
 ALIKE = """
