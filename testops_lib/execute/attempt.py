@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import Any, Final
 
-from testops_lib.execute.made import Made
+from testops_lib.execute.created import CreatedResources
 from testops_lib.execute.rights import Detour
 from testops_lib.http.answer import Answer
 from testops_lib.http.request import PreparedRequest
@@ -82,10 +82,10 @@ class Attempt:
         "captured",
         "case",
         "cleanup_by",
+        "created",
         "deadline",
         "failures",
         "foreign_captures",
-        "made",
         "other_requests",
         "performed",
         "records",
@@ -98,8 +98,8 @@ class Attempt:
         "withheld",
     )
 
-    def __init__(self, case: Case, token: str, timeout_s: float, made: Made) -> None:
-        self.case, self.token, self.made = case, token, made
+    def __init__(self, case: Case, token: str, timeout_s: float, created: CreatedResources) -> None:
+        self.case, self.token, self.created = case, token, created
         self.withheld = 0
         """Requests that the target's policy kept back."""
         self.captured: dict[str, Any] = {"unique": token}

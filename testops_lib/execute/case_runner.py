@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from msgspec import structs
 
 from testops_lib.errors import TargetError, TestOpsError
-from testops_lib.execute import transfer
 from testops_lib.execute.attempt import (
     BUDGET_SPENT,
     STOPPED,
@@ -19,10 +18,11 @@ from testops_lib.execute.attempt import (
     BrokenOnKeptConnection,
     CaseEnded,
 )
+from testops_lib.execute.body_failures import body_failures
 from testops_lib.execute.captures import capture
 from testops_lib.execute.cleanup import Cleanup
 from testops_lib.execute.exchange import StepExchanger
-from testops_lib.execute.foreign import Guard
+from testops_lib.execute.foreign import ForeignGuard
 from testops_lib.execute.limits import RunLimits
 from testops_lib.execute.liveness import Liveness
 from testops_lib.execute.probes import Prober
@@ -88,7 +88,7 @@ class CaseRunner:
         shutdown: Shutdown,
         liveness: Liveness,
         prober: Prober,
-        guard: Guard,
+        guard: ForeignGuard,
         rights: Rights,
         sender: RetryingSender,
         exchanger: StepExchanger,
@@ -113,7 +113,7 @@ class CaseRunner:
         if detour is not None and detour.why:
             return results.not_run(case, "skipped", detour.why)
         requests = request_count(case) if detour is None else len(detour.steps) + len(case.cleanup)
-        attempt = Attempt(case, results.token(case), self._policy.case_timeout_s, self._guard.made())
+        attempt = Attempt(case, results.token(case), self._policy.case_timeout_s, self._guard.created())
         down = self._liveness.breaker.open
         if down and not await self._prober.back(attempt):
             return self._not_started(attempt)
@@ -130,7 +130,7 @@ class CaseRunner:
         if restart is not None and limits.budget.affords(requests):
             first = attempt
             await limits.budget.reserve(requests)
-            attempt = Attempt(case, results.token(case, restarted=True), self._policy.case_timeout_s, first.made)
+            attempt = Attempt(case, results.token(case, restarted=True), self._policy.case_timeout_s, first.created)
             attempt.withheld = first.withheld
             attempt.reserved = requests
             attempt.other_requests = first.other_requests + sum(record.requests for record in first.records)
@@ -182,7 +182,7 @@ class CaseRunner:
                 verdict, reason = ended.verdict, ended.reason
                 if isinstance(ended, BrokenOnKeptConnection) and not self._shutdown.stopped:
                     attempt.restart_after = len(attempt.records) - 1, reason
-            if (attempt.case.cleanup or attempt.made.left()) and any(record.requests for record in attempt.records):
+            if (attempt.case.cleanup or attempt.created.left()) and any(record.requests for record in attempt.records):
                 await self._cleanup.clean_up(attempt)
         except TargetError:
             raise
@@ -205,7 +205,7 @@ class CaseRunner:
         except TestOpsError as error:
             raise CaseEnded("errored", f"check: {error.what}") from error
         if outcome.truncated or outcome.streaming or outcome.undecodable or outcome.wrong_coding:
-            failures = (*failures, *transfer.failures(step, outcome, index))
+            failures = (*failures, *body_failures(step, outcome, index))
             attempt.records[-1].unjudged = unjudged(judged, outcome)
         if failures:
             slow = any(failure.check == _MAX_RESPONSE_TIME for failure in failures)

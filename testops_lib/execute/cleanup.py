@@ -7,11 +7,11 @@ import time
 from testops_lib.execute import shutdown as stages
 from testops_lib.execute.attempt import BUDGET_SPENT, Attempt, CaseEnded
 from testops_lib.execute.captures import capture
+from testops_lib.execute.created import CreatedResource
 from testops_lib.execute.exchange import StepExchanger
 from testops_lib.execute.limits import RunLimits
-from testops_lib.execute.made import Thing
+from testops_lib.execute.prepare import placeholders
 from testops_lib.execute.rights import Rights
-from testops_lib.execute.wire import placeholders
 from testops_lib.http.answer import Answer
 from testops_lib.model import SAFE_METHODS, Policy, Step
 
@@ -44,24 +44,24 @@ class Cleanup:
                     capture(step.captures, outcome, attempt.captured)
             except CaseEnded:
                 continue
-        for thing in attempt.made.left():
-            if thing.request is not None and thing.removal is not None:
-                await self._remove(attempt, thing)
+        for resource in attempt.created.left():
+            if resource.request is not None and resource.removal is not None:
+                await self._remove(attempt, resource)
 
-    async def _remove(self, attempt: Attempt, thing: Thing) -> None:
+    async def _remove(self, attempt: Attempt, resource: CreatedResource) -> None:
         """Deletes what a case made, if a request is left for it; otherwise notes why it stays."""
-        assert thing.request is not None and thing.removal is not None
-        step = Step(operation=thing.removal.operation, request=thing.request, identity=thing.identity)
+        assert resource.request is not None and resource.removal is not None
+        step = Step(operation=resource.removal.operation, request=resource.request, identity=resource.identity)
         if denied := self._rights.denied(step):
-            thing.why = f"DELETE answered {denied}"
+            resource.why = f"DELETE answered {denied}"
             return
         if not self._limits.reserve_extra(attempt):
-            thing.why = BUDGET_SPENT
+            resource.why = BUDGET_SPENT
             return
         try:
             record, _ = await self._exchanger.exchange(attempt, step, cleanup=True)
         except CaseEnded as ended:
-            thing.why = ended.reason
+            resource.why = ended.reason
             return
         self._rights.note_cleanup(step, record.status)
-        thing.why = f"DELETE answered {record.status}" if record.status else "DELETE was not answered"
+        resource.why = f"DELETE answered {record.status}" if record.status else "DELETE was not answered"

@@ -9,11 +9,11 @@ from contextlib import suppress
 
 from testops_lib.errors import TargetError
 from testops_lib.execute import shutdown as stages
-from testops_lib.execute.adapt import Concurrency
 from testops_lib.execute.attempt import STOPPED
 from testops_lib.execute.case_runner import CaseRunner, Judging
+from testops_lib.execute.concurrency import Concurrency
 from testops_lib.execute.exchange import StepExchanger
-from testops_lib.execute.foreign import Guard
+from testops_lib.execute.foreign import ForeignGuard
 from testops_lib.execute.identity import Identities
 from testops_lib.execute.limits import RunLimits
 from testops_lib.execute.liveness import Liveness
@@ -79,7 +79,7 @@ class Engine:
         self._prober = Prober(policy, base_url, liveness, limits, shutdown, self._transport)
         sender = RetryingSender(plan, base, limits, shutdown, liveness, self._prober, self._transport, expected)
         identities = Identities(plan, environ, seed=f"{plan.target}/{run}")
-        guard = Guard(plan, contracts, base_url)
+        guard = ForeignGuard(plan, contracts, base_url)
         self._results = ResultBuilder(plan, run, attempt, identities, self.concurrency)
         self._runner = CaseRunner(
             policy,

@@ -10,13 +10,13 @@ from msgspec import structs
 
 from testops_lib.errors import CaseError, TargetError
 from testops_lib.execute.attempt import STOPPED, Attempt, CaseEnded, StepRecord
-from testops_lib.execute.foreign import Guard
+from testops_lib.execute.foreign import ForeignGuard
 from testops_lib.execute.identity import NOTHING, Credentials, Identities, LoginError, apply, overridden
 from testops_lib.execute.limits import RunLimits
 from testops_lib.execute.lockout import Lockout
+from testops_lib.execute.prepare import prepare, sent_instead
 from testops_lib.execute.retries import RetryingSender
 from testops_lib.execute.shutdown import Shutdown
-from testops_lib.execute.wire import prepare, sent_instead
 from testops_lib.http.answer import REDIRECTS, Answer
 from testops_lib.http.failure import TransportFailure
 from testops_lib.http.request import PreparedRequest
@@ -37,7 +37,7 @@ class StepExchanger:
         base_url: str,
         base: Origin,
         identities: Identities,
-        guard: Guard,
+        guard: ForeignGuard,
         limits: RunLimits,
         shutdown: Shutdown,
         sender: RetryingSender,
@@ -61,7 +61,7 @@ class StepExchanger:
         session_of = attempt.case.id if attempt.case.last else ""
         try:
             plain = prepare(self._base_url, step.request, attempt.captured)
-            if refused := self._guard.refusal(attempt.case, step, plain, attempt.made, attempt.token):
+            if refused := self._guard.refusal(attempt.case, step, plain, attempt.created, attempt.token):
                 attempt.withheld += 1
                 raise CaseEnded("skipped", refused)
             credentials = self._identities.known(step.identity, own=session_of)
@@ -96,7 +96,7 @@ class StepExchanger:
         if isinstance(outcome, TransportFailure):
             record.error, record.elapsed_ms = outcome.reason, round(outcome.elapsed_ms, 3)
             return record, outcome
-        attempt.made.note(step, plain, outcome)
+        attempt.created.note(step, plain, outcome)
         record.answer, record.status, record.elapsed_ms = outcome, outcome.status, outcome.elapsed_ms
         if user is not None and not cleanup:
             if self._lockout.note(user, step, plain, outcome.status, began=began, ended=time.monotonic()):

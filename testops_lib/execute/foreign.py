@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from testops_lib.execute.made import Made, names, path_of, values
+from testops_lib.execute.created import CreatedResources, names, path_of, values
 from testops_lib.http.request import PreparedRequest
 from testops_lib.model import (
     INVALID_CREDENTIALS,
@@ -30,7 +30,7 @@ WITHHELD: Final = "withheld"
 _NOTHING: Final = Ownership()
 
 
-class Guard:
+class ForeignGuard:
     """Says of each request whether the target's policy lets it go out."""
 
     def __init__(self, plan: Plan, contracts: Mapping[str, Contract], base_url: str) -> None:
@@ -46,18 +46,18 @@ class Guard:
                     found.setdefault(maker.operation, set()).add(maker)
         self._selectors = {key: frozenset(makers) for key, makers in found.items()}
 
-    def made(self) -> Made:
+    def created(self) -> CreatedResources:
         """An empty record of what a case makes."""
-        return Made(self._contracts, self._selectors, self._base_url)
+        return CreatedResources(self._contracts, self._selectors, self._base_url)
 
-    def refusal(self, case: Case, step: Step, wire: PreparedRequest, made: Made, token: str) -> str:
+    def refusal(self, case: Case, step: Step, wire: PreparedRequest, created: CreatedResources, token: str) -> str:
         """Why the request must not be sent; "" when it may be."""
         contract = self._contracts.get(step.operation)
         ownership = contract.ownership if contract is not None else None
         if ownership is not None and ownership.account and self._loses(case, step, ownership):
             return f"{WITHHELD}: {step.operation} would change who asks, and that user may not be lost"
         binds = self._foreign == "never" or (self._foreign == "read" and wire.method not in SAFE_METHODS)
-        if not binds or self._concerns_own(step, wire, ownership, made, token):
+        if not binds or self._concerns_own(step, wire, ownership, created, token):
             return ""
         return f"{WITHHELD}: {step.operation} names what this case did not make (policy.foreign: {self._foreign})"
 
@@ -73,7 +73,7 @@ class Guard:
         return not lost and (ownership.account == "account" or identity.login is None)
 
     def _concerns_own(
-        self, step: Step, wire: PreparedRequest, ownership: Ownership | None, made: Made, token: str
+        self, step: Step, wire: PreparedRequest, ownership: Ownership | None, created: CreatedResources, token: str
     ) -> bool:
         method, template = wire.method, step.operation.partition(" ")[2]
         path = path_of(wire.url, self._base_url)
@@ -86,9 +86,9 @@ class Guard:
             return False  # no document offers it, so nothing tells what it would do
         ids = [name for name in names(template) if ownership is None or f"path/{name}" in known.things]
         if ids:
-            return self._below_own(ids, sent, template, method, ownership, made, token)
+            return self._below_own(ids, sent, template, method, ownership, created, token)
         if known.things:
-            return self._named_own(known, wire, made, token)
+            return self._named_own(known, wire, created, token)
         return not whole
 
     def _below_own(
@@ -98,13 +98,13 @@ class Guard:
         template: str,
         method: str,
         ownership: Ownership | None,
-        made: Made,
+        created: CreatedResources,
         token: str,
     ) -> bool:
         """The nearest ids decide: what lies below an own thing is the case's own."""
         for name in reversed(ids):
             last = name == ids[-1]
-            whose = made.owns(ownership, f"path/{name}", sent[name], _filled(template, name, sent))
+            whose = created.owns(ownership, f"path/{name}", sent[name], _filled(template, name, sent))
             if whose == "below":
                 return True
             if whose == "elsewhere":
@@ -119,12 +119,12 @@ class Guard:
             return False
         return True
 
-    def _named_own(self, ownership: Ownership, wire: PreparedRequest, made: Made, token: str) -> bool:
+    def _named_own(self, ownership: Ownership, wire: PreparedRequest, created: CreatedResources, token: str) -> bool:
         """Ids in query and body."""
         sent = [(place, value) for place in ownership.things for value in _values_at(place, wire)]
         if not sent:
             return wire.method != "DELETE"
-        return all(made.owns(ownership, place, value) or is_unused(value, token) for place, value in sent)
+        return all(created.owns(ownership, place, value) or is_unused(value, token) for place, value in sent)
 
 
 def _filled(template: str, until: str, sent: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from testops_lib.errors import CaseError, TargetError
-from testops_lib.execute.wire import add_query, refuse_header
+from testops_lib.execute.prepare import add_query, refuse_header
 from testops_lib.http.answer import Answer
 from testops_lib.http.failure import TransportFailure
 from testops_lib.http.request import PreparedRequest

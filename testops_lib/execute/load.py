@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from testops_lib.execute.adapt import Concurrency, overload
 from testops_lib.execute.attempt import StepRecord
+from testops_lib.execute.concurrency import Concurrency, overload
 from testops_lib.http.answer import Answer
 from testops_lib.http.failure import TransportFailure
 from testops_lib.model import Contract, StatusIs, Step

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from msgspec import structs
 
 from testops_lib.execute import evidence
-from testops_lib.execute.adapt import Concurrency
 from testops_lib.execute.attempt import Attempt, StepRecord
+from testops_lib.execute.concurrency import Concurrency
 from testops_lib.execute.identity import Identities
-from testops_lib.execute.wire import unique_token, with_values
+from testops_lib.execute.prepare import unique_token, with_values
 from testops_lib.model import Case, Plan, Result, Step, StepOutcome, VerdictName
 from testops_lib.redact import Redactor, sensitive
 
@@ -86,7 +86,7 @@ class ResultBuilder:
             started=started,
             origin=case.origin.source,
         )
-        lowered_to, left = self._concurrency.lowered_to, attempt.made.report()
+        lowered_to, left = self._concurrency.lowered_to, attempt.created.report()
         if verdict != "passed" or lowered_to or left or attempt.withheld or case.repeat:
             result = structs.replace(
                 result,

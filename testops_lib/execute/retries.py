@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from testops_lib.execute import patience
+from testops_lib.execute import retry_after
 from testops_lib.execute.attempt import (
     BUDGET_SPENT,
     CERTIFICATE_REQUIRED,
@@ -82,7 +82,7 @@ class RetryingSender:
                     outcome = await self._send_on_fresh_connection(attempt, record, prepared, outcome, cleanup=cleanup)
                 self._refuse_without_certificate(prepared, outcome)
             if isinstance(outcome, Answer):
-                asks = outcome.status in patience.STATUSES and not cleanup
+                asks = outcome.status in retry_after.STATUSES and not cleanup
                 if asks and await self._waited_as_asked(attempt, record, prepared, outcome):
                     continue
                 if outcome.status != UNAVAILABLE or not self._looks_down(outcome, prepared, step):
@@ -115,7 +115,7 @@ class RetryingSender:
 
         async def send(prepared: PreparedRequest) -> Answer | TransportFailure:
             outcome = await self._send_login(attempt, prepared)
-            for _ in range(patience.TIMES):
+            for _ in range(retry_after.TIMES):
                 seconds = self._seconds_to_wait(outcome, repeatable=True) if isinstance(outcome, Answer) else None
                 if seconds is None:
                     break
@@ -182,13 +182,13 @@ class RetryingSender:
         self, attempt: Attempt, record: StepRecord, prepared: PreparedRequest, answer: Answer
     ) -> bool:
         """Whether the answer asked to come back later, that was waited for, and the request may be sent again."""
-        if patience.retry_after_s(answer, datetime.now(UTC)) is None:
+        if retry_after.retry_after_s(answer, datetime.now(UTC)) is None:
             return False
         if self._expected.include(record.step, answer.status):
             return False
         record.asked_to_wait += 1
         seconds = self._seconds_to_wait(answer, repeatable=prepared.method in IDEMPOTENT)
-        if seconds is None or record.asked_to_wait > patience.TIMES or self._shutdown.stopped:
+        if seconds is None or record.asked_to_wait > retry_after.TIMES or self._shutdown.stopped:
             return False
         if not self._limits.reserve_extra(attempt):
             return False
@@ -199,7 +199,7 @@ class RetryingSender:
 
     def _seconds_to_wait(self, answer: Answer, *, repeatable: bool) -> float | None:
         """How long to wait before the request is sent again; None: it is not."""
-        return patience.wait_s(
+        return retry_after.wait_s(
             answer,
             datetime.now(UTC),
             repeatable=repeatable,

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
-from testops_lib.execute.wire import placeholders
+from testops_lib.execute.prepare import placeholders
 from testops_lib.model import (
     SAFE_METHODS,
     AnyCheck,

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from testops_lib.execute.adapt import Concurrency
 from testops_lib.execute.attempt import BUDGET_SPENT, STOPPED
 from testops_lib.execute.case_runner import CaseRunner, request_count
+from testops_lib.execute.concurrency import Concurrency
 from testops_lib.execute.limits import RunLimits
 from testops_lib.execute.results import ResultBuilder
 from testops_lib.execute.shutdown import Shutdown

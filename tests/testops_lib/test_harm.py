@@ -11,7 +11,7 @@ import pytest
 
 from testops_lib import spec as specs
 from testops_lib.execute import Engine, run
-from testops_lib.execute.made import values
+from testops_lib.execute.created import values
 from testops_lib.generate.rules.own_account import account_change
 from testops_lib.generate.sources import GenerationRequest, make_all
 from testops_lib.model import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testops_lib.execute.wire import prepare
+from testops_lib.execute.prepare import prepare
 from testops_lib.export.python import pytest_source
 from testops_lib.model import JsonBody, Provenance, Request, Step, make_case
 from testops_lib.placeholder import fill, fill_text, names

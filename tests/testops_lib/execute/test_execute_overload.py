@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testops_lib.execute import Engine
-from testops_lib.execute.adapt import ANSWERS_A_STEP, Concurrency, overload
-from testops_lib.execute.patience import retry_after_s, wait_s
+from testops_lib.execute.concurrency import ANSWERS_A_STEP, Concurrency, overload
+from testops_lib.execute.retry_after import retry_after_s, wait_s
 from testops_lib.http.answer import Answer
 from testops_lib.model import NotAServerError
 from tests.testops_lib.execute.engine_server import Handler, Seen, Serve, answer, case, execute, hang, one, plan, step

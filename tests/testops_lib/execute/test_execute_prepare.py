@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testops_lib.errors import CaseError, TargetError
-from testops_lib.execute.wire import prepare, unique_token
+from testops_lib.execute.prepare import prepare, unique_token
 from testops_lib.http.head import parse_headers
 from testops_lib.http.url import Origin, allowed, origin
 from testops_lib.model import (

@@ -62,7 +62,7 @@ def path_of(url: str, base_url: str) -> str:
 
 
 @dataclass(kw_only=True)
-class Thing:
+class CreatedResource:
     """Something that a request of the case made."""
 
     operation: str
@@ -76,7 +76,7 @@ class Thing:
     why: str = ""
 
 
-class Made:
+class CreatedResources:
     """What one case has made so far. `selectors`: operation -> where the ids of what it makes stand."""
 
     __slots__ = ("_base_url", "_contracts", "_ids", "_loose", "_paths", "_selectors", "_things")
@@ -88,7 +88,7 @@ class Made:
         self._ids: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
         self._paths: set[str] = set()
         self._loose: set[str] = set()
-        self._things: list[Thing] = []
+        self._things: list[CreatedResource] = []
 
     def note(self, step: Step, wire: PreparedRequest, answer: Answer) -> None:
         """Takes down what an answered request made or deleted."""
@@ -131,9 +131,9 @@ class Made:
         path = urlsplit(location).path if location else ""
         return unquote(path[len(base) :]).rstrip("/") if path.startswith(f"{base}/") else ""
 
-    def _thing(self, step: Step, look: _Look, removal: Removal | None, located: str) -> Thing:
+    def _thing(self, step: Step, look: _Look, removal: Removal | None, located: str) -> CreatedResource:
         identity = step.identity if step.identity not in ("none", "invalid") else ""
-        thing = Thing(operation=step.operation, identity=identity, path=located, removal=removal)
+        thing = CreatedResource(operation=step.operation, identity=identity, path=located, removal=removal)
         if removal is None:
             thing.why = NO_DELETE
             return thing
@@ -174,7 +174,7 @@ class Made:
                     found = "elsewhere"
         return found
 
-    def left(self) -> list[Thing]:
+    def left(self) -> list[CreatedResource]:
         """What is still there, the latest first."""
         if not self._things:
             return []

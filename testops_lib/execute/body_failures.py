@@ -6,7 +6,7 @@ from testops_lib.http.answer import Answer, header_values
 from testops_lib.model import CONTENT_ENCODING, ENDLESS, Failure, Step
 
 
-def failures(step: Step, answer: Answer, index: int) -> tuple[Failure, ...]:
+def body_failures(step: Step, answer: Answer, index: int) -> tuple[Failure, ...]:
     """A body that is not what Content-Encoding says, or a coding that does not exist (RFC 9110, 8.4); a body without an
     end, which is a guess. A coding that exists and that we cannot decode is no failure: the body is not judged.
     """
