@@ -1,4 +1,4 @@
-"""What a case has made: which ids are its own, and what it would leave behind."""
+"""The resources that a case has made: which ids are its own, and what it would leave behind."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def path_of(url: str, base_url: str) -> str:
 
 @dataclass(kw_only=True)
 class CreatedResource:
-    """Something that a request of the case made."""
+    """A resource that a request of the case made."""
 
     operation: str
     identity: str
@@ -77,9 +77,12 @@ class CreatedResource:
 
 
 class CreatedResources:
-    """What one case has made so far. `selectors`: operation -> where the ids of what it makes stand."""
+    """The resources that one case has made so far.
 
-    __slots__ = ("_base_url", "_contracts", "_ids", "_loose", "_paths", "_selectors", "_things")
+    selectors: operation -> where the ids of what it makes stand.
+    """
+
+    __slots__ = ("_base_url", "_contracts", "_ids", "_loose", "_paths", "_resources", "_selectors")
 
     def __init__(
         self, contracts: Mapping[str, Contract], selectors: Mapping[str, frozenset[Maker]], base_url: str
@@ -88,41 +91,41 @@ class CreatedResources:
         self._ids: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
         self._paths: set[str] = set()
         self._loose: set[str] = set()
-        self._things: list[CreatedResource] = []
+        self._resources: list[CreatedResource] = []
 
-    def note(self, step: Step, wire: PreparedRequest, answer: Answer) -> None:
-        """Takes down what an answered request made or deleted."""
-        if wire.method != "DELETE" and wire.method not in _UNSAFE_MAKING:
+    def note(self, step: Step, prepared: PreparedRequest, answer: Answer) -> None:
+        """Notes what an answered request made or deleted."""
+        if prepared.method != "DELETE" and prepared.method not in _UNSAFE_MAKING:
             return
         template = step.operation.partition(" ")[2]
-        path = path_of(wire.url, self._base_url)
+        path = path_of(prepared.url, self._base_url)
         decoded = unquote(path).rstrip("/")
-        if wire.method == "DELETE" and (200 <= answer.status < 300 or answer.status in _GONE):
-            for thing in self._things:
-                thing.gone = thing.gone or (thing.path != "" and f"{thing.path}/".startswith(f"{decoded}/"))
-        if wire.method == "DELETE" or not 200 <= answer.status < 300:
+        if prepared.method == "DELETE" and (200 <= answer.status < 300 or answer.status in _GONE):
+            for resource in self._resources:
+                resource.gone = resource.gone or (resource.path != "" and f"{resource.path}/".startswith(f"{decoded}/"))
+        if prepared.method == "DELETE" or not 200 <= answer.status < 300:
             return
         contract = self._contracts.get(step.operation)
         ownership = contract.ownership if contract is not None else None
         if ownership is None:
             self._loose |= _scalars(_json(answer.body))
         sent = values(template, path)
-        if sent is None or not step.operation.startswith(f"{wire.method} "):
+        if sent is None or not step.operation.startswith(f"{prepared.method} "):
             return
-        look = _Look(sent, wire, answer)
+        exchange_ids = _ExchangeIds(sent, prepared, answer)
         for maker in self._selectors.get(step.operation, ()):
-            if found := look.at(maker):
-                self._ids.setdefault((maker.operation, maker.source, maker.path), []).append((found, decoded))
+            if identifier := exchange_ids.at(maker):
+                self._ids.setdefault((maker.operation, maker.source, maker.path), []).append((identifier, decoded))
         located = self._located(answer) if answer.status == 201 else ""
         if located:
             self._paths.add(located)
-        if wire.method == "PUT" and answer.status == 201:
+        if prepared.method == "PUT" and answer.status == 201:
             self._paths.add(decoded)
-        if _makes(wire.method, answer.status, ownership):
+        if _makes(prepared.method, answer.status, ownership):
             removal = ownership.removal if ownership is not None else None
-            if wire.method == "PUT":
+            if prepared.method == "PUT":
                 located = decoded
-            self._things.append(self._thing(step, look, removal, located))
+            self._resources.append(self._resource(step, exchange_ids, removal, located))
 
     def _located(self, answer: Answer) -> str:
         """The decoded path below the base URL that a header Location names (RFC 9110, 10.2.2), or ""."""
@@ -131,69 +134,71 @@ class CreatedResources:
         path = urlsplit(location).path if location else ""
         return unquote(path[len(base) :]).rstrip("/") if path.startswith(f"{base}/") else ""
 
-    def _thing(self, step: Step, look: _Look, removal: Removal | None, located: str) -> CreatedResource:
+    def _resource(
+        self, step: Step, exchange_ids: _ExchangeIds, removal: Removal | None, located: str
+    ) -> CreatedResource:
         identity = step.identity if step.identity not in ("none", "invalid") else ""
-        thing = CreatedResource(operation=step.operation, identity=identity, path=located, removal=removal)
+        resource = CreatedResource(operation=step.operation, identity=identity, path=located, removal=removal)
         if removal is None:
-            thing.why = NO_DELETE
-            return thing
-        found = look.at(removal.maker)
+            resource.why = NO_DELETE
+            return resource
+        identifier = exchange_ids.at(removal.maker)
         template = removal.operation.partition(" ")[2]
         wanted = names(template)
-        if not found or len(wanted) > len(look.sent) + 1:
-            thing.why = _UNKNOWN_ID
-            return thing
-        own = [*list(look.sent.values())[: len(wanted) - 1], found]
+        if not identifier or len(wanted) > len(exchange_ids.sent) + 1:
+            resource.why = _UNKNOWN_ID
+            return resource
+        ids = [*list(exchange_ids.sent.values())[: len(wanted) - 1], identifier]
         filled = template
         plain = template
-        for name, value in zip(wanted, own, strict=True):
+        for name, value in zip(wanted, ids, strict=True):
             filled = filled.replace("{" + name + "}", quote(value, safe=""))
             plain = plain.replace("{" + name + "}", value)
-        thing.path = plain.rstrip("/")
+        resource.path = plain.rstrip("/")
         if removal.maker.source == "answer":
-            self._paths.add(thing.path)
-        thing.request = Request(method="DELETE", path=filled)
-        return thing
+            self._paths.add(resource.path)
+        resource.request = Request(method="DELETE", path=filled)
+        return resource
 
     def owns(self, ownership: Ownership | None, place: str, value: str, prefix: str = "") -> str:
-        """Whether the case made the thing whose id stands at a place of a request: `below` the very path before it,
+        """Whether the case made the resource whose id stands at a place of a request: `below` the very path before it,
         `elsewhere`, or "" (it did not).
         """
         if ownership is None:
             return "below" if value in self._loose else ""
         if f"{prefix}/{value}" in self._paths:
             return "below"
-        found = ""
+        whose = ""
         for maker in ownership.things.get(place, ()):
-            for made, at in self._ids.get((maker.operation, maker.source, maker.path), ()):
-                if made != value:
+            for identifier, path in self._ids.get((maker.operation, maker.source, maker.path), ()):
+                if identifier != value:
                     continue
-                if maker.below and _nested(at, prefix):
+                if maker.below and _nested(path, prefix):
                     return "below"
                 if not maker.below and (maker.certain or _RANDOM.fullmatch(value)):
-                    found = "elsewhere"
-        return found
+                    whose = "elsewhere"
+        return whose
 
     def left(self) -> list[CreatedResource]:
         """What is still there, the latest first."""
-        if not self._things:
+        if not self._resources:
             return []
-        return [thing for thing in reversed(self._things) if not thing.gone]
+        return [resource for resource in reversed(self._resources) if not resource.gone]
 
     def report(self) -> tuple[Left, ...]:
         """What is left behind, by operation and reason."""
-        if not self._things:
+        if not self._resources:
             return ()
         counts: dict[tuple[str, str], int] = {}
-        for thing in self.left():
-            key = thing.operation, thing.why
+        for resource in self.left():
+            key = resource.operation, resource.why
             counts[key] = counts.get(key, 0) + 1
         return tuple(Left(operation=key, why=why, count=count) for (key, why), count in sorted(counts.items()))
 
 
-def _nested(one: str, other: str) -> bool:
+def _nested(path: str, other: str) -> bool:
     """Either path lies below the other, or is it: `/users/register` and `/users`, `/users` and `/users/v1`."""
-    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+    return f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/")
 
 
 def _makes(method: str, status: int, ownership: Ownership | None) -> bool:
@@ -203,11 +208,11 @@ def _makes(method: str, status: int, ownership: Ownership | None) -> bool:
     return method == "POST" and ownership is not None and (ownership.makes or ownership.removal is not None)
 
 
-class _Look:
+class _ExchangeIds:
     """Finds ids in one exchange; the bodies are decoded once, when first asked for."""
 
-    def __init__(self, sent: dict[str, str], wire: PreparedRequest, answer: Answer) -> None:
-        self.sent, self._wire, self._answer = sent, wire, answer
+    def __init__(self, sent: dict[str, str], prepared: PreparedRequest, answer: Answer) -> None:
+        self.sent, self._wire, self._answer = sent, prepared, answer
         self._documents: dict[str, Any] = {}
 
     def _document(self, which: str) -> Any:
@@ -217,39 +222,39 @@ class _Look:
 
     def at(self, maker: Maker) -> str:
         """The id as text, or ""."""
-        found: Any = None
+        value: Any = None
         match maker.source:
             case "path":
-                found = self.sent.get(maker.path)
+                value = self.sent.get(maker.path)
             case "header":
                 wanted = maker.path.lower()
-                found = next((value for name, value in self._answer.headers if name.lower() == wanted), None)
+                value = next((text for name, text in self._answer.headers if name.lower() == wanted), None)
             case "request":
                 document = self._document("request")
-                found = document.get(maker.path) if isinstance(document, dict) else None
+                value = document.get(maker.path) if isinstance(document, dict) else None
             case "answer":
                 return self._named(maker.path) if self._answer.status == 201 else ""
             case _:
                 try:
-                    found = next(iter(select(maker.path, self._document("body"))), None)
+                    value = next(iter(select(maker.path, self._document("body"))), None)
                 except CaseError:
                     return ""
-        return _as_id(found)
+        return _as_id(value)
 
     def _named(self, parameter: str) -> str:
-        """The id of the thing that an answer describes, at its root or in its envelope."""
+        """The id of the resource that an answer describes, at its root or in its envelope."""
         document = self._document("body")
         for _ in range(2):
             members = document if isinstance(document, dict) else {}
-            found = next((_as_id(members[name]) for name in (parameter, *_IDS) if _as_id(members.get(name))), "")
-            if found:
-                return found
+            identifier = next((_as_id(members[name]) for name in (parameter, *_IDS) if _as_id(members.get(name))), "")
+            if identifier:
+                return identifier
             document = next((members[name] for name in _ENVELOPES if isinstance(members.get(name), dict)), None)
         return ""
 
 
-def _as_id(found: Any) -> str:
-    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""
+def _as_id(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def _json(data: bytes) -> Any:

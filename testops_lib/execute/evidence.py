@@ -13,24 +13,24 @@ from testops_lib.redact import Redactor, sensitive
 MAX_BODY_CHARS = 4_096
 MAX_SAID_CHARS = 600
 MAX_SEEN = 48
-"""Places of an answer whose values are kept for later rounds, and (`_EACH`) values of each."""
+"""Places of an answer whose values are kept for later rounds, and (`_VALUES_OF_A_PLACE`) values of each."""
 MAX_HEADERS = 50
 MAX_HEADER_CHARS = 2_048
 _LOOK_AT_BYTES = 16_384
 """Redaction looks this far, so that a secret across the cut is seen whole."""
-_EACH = 5
+_VALUES_OF_A_PLACE = 5
 _DEPTH = 4
 _LONGEST_NAME = 60
 _LONGEST_VALUE = 100
 _LONGEST_LOOKED_INTO = 262_144
 
 
-def of_request(wire: PreparedRequest, redactor: Redactor) -> RequestEvidence:
-    body = wire.body or b""
+def of_request(prepared: PreparedRequest, redactor: Redactor) -> RequestEvidence:
+    body = prepared.body or b""
     return RequestEvidence(
-        method=wire.method,
-        url=redactor.url(wire.url)[:MAX_BODY_CHARS],
-        headers=_headers(wire.headers, redactor),
+        method=prepared.method,
+        url=redactor.url(prepared.url)[:MAX_BODY_CHARS],
+        headers=_headers(prepared.headers, redactor),
         body=_body(body, redactor),
         body_bytes=len(body),
     )
@@ -51,7 +51,7 @@ def of_success(answer: Answer, redactor: Redactor) -> dict[str, tuple[str | int 
 
     At most `MAX_SEEN` places; short texts only; nothing of a body above 256 KB.
     """
-    found: dict[str, list[str | int | float]] = {}
+    values_of: dict[str, list[str | int | float]] = {}
     if len(answer.body) > _LONGEST_LOOKED_INTO:
         return {}
     waiting: list[tuple[str, Any, int]] = [("", decode(answer.body), 0)]
@@ -63,18 +63,18 @@ def of_success(answer: Answer, redactor: Redactor) -> dict[str, tuple[str | int 
                 if len(name) <= _LONGEST_NAME and "." not in name and not sensitive(name)
             ]
         elif isinstance(value, list):
-            waiting += [(place, inner, depth) for inner in value[:_EACH] if not isinstance(inner, list)]
+            waiting += [(place, inner, depth) for inner in value[:_VALUES_OF_A_PLACE] if not isinstance(inner, list)]
         elif isinstance(value, str | int | float) and not isinstance(value, bool) and place:
             if isinstance(value, str) and (not 0 < len(value) <= _LONGEST_VALUE or redactor.text(value) != value):
                 continue
-            known = found.get(place)
-            if known is None:
-                if len(found) == MAX_SEEN:
+            values = values_of.get(place)
+            if values is None:
+                if len(values_of) == MAX_SEEN:
                     continue
-                known = found[place] = []
-            if value not in known and len(known) < _EACH:
-                known.append(value if not isinstance(value, str) else _storable(value))
-    return {place: tuple(values) for place, values in found.items()}
+                values = values_of[place] = []
+            if value not in values and len(values) < _VALUES_OF_A_PLACE:
+                values.append(value if not isinstance(value, str) else _storable(value))
+    return {place: tuple(values) for place, values in values_of.items()}
 
 
 def of_refusal(answer: Answer, redactor: Redactor) -> str:

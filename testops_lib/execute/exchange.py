@@ -64,10 +64,10 @@ class StepExchanger:
             if refused := self._guard.refusal(attempt.case, step, plain, attempt.created, attempt.token):
                 attempt.withheld += 1
                 raise CaseEnded("skipped", refused)
-            credentials = self._identities.known(step.identity, own=session_of)
+            credentials = self._identities.ready(step.identity, session_of=session_of)
             if credentials is None:
                 login = self._sender.login_sender(attempt)
-                credentials = await self._identities.credentials(step.identity, login, own=session_of)
+                credentials = await self._identities.credentials(step.identity, login, session_of=session_of)
             user, prepared = None, plain
             if credentials is not NOTHING:
                 user = self._shared_user(attempt, step, credentials)
@@ -106,7 +106,7 @@ class StepExchanger:
     async def _renewed(self, attempt: Attempt, step: Step, used: Credentials, session_of: str) -> Credentials | None:
         """Credentials of a new login after a 401, with a request set aside to try them; None: there are none."""
         login = self._sender.login_sender(attempt)
-        renewed = await self._identities.renewed(step.identity, used, login, own=session_of)
+        renewed = await self._identities.renewed(step.identity, used, login, session_of=session_of)
         return renewed if renewed is not None and self._limits.reserve_extra(attempt) else None
 
     def _shared_user(self, attempt: Attempt, step: Step, credentials: Credentials) -> str | None:

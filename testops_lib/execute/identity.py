@@ -108,27 +108,27 @@ class Identities:
         self._invalid: Credentials | None = None
         self.secrets: set[str] = set()
 
-    async def credentials(self, name: str, send: Send, *, own: str = "") -> Credentials:
+    async def credentials(self, name: str, send: Send, *, session_of: str = "") -> Credentials:
         """What to send as `name`, logging in first where that is due.
 
-        own: a key under which the session is kept apart (a case that ends its session must not end the others').
+        session_of: a key under which the session is kept apart (a case that ends its session must not end the others').
 
         Raises:
             TargetError: a `${NAME}` is not in the environment, or the login URL is outside the policy.
             CaseError: there is no such identity.
             LoginError: the login failed.
         """
-        known = self.known(name, own=own)
-        if known is not None:
-            return known
+        ready = self.ready(name, session_of=session_of)
+        if ready is not None:
+            return ready
         identity = self._by_name[name] if name else self._default
         assert identity is not None and identity.login is not None
-        session = self._sessions.setdefault((identity.name, own), _Session())
+        session = self._sessions.setdefault((identity.name, session_of), _Session())
         async with session.lock:
-            known = self.known(name, own=own)
-            return known if known is not None else await self._log_in(identity, identity.login, session, send)
+            ready = self.ready(name, session_of=session_of)
+            return ready if ready is not None else await self._log_in(identity, identity.login, session, send)
 
-    def known(self, name: str, *, own: str = "") -> Credentials | None:
+    def ready(self, name: str, *, session_of: str = "") -> Credentials | None:
         """What to send as `name`; None when a login is due first. Raises what `credentials` does but for the login."""
         if name == NO_CREDENTIALS:
             return NOTHING
@@ -142,9 +142,9 @@ class Identities:
                 raise CaseError(f"unknown identity {name!r}")
             return NOTHING
         if identity.login is None:
-            known = self._static.get(identity.name)
-            return known if known is not None else self._resolved(identity)
-        session = self._sessions.get((identity.name, own))
+            static = self._static.get(identity.name)
+            return static if static is not None else self._resolved(identity)
+        session = self._sessions.get((identity.name, session_of))
         return session.credentials if session is not None and time.monotonic() < session.ends_at else None
 
     def named(self, name: str) -> str:
@@ -152,7 +152,7 @@ class Identities:
         return name or (self._default.name if self._default is not None else "")
 
     async def renewed(
-        self, name: str, used: Credentials, send: Send, *, own: str = "", at_once: bool = False
+        self, name: str, used: Credentials, send: Send, *, session_of: str = "", at_once: bool = False
     ) -> Credentials | None:
         """Other credentials after a 401 answered to `used`, or None when there is nothing new to try.
 
@@ -161,7 +161,7 @@ class Identities:
         identity = self._by_name.get(name) if name else self._default
         if not used.session or identity is None or identity.login is None:
             return None
-        session = self._sessions[identity.name, own]
+        session = self._sessions[identity.name, session_of]
         async with session.lock:
             if session.number == used.session:
                 if not at_once and time.monotonic() - session.tried_at < LOGIN_AGAIN_S:
@@ -176,18 +176,18 @@ class Identities:
         headers = self._pairs(identity, identity.headers)
         if identity.basic is not None:
             headers = (*headers, self._basic(identity, identity.basic))
-        made = Credentials(
+        credentials = Credentials(
             headers=headers,
             query=self._pairs(identity, identity.query),
             cookies=self._pairs(identity, identity.cookies),
         )
-        for name, value in made.headers:
+        for name, value in credentials.headers:
             refuse_header(name, value)
             self._learn_header(name, value)
-        for _, value in (*made.query, *made.cookies):
+        for _, value in (*credentials.query, *credentials.cookies):
             self.secrets.add(value)
-        self._static[identity.name] = made
-        return made
+        self._static[identity.name] = credentials
+        return credentials
 
     def _basic(self, identity: Identity, basic: BasicAuth, escape: Callable[[str], str] = str) -> tuple[str, str]:
         username, password = (self._filled(identity, text) for text in (basic.username, basic.password))
@@ -217,15 +217,15 @@ class Identities:
         except (msgspec.DecodeError, RecursionError):
             return
         while waiting:
-            found = waiting.pop()
-            if isinstance(found, dict):
-                for name, value in found.items():
+            member = waiting.pop()
+            if isinstance(member, dict):
+                for name, value in member.items():
                     if isinstance(value, str | int) and _secret_member(name):
                         self.secrets.add(str(value))
                     else:
                         waiting.append(value)
-            elif isinstance(found, list):
-                waiting += found
+            elif isinstance(member, list):
+                waiting += member
 
     def _learn_basic(self, encoded: str) -> None:
         try:
@@ -239,15 +239,15 @@ class Identities:
 
     def _filled(self, identity: Identity, text: str, escape: Callable[[str], str] = str) -> str:
         def value(match: re.Match[str]) -> str:
-            found = self._environ.get(match[1])
-            if found is None:
+            text_of_variable = self._environ.get(match[1])
+            if text_of_variable is None:
                 raise TargetError(
                     f"environment variable {match[1]} is not set",
                     where=f"target {self._plan.target}, identity {identity.name!r}",
                     next_step=f"set {match[1]} where the tests run, or take the reference out of the identity",
                 )
-            self.secrets.add(found)
-            return escape(found)
+            self.secrets.add(text_of_variable)
+            return escape(text_of_variable)
 
         return _REFERENCE.sub(value, text)
 
@@ -263,7 +263,7 @@ class Identities:
                 raise
         answer = await send(self._login_request(identity, login, session.invented))
         try:
-            made = self._taken(identity, login, answer, session.number + 1)
+            credentials = self._taken(identity, login, answer, session.number + 1)
         except LoginError as error:
             if isinstance(answer, TransportFailure) and answer.kind == "stopped":
                 session.tried_at = float("-inf")
@@ -271,14 +271,14 @@ class Identities:
             raise
         session.error = ""
         session.number += 1
-        session.credentials = made
+        session.credentials = credentials
         assert isinstance(answer, Answer)
         session.ends_at = time.monotonic() + _lifetime_s(login, answer)
-        return made
+        return credentials
 
     async def _create(self, identity: Identity, create: Creation, send: Send) -> dict[str, str]:
         """Makes the user; gives the texts that were invented for it."""
-        invented = {each.place_holder: _invent(each) for each in create.invented}
+        invented = {text.place_holder: _invent(text) for text in create.invented}
         as_login = Login(url=create.url, method=create.method, payload=create.payload, media_type=create.media_type)
         answer = await send(self._login_request(identity, as_login, invented))
         if isinstance(answer, TransportFailure):
@@ -348,11 +348,11 @@ class Identities:
             else:
                 query = (*query, (login.token.send_name, sent))
         if login.expect_cookies:
-            given = _cookies(answer)
-            if not given:
+            set_cookies = _cookies(answer)
+            if not set_cookies:
                 raise LoginError(f"login failed: identity {identity.name}: no cookie was set")
-            self.secrets.update(value for _, value in given)
-            cookies = (*cookies, *given)
+            self.secrets.update(value for _, value in set_cookies)
+            cookies = (*cookies, *set_cookies)
         return Credentials(headers=headers, query=query, cookies=cookies, session=number)
 
     def _made_invalid(self) -> Credentials:
@@ -375,16 +375,16 @@ class Identities:
         return Credentials(headers=tuple(headers), query=tuple(query), cookies=tuple(cookies))
 
     def _fake_value(self, value: str) -> str:
-        known = _REFERENCE.sub(lambda m: self._environ.get(m[1], ""), value)
-        scheme, space, _ = known.partition(" ")
+        literal = _REFERENCE.sub(lambda m: self._environ.get(m[1], ""), value)
+        scheme, space, _ = literal.partition(" ")
         if scheme.lower() == "basic":
             return f"{scheme} {base64.b64encode(f'invalid:{self._fake}'.encode()).decode()}"
         return f"{scheme} {self._fake}" if space else self._fake
 
 
-def apply(wire: PreparedRequest, credentials: Credentials, request: Request) -> PreparedRequest:
-    """`wire` with the credentials added; what the request itself names (header, query, cookie) is left as it is."""
-    headers, url = wire.headers, wire.url
+def apply(prepared: PreparedRequest, credentials: Credentials, request: Request) -> PreparedRequest:
+    """`prepared` with the credentials added; what the request itself names (header, query, cookie) is left as it is."""
+    headers, url = prepared.headers, prepared.url
     if credentials.headers:
         named = {name.lower() for name, _ in request.headers}
         added = tuple(pair for pair in credentials.headers if pair[0].lower() not in named)
@@ -394,21 +394,21 @@ def apply(wire: PreparedRequest, credentials: Credentials, request: Request) -> 
             kept = tuple(pair for pair in headers if pair[0].lower() not in replaced)
         headers = (*added, *kept)
     if credentials.cookies:
-        own = {name for name, _ in request.cookies}
-        extra = "; ".join(f"{name}={value}" for name, value in credentials.cookies if name not in own)
+        own_names = {name for name, _ in request.cookies}
+        extra = "; ".join(f"{name}={value}" for name, value in credentials.cookies if name not in own_names)
         if extra:
             refuse_header("Cookie", extra)
-            mine = next((i for i, (name, _) in enumerate(headers) if name == "Cookie"), -1) if request.cookies else -1
-            if mine < 0:
+            index = next((i for i, (name, _) in enumerate(headers) if name == "Cookie"), -1) if request.cookies else -1
+            if index < 0:
                 headers = (*headers, ("Cookie", extra))
             else:
-                headers = (*headers[:mine], ("Cookie", f"{headers[mine][1]}; {extra}"), *headers[mine + 1 :])
+                headers = (*headers[:index], ("Cookie", f"{headers[index][1]}; {extra}"), *headers[index + 1 :])
     if credentials.query:
         named = {name for name, _ in request.query}
         url = add_query(url, (pair for pair in credentials.query if pair[0] not in named))
-    if headers is wire.headers and url is wire.url:
-        return wire
-    return structs.replace(wire, headers=headers, url=url)
+    if headers is prepared.headers and url is prepared.url:
+        return prepared
+    return structs.replace(prepared, headers=headers, url=url)
 
 
 def overridden(credentials: Credentials, request: Request) -> bool:
@@ -462,25 +462,25 @@ def _lifetime_s(login: Login, answer: Answer) -> float:
 def _pointed(answer: Answer, pointer: str) -> str:
     """The text or number that a JSON Pointer finds in the body, as text; "" when there is none."""
     try:
-        found: Any = msgspec.json.decode(answer.body)
+        value: Any = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
     for key in pointer.removeprefix("/").split("/") if pointer not in ("", "/") else ():
         key = key.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict) and key in found:
-            found = found[key]
-        elif isinstance(found, list) and key.isascii() and key.isdigit() and int(key) < len(found):
-            found = found[int(key)]
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
         else:
             return ""
-    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def _cookies(answer: Answer) -> Pairs:
-    found: dict[str, str] = {}
+    cookies: dict[str, str] = {}
     for name, value in answer.headers:
         if name.lower() == "set-cookie":
             key, equals, text = value.partition(";")[0].partition("=")
             if equals and key.strip():
-                found[key.strip()] = text.strip()
-    return tuple(found.items())
+                cookies[key.strip()] = text.strip()
+    return tuple(cookies.items())

@@ -45,8 +45,8 @@ class Lockout:
         """Why the user's credentials are not sent any more; "" while they work."""
         return self._lost.get(who, "")
 
-    def note(self, who: str, step: Step, wire: PreparedRequest, status: int, *, began: float, ended: float) -> bool:
-        """Takes down an answer to a request with the user's credentials; True where it puts them in doubt.
+    def note(self, who: str, step: Step, prepared: PreparedRequest, status: int, *, began: float, ended: float) -> bool:
+        """Notes an answer to a request with the user's credentials; True where it puts them in doubt.
 
         `began`, `ended`: `time.monotonic()` before the request and after the answer.
         """
@@ -54,14 +54,14 @@ class Lockout:
         if 200 <= status < 300 and step.operation in self._protected:
             suspects = self._suspects[who]
             suspects[:] = [suspect for suspect in suspects if suspect[0] > began]
-        if 200 <= status < 300 and wire.method not in SAFE_METHODS:
+        if 200 <= status < 300 and prepared.method not in SAFE_METHODS:
             self._suspects[who].append((ended, f"{step.operation} answered {status}"))
             del self._suspects[who][:-_MOST_SUSPECTS]
             doubtful = _TOUCHING.search(step.operation) is not None and not self._looks[who, step.operation]
-        elif 200 <= status < 300 and wire.method == "GET" and step.operation in self._protected:
-            known = self._witnesses[who]
-            if step.operation not in known and len(known) < _MOST_WITNESSES:
-                known[step.operation] = step.request, wire
+        elif 200 <= status < 300 and prepared.method == "GET" and step.operation in self._protected:
+            witnesses = self._witnesses[who]
+            if step.operation not in witnesses and len(witnesses) < _MOST_WITNESSES:
+                witnesses[step.operation] = step.request, prepared
         if who in self._lost:
             return status == _UNAUTHORIZED
         return doubtful and bool(self._witnesses[who]) and self._looks[who, step.operation] < _MOST_LOOKS
@@ -72,8 +72,8 @@ class Lockout:
             if who in self._lost:
                 return self._lost[who]
             self._looks[who, operation] += 1
-            for request, wire in list(self._witnesses[who].values())[: None if thorough else 1]:
-                if await probe(request, wire) == _UNAUTHORIZED:
+            for request, prepared in list(self._witnesses[who].values())[: None if thorough else 1]:
+                if await probe(request, prepared) == _UNAUTHORIZED:
                     self._lost[who] = _in_words(who, [text for _, text in self._suspects[who]])
                     return self._lost[who]
             return ""

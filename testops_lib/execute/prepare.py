@@ -163,18 +163,18 @@ def _template_pattern(template: str) -> re.Pattern[str]:
 def with_values(request: Request, values: Mapping[str, Any]) -> Request:
     """The request with these captured values as texts of its own."""
 
-    def pairs(given: Pairs) -> Pairs:
-        return tuple((fill_text(name, values), fill_text(value, values)) for name, value in given)
+    def filled(pairs: Pairs) -> Pairs:
+        return tuple((fill_text(name, values), fill_text(value, values)) for name, value in pairs)
 
     body = request.body
     if isinstance(body, JsonBody):
         body = structs.replace(body, value=fill(body.value, values))
     elif isinstance(body, FormBody):
-        body = structs.replace(body, fields=pairs(body.fields))
+        body = structs.replace(body, fields=filled(body.fields))
     return structs.replace(
         request,
         path=fill_text(request.path, values, _quoted),
-        query=pairs(request.query),
+        query=filled(request.query),
         headers=tuple((name, fill_text(value, values)) for name, value in request.headers),
         cookies=tuple((name, fill_text(value, values)) for name, value in request.cookies),
         body=body,

@@ -72,7 +72,7 @@ class Rights:
         self._unfit: Counter[str] = Counter()
 
     def note(self, operation: str, status: int) -> None:
-        """Takes down what a request was answered that should have succeeded."""
+        """Notes what a request was answered that should have succeeded."""
         if 200 <= status < 300:
             self._succeeded.add(operation)
         elif status in REFUSING:
@@ -81,15 +81,15 @@ class Rights:
             self.learned = True
 
     def note_request(self, step: Step, status: int) -> None:
-        """Takes down whether the operation takes the unsafe request of this step, as far as its data decide that."""
+        """Notes whether the operation takes the unsafe request of this step, as far as its data decide that."""
         if step.identity:
             return
         sent = _members(step.request)
         if status in _UNFIT and step.setup:
             self._unfit[step.operation] += 1
         elif 200 <= status < 300 and sent and not placeholders(step.request.body) - {_UNIQUE}:
-            known = self._accepted.setdefault(step.operation, sent)
-            if step.setup and not known.keys() <= sent.keys():
+            accepted = self._accepted.setdefault(step.operation, sent)
+            if step.setup and not accepted.keys() <= sent.keys():
                 self._unfit[step.operation] = 0  # it takes less as well
 
     def as_accepted(self, step: Step, *, refused: bool = False) -> Step | None:
@@ -97,22 +97,22 @@ class Rights:
 
         `refused`: it was refused just now; else twice before. None: nothing better is known.
         """
-        known = self._accepted.get(step.operation)
+        accepted = self._accepted.get(step.operation)
         fewest = 1 if refused else _ENOUGH
-        if known is None or not step.setup or step.identity or self._unfit[step.operation] < fewest:
+        if accepted is None or not step.setup or step.identity or self._unfit[step.operation] < fewest:
             return None
-        own, body = _members(step.request), step.request.body
-        if not isinstance(body, JsonBody) or own is None or known.keys() <= own.keys():
+        members, body = _members(step.request), step.request.body
+        if not isinstance(body, JsonBody) or members is None or accepted.keys() <= members.keys():
             return None
-        better = structs.replace(body, value={**known, **own})
+        better = structs.replace(body, value={**accepted, **members})
         return structs.replace(step, request=structs.replace(step.request, body=better))
 
     def note_useless(self, step: Step) -> None:
-        """Takes down that a list did not give what was looked for."""
+        """Notes that a list did not give what was looked for."""
         self._useless.add((step.operation, step.request.path))
 
     def note_cleanup(self, step: Step, status: int) -> None:
-        """Takes down what a request was answered that was to remove what a case made."""
+        """Notes what a request was answered that was to remove what a case made."""
         if not step.identity and status != _NOT_FOUND:  # gone already
             self.note(step.operation, status)
 
@@ -140,8 +140,8 @@ class Rights:
                 continue
             assert way.request is not None
             request = structs.replace(way.request, path=step.request.path) if way.beside else way.request
-            known = (way.operation, request.path) in self._useless
-            if not known and (way.operation in self._succeeded or self._refusals[way.operation] < _ENOUGH):
+            useless = (way.operation, request.path) in self._useless
+            if not useless and (way.operation in self._succeeded or self._refusals[way.operation] < _ENOUGH):
                 yield structs.replace(way, request=request)
 
 
@@ -223,10 +223,10 @@ def _attempt(
 def _used(step: Step, later: Sequence[Step] | Iterator[Step]) -> set[str]:
     """The step's captures that later steps name."""
     names = {capture.name for capture in step.captures}
-    found: set[str] = set()
+    used: set[str] = set()
     for other in later:
-        found |= names & (placeholders(other.request) | placeholders(other.checks))
-    return found
+        used |= names & (placeholders(other.request) | placeholders(other.checks))
+    return used
 
 
 def _members(request: Request) -> dict[str, Any] | None:
