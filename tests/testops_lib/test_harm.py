@@ -68,7 +68,7 @@ def run_of(
     spec = specs.load(target.spec, allow_private=True)
     operations = in_scope(spec, target)
     made = make_all(GenerationRequest(spec=spec, operations=operations, target=target, settings=Settings()))
-    cases = arrange((case for one in made for case in one.cases), spec, target)
+    cases = arrange((case for source in made for case in source.cases), spec, target)
     results: list[Result] = []
     engine = Engine(make_plan(spec, target), make_contracts(spec, target), run="r", max_requests=most)
     more = tuple(more)
@@ -169,7 +169,7 @@ def test_what_a_run_makes_is_deleted_and_what_stays_is_counted_by_operation() ->
     assert report.totals.left_behind == office.left() == 0
     with office_server.serving(undeletable=True) as (url, office):
         report, _ = run_of(url, sources=(), more=unclean)
-    assert [(one.operation, one.why) for one in report.left_behind] == [("POST /invoices", "no DELETE documented")]
+    assert [(left.operation, left.why) for left in report.left_behind] == [("POST /invoices", "no DELETE documented")]
     assert report.left_behind[0].count == report.totals.left_behind == office.left() > 0
     assert f"left behind: {office.left()} by POST /invoices (no DELETE documented)" in terminal_text(report)
     assert f"left behind: {office.left()} by POST /invoices (no DELETE documented)" in render_html(report)
@@ -228,10 +228,10 @@ def test_credentials_that_stop_working_are_noticed_with_the_request_after_which(
         report, results = run_of(url, concurrency=4)
     locked = [result for result in results if result.reason.startswith("locked out")]
     assert {result.verdict for result in locked} == {"errored"}
-    (told,) = {result.reason for result in locked}
-    assert told.startswith("locked out: the credentials of clerk worked and stopped working, after ")
-    assert "POST /badges answered 201" in told
-    assert report.errors[told] >= len(locked) > 100
+    (reason,) = {result.reason for result in locked}
+    assert reason.startswith("locked out: the credentials of clerk worked and stopped working, after ")
+    assert "POST /badges answered 201" in reason
+    assert report.errors[reason] >= len(locked) > 100
     assert sum(result.requests for result in locked) < 20
     security = sum(1 for result in results if result.intent == "security")
     assert office.refused - security < 20  # those without credentials go on
@@ -244,8 +244,8 @@ def test_one_request_at_a_time_names_the_request_that_locked_the_run_out() -> No
     cases = [hostile(_READ_ALL), hostile(_MAKE), hostile(step("POST /badges", "", _NAME)), hostile(_READ_ALL, _MAKE)]
     with office_server.serving(trap=True) as (url, _):
         _, results = run_of(url, sources=(), more=cases, concurrency=1)
-    told = "locked out: the credentials of clerk worked and stopped working, after POST /badges answered 201"
-    assert [result.reason for result in results] == ["", "", "", told]
+    reason = "locked out: the credentials of clerk worked and stopped working, after POST /badges answered 201"
+    assert [result.reason for result in results] == ["", "", "", reason]
     assert results[-1].verdict == "errored"
 
 

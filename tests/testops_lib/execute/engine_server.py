@@ -122,8 +122,8 @@ class Server:
                         return
                     buffer += data
                 head, _, buffer = buffer.partition(b"\r\n\r\n")
-                found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-                length = int(found[1]) if found else 0
+                announced = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+                length = int(announced[1]) if announced else 0
                 while len(buffer) < length:
                     data = connection.recv(65536)
                     if not data:
@@ -191,7 +191,7 @@ def execute(engine: Engine, cases: Iterable[Case]) -> list[Result]:
         return runner.run(main())
 
 
-def one(the_plan: Plan, the_case: Case, **options: Any) -> Result:
+def run_one(the_plan: Plan, the_case: Case, **options: Any) -> Result:
     """The result of one case under a fresh engine."""
     options.setdefault("run", "r1")
     (result,) = execute(Engine(the_plan, {}, **options), [the_case])

@@ -25,7 +25,7 @@ from testops_lib.model import (
     Result,
     StatusCodeConformance,
 )
-from tests.testops_lib.execute.engine_server import Handler, Seen, Serve, answer, case, execute, one, plan, step
+from tests.testops_lib.execute.engine_server import Handler, Seen, Serve, answer, case, execute, plan, run_one, step
 
 SCHEMA = {"type": "object", "required": ["id"]}
 CONFORMANCE = (StatusCodeConformance(), ContentTypeConformance(), ResponseSchemaConformance())
@@ -75,9 +75,9 @@ def test_an_encoded_body_is_judged_by_what_it_holds(serve: Serve, coding: str, b
 
 def test_codings_are_asked_for_unless_the_request_names_its_own(serve: Serve) -> None:
     server = serve()
-    one(plan(server.url), case(step("GET", "/"), step("GET", "/", headers=(("Accept-Encoding", "br;q=0"),))))
+    run_one(plan(server.url), case(step("GET", "/"), step("GET", "/", headers=(("Accept-Encoding", "br;q=0"),))))
     first, second = (seen.header("accept-encoding") for seen in server.seen)
-    assert first is not None and {"gzip", "deflate"} <= {each.strip() for each in first.split(",")}
+    assert first is not None and {"gzip", "deflate"} <= {coding.strip() for coding in first.split(",")}
     assert second == "br;q=0"
 
 
@@ -123,8 +123,8 @@ def test_a_coding_that_does_not_exist_costs_no_later_body_its_checks(serve: Serv
         Engine(plan(server.url, concurrency=1), contract("GET /x"), run="r"), [*cases, case(step("GET", "/file"))]
     )
     first, *later, file = results
-    assert first.steps[0].unjudged and {each.steps[0].unjudged for each in later} == {()}
-    assert {failure.check for each in results for failure in each.failures} == {"content_encoding_conformance"}
+    assert first.steps[0].unjudged and {result.steps[0].unjudged for result in later} == {()}
+    assert {failure.check for result in results for failure in result.failures} == {"content_encoding_conformance"}
     assert server.targets().count("GET /y/7") == 2
     assert (file.verdict, file.failures) == ("passed", ())
 
@@ -141,14 +141,14 @@ def test_a_body_over_the_limit_says_what_was_not_judged(serve: Serve) -> None:
     assert (result.verdict, result.failures) == ("passed", ())
     assert result.steps[0].unjudged == ("response_schema_conformance: the body is longer than 1,000 bytes",)
     checked = step("GET", "/x", checks=(JsonPathIs(path="$.id"),))
-    result = one(plan(serve(lambda c, s: answer(200, body)).url, max_response_bytes=1_000), case(checked))
+    result = run_one(plan(serve(lambda c, s: answer(200, body)).url, max_response_bytes=1_000), case(checked))
     assert result.verdict == "passed" and result.steps[0].unjudged[0].startswith("jsonpath: ")
 
 
 def test_what_a_cut_body_does_not_give_is_said(serve: Serve) -> None:
     body = json.dumps({"pad": "x" * 3_000, "id": 1})
     wanted = step("GET", "/x", captures=(Capture(name="id", path="$.id"),))
-    result = one(plan(serve(lambda c, s: answer(200, body)).url, max_response_bytes=1_000), case(wanted))
+    result = run_one(plan(serve(lambda c, s: answer(200, body)).url, max_response_bytes=1_000), case(wanted))
     assert result.reason == "capture id selected nothing: the body is longer than 1,000 bytes"
 
 
@@ -193,7 +193,7 @@ def test_json_that_cannot_be_read_is_named_and_advisory(serve: Serve, body: str,
         ("response_schema_conformance", message, "guess")
     ]
     checked = case(step("GET", "/x", checks=(JsonPathIs(path="$.id"),)))
-    result = one(plan(serve(lambda c, s: answer(200, body)).url), checked)
+    result = run_one(plan(serve(lambda c, s: answer(200, body)).url), checked)
     assert [(f.check, f.message, f.basis) for f in result.failures] == [("jsonpath", message, "guess")]
 
 
@@ -226,8 +226,8 @@ def stream_of(media: str, event: bytes, pause_s: float) -> Handler:
     ],
 )
 def test_a_stream_is_judged_by_status_and_headers(serve: Serve, media: str, event: bytes, pause_s: float) -> None:
-    known = contract("GET /x", media.partition(";")[0])
-    engine = Engine(plan(serve(stream_of(media, event, pause_s)).url), known, run="r")
+    promised = contract("GET /x", media.partition(";")[0])
+    engine = Engine(plan(serve(stream_of(media, event, pause_s)).url), promised, run="r")
     before = time.monotonic()
     (result,) = execute(engine, [case(step("GET", "/x", checks=CONFORMANCE))])
     assert (result.verdict, result.reason, result.failures) == ("passed", "", ())
@@ -246,7 +246,7 @@ def test_an_operation_that_streams_is_waited_for_once(serve: Serve) -> None:
     server = serve(stream_of("application/json", b"{}\n", 30))
     engine = Engine(plan(server.url, concurrency=1), {}, run="r")
     steps = [step("GET", f"/pods?watch={number}", operation="GET /pods") for number in range(10)]
-    results = execute(engine, [case(each) for each in steps])
+    results = execute(engine, [case(only_step) for only_step in steps])
     assert all(result.steps[0].streaming for result in results) and len(server.seen) == 10
     assert sum(result.elapsed_ms for result in results[1:]) / 9 < results[0].elapsed_ms / 2
 
@@ -264,7 +264,7 @@ def test_an_answer_that_takes_its_time_and_ends_is_no_stream(serve: Serve) -> No
     server = serve(slow)
     wanted = step("GET", "/wanted", captures=(Capture(name="id", path="$.id"),))
     steps = (step("GET", "/announced"), step("GET", "/chunked"), wanted)
-    results = execute(Engine(plan(server.url), {}, run="r"), [case(each) for each in steps])
+    results = execute(Engine(plan(server.url), {}, run="r"), [case(only_step) for only_step in steps])
     assert {(result.verdict, result.steps[0].streaming) for result in results} == {("passed", False)}
 
 
@@ -273,7 +273,7 @@ def test_an_error_that_does_not_end_is_a_timeout(serve: Serve) -> None:
         connection.sendall(CHUNKED.replace(b"200 OK", b"404 No") + chunk(b"{"))
         connection.recv(1)
 
-    result = one(plan(serve(handler).url, request_timeout_s=0.4), case(step("GET", "/x")))
+    result = run_one(plan(serve(handler).url, request_timeout_s=0.4), case(step("GET", "/x")))
     assert (result.verdict, result.reason, result.steps[0].streaming) == ("errored", "timeout", False)
 
 

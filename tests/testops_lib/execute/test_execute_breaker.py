@@ -95,7 +95,7 @@ def test_an_outage_that_ends_in_time_loses_nothing(serve: Serve) -> None:
     engine = Engine(plan(outage.url, breaker_wait_s=20), {}, run="r1")
     results = execute(engine, cases(200))
     assert verdicts(results) == {("passed", ""): 200}
-    assert sorted(result.case for result in results) == sorted(one.id for one in cases(200))
+    assert sorted(result.case for result in results) == sorted(case.id for case in cases(200))
     repeated = [result for result in results if result.steps[0].repeated]
     assert 1 <= len(repeated) <= 8, "only what was on its way"
     assert not engine.target_down
@@ -110,7 +110,7 @@ def test_what_may_have_been_processed_is_not_repeated_when_that_could_harm(serve
     assert max(Counter(t for t in outage.targets() if t != "GET /").values()) == 1
     assert {result.verdict for result in results} == {"passed", "errored"}, "an outage is no finding"
     errored = [result for result in results if result.verdict == "errored"]
-    assert 1 <= len(errored) <= 8 and all(one.reason.startswith("target down: ") for one in errored)
+    assert 1 <= len(errored) <= 8 and all(result.reason.startswith("target down: ") for result in errored)
     assert engine.target_down
 
 
@@ -119,8 +119,8 @@ def test_the_rest_is_skipped_when_the_target_stays_away(serve: Serve) -> None:
     server.close()
     engine = Engine(plan(server.url, breaker_wait_s=1), {}, run="r1")
     before = time.monotonic()
-    found = verdicts(execute(engine, cases(500)))
-    assert found == {("errored", "target down: connection refused"): 8, ("skipped", "target down"): 492}
+    outcomes = verdicts(execute(engine, cases(500)))
+    assert outcomes == {("errored", "target down: connection refused"): 8, ("skipped", "target down"): 492}
     assert 1 <= time.monotonic() - before < 4
     assert engine.requests_sent == 0 and engine.target_down
 
@@ -143,15 +143,15 @@ def test_a_storm_of_503_is_an_outage(serve: Serve) -> None:
 
 def test_a_lasting_storm_of_503_skips_the_rest(serve: Serve) -> None:
     server = serve(lambda connection, seen: answer(503))
-    found = verdicts(execute(Engine(plan(server.url, breaker_wait_s=0.5), {}, run="r1"), cases(100)))
-    assert set(found) == {("errored", "target down: answered 503"), ("skipped", "target down")}
+    outcomes = verdicts(execute(Engine(plan(server.url, breaker_wait_s=0.5), {}, run="r1"), cases(100)))
+    assert set(outcomes) == {("errored", "target down: answered 503"), ("skipped", "target down")}
     assert len(server.seen) < 40
 
 
 def test_a_503_of_one_operation_is_a_finding(serve: Serve) -> None:
     server = serve(lambda connection, seen: answer(200 if seen.target == "/" else 503))
-    found = verdicts(execute(Engine(plan(server.url, breaker_wait_s=5), {}, run="r1"), cases(30)))
-    assert found == {("failed", ""): 30}
+    outcomes = verdicts(execute(Engine(plan(server.url, breaker_wait_s=5), {}, run="r1"), cases(30)))
+    assert outcomes == {("failed", ""): 30}
 
 
 def test_an_accepted_503_is_an_answer(serve: Serve) -> None:
@@ -166,17 +166,17 @@ def test_an_accepted_503_is_an_answer(serve: Serve) -> None:
 
 def test_a_request_that_alone_breaks_connections_is_a_finding(serve: Serve) -> None:
     server = serve(lambda connection, seen: answer() if seen.target == "/" else None)
-    found = execute(Engine(plan(server.url, breaker_wait_s=5), {}, run="r1"), cases(30, "POST"))
-    assert {(one.verdict, one.failures[0].check) for one in found} == {("failed", "no_answer")}
+    outcomes = execute(Engine(plan(server.url, breaker_wait_s=5), {}, run="r1"), cases(30, "POST"))
+    assert {(result.verdict, result.failures[0].check) for result in outcomes} == {("failed", "no_answer")}
 
 
 def test_a_hung_target_is_given_up(serve: Serve) -> None:
     server = serve(lambda connection, seen: hang(30)(connection, seen))
     engine = Engine(plan(server.url, breaker_wait_s=0.6, request_timeout_s=0.2), {}, run="r1")
     before = time.monotonic()
-    found = verdicts(execute(engine, cases(300)))
-    assert set(found) == {("errored", "timeout"), ("skipped", "target down")}
-    assert found["skipped", "target down"] > 270
+    outcomes = verdicts(execute(engine, cases(300)))
+    assert set(outcomes) == {("errored", "timeout"), ("skipped", "target down")}
+    assert outcomes["skipped", "target down"] > 270
     assert time.monotonic() - before < 4
 
 

@@ -26,7 +26,7 @@ from testops_lib.model import (
     StatusCodeConformance,
     UseAfterFree,
 )
-from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, hang, one, plan, step
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, hang, plan, run_one, step
 
 SENT = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -52,7 +52,7 @@ def test_chain_passes_without_evidence(serve: Serve) -> None:
     server = serve(by_path({"POST /things": created()}))
     captures = (*KEEP_ID, Capture(name="at", source="header", path="location"), Capture(name="s", source="status"))
     read = step("GET", "/things/{id}", query=(("s", "{s}"),), expect=200, headers=(("X-At", "{at}"),))
-    result = one(plan(server.url), case(step("POST", "/things", expect=201, captures=captures), read))
+    result = run_one(plan(server.url), case(step("POST", "/things", expect=201, captures=captures), read))
     assert (result.verdict, result.reason, result.failures, result.requests) == ("passed", "", (), 2)
     assert [(s.status, s.requests, s.request, s.response) for s in result.steps] == [
         (201, 1, None, None),
@@ -69,7 +69,7 @@ def test_failed_case_shows_redacted_evidence_of_every_step(serve: Serve) -> None
         "GET", "/things/{id}", headers=(("X-Custom", "a {token}"), ("Authorization", "Bearer {token}")), expect=404
     )
     send = step("POST", "/things", body=JsonBody(value={"password": "hunter22", "name": "n"}), captures=captures)
-    result = one(plan(server.url), case(send, use))
+    result = run_one(plan(server.url), case(send, use))
     assert result.verdict == "failed" and [f.step for f in result.failures] == [1]
     first, second = result.steps
     assert first.request is not None and first.response is not None and second.request is not None
@@ -85,7 +85,7 @@ def test_failed_case_shows_redacted_evidence_of_every_step(serve: Serve) -> None
 def test_evidence_is_cut(serve: Serve) -> None:
     many = [f"X-{i}: {'v' * 3000}" for i in range(60)]
     server = serve(lambda c, s: answer(500, "é" * 10_000, *many))
-    (outcome,) = one(plan(server.url), case(step("POST", "/", body=JsonBody(value="x" * 9_000), expect=200))).steps
+    (outcome,) = run_one(plan(server.url), case(step("POST", "/", body=JsonBody(value="x" * 9_000), expect=200))).steps
     assert outcome.request is not None and outcome.response is not None
     assert len(outcome.request.body) == len(outcome.response.body) == 4096
     assert (outcome.request.body_bytes, outcome.response.body_bytes) == (9_002, 20_000)
@@ -103,7 +103,7 @@ def test_evidence_is_cut(serve: Serve) -> None:
 )
 def test_capture_that_selects_nothing_ends_the_case(serve: Serve, capture: Capture) -> None:
     server = serve()
-    result = one(plan(server.url), case(step(captures=(capture,)), step("GET", "/after")))
+    result = run_one(plan(server.url), case(step(captures=(capture,)), step("GET", "/after")))
     assert (result.verdict, result.reason) == ("errored", "capture x selected nothing")
     assert result.steps[0].response is not None
     assert server.targets() == ["GET /"]
@@ -112,7 +112,7 @@ def test_capture_that_selects_nothing_ends_the_case(serve: Serve, capture: Captu
 def test_missing_capture_after_a_failure_is_a_failure(serve: Serve) -> None:
     server = serve()
     check = JsonPathIs(path="$.id")
-    result = one(plan(server.url), case(step(checks=(check,), captures=KEEP_ID), step("GET", "/after")))
+    result = run_one(plan(server.url), case(step(checks=(check,), captures=KEEP_ID), step("GET", "/after")))
     assert (result.verdict, result.reason, [f.check for f in result.failures]) == ("failed", "", ["jsonpath"])
     assert server.targets() == ["GET /"]
 
@@ -120,21 +120,21 @@ def test_missing_capture_after_a_failure_is_a_failure(serve: Serve) -> None:
 def test_optional_capture_may_select_nothing_and_stays_literal(serve: Serve) -> None:
     server = serve(lambda c, s: answer(200, "no json", media="text/plain"))
     optional = Capture(name="id", path="$.id", optional=True)
-    assert one(plan(server.url), case(step(captures=(optional,)), step("GET", "/{id}"))).verdict == "passed"
+    assert run_one(plan(server.url), case(step(captures=(optional,)), step("GET", "/{id}"))).verdict == "passed"
     assert server.seen[1].target == "/{id}"
 
 
 def test_malformed_capture_query_is_an_error(serve: Serve) -> None:
-    result = one(plan(serve().url), case(step(captures=(Capture(name="x", path="$["),))))
+    result = run_one(plan(serve().url), case(step(captures=(Capture(name="x", path="$["),))))
     assert result.verdict == "errored" and result.reason.startswith("capture x: ")
 
 
 def test_wrong_status_stops_the_case_and_a_wrong_value_does_not(serve: Serve) -> None:
     server = serve()
-    result = one(plan(server.url), case(step("GET", "/a", expect=201), step("GET", "/b")))
+    result = run_one(plan(server.url), case(step("GET", "/a", expect=201), step("GET", "/b")))
     assert result.verdict == "failed" and server.targets() == ["GET /a"]
     wrong_value = step("GET", "/c", checks=(JsonPathIs(path="$.x"),))
-    result = one(plan(server.url), case(wrong_value, step("GET", "/d"), wrong_value))
+    result = run_one(plan(server.url), case(wrong_value, step("GET", "/d"), wrong_value))
     assert [f.step for f in result.failures] == [0, 2]
     assert server.targets()[1:] == ["GET /c", "GET /d", "GET /c"]
 
@@ -142,7 +142,7 @@ def test_wrong_status_stops_the_case_and_a_wrong_value_does_not(serve: Serve) ->
 def test_setup_without_success_skips_the_case(serve: Serve) -> None:
     server = serve(by_path({"POST /things": answer(403)}))
     setup = step("POST", "/things", setup=True, captures=KEEP_ID)
-    result = one(plan(server.url), case(setup, step("GET", "/things/{id}")))
+    result = run_one(plan(server.url), case(setup, step("GET", "/things/{id}")))
     assert (result.verdict, result.reason) == ("skipped", "setup failed: POST /things answered 403")
     assert server.targets() == ["POST /things"]
 
@@ -150,7 +150,7 @@ def test_setup_without_success_skips_the_case(serve: Serve) -> None:
 def test_setup_that_fails_its_own_check_fails_the_case(serve: Serve) -> None:
     server = serve(by_path({"POST /things": answer(500)}))
     setup = step("POST", "/things", setup=True, checks=(NotAServerError(),))
-    result = one(plan(server.url), case(setup, step("GET", "/after")))
+    result = run_one(plan(server.url), case(setup, step("GET", "/after")))
     assert (result.verdict, [f.check for f in result.failures]) == ("failed", ["not_a_server_error"])
 
 
@@ -167,7 +167,7 @@ def test_cleanup_runs_whatever_happened_as_far_as_its_captures_exist(serve: Serv
         step("GET", "/bad", expect=200),
         step("GET", "/", captures=(missing,)),
     )
-    result = one(plan(server.url), case(*steps, cleanup=cleanup))
+    result = run_one(plan(server.url), case(*steps, cleanup=cleanup))
     assert server.targets()[:3] == ["POST /things", "GET /bad", "DELETE /things/7"]
     assert server.targets()[3].startswith("DELETE /u/") and len(server.seen) == 4
     assert [f.step for f in result.failures] == [1]
@@ -177,14 +177,14 @@ def test_cleanup_runs_whatever_happened_as_far_as_its_captures_exist(serve: Serv
 
 def test_failing_cleanup_leaves_a_passed_case_passed(serve: Serve) -> None:
     server = serve(by_path({"DELETE /x": lambda connection, seen: None}))
-    result = one(plan(server.url), case(step("GET", "/"), cleanup=(step("DELETE", "/x", expect=204),)))
+    result = run_one(plan(server.url), case(step("GET", "/"), cleanup=(step("DELETE", "/x", expect=204),)))
     assert result.verdict == "passed"
     assert [s.error for s in result.steps] == ["", "closed without a response"]
 
 
 def test_nothing_is_cleaned_up_when_nothing_was_sent(serve: Serve) -> None:
     server = serve()
-    one(plan(server.url), case(step("GET", "/", headers=(("A", "\n"),)), cleanup=(step("DELETE", "/x"),)))
+    run_one(plan(server.url), case(step("GET", "/", headers=(("A", "\n"),)), cleanup=(step("DELETE", "/x"),)))
     assert server.connections == 0
 
 
@@ -213,7 +213,7 @@ BROKEN = {
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_broken_answer_of_a_living_target_is_a_failure(serve: Serve, how: str, method: str) -> None:
     server = serve(by_path({f"{method} /bad": BROKEN[how]}))
-    result = one(plan(server.url), case(step(method, "/bad"), step("GET", "/after")))
+    result = run_one(plan(server.url), case(step(method, "/bad"), step("GET", "/after")))
     assert result.verdict == "failed", result.reason
     (failure,) = result.failures
     assert (failure.check, failure.operation, failure.step) == ("no_answer", f"{method} /bad", 0)
@@ -223,7 +223,7 @@ def test_broken_answer_of_a_living_target_is_a_failure(serve: Serve, how: str, m
 
 def test_target_that_never_answers_is_down_not_wrong(serve: Serve) -> None:
     server = serve(lambda connection, seen: None)
-    result = one(plan(server.url), case(step("GET", "/bad")))
+    result = run_one(plan(server.url), case(step("GET", "/bad")))
     assert (result.verdict, result.reason) == ("errored", "target down: closed without a response")
 
 
@@ -231,8 +231,8 @@ def test_unreachable_target_is_an_error(serve: Serve) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-        assert one(plan(f"http://127.0.0.1:{port}"), case(step())).reason == "target down: connection refused"
-    assert one(plan("http://no-such-host.invalid"), case(step())).reason == "target down: name not resolved"
+        assert run_one(plan(f"http://127.0.0.1:{port}"), case(step())).reason == "target down: connection refused"
+    assert run_one(plan("http://no-such-host.invalid"), case(step())).reason == "target down: name not resolved"
 
 
 def test_kept_connection_that_died_is_retried_once_for_idempotent_methods(serve: Serve) -> None:
@@ -244,14 +244,16 @@ def test_kept_connection_that_died_is_retried_once_for_idempotent_methods(serve:
         )
 
     server = serve(handler)
-    result = one(plan(server.url, concurrency=1), case(step("GET", "/"), step("GET", "/die-first")))
+    result = run_one(plan(server.url, concurrency=1), case(step("GET", "/"), step("GET", "/die-first")))
     assert result.verdict == "passed"
     assert result.steps[1].requests == 2 and result.requests == 3 == len(server.seen)
 
 
 def test_post_that_died_with_a_kept_connection_is_sent_again_only_with_its_whole_case(serve: Serve) -> None:
     server = serve(by_path({"POST /die": lambda connection, seen: None}))
-    result = one(plan(server.url, concurrency=1), case(step("GET", "/"), step("POST", "/die", body=JsonBody(value=1))))
+    result = run_one(
+        plan(server.url, concurrency=1), case(step("GET", "/"), step("POST", "/die", body=JsonBody(value=1)))
+    )
     assert [f.check for f in result.failures] == ["no_answer"]
     assert server.targets() == ["GET /", "POST /die", "GET /"] * 2, "and a probe after each"
     assert result.requests == 6 and [step.requests for step in result.steps] == [1, 1]
@@ -265,13 +267,13 @@ def test_server_that_closes_without_saying_so_is_not_at_fault(serve: Serve) -> N
             time.sleep(0.005)  # the close is certain to have arrived
             return ()
 
-    result = one(plan(server.url), case(*(step("POST", f"/{i}") for i in range(10))), judge=Slow())
+    result = run_one(plan(server.url), case(*(step("POST", f"/{i}") for i in range(10))), judge=Slow())
     assert result.verdict == "passed" and len(server.seen) == result.requests == 10
 
 
 def test_get_that_kills_every_connection_fails_after_one_retry(serve: Serve) -> None:
     server = serve(by_path({"GET /die": lambda connection, seen: None}))
-    result = one(plan(server.url, concurrency=1), case(step("GET", "/"), step("GET", "/die")))
+    result = run_one(plan(server.url, concurrency=1), case(step("GET", "/"), step("GET", "/die")))
     assert [f.check for f in result.failures] == ["no_answer"]
     assert server.targets() == ["GET /", "GET /die", "GET /die", "GET /"], "and one probe"
 
@@ -286,7 +288,7 @@ def test_endless_body_is_cut_at_the_limit(serve: Serve) -> None:
             connection.sendall(b"2000\r\n" + b"x" * 0x2000 + b"\r\n")
 
     server = serve(by_path({"GET /endless": endless}))
-    result = one(plan(server.url, max_response_bytes=100_000), case(step("GET", "/endless", expect=404)))
+    result = run_one(plan(server.url, max_response_bytes=100_000), case(step("GET", "/endless", expect=404)))
     response = result.steps[0].response
     assert response is not None and response.truncated and response.body_bytes == 100_000
     assert [f.check for f in result.failures] == ["status", "endless_response"]
@@ -295,7 +297,7 @@ def test_endless_body_is_cut_at_the_limit(serve: Serve) -> None:
 def test_hanging_answer_is_a_timeout(serve: Serve) -> None:
     server = serve(by_path({"GET /hang": hang()}))
     before = time.monotonic()
-    result = one(plan(server.url, request_timeout_s=0.2), case(step("GET", "/hang"), step("GET", "/after")))
+    result = run_one(plan(server.url, request_timeout_s=0.2), case(step("GET", "/hang"), step("GET", "/after")))
     assert (result.verdict, result.reason, result.steps[0].error) == ("errored", "timeout", "timeout")
     assert 0.19 < time.monotonic() - before < 2
     assert server.targets() == ["GET /hang"]
@@ -304,7 +306,7 @@ def test_hanging_answer_is_a_timeout(serve: Serve) -> None:
 def test_case_deadline_ends_the_case(serve: Serve) -> None:
     server = serve(lambda c, s: hang(0.15)(c, s))
     before = time.monotonic()
-    result = one(plan(server.url, case_timeout_s=0.4), case(*(step("GET", f"/{i}") for i in range(10))))
+    result = run_one(plan(server.url, case_timeout_s=0.4), case(*(step("GET", f"/{i}") for i in range(10))))
     assert (result.verdict, result.reason) == ("errored", "case timeout")
     assert 2 <= len(server.seen) <= 3
     assert time.monotonic() - before < 2
@@ -316,7 +318,7 @@ def slow_step(path: str, limit_ms: int, method: str = "GET") -> Any:
 
 def test_slow_answer_is_confirmed_by_a_second_request(serve: Serve) -> None:
     server = serve(by_path({"GET /slow": hang(0.12)}))
-    result = one(plan(server.url), case(slow_step("/slow", 50)))
+    result = run_one(plan(server.url), case(slow_step("/slow", 50)))
     assert [f.check for f in result.failures] == ["max_response_time"]
     assert result.steps[0].requests == 2 == len(server.seen)
 
@@ -326,24 +328,24 @@ def test_slow_once_is_no_failure(serve: Serve) -> None:
         return hang(0.12)(connection, seen) if len(server.seen) == 1 else answer()
 
     server = serve(handler)
-    result = one(plan(server.url), case(slow_step("/slow", 60), step("GET", "/after")))
+    result = run_one(plan(server.url), case(slow_step("/slow", 60), step("GET", "/after")))
     assert result.verdict == "passed" and result.requests == 3
     assert server.targets() == ["GET /slow", "GET /slow", "GET /after"]
 
 
 def test_slow_post_is_not_sent_twice(serve: Serve) -> None:
     server = serve(by_path({"POST /slow": hang(0.12)}))
-    result = one(plan(server.url), case(slow_step("/slow", 50, "POST")))
+    result = run_one(plan(server.url), case(slow_step("/slow", 50, "POST")))
     assert [f.check for f in result.failures] == ["max_response_time"]
     assert len(server.seen) == 1
 
 
 def test_timeout_fails_the_response_time_check_of_the_step(serve: Serve) -> None:
     server = serve(by_path({"GET /hang": hang()}))
-    result = one(plan(server.url, request_timeout_s=0.15), case(slow_step("/hang", 50)))
+    result = run_one(plan(server.url, request_timeout_s=0.15), case(slow_step("/hang", 50)))
     assert (result.verdict, [f.check for f in result.failures]) == ("failed", ["max_response_time"])
     assert server.targets() == ["GET /hang", "GET /", "GET /hang"], "one probe between"
-    result = one(plan(server.url, request_timeout_s=0.15), case(slow_step("/hang", 500)))
+    result = run_one(plan(server.url, request_timeout_s=0.15), case(slow_step("/hang", 500)))
     assert (result.verdict, result.reason) == ("errored", "timeout")
 
 
@@ -476,16 +478,16 @@ def test_a_silent_operation_does_not_end_the_tests_of_the_others(serve: Serve) -
 def test_what_was_only_accepted_may_not_be_there_yet(serve: Serve, made: int) -> None:
     server = serve(lambda connection, seen: answer(made if seen.method == "POST" else 404))
     available = step(checks=(EnsureResourceAvailability(),))
-    assert one(plan(server.url), case(step("POST"), available)).verdict == ("passed" if made == 202 else "failed")
+    assert run_one(plan(server.url), case(step("POST"), available)).verdict == ("passed" if made == 202 else "failed")
 
 
 @pytest.mark.parametrize("deleted", [202, 204])
 def test_what_is_only_going_to_be_deleted_may_still_be_there(serve: Serve, deleted: int) -> None:
     server = serve(lambda connection, seen: answer(deleted if seen.method == "DELETE" else 200, b""))
     gone = step(checks=(UseAfterFree(),))
-    assert one(plan(server.url), case(step("DELETE"), gone)).verdict == ("passed" if deleted == 202 else "failed")
+    assert run_one(plan(server.url), case(step("DELETE"), gone)).verdict == ("passed" if deleted == 202 else "failed")
     written = step(checks=(UseAfterFree(basis="human"),))
-    assert one(plan(server.url), case(step("DELETE"), written)).verdict == "failed"
+    assert run_one(plan(server.url), case(step("DELETE"), written)).verdict == "failed"
 
 
 # ------------------------------------------------------------------------ what was sent instead
@@ -513,6 +515,6 @@ def test_a_step_says_what_was_sent_instead_of_its_operation(
     server = serve(lambda connection, seen: answer(500))
     probe = structs.replace(step(method, path, checks=(NotAServerError(),), query=(("b", "2"),)), operation=operation)
     for base_url in (server.url, f"{server.url}/v1"):
-        result = one(plan(base_url, foreign="write"), case(probe))
+        result = run_one(plan(base_url, foreign="write"), case(probe))
         assert [failure.operation for failure in result.failures] == [operation]
         assert [outcome.sent for outcome in (*result.steps, *result.failures)] == [instead, instead]

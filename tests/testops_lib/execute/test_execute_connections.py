@@ -54,7 +54,7 @@ def test_an_unsafe_request_that_breaks_on_a_kept_connection_begins_its_case_anew
     server = serve(handler)
     steps = [step("POST", f"/a/{n}?{{unique}}", expect=200, operation="POST /a/{id}") for n in range(4)]
     engine = Engine(plan(server.url, concurrency=1, breaker_wait_s=5, foreign="write"), {}, run="r")
-    results = execute(engine, [case(each) for each in steps])
+    results = execute(engine, [case(only_step) for only_step in steps])
     reason = "on a kept connection: closed without a response"
     assert [(result.verdict, result.steps[0].repeated) for result in results] == [
         ("passed", ""),
@@ -81,7 +81,7 @@ def test_an_operation_that_breaks_every_connection_is_a_finding_though_connectio
     server = serve(lambda connection, seen: None if seen.target == "/crash" else answer())
     crash = [case(step("POST", "/crash", checks=(NotAServerError(),)), name=f"crash {number}") for number in range(3)]
     others = [case(step("GET", f"/{number}")) for number in range(3)]
-    mixed = [each for pair in zip(others, crash, strict=True) for each in pair]
+    mixed = [member for pair in zip(others, crash, strict=True) for member in pair]
     results = execute(Engine(plan(server.url, concurrency=1, breaker_wait_s=5), {}, run="r"), mixed)
     crashed = [result for result in results if result.operation == "POST /crash"]
     assert [result.verdict for result in crashed] == ["failed"] * 3

@@ -16,7 +16,7 @@ from testops_lib import target as targets
 from testops_lib.errors import TargetError
 from testops_lib.execute import Engine, identity
 from testops_lib.model import BasicAuth, Identity, JsonPathIs, Login, Result, TokenUse
-from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, one, plan, step
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, plan, run_one, step
 
 STATIC = Identity(
     name="ann",
@@ -44,7 +44,7 @@ def test_default_identity_is_the_first(serve: Serve) -> None:
     other = Identity(name="eve", headers=(("Authorization", "Basic eve"),))
     steps = (step(), step(identity="eve"), step(identity="none"), step(identity="ann"))
     the_plan = plan(server.url, identities=(STATIC, other))
-    assert one(the_plan, case(*steps), environ=ENV).verdict == "passed"
+    assert run_one(the_plan, case(*steps), environ=ENV).verdict == "passed"
     ann = ("Bearer token-of-ann", "c=cookie-1", "/?key=key%2Fof%20ann")
     assert [credentials(seen) for seen in server.seen] == [ann, ("Basic eve", None, "/"), (None, None, "/"), ann]
 
@@ -54,7 +54,7 @@ def test_invalid_identity_has_the_shape_of_the_default_one(serve: Serve) -> None
     basic = Identity(name="b", headers=(("Authorization", "Basic ${PASSWORD}"), ("X-Api-Key", "k")))
     token_only = Identity(name="t", login=LOGIN)
     for who in ((STATIC,), (basic,), (token_only,), ()):
-        one(plan(server.url, identities=who), case(step(identity="invalid")), environ=ENV)
+        run_one(plan(server.url, identities=who), case(step(identity="invalid")), environ=ENV)
     bearer, second, third, nobody = server.seen
     fake = (bearer.header("authorization") or "").removeprefix("Bearer ")
     assert fake.startswith("invalid-") and len(fake) == 32
@@ -69,26 +69,26 @@ def test_invalid_identity_has_the_shape_of_the_default_one(serve: Serve) -> None
 def test_request_that_names_its_own_credentials_keeps_them(serve: Serve) -> None:
     server = serve()
     mine = step(headers=(("authorization", "mine"),), query=(("key", "mine"),), cookies=(("c", "mine"), ("d", "2")))
-    one(plan(server.url, identities=(STATIC,)), case(mine), environ=ENV)
+    run_one(plan(server.url, identities=(STATIC,)), case(mine), environ=ENV)
     assert credentials(server.seen[0]) == ("mine", "c=mine; d=2", "/?key=mine")
 
 
 def test_cookies_of_request_and_identity_share_one_header(serve: Serve) -> None:
     server = serve()
-    one(plan(server.url, identities=(STATIC,)), case(step(cookies=(("d", "2"),))), environ=ENV)
+    run_one(plan(server.url, identities=(STATIC,)), case(step(cookies=(("d", "2"),))), environ=ENV)
     assert [line for line in server.seen[0].header_lines if line.startswith("Cookie")] == ["Cookie: d=2; c=cookie-1"]
 
 
 def test_missing_variable_is_named(serve: Serve) -> None:
     server = serve()
     with pytest.raises(TargetError, match="ANN_KEY is not set"):
-        one(plan(server.url, identities=(STATIC,)), case(step()), environ={"ANN_TOKEN": "x"})
-    assert one(plan(server.url, identities=(STATIC,)), case(step(identity="none")), environ={}).verdict == "passed"
+        run_one(plan(server.url, identities=(STATIC,)), case(step()), environ={"ANN_TOKEN": "x"})
+    assert run_one(plan(server.url, identities=(STATIC,)), case(step(identity="none")), environ={}).verdict == "passed"
     assert len(server.seen) == 1
 
 
 def test_unknown_identity_is_an_errored_case(serve: Serve) -> None:
-    result = one(plan(serve().url), case(step(identity="who")))
+    result = run_one(plan(serve().url), case(step(identity="who")))
     assert (result.verdict, result.reason) == ("errored", "refused: unknown identity 'who'")
 
 
@@ -104,7 +104,7 @@ def test_secrets_stay_out_of_results(serve: Serve) -> None:
     both = Identity(name="x", headers=STATIC.headers, query=STATIC.query, cookies=STATIC.cookies, login=LOGIN)
     cookie_login = Identity(name="y", login=Login(url="/login", expect_cookies=True))
     for who in (STATIC, both, cookie_login):
-        result = one(plan(server.url, identities=(who,)), case(step(expect=200)), environ=ENV)
+        result = run_one(plan(server.url, identities=(who,)), case(step(expect=200)), environ=ENV)
         assert result.verdict == "failed"
         shown = repr(result)
         for secret in ("token-of-ann", "key/of", "key%2Fof", "cookie-1", "tok-from-login", "cookie-from-login"):
@@ -132,7 +132,7 @@ def test_literal_credentials_of_a_file_at_the_desk_stay_out_of_results(serve: Se
             url="/login", payload=body, media_type=media, headers=(("X-L", "literal-of-header"),), token=TOKEN
         )
         who = Identity(name="x", headers=(("Cookie", "lang=english; sid=cookie-value-7"),), login=login)
-        shown = repr(one(plan(server.url, identities=(who,)), case(step(expect=200))))
+        shown = repr(run_one(plan(server.url, identities=(who,)), case(step(expect=200))))
         assert "not for" in shown
         for secret in ("hunter-2-literal", "literal-of-header", "cookie-value-7"):
             assert secret not in shown
@@ -141,7 +141,7 @@ def test_literal_credentials_of_a_file_at_the_desk_stay_out_of_results(serve: Se
 def test_headers_that_are_no_credentials_blot_nothing_out(serve: Serve) -> None:
     server = serve(lambda connection, seen: answer(500, "{}", "Content-Type: application/json"))
     who = Identity(name="x", headers=(("Accept", "application/json"), ("Authorization", "Bearer abcdefgh")))
-    result = one(plan(server.url, identities=(who,)), case(step(expect=200)))
+    result = run_one(plan(server.url, identities=(who,)), case(step(expect=200)))
     assert result.steps[0].response is not None
     assert ("Content-Type", "application/json") in result.steps[0].response.headers
 
@@ -152,7 +152,7 @@ def test_a_secret_across_the_end_of_a_message_is_masked_before_the_message_is_cu
     server = serve(lambda connection, seen: answer(200, json.dumps({"a": said})))
     who = Identity(name="x", headers=(("X-Key", token),))
     wrong = structs.replace(step(), checks=(JsonPathIs(path="$.a", op="equals", value="no"),))
-    result = one(plan(server.url, identities=(who,)), case(wrong))
+    result = run_one(plan(server.url, identities=(who,)), case(wrong))
     assert result.failures and "t0p-" not in repr(result)
     assert len(result.failures[0].message) < 500
 
@@ -200,7 +200,7 @@ def test_login_happens_once_for_all_cases(serve: Serve) -> None:
 def test_form_login_encodes_what_the_environment_gives(serve: Serve) -> None:
     server = serve(Shop())
     login = Login(url="login", payload="u=b&p=${PASSWORD}", media_type="application/x-www-form-urlencoded", token=TOKEN)
-    one(plan(f"{server.url}/base", identities=(Identity(name="f", login=login),)), case(step()), environ=ENV)
+    run_one(plan(f"{server.url}/base", identities=(Identity(name="f", login=login),)), case(step()), environ=ENV)
     assert server.seen[0].target == "/login" and server.seen[0].body == b"u=b&p=pa%22ss%5Cword"
 
 
@@ -208,7 +208,7 @@ def test_token_may_come_and_go_elsewhere(serve: Serve) -> None:
     server = serve(Shop())
     use = TokenUse(extract_from="header", selector="x-t", send_in="query", send_name="tok")
     login = Login(url=f"{server.url}/login", method="GET", token=use, expect_cookies=True)
-    one(plan(server.url, identities=(Identity(name="h", login=login),)), case(step("GET", "/x?a=1")))
+    run_one(plan(server.url, identities=(Identity(name="h", login=login),)), case(step("GET", "/x?a=1")))
     assert server.seen[0].method == "GET" and server.seen[0].body == b""
     assert credentials(server.seen[1]) == (None, "sid=abc123; other=xyz789", "/x?a=1&tok=token-0")
 
@@ -258,7 +258,7 @@ def test_401_to_bad_credentials_renews_nothing(serve: Serve, monkeypatch: pytest
     server = serve(shop)
     monkeypatch.setattr(identity, "LOGIN_AGAIN_S", 0.0)
     asked = (step(expect=200), step(identity="invalid"), step(identity="none"), step(headers=(("X-Token", "bad"),)))
-    assert one(plan(server.url, identities=(BOB,)), case(*asked), environ=ENV).verdict == "passed"
+    assert run_one(plan(server.url, identities=(BOB,)), case(*asked), environ=ENV).verdict == "passed"
     assert len(shop.tokens) == 1 and len(server.seen) == 5
 
 
@@ -277,7 +277,7 @@ def test_failed_login_errors_the_cases_and_is_not_hammered(serve: Serve) -> None
 )
 def test_login_without_a_usable_token_fails(serve: Serve, body: str) -> None:
     server = serve(lambda c, s: answer(200, body))
-    result = one(plan(server.url, identities=(BOB,)), case(step()), environ=ENV)
+    result = run_one(plan(server.url, identities=(BOB,)), case(step()), environ=ENV)
     assert result.verdict == "errored" and result.reason.startswith("login failed: identity bob: ")
 
 
@@ -285,15 +285,17 @@ def test_login_elsewhere_must_be_allowed(serve: Serve) -> None:
     server, shop = serve(Shop()), serve(Shop())
     far = Identity(name="f", login=Login(url=f"{shop.url}/login", token=TOKEN))
     with pytest.raises(TargetError, match=r"add 127\.0\.0\.1"):
-        one(plan(server.url, identities=(far,)), case(step()))
+        run_one(plan(server.url, identities=(far,)), case(step()))
     assert shop.connections == 0
-    one(plan(server.url, identities=(far,), hosts=(f"127.0.0.1:{shop.port}",)), case(step()))
+    run_one(plan(server.url, identities=(far,), hosts=(f"127.0.0.1:{shop.port}",)), case(step()))
     assert len(shop.seen) == 1 and server.seen[0].header("x-token") == "T token-0"
 
 
 def test_login_is_allowed_where_only_safe_methods_are(serve: Serve) -> None:
     server = serve(Shop())
-    result = one(plan(server.url, identities=(BOB,), methods="safe"), case(step("GET", "/", expect=200)), environ=ENV)
+    result = run_one(
+        plan(server.url, identities=(BOB,), methods="safe"), case(step("GET", "/", expect=200)), environ=ENV
+    )
     assert result.verdict == "passed" and server.seen[0].method == "POST"
 
 
@@ -319,7 +321,7 @@ def test_basic_credentials_come_from_the_environment_and_never_leak(serve: Serve
     server = serve(lambda connection, seen: answer(500, f"not you, {seen.header('authorization')} {ENV['PASSWORD']}"))
     who = Identity(name="b", basic=BasicAuth(username="bob", password="${PASSWORD}"))
     steps = (step(identity="b", expect=200), step(identity="invalid"))
-    shown = repr([one(plan(server.url, identities=(who,)), case(each), environ=ENV) for each in steps])
+    shown = repr([run_one(plan(server.url, identities=(who,)), case(only_step), environ=ENV) for only_step in steps])
     assert decoded(server.seen[0].header("authorization")) == f"bob:{ENV['PASSWORD']}"
     assert decoded(server.seen[1].header("authorization")).startswith("invalid:invalid-")
     sent = (server.seen[0].header("authorization") or "").partition(" ")[2]
@@ -361,7 +363,7 @@ def test_oauth2_client_credentials_are_exchanged_once_for_a_bearer_token(serve: 
 def test_oauth2_password_grant_may_send_the_client_in_the_body(serve: Serve) -> None:
     server = serve(Issuer(3600))
     who = oauth2(grant="password", username="${ANN_KEY}", password="${PASSWORD}", clientIn="body")
-    assert one(plan(server.url, identities=(who,)), case(step(expect=200)), environ=ENV).verdict == "passed"
+    assert run_one(plan(server.url, identities=(who,)), case(step(expect=200)), environ=ENV).verdict == "passed"
     assert server.seen[0].header("authorization") is None
     assert server.seen[0].body == b"grant_type=password&username=key%2Fof+ann&password=pa%22ss%5Cword&client_id=app+1"
 
@@ -386,7 +388,7 @@ def test_a_lifetime_that_is_no_number_of_seconds_is_no_end(serve: Serve, lives_s
 def test_a_token_may_come_in_a_cookie(serve: Serve) -> None:
     server = serve(Shop())
     use = TokenUse(extract_from="cookie", selector="sid", send_in="header", send_name="X-Csrf")
-    one(plan(server.url, identities=(Identity(name="c", login=Login(url="/login", token=use)),)), case(step()))
+    run_one(plan(server.url, identities=(Identity(name="c", login=Login(url="/login", token=use)),)), case(step()))
     assert (server.seen[1].header("x-csrf"), server.seen[1].header("cookie")) == ("abc123", None)
 
 

@@ -25,7 +25,7 @@ from testops_lib.model import (
     Result,
     TokenUse,
 )
-from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, one, plan, step
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, plan, run_one, step
 
 
 @pytest.mark.parametrize("limit", [1, 4, 7])
@@ -95,14 +95,14 @@ def test_confirmations_and_redirects_count_and_never_exceed(serve: Serve) -> Non
     engine = Engine(plan(server.url, concurrency=1, follow_redirects=9), {}, run="r", max_requests=2)
     results = execute(engine, [slow, case(step("GET", "/x"))])
     assert [(r.verdict, r.requests) for r in results] == [("failed", 2), ("skipped", 0)]
-    assert one(plan(server.url), slow, max_requests=1).verdict == "passed"  # no request left to confirm with
-    assert one(plan(server.url, follow_redirects=9), case(step("GET", "/go")), max_requests=4).requests == 4
+    assert run_one(plan(server.url), slow, max_requests=1).verdict == "passed"  # no request left to confirm with
+    assert run_one(plan(server.url, follow_redirects=9), case(step("GET", "/go")), max_requests=4).requests == 4
     assert len(server.seen) == 2 + 1 + 4
 
 
 def test_a_broken_kept_connection_without_budget_for_another_is_no_finding(serve: Serve) -> None:
     server = serve(lambda c, s: None if s.target == "/die" else answer())
-    result = one(plan(server.url), case(step("GET", "/"), step("GET", "/die")), max_requests=2)
+    result = run_one(plan(server.url), case(step("GET", "/"), step("GET", "/die")), max_requests=2)
     assert (result.verdict, result.reason, result.requests) == ("skipped", "budget spent", 2)
     assert server.targets() == ["GET /", "GET /die"]
 
@@ -145,7 +145,7 @@ def test_an_operation_that_is_always_unavailable_costs_no_probe_each_time(serve:
     server = serve(lambda c, s: answer(200 if s.target != "/off" else 503))
     off = [step("GET", "/off", checks=(NotAServerError(),)) for _ in range(30)]
     cases = [case(each, step("GET", f"/{n}"), name=str(n)) for n, each in enumerate(off)]
-    cases = [each for n in range(30) for each in (case(step("GET", f"/fine/{n}")), cases[n])]
+    cases = [item for n in range(30) for item in (case(step("GET", f"/fine/{n}")), cases[n])]
     results = execute(Engine(plan(server.url, concurrency=2, breaker_wait_s=5), {}, run="r"), cases)
     assert [result.verdict for result in results].count("failed") == 30
     assert server.targets().count("GET /") <= 4
@@ -165,7 +165,7 @@ def test_time_budget_ends_everything(serve: Serve) -> None:
 def test_time_budget_still_cleans_up(serve: Serve) -> None:
     server = serve(lambda c, s: hang()(c, s) if s.target == "/hang" else answer())
     the_case = case(step("GET", "/a"), step("GET", "/hang"), cleanup=(step("DELETE", "/a"),))
-    result = one(plan(server.url), the_case, max_time_s=0.2)
+    result = run_one(plan(server.url), the_case, max_time_s=0.2)
     assert (result.verdict, result.reason) == ("skipped", "budget spent")
     assert server.targets() == ["GET /a", "GET /hang", "DELETE /a"]
 
@@ -374,8 +374,8 @@ def test_cases_that_come_by_the_list_are_each_executed_once(serve: Serve) -> Non
             yield part
 
     results = collect(Engine(plan(server.url, concurrency=7), {}, run="r"), cases())
-    assert sorted(r.case for r in results) == sorted(one.id for one in made)
-    assert sorted(server.targets()) == sorted(one.operation for one in made)
+    assert sorted(r.case for r in results) == sorted(item.id for item in made)
+    assert sorted(server.targets()) == sorted(item.operation for item in made)
 
 
 def test_what_is_left_of_a_list_is_not_started_after_stop(serve: Serve) -> None:

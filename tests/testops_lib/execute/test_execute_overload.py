@@ -18,7 +18,18 @@ from testops_lib.execute.concurrency import ANSWERS_A_STEP, Concurrency, overloa
 from testops_lib.execute.retry_after import retry_after_s, wait_s
 from testops_lib.http.answer import Answer
 from testops_lib.model import NotAServerError
-from tests.testops_lib.execute.engine_server import Handler, Seen, Serve, answer, case, execute, hang, one, plan, step
+from tests.testops_lib.execute.engine_server import (
+    Handler,
+    Seen,
+    Serve,
+    answer,
+    case,
+    execute,
+    hang,
+    plan,
+    run_one,
+    step,
+)
 
 # -- the decisions
 
@@ -229,39 +240,39 @@ def limited(times: int, status: int, after: str) -> Handler:
 @pytest.mark.parametrize(("method", "status"), [("GET", 429), ("POST", 429), ("GET", 503)])
 def test_a_request_is_sent_again_when_the_target_asked_for_it(serve: Serve, method: str, status: int) -> None:
     server = serve(limited(2, status, "0"))
-    result = one(plan(server.url), case(step(method, "/x", expect=200)))
+    result = run_one(plan(server.url), case(step(method, "/x", expect=200)))
     assert (result.verdict, result.requests, result.steps[0].repeated) == ("passed", 3, f"answered {status}")
     assert result.steps[0].asked_to_wait == 2
 
 
 def test_the_wait_is_what_was_asked_for_and_not_the_cases_time(serve: Serve) -> None:
     server = serve(limited(1, 429, "1"))
-    result = one(plan(server.url, case_timeout_s=0.8), case(step("POST", "/x", expect=200)))
+    result = run_one(plan(server.url, case_timeout_s=0.8), case(step("POST", "/x", expect=200)))
     assert result.verdict == "passed" and result.steps[0].waited_s == 1
     assert server.seen[1].at - server.seen[0].at >= 0.99
 
 
 def test_an_unsafe_request_is_not_sent_again_after_a_503(serve: Serve) -> None:
     server = serve(lambda c, s: answer(200) if s.target == "/" else limited(9, 503, "0")(c, s))
-    result = one(plan(server.url), case(step("POST", "/x", checks=(NotAServerError(),))))
+    result = run_one(plan(server.url), case(step("POST", "/x", checks=(NotAServerError(),))))
     assert [failure.check for failure in result.failures] == ["not_a_server_error"]
     assert server.targets().count("POST /x") == 1
 
 
 def test_a_429_that_is_expected_is_an_answer(serve: Serve) -> None:
     server = serve(limited(9, 429, "0"))
-    assert one(plan(server.url), case(step("GET", "/x", expect=429))).verdict == "passed"
+    assert run_one(plan(server.url), case(step("GET", "/x", expect=429))).verdict == "passed"
     assert len(server.seen) == 1
 
 
 def test_waiting_ends_with_the_run_and_repeats_stay_in_the_budget(serve: Serve) -> None:
     server = serve(limited(9, 429, "30"))
     before = time.monotonic()
-    result = one(plan(server.url), case(step("GET", "/x", expect=200)), max_time_s=5)
+    result = run_one(plan(server.url), case(step("GET", "/x", expect=200)), max_time_s=5)
     assert result.verdict == "failed" and time.monotonic() - before < 3
     assert (result.steps[0].asked_to_wait, result.steps[0].waited_s) == (1, 0)
     server = serve(limited(9, 429, "0"))
-    result = one(plan(server.url), case(step("GET", "/x", expect=200)), max_requests=2)
+    result = run_one(plan(server.url), case(step("GET", "/x", expect=200)), max_requests=2)
     assert len(server.seen) == result.requests == 2
 
 
@@ -277,5 +288,5 @@ def test_a_login_comes_back_when_it_was_asked_to(serve: Serve) -> None:
     token = TokenUse(extract_from="body", selector="/token", send_in="header", send_name="Authorization")
     identity = Identity(name="u", login=Login(url="/login", payload="{}", token=token))
     server = serve(handler)
-    result = one(plan(server.url, identities=(identity,)), case(step("GET", "/x", expect=200)))
+    result = run_one(plan(server.url, identities=(identity,)), case(step("GET", "/x", expect=200)))
     assert (result.verdict, result.requests) == ("passed", 3)

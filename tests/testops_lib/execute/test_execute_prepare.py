@@ -22,33 +22,33 @@ from testops_lib.model import (
     Request,
     TextBody,
 )
-from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, one, plan, step
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, plan, run_one, step
 
 
 def test_target_is_sent_as_given(serve: Serve) -> None:
     server = serve()
     target = "/a%2Fb/../c//d/./e/%2e%2e?y=a+b&z=%7e\\|[]^`{x}"
-    assert one(plan(server.url), case(step("GET", target))).verdict == "passed"
+    assert run_one(plan(server.url), case(step("GET", target))).verdict == "passed"
     assert server.seen[0].line == f"GET {target} HTTP/1.1"
 
 
 def test_what_no_target_may_hold_is_percent_encoded(serve: Serve) -> None:
     server = serve()
-    one(plan(server.url), case(step("GET", "/a b/é/#x\t", query=(("a b", "c&d=é"), ("", ""), ("plus", "+")))))
+    run_one(plan(server.url), case(step("GET", "/a b/é/#x\t", query=(("a b", "c&d=é"), ("", ""), ("plus", "+")))))
     assert server.seen[0].target == "/a%20b/%C3%A9/%23x%09?a%20b=c%26d%3D%C3%A9&=&plus=%2B"
 
 
 @pytest.mark.parametrize("method", ["QUERY", "PROPFIND", "foo", "TRACE", "OPTIONS", "DELETE"])
 def test_method_is_sent_as_given(serve: Serve, method: str) -> None:
     server = serve()
-    assert one(plan(server.url), case(step(method, "/"))).verdict == "passed"
+    assert run_one(plan(server.url), case(step(method, "/"))).verdict == "passed"
     assert server.seen[0].line == f"{method} / HTTP/1.1"
 
 
 def test_headers_keep_case_order_duplicates_and_emptiness(serve: Serve) -> None:
     server = serve()
     headers = (("x-b", "1"), ("X-B", "2"), ("X-Empty", ""), ("X-Space", "a  b"), ("x-b", "1"), ("X-Text", "é;,"))
-    one(plan(server.url), case(step("GET", "/", headers=headers)))
+    run_one(plan(server.url), case(step("GET", "/", headers=headers)))
     lines = server.seen[0].header_lines[1:]
     assert lines.pop(0).startswith("Accept-Encoding: ")
     assert lines == [
@@ -66,7 +66,7 @@ def test_headers_keep_case_order_duplicates_and_emptiness(serve: Serve) -> None:
 def test_own_accept_and_agent_replace_ours(serve: Serve) -> None:
     server = serve()
     headers = (("accept", "text/csv"), ("USER-AGENT", ""), ("accept-encoding", "identity"))
-    one(plan(server.url), case(step("GET", "/", headers=headers)))
+    run_one(plan(server.url), case(step("GET", "/", headers=headers)))
     assert server.seen[0].header_lines[1:] == ["accept: text/csv", "USER-AGENT:", "accept-encoding: identity"]
 
 
@@ -87,7 +87,7 @@ def test_reused_handle_leaves_nothing_of_the_request_before(serve: Serve) -> Non
         return b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" if seen.method == "HEAD" else answer()
 
     server.handler = handler
-    assert one(plan(server.url, concurrency=1), case(*steps)).verdict == "passed"
+    assert run_one(plan(server.url, concurrency=1), case(*steps)).verdict == "passed"
     assert [(s.method, s.body, s.header("content-length"), s.header("x-one")) for s in server.seen] == [
         ("POST", b'{"a":1}', "7", "1"),
         ("GET", b"", None, None),
@@ -112,7 +112,7 @@ def test_reused_handle_leaves_nothing_of_the_request_before(serve: Serve) -> Non
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
 def test_body_goes_with_any_method(serve: Serve, method: str) -> None:
     server = serve()
-    one(
+    run_one(
         plan(server.url),
         case(step(method, "/", body=JsonBody(value={"é": [1, None, 1.5]}, media_type="application/x+json"))),
     )
@@ -126,7 +126,7 @@ def test_bodies_are_encoded_by_kind(serve: Serve) -> None:
         Part(name='a"b', data=b"1"),
         Part(name="f", data=b"\x00\xff\r\n", filename="x\ny.bin", media_type="image/png"),
     )
-    one(
+    run_one(
         plan(server.url),
         case(
             step("POST", "/t", body=TextBody(text='{"a": {unique}', media_type="")),
@@ -181,7 +181,7 @@ HOSTILE = ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"]
 )
 def test_line_breaks_are_refused_and_never_sent(serve: Serve, evil: str, build: object) -> None:
     server = serve()
-    result = one(plan(server.url), case(build(evil)))  # type: ignore[operator]
+    result = run_one(plan(server.url), case(build(evil)))  # type: ignore[operator]
     assert result.verdict == "errored"
     assert result.reason.startswith("refused: ")
     assert server.connections == 0
@@ -190,10 +190,10 @@ def test_line_breaks_are_refused_and_never_sent(serve: Serve, evil: str, build: 
 def test_captured_line_breaks_are_refused_in_headers_and_encoded_elsewhere(serve: Serve) -> None:
     server = serve(lambda connection, seen: answer(200, json.dumps({"v": "x\r\nX-Evil: 1/?"})))
     capture = (Capture(name="v", path="$.v"),)
-    result = one(plan(server.url), case(step(captures=capture), step("GET", "/{v}", query=(("q", "{v}"),))))
+    result = run_one(plan(server.url), case(step(captures=capture), step("GET", "/{v}", query=(("q", "{v}"),))))
     assert result.verdict == "passed"
     assert server.seen[1].target == "/x%0D%0AX-Evil%3A%201%2F%3F?q=x%0D%0AX-Evil%3A%201%2F%3F"
-    result = one(plan(server.url), case(step(captures=capture), step("GET", "/", headers=(("X-A", "{v}"),))))
+    result = run_one(plan(server.url), case(step(captures=capture), step("GET", "/", headers=(("X-A", "{v}"),))))
     assert result.reason == "refused: header X-A: the value holds CR, LF or NUL"
     assert len(server.seen) == 3
 
@@ -210,7 +210,7 @@ def test_captured_values_keep_their_type_as_whole_leaves(serve: Serve) -> None:
     captures = tuple(Capture(name=name, path=f"$.{name}") for name in document)
     value = {"{n}": "{n}", "f": ["{f}", "{t}", "{z}"], "o": "{o}", "mixed": "<{n}-{t}-{o}-{s}>", "not": "{other}"}
     posted = step("POST", "/p/{n}/{s}", body=JsonBody(value=value))
-    one(plan(server.url, foreign="write"), case(step(captures=captures), posted))
+    run_one(plan(server.url, foreign="write"), case(step(captures=captures), posted))
     assert server.seen[1].target == "/p/7/%C3%A9"
     assert json.loads(server.seen[1].body) == {
         "{n}": 7,
@@ -223,7 +223,7 @@ def test_captured_values_keep_their_type_as_whole_leaves(serve: Serve) -> None:
 
 def test_captured_text_is_never_substituted_again(serve: Serve) -> None:
     server = serve(lambda connection, seen: answer(200, json.dumps({"v": "{unique}"})))
-    one(
+    run_one(
         plan(server.url),
         case(step(captures=(Capture(name="v", path="$.v"),)), step("GET", "/", headers=(("X-V", "{v}"),))),
     )
@@ -233,9 +233,9 @@ def test_captured_text_is_never_substituted_again(serve: Serve) -> None:
 def test_unique_is_12_hex_digits_of_the_attempt(serve: Serve) -> None:
     server = serve()
     the_case = case(step("GET", "/{unique}"), step("GET", "/{unique}"))
-    one(plan(server.url), the_case)
-    one(plan(server.url), the_case, attempt=2)
-    one(plan(server.url), the_case, run="r2")
+    run_one(plan(server.url), the_case)
+    run_one(plan(server.url), the_case, attempt=2)
+    run_one(plan(server.url), the_case, run="r2")
     tokens = [seen.target[1:] for seen in server.seen]
     assert tokens[0] == tokens[1] == unique_token("r1", the_case.id, 1)
     assert len(tokens[0]) == 12 and int(tokens[0], 16) >= 0
@@ -245,7 +245,7 @@ def test_unique_is_12_hex_digits_of_the_attempt(serve: Serve) -> None:
 def test_framing_headers_get_a_connection_of_their_own(serve: Serve) -> None:
     server = serve()
     lying = step("POST", "/", headers=(("Content-Length", "1"),), body=TextBody(text="12345"))
-    one(plan(server.url, concurrency=1), case(step("GET", "/"), lying, step("GET", "/after")))
+    run_one(plan(server.url, concurrency=1), case(step("GET", "/"), lying, step("GET", "/after")))
     by_connection = {seen.connection: seen.target for seen in server.seen if seen.target == "/after"}
     poisoned = {seen.connection for seen in server.seen if seen.header("content-length") == "1"}
     assert by_connection and not poisoned & by_connection.keys()
@@ -253,7 +253,7 @@ def test_framing_headers_get_a_connection_of_their_own(serve: Serve) -> None:
 
 def test_base_path_stands_before_the_path(serve: Serve) -> None:
     server = serve()
-    one(plan(f"{server.url}/api/v1"), case(step("GET", "/x")))
+    run_one(plan(f"{server.url}/api/v1"), case(step("GET", "/x")))
     assert server.seen[0].target == "/api/v1/x"
 
 

@@ -34,7 +34,7 @@ from testops_lib.model import (
 )
 from testops_lib.run.report import with_recipes
 from testops_lib.verdict.analyze import analyze
-from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, one, plan, step
+from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, execute, plan, run_one, step
 
 HOSTILE = '\'; touch pwned; $(touch pwned) `touch pwned` "$HOME" \\ \n# !! * ? \x1b[31m\u202e é 漢字 %s @x'
 SHELLS = [shell for shell in ("dash", "sh", "bash") if shutil.which(shell)]
@@ -120,13 +120,13 @@ CASES: dict[str, Case] = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_script_sends_what_was_sent(serve: Serve, tmp_path: Path, name: str, shell: str) -> None:
     server = serve(echo)
-    result = one(plan(server.url, foreign="write"), CASES[name])
+    result = run_one(plan(server.url, foreign="write"), CASES[name])
     assert result.verdict == "passed", result.reason
-    ours = [sent(each) for each in server.seen]
+    ours = [sent(request) for request in server.seen]
     server.seen.clear()
     done = ran(recipe(CASES[name], "http://127.0.0.1:1"), tmp_path, shell, BASE_URL=server.url)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [sent(each) for each in server.seen] == ours
+    assert [sent(request) for request in server.seen] == ours
     assert [path.name for path in tmp_path.iterdir()] == ["again.sh"], "text of the case acted"
 
 
@@ -172,10 +172,10 @@ def test_credentials_are_variables_that_the_script_asks_for(serve: Serve, tmp_pa
         assert "literal" not in script
         asked = ran(script, tmp_path, TENANT="t")
         assert asked.returncode == 2 and re.match(r"set \w+: ", asked.stderr) and not server.seen
-        given = {"TOKEN": "aa", "TENANT": "bb", "API_KEY_ANN": "c&c", "SID": "dd", "PASSWORD_BASIC": "e'e"}
-        done = ran(script, tmp_path, TOKEN_LOGIN="ff", **given)
+        environment = {"TOKEN": "aa", "TENANT": "bb", "API_KEY_ANN": "c&c", "SID": "dd", "PASSWORD_BASIC": "e'e"}
+        done = ran(script, tmp_path, TOKEN_LOGIN="ff", **environment)
         assert (done.returncode, done.stderr) == (0, "")
-        seen = {each.target.partition("?")[0][1:]: each for each in server.seen}
+        seen = {request.target.partition("?")[0][1:]: request for request in server.seen}
         assert (seen["default"].header("Authorization"), seen["default"].header("X-Tenant")) == ("Bearer aa", "bb")
         assert seen["ann"].target == "/ann?api_key=c%26c" and seen["ann"].header("Cookie") == "sid=dd"
         assert seen["basic"].header("Authorization") == "Basic am9lOmUnZQ=="

@@ -33,8 +33,8 @@ from tests.testops_lib.execute.engine_server import Seen, Serve, answer, case, p
 
 def ran(the_plan: Plan, cases: Sequence[Case], *, max_requests: int = 0, **options: Any) -> tuple[Report, list[Result]]:
     """The report of a run whose failures were repeated, and all results."""
-    known = {each.id: each for each in cases}
-    repeating = Repetitions(lambda ids: known, limit=max_requests)
+    cases_by_id = {case.id: case for case in cases}
+    repeating = Repetitions(lambda ids: cases_by_id, limit=max_requests)
     results: list[Result] = []
     run(Engine(the_plan, {}, run="r", max_requests=max_requests, **options), cases, results.append, repeating=repeating)
     own, repeated = split([*results, *repeating.left_out])
@@ -49,7 +49,7 @@ def sound(path: str, **options: Any) -> Case:
 
 
 def shown(report: Report) -> list[tuple[str, str, int, int]]:
-    return [(each.operation, each.check, each.reproduced, each.executed) for each in report.findings]
+    return [(finding.operation, finding.check, finding.reproduced, finding.executed) for finding in report.findings]
 
 
 class Alone:
@@ -128,7 +128,7 @@ def test_what_fails_only_beside_other_cases_is_one_advisory_finding(serve: Serve
     report, _ = ran(
         plan(server.url, concurrency=8), [*cases, sound("/broken"), *(sound(f"/ok/{number}") for number in range(4))]
     )
-    by_check = {each.check: each for each in report.findings}
+    by_check = {finding.check: finding for finding in report.findings}
     assert set(by_check) == {"not_a_server_error", "concurrency"} and len(report.findings) == 2
     assert shown(report)[0] == ("GET /broken", "not_a_server_error", 2, 2)
     both = by_check["concurrency"]
@@ -140,7 +140,7 @@ def test_what_fails_only_beside_other_cases_is_one_advisory_finding(serve: Serve
 
 def without(report: Report, check: str) -> Report:
 
-    kept: tuple[Finding, ...] = tuple(each for each in report.findings if each.check != check)
+    kept: tuple[Finding, ...] = tuple(finding for finding in report.findings if finding.check != check)
     return msgspec.structs.replace(report, findings=kept)
 
 
@@ -201,10 +201,10 @@ def test_the_budget_holds_exactly_and_what_was_not_repeated_says_so(serve: Serve
     server = serve(broken)
     report, _ = ran(plan(server.url, concurrency=3), [sound(f"/{number}") for number in range(60)], max_requests=limit)
     assert len(server.seen) == limit == report.totals.requests
-    repeated = [each for each in report.findings if each.executed]
+    repeated = [finding for finding in report.findings if finding.executed]
     assert len(repeated) == limit // 10
-    assert {each.not_repeated for each in report.findings if not each.executed} == {"budget spent"}
-    assert len(report.findings) == limit - limit // 10 and not any(each.advisory for each in report.findings)
+    assert {finding.not_repeated for finding in report.findings if not finding.executed} == {"budget spent"}
+    assert len(report.findings) == limit - limit // 10 and not any(finding.advisory for finding in report.findings)
 
 
 def test_the_repetition_of_what_only_reads_takes_no_more_than_it_took_before(serve: Serve) -> None:
@@ -236,6 +236,6 @@ def test_a_busy_target_says_nothing_of_whether_it_comes_back(serve: Serve, other
     server = serve(busy)
     cases = [case(step("GET", "/a", checks=(NotAServerError(),)), name="a")]
     report, _ = ran(plan(server.url, concurrency=8, breaker_after=0), cases)
-    finding = next(each for each in report.findings if each.message.startswith("answered 500"))
+    finding = next(finding for finding in report.findings if finding.message.startswith("answered 500"))
     assert finding.check == "not_a_server_error" and not finding.advisory and not finding.executed
     assert finding.not_repeated

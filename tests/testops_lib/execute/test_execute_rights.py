@@ -126,9 +126,9 @@ def test_a_preparation_that_would_change_what_exists_is_gone_around_as_well() ->
         captures=(Capture(name="book_id", path="$.id"),),
     )
     read = about("GET", "/shelves/{shelf_id}/books/{book_id}")
-    found = around((MAKE, below, read), refuse("POST /shelves"), ways(LIST), may_write=False)
-    assert [step.request.method for step in found.steps] == ["GET", "GET", "GET"]
-    books = found.steps[1]
+    detour = around((MAKE, below, read), refuse("POST /shelves"), ways(LIST), may_write=False)
+    assert [step.request.method for step in detour.steps] == ["GET", "GET", "GET"]
+    books = detour.steps[1]
     assert books.captures == (Capture(name="book_id", path="$[0].id"),)
 
 

@@ -12,7 +12,7 @@ from stack import certificates
 from testops_lib.errors import TargetError
 from testops_lib.execute import Engine
 from testops_lib.model import Plan, StatusIs, Tls
-from tests.testops_lib.execute.engine_server import Serve, Server, answer, case, execute, one, plan, step
+from tests.testops_lib.execute.engine_server import Serve, Server, answer, case, execute, plan, run_one, step
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +40,16 @@ def with_tls(server: Server, tls: Tls, **policy: object) -> Plan:
 
 def test_a_client_certificate_is_shown_where_it_is_asked_for(strict: Server, folder: Path) -> None:
     ca, cert, key = (str(folder / name) for name in ("ca.pem", "client.pem", "client.key"))
-    result = one(with_tls(strict, Tls(ca=ca, cert=cert, key=key)), case(step("GET", "/x", expect=200)), environ={})
+    result = run_one(with_tls(strict, Tls(ca=ca, cert=cert, key=key)), case(step("GET", "/x", expect=200)), environ={})
     assert (result.verdict, result.reason) == ("passed", "")
     both = folder / "both.pem"
     both.write_bytes(Path(cert).read_bytes() + Path(key).read_bytes())
-    assert one(with_tls(strict, Tls(ca=ca, cert=str(both))), case(step()), environ={}).verdict == "passed"
+    assert run_one(with_tls(strict, Tls(ca=ca, cert=str(both))), case(step()), environ={}).verdict == "passed"
     texts = {"CA": Path(ca).read_text(), "CERT": Path(cert).read_text(), "KEY": Path(key).read_text()}
     by_name = Tls(ca="${CA}", cert="${CERT}", key="${KEY}")
-    assert one(with_tls(strict, by_name), case(step()), environ=texts).verdict == "passed"
+    assert run_one(with_tls(strict, by_name), case(step()), environ=texts).verdict == "passed"
     paths = {"CA": ca, "CERT": cert, "KEY": key}
-    assert one(with_tls(strict, by_name), case(step()), environ=paths).verdict == "passed"
+    assert run_one(with_tls(strict, by_name), case(step()), environ=paths).verdict == "passed"
 
 
 def test_without_a_client_certificate_the_reason_says_so(strict: Server, folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_client_certificate_is_not_shown_elsewhere(serve: Serve, strict: Serve
     target = serve(lambda c, s: answer(302, "", f"Location: {strict.url}/there"), context=context)
     tls = Tls(ca=str(folder / "ca.pem"), cert=str(folder / "client.pem"), key=str(folder / "client.key"))
     policy = {"follow_redirects": 1, "hosts": (f"127.0.0.1:{strict.port}",), "breaker_after": 0}
-    result = one(with_tls(target, tls, **policy), case(step()), environ={})
+    result = run_one(with_tls(target, tls, **policy), case(step()), environ={})
     assert result.verdict == "errored", result.failures
     assert not strict.seen
 
@@ -119,7 +119,7 @@ def test_certificates_that_cannot_be_used_are_a_configuration_error(
     server = serve()
     parts = {name: getattr(tls, name).replace("{folder}", str(folder)) for name in ("ca", "cert", "key")}
     with pytest.raises(TargetError) as caught:
-        one(replace(plan(server.url), tls=Tls(**parts)), case(step()), environ=environ)
+        run_one(replace(plan(server.url), tls=Tls(**parts)), case(step()), environ=environ)
     assert message in caught.value.what and "tls" in caught.value.where
     assert not server.connections
 
@@ -137,4 +137,4 @@ def test_a_key_with_a_password_is_refused_without_asking(serve: Serve, folder: P
         )
     )
     with pytest.raises(TargetError):
-        one(replace(plan(serve().url), tls=Tls(cert=str(folder / "client.pem"), key=str(encrypted))), case(step()))
+        run_one(replace(plan(serve().url), tls=Tls(cert=str(folder / "client.pem"), key=str(encrypted))), case(step()))

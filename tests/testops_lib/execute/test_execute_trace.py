@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from testops_lib.model import Identity, Login, Policy, TokenUse, Trace
-from tests.testops_lib.execute.engine_server import Serve, answer, case, one, plan, step
+from tests.testops_lib.execute.engine_server import Serve, answer, case, plan, run_one, step
 
 TOKEN = TokenUse(extract_from="body", selector="/token", send_in="header", send_name="X-Token")
 USER = Identity(name="u", login=Login(url="/login", payload="{}", token=TOKEN))
@@ -15,7 +15,7 @@ USER = Identity(name="u", login=Login(url="/login", payload="{}", token=TOKEN))
 def test_requests_say_which_run_and_case_they_belong_to_if_the_policy_asks(serve: Serve) -> None:
     server = serve(lambda c, s: answer(body='{"token": "t"}'))
     the_case = case(step("GET", "/a"), step("POST", "/b"), cleanup=(step("DELETE", "/a"),))
-    result = one(plan(server.url, trace=True, identities=(USER,)), the_case, run="nightly 2026-03-14\r\nX: é")
+    result = run_one(plan(server.url, trace=True, identities=(USER,)), the_case, run="nightly 2026-03-14\r\nX: é")
     assert result.verdict == "passed"
     assert server.targets() == ["POST /login", "GET /a", "POST /b", "DELETE /a"]
     assert {seen.header("X-TestOps-Case") for seen in server.seen} == {the_case.id}
@@ -24,14 +24,14 @@ def test_requests_say_which_run_and_case_they_belong_to_if_the_policy_asks(serve
 
 def test_without_the_policy_nothing_is_said(serve: Serve) -> None:
     server = serve()
-    one(plan(server.url), case(step()))
+    run_one(plan(server.url), case(step()))
     assert not [line for line in server.seen[0].header_lines if "testops-" in line.lower().partition(":")[0]]
 
 
 def test_names_are_the_targets_choice_and_a_cases_own_header_stays(serve: Serve) -> None:
     server = serve()
     policy = {"trace": Trace(run="Traceparent-Run", case="")}
-    one(plan(server.url, **policy), case(step("GET", "/"), step("GET", "/", headers=(("traceparent-run", "own"),))))
+    run_one(plan(server.url, **policy), case(step("GET", "/"), step("GET", "/", headers=(("traceparent-run", "own"),))))
     assert [seen.header("Traceparent-Run") for seen in server.seen] == ["r1", "own"]
     assert server.seen[0].header("X-TestOps-Case") is None
 
@@ -39,7 +39,7 @@ def test_names_are_the_targets_choice_and_a_cases_own_header_stays(serve: Serve)
 def test_the_headers_go_to_the_target_alone_and_into_no_evidence(serve: Serve) -> None:
     other = serve()
     server = serve(lambda c, s: answer(302, "", f"Location: {other.url}/there"))
-    result = one(
+    result = run_one(
         plan(server.url, trace=True, follow_redirects=1, hosts=(f"127.0.0.1:{other.port}",)),
         case(step("GET", "/go", expect=404)),
     )

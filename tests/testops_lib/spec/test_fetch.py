@@ -85,16 +85,16 @@ def slow(handler: BaseHTTPRequestHandler) -> None:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    found = Site()
-    yield found
-    found.close()
+    served = Site()
+    yield served
+    served.close()
 
 
 @pytest.fixture
 def other() -> Iterator[Site]:
-    found = Site()
-    yield found
-    found.close()
+    served = Site()
+    yield served
+    served.close()
 
 
 def referring(ref: str) -> bytes:
@@ -112,7 +112,7 @@ def test_a_document_is_read_whatever_its_content_type_says(site: Site) -> None:
     site.answers["/yaml"] = reply(b"openapi: 3.0.0\npaths: {/a: {get: {}}}\n", Content_Type="application/json")
     site.answers["/gzip"] = reply(gzip.compress(DOCUMENT), Content_Encoding="gzip")
     for path in ("/plain", "/yaml", "/gzip"):
-        assert [one.key for one in load(site.url + path).operations] == ["GET /a"]
+        assert [operation.key for operation in load(site.url + path).operations] == ["GET /a"]
 
 
 def test_headers_are_sent_and_secrets_in_the_address_are_not_told(site: Site) -> None:
