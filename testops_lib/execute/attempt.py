@@ -16,7 +16,7 @@ BUDGET_SPENT: Final = "budget spent"
 STOPPED: Final = "stopped"
 TARGET_DOWN: Final = "target down"
 CERTIFICATE_REQUIRED: Final = "no connection without the client certificate"
-"""Nothing can be said of what the target answers to somebody without credentials."""
+"""The step was to show what the target answers without credentials; without the certificate there is no answer."""
 
 _NO_NAMES: frozenset[str] = frozenset()
 
@@ -118,7 +118,7 @@ class Attempt:
         self.performed: list[Step] = []
         """Those that were sent, in order."""
         self.foreign_captures = _NO_NAMES
-        """Names of captures that are things of somebody else."""
+        """Names of captures whose values are resources that the case did not create."""
         self.stands_for: dict[int, Step] = {}
         """`id` of a step that was put in -> the refused step it stands for."""
 

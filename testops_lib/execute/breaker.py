@@ -7,19 +7,19 @@ PROBE_EVERY_S = 1.0
 
 
 class Breaker:
-    """Counts requests in a row that found nobody at home; any answer sets it back.
+    """Counts consecutive requests without an answer; any answer sets the count back.
 
     Args:
-        after: so many failures in a row open it; 0: it never opens.
+        after: this many consecutive failures open it; 0: it never opens.
         wait_s: how long after the first of them a target may still come back before it is given up.
     """
 
     def __init__(self, after: int, wait_s: float) -> None:
         self._after, self._wait_s = after, wait_s
         self.failures = 0
-        """Requests in a row that found nobody at home."""
+        """Consecutive requests that got no answer, or 503."""
         self.since = 0.0
-        """When the first failure in the row was."""
+        """When the first of the consecutive failures was."""
 
     @property
     def open(self) -> bool:
@@ -37,7 +37,7 @@ class Breaker:
         self.failures = 0
 
     def given_up(self, now: float) -> bool:
-        """It has been silent for longer than is worth waiting."""
+        """Whether the target has been silent for `wait_s` or longer."""
         return self.failures > 0 and now - self.since >= self._wait_s
 
     def pause_s(self, now: float) -> float:

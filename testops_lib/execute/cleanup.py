@@ -1,4 +1,4 @@
-"""Cleanup after a case: its own cleanup steps, then whatever else it made. Nothing here changes the verdict."""
+"""Cleanup after a case: its own cleanup steps, then whatever else it made. Cleanup never changes the verdict."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Final
 from testops_lib.http.answer import Answer
 
 ANSWERS_A_STEP: Final = 8
-"""So many answers, times the present number of cases, without a sign of overload before one more case may run."""
+"""This many answers without a sign of overload, times the present number of cases, allow one more case."""
 
 _LOOK_AT_BYTES = 8_192
 
@@ -19,7 +19,7 @@ _LOCKED = re.compile(
     rb"|connection pool (?:exhausted|is full|timeout)|remaining connection slots|temporarily overloaded",
     re.IGNORECASE,
 )
-"""What servers write into a 5xx when requests get in each other's way."""
+"""What servers write into a 5xx when concurrent requests block each other."""
 
 
 def overload(answer: Answer | None) -> str:

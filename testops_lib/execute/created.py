@@ -44,7 +44,7 @@ def names(template: str) -> tuple[str, ...]:
 
 
 def values(template: str, path: str) -> dict[str, str] | None:
-    """Parameter -> what stands in its place in a path as sent, decoded; None: the path is no such one."""
+    """Parameter -> what stands in its place in a path as sent, decoded; None: the path does not match."""
     if path == template and "{" not in template:
         return {}
     match = _pattern(template).fullmatch(path)
@@ -68,7 +68,7 @@ class CreatedResource:
     operation: str
     identity: str
     path: str
-    """Where it is, decoded; "" unknown."""
+    """Its path, decoded; "" when unknown."""
     removal: Removal | None
     request: Request | None = None
     """Deletes it."""

@@ -15,7 +15,7 @@ from testops_lib.verdict.reasons import LOCKED_OUT
 _UNAUTHORIZED: Final = 401
 _MOST_WITNESSES: Final = 3
 _MOST_LOOKS: Final = 3
-"""At one operation's answers, for each user: some answer 401 now and then by themselves."""
+"""For one operation and user: some operations answer 401 now and then by themselves."""
 _MOST_SUSPECTS: Final = 20
 _MOST_NAMED: Final = 5
 _TOUCHING: Final = re.compile(

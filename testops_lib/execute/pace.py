@@ -48,7 +48,7 @@ class Budget:
         return more
 
     def keep(self, wanted: int) -> int:
-        """How many more requests are now kept back, until `release`: those wanted, as far as nobody has them."""
+        """Keeps back the wanted requests, or as many as nobody has reserved, until `release`; gives their number."""
         if not self._limit:
             return 0
         kept = max(0, min(wanted, self._limit - self._spent - self._reserved))
@@ -60,11 +60,11 @@ class Budget:
         self._limit += held
 
     def affords(self, count: int) -> bool:
-        """Whether so many requests are left that nobody has reserved."""
+        """Whether at least `count` requests are neither spent nor reserved."""
         return not self._limit or self._spent + self._reserved + count <= self._limit
 
     def extra(self) -> bool:
-        """Sets one more request aside, if there is one nobody has reserved."""
+        """Reserves one more request, if one is left."""
         if not self._limit:
             return True
         if self._spent + self._reserved >= self._limit:

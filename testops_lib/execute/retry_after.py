@@ -9,12 +9,12 @@ from typing import Final
 from testops_lib.http.answer import Answer, header_values
 
 LONGEST_S: Final = 60.0
-"""Whoever asks for more is not waited for; a 503 for no longer than a target that is down (but `_LONGEST_503_S`)."""
+"""A longer wait is refused; after a 503 also one beyond the wait for a target that is down (and `_LONGEST_503_S`)."""
 
 _LONGEST_503_S = 5.0
 
 MOST_S: Final = 600.0
-"""Of all cases of an engine together."""
+"""The sum of the waits of all cases of an engine."""
 
 TIMES: Final = 2
 """How often one request is sent again for this."""

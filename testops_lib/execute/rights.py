@@ -49,7 +49,7 @@ class Detour(NamedTuple):
     captured: Mapping[str, Any] = {}
     """Values that stand for what a refused step would have given."""
     foreign: frozenset[str] = frozenset()
-    """Names of captures that are things of somebody else."""
+    """Names of captures whose values are resources that the case did not create."""
     stands_for: Mapping[int, Step] = {}
     """`id` of a new step -> the refused one."""
     why: str = ""
@@ -117,7 +117,7 @@ class Rights:
             self.note(step.operation, status)
 
     def denied(self, step: Step) -> int:
-        """The status with which removing things is refused; 0: it is not, as far as is known."""
+        """The status with which the API refuses to remove resources; 0 while no refusal is known."""
         key = step.operation
         status = 0 if step.identity or key in self._succeeded else self._statuses.get(key, 0)
         return status if status != _NOT_FOUND and self._refusals[key] >= _ENOUGH else 0

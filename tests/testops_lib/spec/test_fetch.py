@@ -128,6 +128,14 @@ def test_headers_are_sent_and_secrets_in_the_address_are_not_told(site: Site) ->
         load(f"{site.url}/x", headers={"A": "b\r\nC: d"})
 
 
+def test_what_no_request_line_may_hold_is_percent_encoded_in_the_address(site: Site) -> None:
+    site.answers["/a%20b/%C3%A9?x=%0D%0AA:%20b"] = reply(DOCUMENT)
+    assert load(f"{site.url}/a b/é?x=\r\nA: b").title == "served"
+    assert "a" not in site.seen[0][1]
+    with pytest.raises(SpecError, match="no usable URL"):
+        load("http://no host/x")
+
+
 @pytest.mark.parametrize(
     ("answer", "what"),
     [
