@@ -26,7 +26,7 @@ TESTS ?=
 MODULES ?=
 # Tests wait for servers as much as they compute: more of them at once than there are cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + max(2, os.cpu_count() or 0))')
-PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-all coverage mutants lint format bench bench-peers picture image stop clean lock

@@ -7,10 +7,12 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from xdist.scheduler import LoadFileScheduling
 
 from stack.kafka import Kafka
 from stack.postgres import Postgres
@@ -44,20 +46,29 @@ ORDER = (
 """Files and folders that share a server too expensive to start twice, and the long ones, the longest first."""
 
 
-@pytest.hookimpl(tryfirst=True)
+PLACES = {path: place for place, path in enumerate(path for _, paths in ORDER for path in paths)}
+GROUPS = {path: group for group, paths in ORDER for path in paths}
+
+
+def listed(file: str) -> str:
+    """The path of `ORDER` that a test file stands under; else ""."""
+    return next((path for path in GROUPS if file.startswith(path)), "")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A group of `ORDER`, else a file, is executed by one worker; long groups begin first, so that none ends alone."""
-    places = [(path, group) for group, paths in ORDER for path in paths]
+    """Long groups begin first, so that none is still at work when the rest is done."""
+    items.sort(key=lambda item: PLACES.get(listed(item.path.relative_to(ROOT).as_posix()), len(PLACES)))
 
-    def place(item: pytest.Item) -> tuple[int, str]:
-        file = item.path.relative_to(ROOT).as_posix()
-        return next(
-            ((at, group) for at, (path, group) in enumerate(places) if file.startswith(path)), (len(places), file)
-        )
 
-    items.sort(key=lambda item: place(item)[0])
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(place(item)[1]))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """One worker executes all tests of a group of `ORDER`, or of a file."""
+
+    class ByGroup(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return GROUPS.get(listed(file), file)
+
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")
