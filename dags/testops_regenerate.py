@@ -69,10 +69,10 @@ def testops_regenerate() -> None:
         """Generates again; returns a summary for each source."""
         import msgspec
 
-        from testops_lib.run import editing
+        from testops_lib.run import regenerate
 
         params = get_current_context()["params"]
-        regenerations = editing.regenerate(
+        regenerations = regenerate.regenerate(
             SETTINGS,
             params["target"],
             operations=params["operations"] or (),

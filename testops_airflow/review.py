@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from testops_lib import settings as configuration
 
 OPTIONS = ("Approve all", "Choose", "Reject")
-"""The answers of `testops_lib.run.editing`; a test compares them."""
+"""The answers of `testops_lib.run.review`; a test compares them."""
 
 WAIT = timedelta(days=3)
 """How long a run waits for its reviewer. Then it fails, and its drafts wait for the next run."""
@@ -48,9 +48,9 @@ class ReviewOperator(BaseOperator):
 
     def execute(self, context: Any) -> Any:
         """Asks for the review, unless there is nothing to review."""
-        from testops_lib.run import editing
+        from testops_lib.run import review
 
-        request = editing.review_request(context["run_id"], configuration.read())
+        request = review.review_request(context["run_id"], configuration.read())
         if request is None:
             raise AirflowSkipException("nothing new to review")
         # Passed here, not templated: documents and models wrote parts of it.
@@ -58,12 +58,12 @@ class ReviewOperator(BaseOperator):
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """Applies the answer. `HITLOperator` resumes the task by this name."""
-        from testops_lib.run import editing
+        from testops_lib.run import review
 
         answer = self._waiting("Review", "").execute_complete(context, event)
         user = answer.get("responded_by_user") or {}
         form = answer["params_input"]
-        summary = editing.answer_review(
+        summary = review.answer_review(
             context["run_id"],
             configuration.read(),
             answer=next(iter(answer["chosen_options"]), ""),

@@ -149,11 +149,11 @@ def positive(name: str = "Rex", **changes: Any) -> dict[str, Any]:
 
 
 def step(operation: str, **fields: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = {"operation": operation}
+    proposed: dict[str, Any] = {"operation": operation}
     for name, value in fields.items():
         pairs = name in ("path_params", "query", "headers", "cookies", "form") and isinstance(value, dict)
-        fields[name] = [{"name": key, "value": item} for key, item in value.items()] if pairs else value
-    return fields
+        proposed[name] = [{"name": key, "value": item} for key, item in value.items()] if pairs else value
+    return proposed
 
 
 def case(

@@ -47,14 +47,14 @@ Examples:
 def drift(old: str | None, new: str | None, target: str, as_json: bool, fail_on: str) -> int:
     """What changed between two OpenAPI documents (URLs or files), and whether it breaks a client."""
     from testops_lib import spec as specs
-    from testops_lib.run import editing as curate
+    from testops_lib.run import editing
     from testops_lib.spec import drift as drifts
     from testops_lib.text import visible
 
     if bool(target) == bool(old) or bool(old) != bool(new):
         raise click.UsageError("give either two documents or --target NAME")
     if target:
-        found = curate.drift(configuration.read(), target)
+        found = editing.drift(configuration.read(), target)
     else:
         found = drifts.compare(specs.load(str(old)), specs.load(str(new)))
     if as_json:
@@ -107,9 +107,9 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
 def list_cases(target: str, as_json: bool, **wanted: Any) -> None:
     """One line each: id, status, source, operation, name."""
-    from testops_lib.run import editing as curate
+    from testops_lib.run import editing
 
-    found = curate.listed(configuration.read(), target, **wanted)
+    found = editing.list_members(configuration.read(), target, **wanted)
     _print(found, as_json)
 
 
@@ -118,9 +118,9 @@ def list_cases(target: str, as_json: bool, **wanted: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
 def conflicts(target: str, as_json: bool) -> None:
     """The cases that a person changed and whose source now makes something that contradicts it."""
-    from testops_lib.run import editing as curate
+    from testops_lib.run import editing
 
-    _print([each for each in curate.listed(configuration.read(), target) if each.offered], as_json)
+    _print([each for each in editing.list_members(configuration.read(), target) if each.offered], as_json)
 
 
 def _print(members: list[Member], as_json: bool) -> None:
@@ -143,10 +143,10 @@ def _print(members: list[Member], as_json: bool) -> None:
 def show(name: str, as_json: bool, offered: bool) -> None:
     """A case: its steps and checks, its history, its conflict."""
     from testops_lib.errors import StoreError
-    from testops_lib.run import editing as curate
+    from testops_lib.run import editing
     from testops_lib.text import one_line
 
-    shown = curate.show(configuration.read(), name)
+    shown = editing.show(configuration.read(), name)
     if offered and shown.offered is None:
         raise StoreError("has no conflict", where=f"case {shown.member.id}", next_step="leave out --offered")
     if as_json:
@@ -217,9 +217,9 @@ def _step(head: str, step: Step) -> Iterator[str]:
 @_by
 def edit(name: str, file: Path, who: str, why: str) -> None:
     """Let another case take the place of this one. It survives when its source is asked again."""
-    from testops_lib.run import editing as curate
+    from testops_lib.run import editing
 
-    member = curate.edit(configuration.read(), name, file.read_bytes(), who=_user(who), why=why)
+    member = editing.edit(configuration.read(), name, file.read_bytes(), who=_user(who), why=why)
     say(f"{member.id} runs case {member.current}")
 
 
@@ -244,13 +244,13 @@ Examples:
 @_by
 def resolve(name: str, ours: bool, theirs: bool, file: Path | None, who: str, why: str) -> None:
     """Decide a conflict between an edited case and what its source makes now."""
-    from testops_lib.run import editing as curate
+    from testops_lib.run import editing
 
     if ours + theirs + bool(file) != 1:
         raise click.UsageError("give one of --ours, --theirs and --with FILE")
     document = file.read_bytes() if file else b""
     take: Any = "ours" if ours else "theirs" if theirs else "other"
-    member = curate.settle(configuration.read(), name, take, document=document, who=_user(who), why=why)
+    member = editing.resolve_conflict(configuration.read(), name, take, document=document, who=_user(who), why=why)
     say(f"{member.id} runs case {member.current}")
 
 
@@ -261,10 +261,10 @@ def _mover(word: str, help_text: str) -> click.Command:
     @click.argument("names", metavar="ID...", nargs=-1, required=True)
     @_by
     def command(names: tuple[str, ...], who: str, why: str) -> None:
-        from testops_lib.run import editing as curate
+        from testops_lib.run import editing
 
         to: Any = word
-        for member in curate.move(configuration.read(), names, to, who=_user(who), why=why):
+        for member in editing.move(configuration.read(), names, to, who=_user(who), why=why):
             say(f"{member.id} is {member.status}")
 
     return command
@@ -284,10 +284,10 @@ for _word, _help in (
 @_by
 def promote(names: tuple[str, ...], who: str, why: str) -> None:
     """Let the advisory checks of cases count: they rest on your word from now on."""
-    from testops_lib.run import editing as curate
+    from testops_lib.run import editing
 
     for name in names:
-        member = curate.promote(configuration.read(), name, who=_user(who), why=why)
+        member = editing.promote(configuration.read(), name, who=_user(who), why=why)
         say(f"{member.id} runs case {member.current}")
 
 
@@ -306,12 +306,12 @@ Examples:
 @click.option("--instruction", default="", help="What a model is asked besides; it changes none of its rules.")
 def regenerate(target: str, operations: tuple[str, ...], names: tuple[str, ...], **wishes: Any) -> None:
     """Generate again, changed or not. Edits survive; with a review, what is new waits as drafts."""
-    from testops_lib.run import editing as curate
+    from testops_lib.run import regenerate
     from testops_lib.text import one_line, plural
 
     if bool(operations) == bool(names):
         raise click.UsageError("give either --operation GLOB or --case ID")
-    for each in curate.regenerate(configuration.read(), target, operations=operations, cases=names, **wishes):
+    for each in regenerate.regenerate(configuration.read(), target, operations=operations, cases=names, **wishes):
         made = f"{plural(each.cases, 'case')} for {plural(each.operations, 'operation')}"
         say(f"{each.source}: {made}, {plural(each.calls, 'call')}")
         for note in each.notes:
@@ -329,12 +329,12 @@ def shrink(run: str, who: str, why: str, **limits: Any) -> int:
     Sends requests from here to the target, under its policy and as its users.
     """
     from testops_lib.cli.sending import new_run_id, tries
-    from testops_lib.run import editing as curate
+    from testops_lib.run import regenerate
     from testops_lib.text import one_line, plural
 
     settings = configuration.read()
     options = {**limits, "proxy": settings.proxy}
-    found = curate.shrink(
+    found = regenerate.shrink_regressions(
         settings,
         run,
         lambda plan, contracts: tries(plan, contracts, new_run_id(), options),

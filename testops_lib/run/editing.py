@@ -1,4 +1,4 @@
-"""What people do to a suite between runs, one call each: look, edit, approve, set aside, promote, generate again.
+"""What people do to a suite between runs, one call each: look, edit, approve, quarantine, promote, resolve conflicts.
 
 Whoever calls says who acts and why; both stay in the history of each case.
 """
@@ -6,44 +6,39 @@ Whoever calls says who acts and why; both stay in the history of each case.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Literal
 
 import msgspec
 
 from testops_lib import spec as specs
 from testops_lib import suite as suites
-from testops_lib.cost import in_words
-from testops_lib.errors import CaseError, GenerateError, StoreError
+from testops_lib.errors import CaseError, StoreError
 from testops_lib.generate.jsonpath import refusal
-from testops_lib.generate.sources import GenerationRequest, spending_limits
-from testops_lib.model import Case, Contract, JsonPathIs, Plan, Result, Value, make_case
+from testops_lib.model import Case, JsonPathIs, Value, make_case
 from testops_lib.redact import sensitive
 from testops_lib.run.conf import resolve, suite_name
-from testops_lib.run.refresh import renew
-from testops_lib.run.scope import in_scope, make_contracts, make_plan
-from testops_lib.run.shrink import shrink_findings
-from testops_lib.run.start import read_spec, resolved_run, stored_spec
+from testops_lib.run.start import read_spec
 from testops_lib.settings import Settings
 from testops_lib.spec import drift as drifts
 from testops_lib.spec.operation import Spec
 from testops_lib.store import Store
-from testops_lib.suite import Change, Member, Status, regression_key
+from testops_lib.suite import Change, Member, Status
 from testops_lib.target import RunConf
-from testops_lib.text import one_line, plural
 
 MAX_CASE_BYTES = 256 * 1024
+
+
 MAX_STEPS = 50
 
-_ID = re.compile(r"[0-9a-f]{4,32}")
+
+MEMBER_ID = re.compile(r"[0-9a-f]{4,32}")
 
 
-class Shown(Value, frozen=True, kw_only=True):
+class MemberDetails(Value, frozen=True, kw_only=True):
     """A member with everything that is known of it."""
 
     member: Member
@@ -53,20 +48,7 @@ class Shown(Value, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
 
 
-class Renewed(Value, frozen=True, kw_only=True):
-    """What came of generating again."""
-
-    source: str
-    operations: int
-    cases: int
-    calls: int
-    notes: tuple[str, ...] = ()
-
-
-# --------------------------------------------------------------------------- looking
-
-
-def listed(
+def list_members(
     settings: Settings,
     suite: str,
     *,
@@ -84,7 +66,7 @@ def listed(
         if not members:
             known = ", ".join(store.suites()) or "none; a run of a target makes its suite"
             raise StoreError(f"there is no suite {suite!r}", where="suites", next_step=f"there are: {known}")
-    wanted = [_glob(each) for each in operations]
+    wanted = [operation_glob(each) for each in operations]
     return [
         each
         for each in members
@@ -94,22 +76,22 @@ def listed(
     ]
 
 
-def _glob(pattern: str) -> str:
+def operation_glob(pattern: str) -> str:
     """A glob over operation keys in which braces and brackets stand for themselves, the method in capitals."""
     method, blank, path = pattern.strip().partition(" ")
     return (f"{method.upper()} {path.strip()}" if blank else pattern.strip()).replace("[", "[[]")
 
 
-def show(settings: Settings, name: str) -> Shown:
+def show(settings: Settings, name: str) -> MemberDetails:
     """The member whose id, or whose case's id, begins with `name`.
 
     Raises:
         StoreError: none or several do.
     """
     with Store(settings.need_dsn()) as store:
-        member = _find(store, name)
+        member = find_member(store, name)
         cases = store.cases({member.current, member.offered} - {""})
-        return Shown(
+        return MemberDetails(
             member=member,
             case=cases[member.current],
             offered=cases.get(member.offered),
@@ -117,9 +99,9 @@ def show(settings: Settings, name: str) -> Shown:
         )
 
 
-def _find(store: Store, name: str) -> Member:
+def find_member(store: Store, name: str) -> Member:
     name = name.strip().lower()
-    if not _ID.fullmatch(name):
+    if not MEMBER_ID.fullmatch(name):
         raise StoreError(
             f"{name!r} is no id",
             where="cases",
@@ -153,8 +135,6 @@ def drift(settings: Settings, target: str) -> drifts.Drift:
         return drifts.compare(specs.decode(store.get_spec(before)), now)
 
 
-# --------------------------------------------------------------------------- deciding
-
 _MOVES: dict[str, tuple[frozenset[Status], Status]] = {
     "approve": (frozenset({"draft", "rejected"}), "active"),
     "reject": (frozenset({"draft", "active", "quarantined"}), "rejected"),
@@ -162,6 +142,7 @@ _MOVES: dict[str, tuple[frozenset[Status], Status]] = {
     "unquarantine": (frozenset({"quarantined"}), "active"),
 }
 """What a person may say -> the statuses it applies to and what they become."""
+
 
 Move = Literal["approve", "reject", "quarantine", "unquarantine"]
 
@@ -183,19 +164,19 @@ def move(settings: Settings, names: Sequence[str], to: Move, *, who: str, why: s
             )
         return msgspec.structs.replace(member, status=status)
 
-    members = _together(settings, names)
+    members = find_members(settings, names)
     with Store(settings.need_dsn()) as store, ExitStack() as transaction:
         for suite in sorted({member.suite for member in members}):  # in one order, so that no two wait for each other
             transaction.enter_context(store.locked(suite))
-        return [_change(store, member, moved, who=who, why=why) for member in members]
+        return [change_member(store, member, moved, who=who, why=why) for member in members]
 
 
-def _together(settings: Settings, names: Sequence[str]) -> list[Member]:
+def find_members(settings: Settings, names: Sequence[str]) -> list[Member]:
     with Store(settings.need_dsn()) as store:
-        return list({member.id: member for member in (_find(store, name) for name in names)}.values())
+        return list({member.id: member for member in (find_member(store, name) for name in names)}.values())
 
 
-def _change(
+def change_member(
     store: Store,
     member: Member,
     changed: Callable[[Member], Member],
@@ -208,7 +189,7 @@ def _change(
     """The member as `changed` makes it of its latest state, stored with a line of history."""
     now = datetime.now(UTC)
     with store.locked(member.suite):
-        latest = _find(store, member.id)
+        latest = find_member(store, member.id)
         after = msgspec.structs.replace(changed(latest), who=who, why=why, changed=now)
         told = what or f"{latest.status} -> {after.status}"
         differs = latest.current != after.current
@@ -249,7 +230,7 @@ def promote(settings: Settings, name: str, *, who: str, why: str) -> Member:
         return msgspec.structs.replace(member, current=case.id, edited=True)
 
     with Store(settings.need_dsn()) as store:
-        return _change(store, shown.member, changed, who=who, why=why, what="promoted", cases=[case])
+        return change_member(store, shown.member, changed, who=who, why=why, what="promoted", cases=[case])
 
 
 def _unchanged(latest: Member, seen: Member) -> None:
@@ -272,10 +253,10 @@ def edit(settings: Settings, name: str, document: bytes, *, who: str, why: str) 
         return msgspec.structs.replace(member, current=case.id, edited=True)
 
     with Store(settings.need_dsn()) as store:
-        return _change(store, shown.member, changed, who=who, why=why, what="edited", cases=[case])
+        return change_member(store, shown.member, changed, who=who, why=why, what="edited", cases=[case])
 
 
-def settle(
+def resolve_conflict(
     settings: Settings,
     name: str,
     take: Literal["ours", "theirs", "other"],
@@ -303,10 +284,12 @@ def settle(
         )
 
     with Store(settings.need_dsn()) as store:
-        return _change(store, shown.member, changed, who=who, why=why, what=f"conflict settled: {take}", cases=[chosen])
+        return change_member(
+            store, shown.member, changed, who=who, why=why, what=f"conflict settled: {take}", cases=[chosen]
+        )
 
 
-def _read(settings: Settings, shown: Shown, document: bytes) -> Case:
+def _read(settings: Settings, shown: MemberDetails, document: bytes) -> Case:
     """The case of a person's document, which takes the place of the one shown."""
     where = f"case {shown.member.id}"
     if len(document) > MAX_CASE_BYTES:
@@ -361,272 +344,3 @@ def _problem(case: Case, before: Case, spec: Spec | None) -> str:
             if why := refusal(path):
                 return f"{where}: {why}"
     return ""
-
-
-# --------------------------------------------------------------------------- generating again
-
-
-def regenerate(
-    settings: Settings,
-    target: str,
-    *,
-    operations: Sequence[str] = (),
-    cases: Sequence[str] = (),
-    sources: Sequence[str] = (),
-    instruction: str = "",
-) -> list[Renewed]:
-    """What came of generating operations, or what replaces chosen cases, again, by source.
-
-    Of chosen operations everything is made anew; of chosen cases their operations are asked for again and only they
-    are retired, if what comes does not take their place. A person's edits survive either way.
-
-    Raises:
-        StoreError: a case is unknown or of another target.
-        GenerateError: nothing was chosen, or a source cannot work.
-    """
-    if bool(operations) == bool(cases):
-        raise GenerateError("choose operations or cases", where="regenerate", next_step="give one of the two")
-    order = RunConf(target=target, operations=tuple(operations), sources=tuple(sources))
-    resolved = resolve(order, settings)
-    spec = read_spec(order, resolved)
-    suite = suite_name(order, settings)
-    scope = in_scope(spec, resolved)
-    replaces: set[str] | None = None
-    chosen = {source: {one.key for one in scope} for source in resolved.generate.sources}
-    if cases:
-        members = _together(settings, cases)
-        foreign = [each for each in members if each.suite != suite]
-        if foreign:
-            raise StoreError(f"belongs to {foreign[0].suite}", where=f"case {foreign[0].id}", next_step="choose others")
-        replaces = {each.id for each in members}
-        chosen = {
-            source: {each.operation for each in members if each.source == source}
-            for source in dict.fromkeys(each.source for each in members)
-            if not sources or source in sources
-        }
-    done = []
-    with Store(settings.need_dsn()) as store:
-        for source, keys in chosen.items():
-            wanted = [one for one in scope if one.key in keys]
-            if not wanted:
-                raise GenerateError(
-                    "its operation is not in scope any more", where=f"source {source}", next_step="choose other cases"
-                )
-            ask = GenerationRequest(
-                spec=spec,
-                operations=tuple(wanted),
-                target=resolved,
-                settings=settings,
-                limits=spending_limits(resolved),
-            )
-            made = renew(store, suite, source, ask, again=True, replaces=replaces, instruction=instruction)
-            done.append(
-                Renewed(
-                    source=source,
-                    operations=len(wanted),
-                    cases=made.cases,
-                    calls=made.calls,
-                    notes=(*made.notes, *(f"dropped {count}: {why}" for why, count in made.dropped.items())),
-                )
-            )
-    return done
-
-
-class Smaller(Value, frozen=True, kw_only=True):
-    """A regression that is smaller now."""
-
-    member: Member
-    message: str
-    """How it fails."""
-    curl: str
-
-
-def shrink(
-    settings: Settings,
-    run: str,
-    attempts: Callable[[Plan, Mapping[str, Contract]], Callable[[Case], Result | None]],
-    *,
-    who: str,
-    why: str,
-) -> list[Smaller]:
-    """Lets the smallest request that still shows it take the place of each regression that the run found.
-
-    Args:
-        attempts: makes what executes one case (None: nothing is left to spend).
-
-    Raises:
-        StoreError: the run is unknown or has no report.
-        TargetError: its target has no file any more.
-    """
-    with Store(settings.need_dsn()) as store:
-        about, report = store.run(run), store.report(run)
-        if report is None:
-            raise StoreError("has no report yet", where=f"run {run}", next_step="wait for its end")
-        target = resolve(RunConf(target=about.target), settings)
-        spec = stored_spec(store, run)
-        findings_by_key = {regression_key(finding): finding for finding in report.findings}
-        members = [each for each in store.members(about.suite, source="property") if each.key in findings_by_key]
-        examples = {findings_by_key[each.key].example.case for each in members}
-        cases = store.cases(examples)
-        failed = [each for each in store.results(run) if each.case in examples and each.verdict == "failed"]
-    findings = tuple(findings_by_key[each.key] for each in members)
-    attempt = attempts(make_plan(spec, target), make_contracts(spec, target))
-    small, kept = shrink_findings(
-        msgspec.structs.replace(report, findings=findings), failed, cases.values(), spec, attempt
-    )
-    made = {case.id: case for case in kept}
-    done = []
-    for member, finding in zip(members, small.findings, strict=True):
-        case = made.get(finding.example.case)
-        if case is None:
-            continue
-        smaller = partial(msgspec.structs.replace, generated=case.id, current=case.id)
-        with Store(settings.need_dsn()) as store:
-            after = _change(store, member, smaller, who=who, why=why, what="shrunk", cases=[case])
-        done.append(Smaller(member=after, message=finding.message, curl=finding.example.curl))
-    return done
-
-
-# --------------------------------------------------------------------------- review
-
-APPROVE, CHOOSE, REJECT = "Approve all", "Choose", "Reject"
-"""What a reviewer may answer."""
-
-_MOST_SHOWN = 20
-
-
-class Request(Value, frozen=True, kw_only=True):
-    """What a reviewer is shown."""
-
-    subject: str
-    body: str
-    """Markdown; what documents and models wrote stands in code spans."""
-
-
-def review_request(run: str, settings: Settings) -> Request | None:
-    """What a person must look at before the run goes on; None: nothing."""
-    with Store(settings.need_dsn()) as store:
-        target = resolved_run(store, run).target
-        members = [each for each in store.run_members(run) if each.status != "retired"]
-        drafts = [each for each in members if each.status == "draft"]
-        if target.generate.review == "never" or (target.generate.review == "new" and not drafts):
-            return None
-        looked_at = drafts if target.generate.review == "new" else members
-        cases = store.cases({each.current for each in looked_at})
-        generations = store.generations(run)
-    counts = Counter((each.operation, each.source) for each in looked_at)
-    guesses = sum(bool(suites.guesses(cases[each.current])) for each in looked_at)
-    paid = [each for each in generations if each.calls]
-    tokens = sum(each.input_tokens + each.output_tokens for each in paid)
-    money = None if any(each.money is None for each in paid) else sum(each.money or 0 for each in paid)
-    currency = next((each.currency for each in paid if each.currency), "")
-    price = f", {in_words(money, currency)}" if paid else ""
-    lines = [
-        f"{plural(len(drafts), 'draft')} among {plural(len(members), 'case')} of `{_span(target.name)}`.",
-        "",
-        f"- {plural(guesses, 'case')} with checks that rest on a guess: advisory until promoted",
-        f"- cost of generation: {plural(sum(each.calls for each in paid), 'call')}, {tokens:,} tokens{price}",
-        "",
-        "**By operation and source**",
-        "",
-    ]
-    lines += [f"- `{_span(key)}`, {source}: {count}" for (key, source), count in sorted(counts.items())[:_MOST_SHOWN]]
-    if len(counts) > _MOST_SHOWN:
-        lines.append(f"- … and {len(counts) - _MOST_SHOWN} more")
-    lines += ["", "**The first cases**", ""]
-    lines += [f"- `{each.id}` `{_span(each.operation)}`: `{_span(each.key)}`" for each in looked_at[:_MOST_SHOWN]]
-    if len(looked_at) > _MOST_SHOWN:
-        lines.append(
-            f"- … and {len(looked_at) - _MOST_SHOWN} more: `testops cases list --target {_span(members[0].suite)}`"
-        )
-    lines += [
-        "",
-        f"**{APPROVE}**: every draft becomes active. **{CHOOSE}**: those whose operation or id is given below; the"
-        f" other drafts are rejected. **{REJECT}**: all drafts are rejected, and the run ends with nothing executed.",
-    ]
-    return Request(subject=f"Review {plural(len(looked_at), 'case')} of {one_line(target.name)}", body="\n".join(lines))
-
-
-def _span(text: str) -> str:
-    """Text that stays inside a code span of Markdown."""
-    return one_line(text, 120).replace("`", "'")
-
-
-def answer_review(
-    run: str,
-    settings: Settings,
-    *,
-    answer: str,
-    operations: Sequence[str] = (),
-    cases: Sequence[str] = (),
-    who: str,
-) -> str:
-    """Does what the reviewer answered, and says so in a line. Repeating it changes nothing more.
-
-    Raises:
-        GenerateError: the suite is rejected, or nothing of it was chosen.
-    """
-    why = f"review of run {run}"
-    now = datetime.now(UTC)
-    with Store(settings.need_dsn()) as store:
-        target = resolved_run(store, run).target
-        suite = store.run(run).suite
-        with store.locked(suite):
-            members = [each for each in store.run_members(run) if each.status != "retired"]
-            drafts = [each for each in members if each.status == "draft"]
-            chosen = drafts if answer == APPROVE else []
-            if answer == CHOOSE:
-                chosen = _chosen(members, operations, cases)
-            ids = {each.id for each in chosen}
-            after = [
-                msgspec.structs.replace(
-                    each, status="active" if each.id in ids else "rejected", who=who, why=why, changed=now
-                )
-                for each in drafts
-            ]
-            store.put_members(
-                after,
-                [
-                    Change(member=each.id, suite=suite, at=now, who=who, what=f"draft -> {each.status}", why=why)
-                    for each in after
-                ],
-            )
-            if answer == CHOOSE:
-                everything = target.generate.review == "always"
-                kept = [each for each in members if each.id in ids or not (everything or each.status == "draft")]
-                store.keep_cases(run, {each.current for each in kept})
-    if answer not in (APPROVE, CHOOSE):
-        raise GenerateError(
-            f"rejected by {who}: {plural(len(drafts), 'draft')}; nothing is executed",
-            where=f"review of {target.name}",
-            next_step="`testops cases regenerate` with an instruction, or `testops cases approve`; then start a run",
-        )
-    taken = sum(each.status == "active" for each in after)
-    return f"{who}: {answer}: {taken} of {plural(len(drafts), 'draft')} approved"
-
-
-def _chosen(members: Sequence[Member], operations: Sequence[str], cases: Sequence[str]) -> list[Member]:
-    chosen: dict[str, Member] = {}
-    for given in (*operations, *cases):
-        glob, start = _glob(given), given.strip().lower()
-        by_id = _ID.fullmatch(start) is not None
-        found = [
-            each
-            for each in members
-            if fnmatchcase(each.operation, glob)
-            or (by_id and (each.id.startswith(start) or each.current.startswith(start)))
-        ]
-        if not found:
-            raise GenerateError(
-                f"{one_line(given)!r} is neither an operation nor the id of a case of this run",
-                where="review",
-                next_step="clear the task `review` and answer again",
-            )
-        chosen.update({each.id: each for each in found})
-    if not chosen:
-        raise GenerateError(
-            "nothing was chosen",
-            where="review",
-            next_step="clear the task `review` and give operations or ids of cases",
-        )
-    return list(chosen.values())

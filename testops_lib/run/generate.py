@@ -17,7 +17,7 @@ from testops_lib.model import (
     Cost,
     Generation,
 )
-from testops_lib.run.refresh import renew
+from testops_lib.run.refresh import refresh
 from testops_lib.run.start import OperationGroup, resolved_run, stored_spec
 from testops_lib.settings import Settings
 from testops_lib.store import Store
@@ -51,7 +51,7 @@ def generate(run: str, group: OperationGroup, settings: Settings) -> int:
         known: set[str] = set()
         for source in target.generate.sources:
             try:
-                made = renew(store, named, source, ask)
+                made = refresh(store, named, source, ask)
             except GenerateError as error:
                 made = Generation(source=source, failed=str(error))
             ask = msgspec.structs.replace(ask, limits=deduct(ask.limits, made))

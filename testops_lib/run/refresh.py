@@ -16,7 +16,7 @@ from testops_lib.spec.operation import Operation
 from testops_lib.store import Store
 
 
-def renew(
+def refresh(
     store: Store,
     named: str,
     source: str,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.pipeline import EMPTY
-from testops_lib.run import editing
+from testops_lib.run import review
 from testops_lib.settings import LAUNCHERS, MAX_ROUNDS
 from tests.airflow_python import printed
 from tests.paths import ROOT
@@ -86,7 +86,7 @@ def test_the_dags_have_their_shape(airflow: WarmPython) -> None:
     assert all(after in tasks[before] for before, after in pairwise(steps))
     assert set(tasks["rounds"]) == set(steps[1:]), "without rounds all are skipped at once, not one after the other"
     assert all("repeat" in tasks[step] for step in steps if step.endswith("execute"))
-    assert parsed["options"] == [editing.APPROVE, editing.CHOOSE, editing.REJECT]
+    assert parsed["options"] == [review.APPROVE, review.CHOOSE, review.REJECT]
     assert parsed["dags"]["testops_regenerate"] == {"regenerate": []}
     assert parsed["teardowns"] == ["gate", "notify"], "they run also when a person ends the run"
     assert parsed["deciding"] == ["gate"], "a run takes its state from these"

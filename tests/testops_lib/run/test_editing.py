@@ -15,7 +15,7 @@ from testops_lib.cli import cli
 from testops_lib.errors import CaseError, GenerateError, StoreError
 from testops_lib.model import Case, Failure, JsonPathIs, VerdictName, case_id
 from testops_lib.model import Result as CaseResult
-from testops_lib.run import editing as curate
+from testops_lib.run import editing, regenerate, review
 from testops_lib.store import Store
 from testops_lib.suite import Member, guesses
 from testops_lib.verdict.analyze import analyze
@@ -53,7 +53,7 @@ def member(zoo: SuiteTarget, key: str = "reads GET /pets") -> Member:
 
 
 def shown(zoo: SuiteTarget, key: str = "reads GET /pets") -> Case:
-    return curate.show(zoo.settings, member(zoo, key).id).case
+    return editing.show(zoo.settings, member(zoo, key).id).case
 
 
 def edited(case: Case, path: str) -> bytes:
@@ -66,7 +66,7 @@ def edited(case: Case, path: str) -> bytes:
 
 def test_an_edit_survives_and_is_merged_when_its_operation_changes(zoo: SuiteTarget) -> None:
     zoo.run()
-    now = curate.edit(zoo.settings, member(zoo).id, edited(shown(zoo), "/pets?tame=1"), who="ann", why="only tame")
+    now = editing.edit(zoo.settings, member(zoo).id, edited(shown(zoo), "/pets?tame=1"), who="ann", why="only tame")
     zoo.paths["/pets"]["get"]["description"] = "Changed."
     zoo.proposals["GET /pets"] = [
         case("positive", step("GET /pets", expect=[GUESS | {"path": "$.wild"}])) | {"name": "reads GET /pets"},
@@ -88,7 +88,7 @@ def test_a_conflict_waits_for_a_decision_while_the_edited_case_runs(
 ) -> None:
     zoo.run()
     by_hand = msgspec.structs.replace(shown(zoo), name="by hand")
-    curate.edit(zoo.settings, member(zoo).id, msgspec.json.encode(_named_query(by_hand, "hand")), who="ann", why="")
+    editing.edit(zoo.settings, member(zoo).id, msgspec.json.encode(_named_query(by_hand, "hand")), who="ann", why="")
     zoo.paths["/pets"]["get"]["parameters"] = [{"name": "by", "in": "query", "schema": {"type": "string"}}]
     zoo.proposals["GET /pets"] = [
         case("positive", step("GET /pets", query={"by": "model"})) | {"name": "reads GET /pets"},
@@ -112,7 +112,7 @@ def test_a_conflict_waits_for_a_decision_while_the_edited_case_runs(
     assert (settled.current, settled.offered, settled.edited) == (waiting.offered, "", False)
     assert (settled.who, settled.why) == ("bob", "theirs is right")
     with pytest.raises(StoreError, match="no conflict"):
-        curate.settle(zoo.settings, waiting.id, "ours", who="bob", why="")
+        editing.resolve_conflict(zoo.settings, waiting.id, "ours", who="bob", why="")
 
 
 def _named_query(case: Case, value: str) -> Case:
@@ -144,7 +144,7 @@ def test_a_document_that_may_not_take_a_case_s_place_is_refused(
     before = member(zoo)
     raw = json.loads(msgspec.json.encode(shown(zoo)))
     with pytest.raises(CaseError, match=message):
-        curate.edit(zoo.settings, before.id, json.dumps(change(raw)).encode(), who="ann", why="")
+        editing.edit(zoo.settings, before.id, json.dumps(change(raw)).encode(), who="ann", why="")
     assert member(zoo) == before
 
 
@@ -156,7 +156,7 @@ def _asking(raw: dict[str, list[dict[str, dict[str, object]]]], name: str, value
 def test_an_edited_case_has_the_id_of_its_content(zoo: SuiteTarget) -> None:
     zoo.run()
     lied = json.loads(edited(shown(zoo), "/pets?x=1")) | {"id": "0" * 32}
-    curate.edit(zoo.settings, member(zoo).id, json.dumps(lied).encode(), who="ann", why="")
+    editing.edit(zoo.settings, member(zoo).id, json.dumps(lied).encode(), who="ann", why="")
     now = shown(zoo)
     assert now.id == case_id(now.intent, now.operation, now.steps, now.cleanup, now.last)
 
@@ -166,10 +166,10 @@ def test_an_edited_case_has_the_id_of_its_content(zoo: SuiteTarget) -> None:
 
 def test_a_rejected_case_does_not_run_and_does_not_come_back(zoo: SuiteTarget) -> None:
     zoo.run()
-    curate.move(zoo.settings, [member(zoo).id], "reject", who="ann", why="nonsense")
+    editing.move(zoo.settings, [member(zoo).id], "reject", who="ann", why="nonsense")
     zoo.run()
     assert "reads GET /pets" not in zoo.cases()
-    curate.move(zoo.settings, [member(zoo).id], "approve", who="ann", why="")
+    editing.move(zoo.settings, [member(zoo).id], "approve", who="ann", why="")
     zoo.run()
     assert "reads GET /pets" in zoo.cases()
 
@@ -187,28 +187,28 @@ def test_when_the_last_of_several_cases_cannot_be_stored_none_moves(zoo: SuiteTa
             " FOR EACH ROW EXECUTE FUNCTION refuse()"
         )
     with pytest.raises(StoreError, match="refused"):
-        curate.move(zoo.settings, [first.id, last.id], "quarantine", who="ann", why="")
+        editing.move(zoo.settings, [first.id, last.id], "quarantine", who="ann", why="")
     assert set(zoo.statuses().values()) == {"active"}
-    assert curate.show(zoo.settings, first.id).changes == ()
+    assert editing.show(zoo.settings, first.id).changes == ()
 
 
 def test_of_several_cases_all_move_or_none(zoo: SuiteTarget) -> None:
     zoo.run()
     one, other = member(zoo), member(zoo, "reads GET /toys")
-    curate.move(zoo.settings, [one.id], "quarantine", who="ann", why="")
+    editing.move(zoo.settings, [one.id], "quarantine", who="ann", why="")
     with pytest.raises(StoreError, match="is quarantined"):
-        curate.move(zoo.settings, [other.id, one.id], "quarantine", who="ann", why="")
+        editing.move(zoo.settings, [other.id, one.id], "quarantine", who="ann", why="")
     assert member(zoo, "reads GET /toys").status == "active"
 
 
 def test_a_quarantined_case_runs_and_never_counts(zoo: SuiteTarget) -> None:
     zoo.run()
-    curate.move(zoo.settings, [member(zoo).id], "quarantine", who="ann", why="flaky")
+    editing.move(zoo.settings, [member(zoo).id], "quarantine", who="ann", why="flaky")
     zoo.run()
     assert "reads GET /pets" in zoo.cases()
     with Store(zoo.dsn) as store:
         assert store.quarantined(zoo.name) == {member(zoo).current}
-    curate.move(zoo.settings, [member(zoo).id], "unquarantine", who="ann", why="")
+    editing.move(zoo.settings, [member(zoo).id], "unquarantine", who="ann", why="")
     with Store(zoo.dsn) as store:
         assert store.quarantined(zoo.name) == set()
 
@@ -216,11 +216,11 @@ def test_a_quarantined_case_runs_and_never_counts(zoo: SuiteTarget) -> None:
 def test_a_promoted_case_has_no_advisory_checks_left(zoo: SuiteTarget) -> None:
     zoo.run()
     assert guesses(shown(zoo)) == 1
-    curate.promote(zoo.settings, member(zoo).id, who="ann", why="agreed")
+    editing.promote(zoo.settings, member(zoo).id, who="ann", why="agreed")
     assert guesses(shown(zoo)) == 0
     assert [check.basis for check in shown(zoo).steps[0].checks if isinstance(check, JsonPathIs)] == ["human"]
     with pytest.raises(StoreError, match="no advisory check"):
-        curate.promote(zoo.settings, member(zoo).id, who="ann", why="")
+        editing.promote(zoo.settings, member(zoo).id, who="ann", why="")
     zoo.run()
     assert shown(zoo).id in {member(zoo).current} and member(zoo).edited
 
@@ -299,7 +299,7 @@ def test_of_chosen_cases_only_they_are_replaced(zoo: SuiteTarget) -> None:
     ]
     zoo.run()
     zoo.proposals["GET /toys"] = [case("positive", step("GET /toys", headers={"Accept": "c/c"})) | {"name": "c/c"}]
-    curate.regenerate(zoo.settings, "zoo", cases=[member(zoo, "a/a").id], instruction="more")
+    regenerate.regenerate(zoo.settings, "zoo", cases=[member(zoo, "a/a").id], instruction="more")
     statuses = zoo.statuses()
     assert (statuses["a/a"], statuses["b/b"], statuses["c/c"]) == ("retired", "active", "active")
 
@@ -309,18 +309,18 @@ def test_cases_of_another_suite_are_not_regenerated(zoo: SuiteTarget) -> None:
     zoo.run(methods="safe")
     safe = zoo.members("zoo@safe")["reads GET /toys"]
     with pytest.raises(StoreError, match="belongs to zoo@safe"):
-        curate.regenerate(zoo.settings, "zoo", cases=[safe.id])
+        regenerate.regenerate(zoo.settings, "zoo", cases=[safe.id])
 
 
 # --------------------------------------------------------------------------- review
 
 
-def ask(zoo: SuiteTarget) -> curate.Request | None:
-    return curate.review_request(zoo.name, zoo.settings)
+def ask(zoo: SuiteTarget) -> review.ReviewRequest | None:
+    return review.review_request(zoo.name, zoo.settings)
 
 
 def answer(zoo: SuiteTarget, what: str, **chosen: list[str]) -> str:
-    return curate.answer_review(zoo.name, zoo.settings, answer=what, who="ann", **chosen)  # type: ignore[arg-type]
+    return review.answer_review(zoo.name, zoo.settings, answer=what, who="ann", **chosen)  # type: ignore[arg-type]
 
 
 def test_drafts_wait_for_a_review_and_run_when_approved(zoo: SuiteTarget) -> None:
@@ -331,12 +331,12 @@ def test_drafts_wait_for_a_review_and_run_when_approved(zoo: SuiteTarget) -> Non
     assert request is not None and request.subject == "Review 6 cases of zoo"
     assert "6 drafts" in request.body and "1 case with checks that rest on a guess" in request.body
     assert "2 calls, 2,460 tokens, 0.0015 USD" in request.body and "`GET /pets`, gemini: 1" in request.body
-    assert answer(zoo, curate.APPROVE) == "ann: Approve all: 6 of 6 drafts approved"
+    assert answer(zoo, review.APPROVE) == "ann: Approve all: 6 of 6 drafts approved"
     assert len(zoo.cases()) == 6 and member(zoo).who == "ann"
     with Store(zoo.dsn) as store:
         (change,) = store.changes(member(zoo).id)
     assert (change.who, change.what, change.why) == ("ann", "draft -> active", f"review of run {zoo.name}")
-    assert answer(zoo, curate.APPROVE), "harmless to repeat"
+    assert answer(zoo, review.APPROVE), "harmless to repeat"
     zoo.run()
     assert ask(zoo) is None and len(zoo.cases()) == 6, "nothing is new"
 
@@ -345,7 +345,7 @@ def test_only_what_is_chosen_runs_and_the_other_drafts_are_rejected(zoo: SuiteTa
     zoo.review = "new"
     zoo.run()
     toys = member(zoo, "reads GET /toys")
-    assert answer(zoo, curate.CHOOSE, operations=["GET /pets*"], cases=[toys.id[:8]]).endswith("3 of 6 drafts approved")
+    assert answer(zoo, review.CHOOSE, operations=["GET /pets*"], cases=[toys.id[:8]]).endswith("3 of 6 drafts approved")
     assert sorted(zoo.cases()) == ["reads GET /pets", "reads GET /pets/{id}", "reads GET /toys"]
     assert member(zoo, "reads GET /shops").status == "rejected"
 
@@ -368,7 +368,7 @@ def test_with_always_every_run_waits_and_takes_only_what_is_chosen(zoo: SuiteTar
     zoo.review = "always"
     zoo.run()
     assert ask(zoo) is not None
-    answer(zoo, curate.CHOOSE, operations=["GET /toys"])
+    answer(zoo, review.CHOOSE, operations=["GET /toys"])
     assert zoo.cases() == ["reads GET /toys"] and set(zoo.statuses().values()) == {"active"}
 
 
@@ -376,7 +376,7 @@ def test_a_rejected_suite_executes_nothing_and_says_who_rejected_it(zoo: SuiteTa
     zoo.review = "new"
     zoo.run()
     with pytest.raises(GenerateError, match="rejected by ann: 6 drafts"):
-        answer(zoo, curate.REJECT)
+        answer(zoo, review.REJECT)
     assert zoo.cases() == [] and set(zoo.statuses().values()) == {"rejected"}
 
 
@@ -385,7 +385,7 @@ def test_an_answer_that_chooses_nothing_changes_nothing(zoo: SuiteTarget, chosen
     zoo.review = "new"
     zoo.run()
     with pytest.raises(GenerateError, match=r"chosen|neither"):
-        answer(zoo, curate.CHOOSE, **chosen)
+        answer(zoo, review.CHOOSE, **chosen)
     assert set(zoo.statuses().values()) == {"draft"}
 
 
@@ -421,7 +421,7 @@ def test_what_a_reviewer_is_shown_cannot_leave_its_code_span(zoo: SuiteTarget) -
 
 def test_the_suite_is_listed_by_filters(zoo: SuiteTarget, testops: Callable[..., Result]) -> None:
     zoo.run()
-    curate.move(zoo.settings, [member(zoo).id], "quarantine", who="ann", why="")
+    editing.move(zoo.settings, [member(zoo).id], "quarantine", who="ann", why="")
     assert "6 cases" in testops("cases", "list", "--target", "zoo").output
     some = testops("cases", "list", "--target", "zoo", "--operation", "get /pets*", "--status", "quarantined")
     assert some.output.split() == [
@@ -472,7 +472,7 @@ def test_an_id_that_fits_two_cases_names_them(zoo: SuiteTarget) -> None:
     zoo.run()
     zoo.run(methods="safe")
     with pytest.raises(StoreError, match=r"(?s)not one case alone.*zoo@safe"):
-        curate.show(zoo.settings, member(zoo).current)
+        editing.show(zoo.settings, member(zoo).current)
 
 
 def test_drift_of_a_target_is_told_since_its_last_run(zoo: SuiteTarget, testops: Callable[..., Result]) -> None:

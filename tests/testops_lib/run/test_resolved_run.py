@@ -12,8 +12,7 @@ import pytest
 from testops_lib.bus.batch import parse
 from testops_lib.bus.client import Bus
 from testops_lib.model import GateRules, Result
-from testops_lib.run import editing as curate
-from testops_lib.run import stored_rounds
+from testops_lib.run import review, stored_rounds
 from testops_lib.run.analyze import analyze, analyze_rerun, gate
 from testops_lib.run.conf import parse_conf
 from testops_lib.run.connect import open_bus
@@ -84,7 +83,7 @@ def test_a_target_file_that_changes_between_stages_changes_nothing_for_the_run(
         store.merge_results(Result(run=run, case=case.id, verdict="passed", operation=case.operation) for case in cases)
         resolved = resolved_run(store, run)
     assert stored_rounds.find_gaps(run, 1, settings) == 6
-    assert curate.review_request(run, settings) is None
+    assert review.review_request(run, settings) is None
     report = analyze(run, settings)
     assert set(report.operations) == set(groups[0].operations) and report.base_url == "http://127.0.0.1:9"
     assert resolved.conf == order and resolved.target.gate == GateRules()

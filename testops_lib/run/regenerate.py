@@ -1,0 +1,153 @@
+"""Generates operations or cases of a suite again, and shrinks its regressions, because a person asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import msgspec
+
+from testops_lib.errors import GenerateError, StoreError
+from testops_lib.generate.sources import GenerationRequest, spending_limits
+from testops_lib.model import Case, Contract, Plan, Result, Value
+from testops_lib.run.conf import resolve, suite_name
+from testops_lib.run.editing import change_member, find_members
+from testops_lib.run.refresh import refresh
+from testops_lib.run.scope import in_scope, make_contracts, make_plan
+from testops_lib.run.shrink import shrink_findings
+from testops_lib.run.start import read_spec, stored_spec
+from testops_lib.settings import Settings
+from testops_lib.store import Store
+from testops_lib.suite import Member, regression_key
+from testops_lib.target import RunConf
+
+
+class Regeneration(Value, frozen=True, kw_only=True):
+    """What came of generating again."""
+
+    source: str
+    operations: int
+    cases: int
+    calls: int
+    notes: tuple[str, ...] = ()
+
+
+def regenerate(
+    settings: Settings,
+    target: str,
+    *,
+    operations: Sequence[str] = (),
+    cases: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    instruction: str = "",
+) -> list[Regeneration]:
+    """What came of generating operations, or what replaces chosen cases, again, by source.
+
+    Of chosen operations everything is made anew; of chosen cases their operations are asked for again and only they
+    are retired, if what comes does not take their place. A person's edits survive either way.
+
+    Raises:
+        StoreError: a case is unknown or of another target.
+        GenerateError: nothing was chosen, or a source cannot work.
+    """
+    if bool(operations) == bool(cases):
+        raise GenerateError("choose operations or cases", where="regenerate", next_step="give one of the two")
+    order = RunConf(target=target, operations=tuple(operations), sources=tuple(sources))
+    resolved = resolve(order, settings)
+    spec = read_spec(order, resolved)
+    suite = suite_name(order, settings)
+    scope = in_scope(spec, resolved)
+    replaces: set[str] | None = None
+    chosen = {source: {one.key for one in scope} for source in resolved.generate.sources}
+    if cases:
+        members = find_members(settings, cases)
+        foreign = [each for each in members if each.suite != suite]
+        if foreign:
+            raise StoreError(f"belongs to {foreign[0].suite}", where=f"case {foreign[0].id}", next_step="choose others")
+        replaces = {each.id for each in members}
+        chosen = {
+            source: {each.operation for each in members if each.source == source}
+            for source in dict.fromkeys(each.source for each in members)
+            if not sources or source in sources
+        }
+    done = []
+    with Store(settings.need_dsn()) as store:
+        for source, keys in chosen.items():
+            wanted = [one for one in scope if one.key in keys]
+            if not wanted:
+                raise GenerateError(
+                    "its operation is not in scope any more", where=f"source {source}", next_step="choose other cases"
+                )
+            ask = GenerationRequest(
+                spec=spec,
+                operations=tuple(wanted),
+                target=resolved,
+                settings=settings,
+                limits=spending_limits(resolved),
+            )
+            made = refresh(store, suite, source, ask, again=True, replaces=replaces, instruction=instruction)
+            done.append(
+                Regeneration(
+                    source=source,
+                    operations=len(wanted),
+                    cases=made.cases,
+                    calls=made.calls,
+                    notes=(*made.notes, *(f"dropped {count}: {why}" for why, count in made.dropped.items())),
+                )
+            )
+    return done
+
+
+class ShrunkRegression(Value, frozen=True, kw_only=True):
+    """A regression that is smaller now."""
+
+    member: Member
+    message: str
+    """How it fails."""
+    curl: str
+
+
+def shrink_regressions(
+    settings: Settings,
+    run: str,
+    attempts: Callable[[Plan, Mapping[str, Contract]], Callable[[Case], Result | None]],
+    *,
+    who: str,
+    why: str,
+) -> list[ShrunkRegression]:
+    """Lets the smallest request that still shows it take the place of each regression that the run found.
+
+    Args:
+        attempts: makes what executes one case (None: nothing is left to spend).
+
+    Raises:
+        StoreError: the run is unknown or has no report.
+        TargetError: its target has no file any more.
+    """
+    with Store(settings.need_dsn()) as store:
+        about, report = store.run(run), store.report(run)
+        if report is None:
+            raise StoreError("has no report yet", where=f"run {run}", next_step="wait for its end")
+        target = resolve(RunConf(target=about.target), settings)
+        spec = stored_spec(store, run)
+        findings_by_key = {regression_key(finding): finding for finding in report.findings}
+        members = [each for each in store.members(about.suite, source="property") if each.key in findings_by_key]
+        examples = {findings_by_key[each.key].example.case for each in members}
+        cases = store.cases(examples)
+        failed = [each for each in store.results(run) if each.case in examples and each.verdict == "failed"]
+    findings = tuple(findings_by_key[each.key] for each in members)
+    attempt = attempts(make_plan(spec, target), make_contracts(spec, target))
+    small, kept = shrink_findings(
+        msgspec.structs.replace(report, findings=findings), failed, cases.values(), spec, attempt
+    )
+    made = {case.id: case for case in kept}
+    done = []
+    for member, finding in zip(members, small.findings, strict=True):
+        case = made.get(finding.example.case)
+        if case is None:
+            continue
+        smaller = partial(msgspec.structs.replace, generated=case.id, current=case.id)
+        with Store(settings.need_dsn()) as store:
+            after = change_member(store, member, smaller, who=who, why=why, what="shrunk", cases=[case])
+        done.append(ShrunkRegression(member=after, message=finding.message, curl=finding.example.curl))
+    return done
