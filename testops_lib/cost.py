@@ -1,4 +1,4 @@
-"""Sums and shares of what language models cost."""
+"""Adds up and divides what language models cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from testops_lib.model import Cost
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """The sum; its money is unknown as soon as that of one of them is. Of none: no money at all."""
+    """The sum. Its money is unknown as soon as one cost's is; the sum of no costs is no money."""
     added = list(costs)
     amounts = [cost.money for cost in added if cost.money is not None]
     return Cost(
@@ -21,26 +21,26 @@ def total(costs: Iterable[Cost]) -> Cost:
     )
 
 
-def share(cost: Cost, among: int) -> list[Cost]:
-    """`among` shares as equal as can be, which sum up to the whole; the first ones take the odd tokens."""
+def split(cost: Cost, parts: int) -> list[Cost]:
+    """`parts` costs, as equal as possible, that add up to the whole; the first ones take the odd tokens."""
     return [
         Cost(
-            calls=cost.calls / among,
-            input_tokens=_part(cost.input_tokens, among, number),
-            output_tokens=_part(cost.output_tokens, among, number),
-            cached_tokens=_part(cost.cached_tokens, among, number),
-            money=None if cost.money is None else cost.money / among,
+            calls=cost.calls / parts,
+            input_tokens=_nth(cost.input_tokens, parts, number),
+            output_tokens=_nth(cost.output_tokens, parts, number),
+            cached_tokens=_nth(cost.cached_tokens, parts, number),
+            money=None if cost.money is None else cost.money / parts,
         )
-        for number in range(among)
+        for number in range(parts)
     ]
 
 
-def _part(whole: int, among: int, number: int) -> int:
-    return whole // among + (number < whole % among)
+def _nth(whole: int, parts: int, number: int) -> int:
+    return whole // parts + (number < whole % parts)
 
 
 def in_words(money: float | None, currency: str) -> str:
-    """`0.0123 USD`, with as many digits as say something; `price unknown`."""
+    """`0.0123 USD`, with two significant digits below 1; `price unknown`."""
     if money is None:
         return "price unknown"
     if money and abs(money) < 1:

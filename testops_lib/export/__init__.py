@@ -1,4 +1,4 @@
-"""Cases and evidence in others' forms, for reading, debugging and other tools; nothing here is ever executed by us."""
+"""Cases and evidence in the formats of other tools, for reading and debugging. We never execute any of it."""
 
 from __future__ import annotations
 

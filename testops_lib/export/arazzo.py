@@ -32,7 +32,7 @@ _JSONPATH = {"type": "jsonpath", "version": "draft-goessner-dispatch-jsonpath-00
 
 
 class Arazzo(msgspec.Struct, frozen=True, kw_only=True):
-    """The description, and what could not be said in it: case id -> why."""
+    """The description, and the cases that it leaves out: case id -> why."""
 
     document: dict[str, Any]
     left_out: dict[str, str]

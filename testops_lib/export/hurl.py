@@ -200,7 +200,7 @@ def _quoted(text: str) -> str:
 
 
 def _literal(value: Any, variables: set[str]) -> str | None:
-    """A predicate's value; None: Hurl has no word for it."""
+    """A predicate's value; None: Hurl cannot express it."""
     if isinstance(value, str):
         whole = PLACEHOLDER.fullmatch(value)
         if whole and whole[1] in variables:
@@ -212,7 +212,7 @@ def _literal(value: Any, variables: set[str]) -> str | None:
 
 
 def _asserts(step: Step, variables: set[str]) -> tuple[list[str], list[str]]:
-    """Asserts, and as comments what cannot be said so."""
+    """Asserts, and comments for the checks that Hurl cannot express."""
     lines = ["status >= 200", "status < 300"] if step.setup else []
     notes: list[str] = []
     for check in step.checks:

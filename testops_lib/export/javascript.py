@@ -1,4 +1,4 @@
-"""A case for k6 and for Postman: the case as JSON, and one fixed script that does what it says.
+"""A case for k6 and for Postman: the case as JSON, and one fixed script that executes it.
 
 No text of a case ever becomes code: it stands in a JSON value.
 """

@@ -1,4 +1,4 @@
-"""A case that failed as one shell script: every step with its captures, credentials as variables, cleanup included."""
+"""A failed case as one shell script: all steps with their captures, credentials as variables, cleanup included."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ elif form == "form":
     text = urllib.parse.quote_plus(text)
 sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
 """
-"""What the script does with python3: a value of the answer, or a text, in the form that its place needs."""
+"""The script's use of python3: writes a value of the answer, or a text, as its place in a request needs it."""
 
 
 def recipe(
@@ -132,7 +132,7 @@ def _suffix(identity: Identity) -> str:
 
 
 class _Script:
-    """The script while it is written."""
+    """Writes the script."""
 
     def __init__(self, case: Case, base_url: str, identities: Sequence[Identity]) -> None:
         self._case, self._base_url, self._identities = case, base_url.rstrip("/"), identities

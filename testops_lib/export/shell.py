@@ -1,4 +1,4 @@
-"""curl lines: what was sent, and what a case sends."""
+"""curl commands for a recorded request and for the steps of a case."""
 
 from __future__ import annotations
 

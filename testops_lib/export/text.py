@@ -1,4 +1,4 @@
-"""What every form needs: text that cannot leave the line or the comment it stands in, paths that name one place."""
+"""Text that cannot break out of its line or comment, and JSONPaths that name one place."""
 
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ class Refusal(Value, frozen=True, kw_only=True):
 
 
 class Gap(Value, frozen=True, kw_only=True):
-    """What is still to be gained of one operation."""
+    """What further requests to one operation may still find."""
 
     operation: str
     reached: bool
     """It has answered a 2xx."""
     unexplored: tuple[str, ...] = ()
-    """Documented statuses below 500 that no answer had."""
+    """Documented statuses below 500 that no answer had yet."""
     undocumented: tuple[int, ...] = ()
     """Statuses of answers that are not documented."""
     refusals: tuple[Refusal, ...] = ()

@@ -1,4 +1,4 @@
-"""Which operations, and where they are served."""
+"""Selects operations, and finds the base URL that serves them."""
 
 from __future__ import annotations
 

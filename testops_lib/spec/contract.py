@@ -1,4 +1,4 @@
-"""What judging needs of an operation: schemas that stand alone."""
+"""Contracts of operations: self-contained schemas that answers are judged by."""
 
 from __future__ import annotations
 

@@ -441,7 +441,7 @@ class _Walk:
 
 
 def _verbs(side: Side) -> tuple[bool, bool]:
-    """Whether taking less breaks a client, and whether taking more does."""
+    """Whether narrowing a schema breaks a client, and whether widening it does."""
     return side == "request", side == "response"
 
 
@@ -475,7 +475,7 @@ def _parameters(operation: Operation) -> dict[tuple[str, str], Parameter]:
 
 
 def _reference(schema: Schema) -> str | int:
-    """What tells a schema that leads elsewhere from all others, so that it is compared once; "" for plain ones."""
+    """Identity of a schema with references or alternatives, so that it is compared once; "" for plain ones."""
     if not isinstance(schema, dict) or not schema.keys() & {"$ref", "allOf", "oneOf", "anyOf"}:
         return ""
     return str(schema["$ref"]) if len(schema) == 1 and "$ref" in schema else id(schema)

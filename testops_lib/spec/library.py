@@ -1,4 +1,4 @@
-"""The documents of one description and what a `$ref` in them means."""
+"""The documents of one API description, and the resolution of their `$ref`s."""
 
 from __future__ import annotations
 
@@ -309,6 +309,6 @@ def _cut(ref: Any) -> str:
 
 
 def kind(value: Any) -> str:
-    """What a value is, in JSON's words."""
+    """The value's JSON type."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")

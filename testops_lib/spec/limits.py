@@ -1,4 +1,4 @@
-"""How much a document may cost us."""
+"""Limits on the size of documents and on the time that reading them takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from testops_lib.spec.operation import SpecValue
 
 
 class Limits(SpecValue, frozen=True, kw_only=True):
-    """What a document may cost; whatever breaks a limit ends with one `SpecError`.
+    """Limits for reading a document; exceeding one raises `SpecError`.
 
     The defaults keep any document, hostile ones too, under 20 s of processor time and 500 MB of memory on one
     ordinary core, and leave room for the largest public ones (GitHub: 11 MB, 1,100 operations).
@@ -45,7 +45,7 @@ class Limits(SpecValue, frozen=True, kw_only=True):
 
 
 class Deadline:
-    """The moment after which loading gives up, and what was read until now."""
+    """When loading gives up, and how much it has read so far."""
 
     def __init__(self, seconds: float, where: str) -> None:
         self._seconds, self._where = seconds, where
@@ -57,7 +57,7 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
     def check(self) -> None:
-        """Nothing, in time.
+        """Returns while there is time.
 
         Raises:
             SpecError: the time is over.

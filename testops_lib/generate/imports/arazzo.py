@@ -51,7 +51,7 @@ def read(document: Mapping[str, Any], router: Router, values: Mapping[str, Seque
 
 
 class _Reading:
-    """One workflow on its way to a proposal."""
+    """Turns one workflow into a proposal."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class _Reading:
         """By the criteria of the last step."""
 
     def proposal(self, name: str, extension: Any) -> dict[str, Any]:
-        """The case as proposed; `extension` is what our own export says of it besides."""
+        """The case as proposed; `extension` is what our own export adds to the workflow."""
         if not self._steps:
             raise _Unreadable("it calls nothing")
         if len(self._steps) > MAX_STEPS + 1:
@@ -266,7 +266,7 @@ class _Reading:
 
 
 def _bounds(condition: str) -> tuple[int, int] | None:
-    """Least and greatest status of a condition that bounds it by hundreds; None: it is another one."""
+    """Lowest and highest status that a condition on hundreds allows; None: it is another condition."""
     match = _BOUND.fullmatch(condition)
     if match is None:
         return None

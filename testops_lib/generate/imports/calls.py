@@ -1,4 +1,4 @@
-"""Calls that somebody made, one after another -> proposed cases: each with the earlier calls it needs, and no other."""
+"""Recorded calls, in order -> proposed cases: each call with exactly the earlier calls that it needs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Imported:
 
 @dataclass(kw_only=True)
 class Call:
-    """One request as it was made, with `{name}` in the place of what an earlier call captured."""
+    """One recorded request; `{name}` replaces a value that an earlier call captured."""
 
     name: str
     operation: Operation
@@ -55,13 +55,13 @@ class Call:
     succeeded: bool = True
 
     def names(self) -> set[str]:
-        """Names that it needs from earlier calls."""
+        """Names of captures that the call needs from earlier ones."""
         texts = [*self.path.values(), *(value for _, value in (*self.query, *self.headers, *self.cookies))]
         return {name for text in (*texts, *leaves(self.body)) for name in PLACEHOLDER.findall(text)}
 
 
 class Router:
-    """Which operation a URL calls."""
+    """Finds the operation that a URL calls."""
 
     def __init__(self, spec: Spec, base_url: str = "") -> None:
         self.by_id = {operation.operation_id: operation for operation in spec.operations if operation.operation_id}
@@ -124,7 +124,7 @@ def documented(operation: Operation, where: str, pairs: Sequence[tuple[str, str]
 
 
 def without_secrets(call: Call, credentials: Collection[tuple[str, str]]) -> int:
-    """Takes recorded credentials out of a call; how many there were.
+    """Removes recorded credentials from a call and returns their number.
 
     Parameters that a security scheme names go. Secret members of a body get invented values: then the recorded
     outcome is not expected any more, because a login with another password fails.
@@ -190,7 +190,7 @@ def body_of(media_type: str, text: str, form: Sequence[tuple[str, str]]) -> dict
 
 
 def proposals(calls: Sequence[Call]) -> Iterator[dict[str, Any]]:
-    """A case for each call: before it the calls that captured what it needs, after it what removes their things."""
+    """A case for each call: before it those that capture what it needs, then those that delete what these created."""
     producers: dict[str, int] = {}
     for index, call in enumerate(calls):
         needed = _needed(call, calls, producers)
@@ -200,7 +200,7 @@ def proposals(calls: Sequence[Call]) -> Iterator[dict[str, Any]]:
 
 
 def _needed(call: Call, calls: Sequence[Call], producers: Mapping[str, int]) -> list[int] | None:
-    """Indexes of the calls that must come before, ascending; None: a name comes from nowhere."""
+    """Indexes of the calls that must come before, ascending; None: no call captures a name."""
     indexes: set[int] = set()
     waiting = [call]
     for waiting_call in waiting:
@@ -214,7 +214,7 @@ def _needed(call: Call, calls: Sequence[Call], producers: Mapping[str, int]) -> 
 
 
 def _removals(calls: Sequence[Call], index: int, needed: Sequence[int]) -> list[Call]:
-    """Later DELETE calls of what the needed ones and the call itself have made, youngest thing first."""
+    """Later DELETE calls of what the needed calls and the call itself created, the newest first."""
     made = [
         name
         for number in (*needed, index)

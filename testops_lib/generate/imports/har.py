@@ -49,7 +49,7 @@ def read(entries: Sequence[Any], router: Router) -> Imported:
         for path, value in _scalars(answer):
             first = seen.get(str(value))
             if first is None or (call.operation.method == "POST" and calls[first[0]].operation.method != "POST"):
-                seen[str(value)] = (len(calls), path)  # who made a thing, rather than who showed it
+                seen[str(value)] = (len(calls), path)  # the call that created a thing wins over one that showed it
         calls.append(call)
     notes = [f"{count} × {what}: no operation of the document" for what, count in foreign.items()]
     notes += [f"{broken} entries could not be read"] if broken else []
@@ -59,7 +59,7 @@ def read(entries: Sequence[Any], router: Router) -> Imported:
 
 
 def _call(request: Any, response: Any, router: Router) -> tuple[Call, Any] | str:
-    """The call and its JSON answer; or what was called instead."""
+    """The call and its JSON answer; a text: the method and path that no operation documents."""
     method, url = str(request["method"]).upper(), str(request["url"])
     route = router.route(method, url)
     if route is None:
@@ -101,7 +101,7 @@ def _answer(response: Any) -> Any:
 
 
 def _scalars(document: Any) -> Iterator[tuple[str, str | int]]:
-    """JSONPath and value of the texts and whole numbers that may name a thing."""
+    """JSONPath and value of the texts and whole numbers that may identify a resource."""
     waiting: list[tuple[list[str | int], Any]] = [([], document)]
     count = 0
     for place, value in waiting:
@@ -117,7 +117,7 @@ def _scalars(document: Any) -> Iterator[tuple[str, str | int]]:
 
 
 def _link(call: Call, calls: list[Call], seen: dict[str, tuple[int, str]]) -> None:
-    """Puts captures of earlier answers in the place of the values that came from there."""
+    """Replaces values that occurred in earlier answers by captures of those answers."""
 
     def captured(value: str, about: str) -> str:
         if value not in seen:

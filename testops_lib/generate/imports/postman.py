@@ -23,7 +23,7 @@ from testops_lib.generate.rules.resources import json_path
 from testops_lib.redact import sensitive
 
 _VARIABLE = re.compile(r"\{\{\s*(\$?[A-Za-z_][\w .-]{0,79}?)\s*\}\}")
-"""What else stands in double braces (`{{7*7}}`, a probe for template injection) is sent by Postman as it is."""
+"""Postman sends any other text in double braces unchanged (`{{7*7}}`, a probe for template injection)."""
 _STATUS = re.compile(r"(?:to\.have\.status|response\.code\)\s*\.to\.(?:eql|equals?|be\.equal))\(\s*(\d{3})\s*\)")
 _ONE_OF = re.compile(r"response\.code\)\s*\.to\.be\.oneOf\(\s*\[([\d,\s]+)\]")
 _SET = re.compile(
@@ -83,7 +83,7 @@ def _requests(items: Any, label: str = "", depth: int = 0) -> Iterator[tuple[dic
 def _call(
     item: dict[str, Any], label: str, router: Router, variables: Mapping[str, str], captured: Mapping[str, str]
 ) -> Call | str:
-    """The call; or why there is none."""
+    """The call; a text: why the request is left out."""
     request = item["request"]
     if isinstance(request, str):
         request = {"method": "GET", "url": request}

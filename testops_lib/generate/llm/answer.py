@@ -1,4 +1,4 @@
-"""What a language model is asked to answer, and how its text is read: shapes only, nothing is believed yet."""
+"""The form in which a language model is asked to answer, and the proposals in its text, which nobody has judged yet."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def schema(operations: Sequence[str], identities: Sequence[str], *, cases: int, 
 
 
 def read(text: str) -> Reading:
-    """The proposed cases in an answer's text, with prose or code fences around the JSON and cut ends tolerated."""
+    """The proposed cases in an answer's text. Tolerates prose or code fences around the JSON, and a cut end."""
     try:
         whole = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError):

@@ -20,7 +20,7 @@ _RELEASE = re.compile(r"-(\d[\d-]*|latest)")
 
 
 class Price(Value, frozen=True, kw_only=True):
-    """Of a million tokens, in the table's currency."""
+    """Price of a million tokens, in the table's currency."""
 
     input: _Amount
     output: _Amount
@@ -28,7 +28,7 @@ class Price(Value, frozen=True, kw_only=True):
     cached: _Amount | None = None
     """Of input that came from a cache; None: as any other."""
     storage: _Amount = 0
-    """Of keeping them in a cache for an hour."""
+    """Of keeping a million tokens in a cache for an hour."""
 
 
 class Prices(Value, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class Prices(Value, frozen=True, kw_only=True):
 
 
 def read(own: Path | None = None) -> Prices:
-    """The shipped table; with `own`, a file of the same form, whose models win. Another currency leaves only these.
+    """The shipped table, overridden by the models of the file `own`. A file in another currency replaces the table.
 
     Raises:
         SettingsError: the file cannot be read or is not of that form.

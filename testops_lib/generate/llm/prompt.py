@@ -93,7 +93,7 @@ _SHOWN = (
 
 
 class Prompt(Value, frozen=True, kw_only=True):
-    """What one call sends: the same input gives the same text. From front to back it is ever less like other calls', so
+    """What one call sends; the same input gives the same text. What most calls share comes first, so
     that a provider's cache finds as much as it can.
     """
 
@@ -182,14 +182,14 @@ def render(
 
 
 def with_schema(system: str, schema: Mapping[str, Any]) -> str:
-    """The system text for a provider that does not hold the answer to a schema itself: it is told the schema."""
+    """The system text for a provider that does not enforce a schema: the text quotes the schema."""
     return f"{system}{_file('schema')}\n{json.dumps(schema, ensure_ascii=False, separators=(',', ':'))}\n"
 
 
 def render_repair(
     prompt: Prompt, refused: Sequence[tuple[Any, Sequence[Problem]]], *, problem: str = "", secrets: Sequence[str] = ()
 ) -> Prompt:
-    """The prompt of the repair round: the first one, then what was refused and why.
+    """The prompt of the repair round: the first prompt, then the refused cases and the reasons.
 
     With `problem` the answer as a whole could not be read, and all cases are asked for again.
     """

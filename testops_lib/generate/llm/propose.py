@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from testops_lib.cost import share, total
+from testops_lib.cost import split, total
 from testops_lib.errors import GenerateError
 from testops_lib.generate import Generated
 from testops_lib.generate.feedback import Gap
@@ -197,6 +197,6 @@ def _first(errors: BaseExceptionGroup[GenerateError]) -> GenerateError:
 def _by_operation(calls: Sequence[Call], keys: Sequence[str]) -> dict[str, Cost]:
     shares: dict[str, list[Cost]] = {}
     for call in calls:
-        for key, cost in zip(call.operations, share(call, len(call.operations)), strict=True):
+        for key, cost in zip(call.operations, split(call, len(call.operations)), strict=True):
             shares.setdefault(key, []).append(cost)
     return {key: total(shares[key]) for key in keys if key in shares}

@@ -1,6 +1,4 @@
-"""A proposed case as a document: the shape that language models and imported files have in common. Nothing is
-believed yet.
-"""
+"""A proposed case as a document: the shape that language models and imported files share. Nobody has judged it yet."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ JSONPATH_OPS = ("exists", "absent", "equals", "contains", "excludes", "min_items
 
 
 class Expectation(Value, frozen=True, kw_only=True):
-    """What the model believes of an answer: a status, a header or what a JSONPath selects."""
+    """What the proposal expects of an answer: a status, a header, or what a JSONPath selects."""
 
     kind: Literal["status", "jsonpath", "header"]
     statuses: tuple[int, ...] = ()
@@ -32,7 +30,7 @@ class Expectation(Value, frozen=True, kw_only=True):
     name: str = ""
     equals: str | None = None
     basis: str = "guess"
-    """A claim, checked: never taken as it is."""
+    """A claim; the validator decides whether it holds."""
     quote: str = ""
 
 

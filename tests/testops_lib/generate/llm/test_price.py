@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from testops_lib.cost import in_words, share, total
+from testops_lib.cost import in_words, split, total
 from testops_lib.errors import SettingsError
 from testops_lib.generate.llm.price import Price, Prices, find, money, read
 from testops_lib.model import Cost
@@ -99,7 +99,7 @@ def test_no_shipped_price_is_a_slip_of_the_point() -> None:
 
 def test_shares_sum_up_to_the_whole() -> None:
     whole = Cost(calls=1, input_tokens=1001, output_tokens=7, cached_tokens=2, money=0.3)
-    parts = share(whole, 3)
+    parts = split(whole, 3)
     assert [part.input_tokens for part in parts] == [334, 334, 333]
     added = total(parts)
     assert (added.input_tokens, added.output_tokens, added.cached_tokens) == (1001, 7, 2)
