@@ -10,19 +10,18 @@ Survivors that are known to be harmless stand in mutants.toml beside this file, 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec.toml
 from msgspec import Struct
 
 MUTMUT: Final = "mutmut==3.8.1"
@@ -76,12 +75,26 @@ class Mutant(Struct, frozen=True, kw_only=True):
     """Removed and added lines, in one line: `a < b -> a <= b`."""
 
     @property
-    def key(self) -> str:
-        return f"{self.module}.{self.function}: {self.change}"
+    def place(self) -> str:
+        return f"{self.module}.{self.function}"
 
     @property
     def caught(self) -> bool:
         return self.status in _CAUGHT
+
+
+class Reason(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a change that no test notices is harmless."""
+
+    where: str
+    """As `Mutant.place`."""
+    change: str
+    """A part of `Mutant.change`."""
+    why: str
+
+
+class Reasons(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    survivor: tuple[Reason, ...] = ()
 
 
 def main() -> int:
@@ -180,6 +193,7 @@ def mutants(python: Path, modules: Collection[str], digits: str = SAMPLED) -> It
         for name, _, status in (line.strip().rpartition(": ") for line in lines)
         if (match := _NAME.match(name))
         and name[-1] in digits
+        and status != "not checked"
         and match["module"].removeprefix("testops_lib.") in modules
     ]
     survivors = [match[0] for match, status in statuses if status not in _CAUGHT]
@@ -201,13 +215,16 @@ def _change(diff: str) -> str:
     return f"{before} -> {after}"
 
 
+def _explained(mutant: Mutant, reasons: Iterable[Reason]) -> bool:
+    return any(mutant.place == reason.where and reason.change in mutant.change for reason in reasons)
+
+
 def report(tried: list[Mutant]) -> int:
     """Prints the figures; 1 below the goal."""
-    with REASONS.open("rb") if REASONS.exists() else contextlib.nullcontext() as file:
-        reasons: dict[str, str] = tomllib.load(file) if file else {}
+    reasons = msgspec.toml.decode(REASONS.read_bytes(), type=Reasons).survivor
     counts: dict[str, Counter[str]] = {}
     for mutant in tried:
-        kind = "caught" if mutant.caught else "explained" if mutant.key in reasons else "survived"
+        kind = "caught" if mutant.caught else "explained" if _explained(mutant, reasons) else "survived"
         counts.setdefault(mutant.module, Counter())[kind] += 1
     print(f"{'module':28}{'mutants':>8}{'caught':>8}{'share':>8}   survivors with a reason, and without")
     for module, count in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
@@ -216,8 +233,8 @@ def report(tried: list[Mutant]) -> int:
             f"{module:28}{count.total():8}{count['caught']:8}{share:7.1f}%   {count['explained']}, {count['survived']}"
         )
     for mutant in tried:
-        if not mutant.caught and mutant.key not in reasons:
-            print(f"{mutant.status}: {mutant.key}")
+        if not mutant.caught and not _explained(mutant, reasons):
+            print(f"{mutant.status}: {mutant.place}: {mutant.change}")
     return int(sum(mutant.caught for mutant in tried) < GOAL / 100 * len(tried))
 
 
