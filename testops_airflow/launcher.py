@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
-from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
+from testops_airflow.batch import BatchOperator
 from testops_airflow.outcome import fail
 from testops_lib import settings as configuration
 from testops_lib.launch import exit_codes, runner
@@ -25,30 +25,15 @@ LABEL = (
 """How Airflow shows a batch: `200 cases (testops.cases:0:100-300)`."""
 
 
-class RunnerProcessOperator(BaseOperator):
+class RunnerProcessOperator(BatchOperator):
     """Executes one batch in a child process of the task; its output is the task's log.
 
     A runner that ends with 1 (infrastructure) is retried, one that ends with 2 (configuration) is not. Values of
     `${CONN_…}` in the target's file come from Airflow's connections, and only the runner's environment holds them.
     """
 
-    template_fields = ("run", "plan", "batch", "results", "attempt", "target")
-    ui_color = "#d5e8d4"
-
-    def __init__(
-        self,
-        *,
-        run: str,
-        plan: str,
-        batch: str,
-        results: str,
-        target: str = "",
-        attempt: int = 1,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.run, self.plan, self.batch, self.target = run, plan, batch, target
-        self.results, self.attempt = results, attempt
         self._process: subprocess.Popen[str] | None = None
 
     def execute(self, context: Any) -> None:
@@ -60,15 +45,7 @@ class RunnerProcessOperator(BaseOperator):
         self._run(context, since)
 
     def _run(self, context: Any, down_since: float) -> None:
-        arguments = runner.arguments(
-            run=self.run,
-            plan=self.plan,
-            batch=self.batch,
-            attempt=self.attempt,
-            again=self.results if context["ti"].try_number > 1 or down_since or self._was_begun() else "",
-            down_since=down_since,
-        )
-        command = [sys.executable, "-m", "runner", *arguments]
+        command = [sys.executable, "-m", "runner", *self._arguments(context, down_since)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
         environ |= self._credentials(environ.keys())
         self._process = subprocess.Popen(
@@ -97,15 +74,6 @@ class RunnerProcessOperator(BaseOperator):
             fail(context, f"{self.task_id}: the runner refused its configuration: {error}")
         if code:
             raise AirflowException(f"the runner ended with {code}: {error}; it is retried")
-
-    def _was_begun(self) -> bool:
-        """Whether a runner was started for the batch before: after a crash Airflow may start the same try again."""
-        from testops_lib.store import Store
-
-        if not (dsn := configuration.read().dsn):
-            return False
-        with Store(dsn) as store:
-            return not store.begin_batch(self.run, self.batch, attempt=int(self.attempt))
 
     def _credentials(self, available: Collection[str]) -> dict[str, str]:
         """Values of the target's `${CONN_…}` references that are not among the available variables."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import BaseOperator
-
+from testops_airflow.batch import BatchOperator
 from testops_lib import settings as configuration
 
 DOWN_SINCE = "down_since"
@@ -17,7 +15,7 @@ DOWN_SINCE = "down_since"
 TEMPLATE = Path(__file__).with_name("pod.yaml")
 
 
-class RunnerPodOperator(BaseOperator):
+class RunnerPodOperator(BatchOperator):
     """Executes one batch in a pod. The task is deferred while the pod works, and then logs the runner's output.
 
     A runner that ends with 2 (configuration) fails the task at once. Anything else is retried on the same batch:
@@ -30,23 +28,8 @@ class RunnerPodOperator(BaseOperator):
     executed or resumed, not when a DAG file is parsed.
     """
 
-    template_fields: Sequence[str] = ("run", "plan", "batch", "results", "attempt", "target")
-    ui_color = "#d5e8d4"
-
-    def __init__(
-        self,
-        *,
-        run: str,
-        plan: str,
-        batch: str,
-        results: str,
-        target: str,
-        attempt: int = 1,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.run, self.plan, self.batch, self.target = run, plan, batch, target
-        self.results, self.attempt = results, attempt
         self._worker: Any = None
 
     def execute(self, context: Any) -> None:
@@ -106,8 +89,6 @@ class RunnerPodOperator(BaseOperator):
         settings = configuration.read()
         with Store(settings.need_dsn()) as store:
             resolved = store.run(self.run).resolved
-            # After a crash Airflow may start the same try again.
-            was_begun = not store.begin_batch(self.run, self.batch, attempt=int(self.attempt))
         target = resolved.target if resolved else Target(spec="")
         file = settings.targets_dir / f"{self.target}.yaml"
         overrides = targets.load(file).pod if self.target and file.is_file() else target.pod
@@ -115,14 +96,7 @@ class RunnerPodOperator(BaseOperator):
             pods.read_template(settings.pod_template or TEMPLATE),
             overrides,
             image=settings.need_runner_image(),
-            arguments=runner.arguments(
-                run=self.run,
-                plan=self.plan,
-                batch=self.batch,
-                attempt=self.attempt,
-                again=self.results if context["ti"].try_number > 1 or down_since or was_begun else "",
-                down_since=down_since,
-            ),
+            arguments=self._arguments(context, down_since),
             # Kafka's options may hold a password: pods get them from their secret.
             environment={
                 "TESTOPS_KAFKA_BOOTSTRAP": settings.pod_kafka_bootstrap or settings.need_kafka(),
