@@ -50,8 +50,8 @@ class Asking:
             url = server.url if self.protocol == "gemini" else f"{server.url}/v1"
             wishes = self.settings(**{"base_url": url, "timeout_s": 5, **settings})
             wanted = {"policy": policy or Policy(), "values": values or {}, "identities": ("bob",)}
-            gap_by_operation = {gap.operation: gap for gap in gaps}
-            return propose.generate(provider(wishes), spec, operations, gaps=gap_by_operation, **wanted), server
+            gaps_by_operation = {gap.operation: gap for gap in gaps}
+            return propose.generate(provider(wishes), spec, operations, gaps=gaps_by_operation, **wanted), server
 
 
 def provider(settings: gemini.GeminiSettings | openai.OpenAISettings) -> Provider:
@@ -85,9 +85,9 @@ def asked(request: Received) -> list[str]:
 
 def fenced(user: str) -> tuple[str, str, str]:
     """What stands before, within and after the first fence."""
-    found = re.search(r"(?s)^(.*?)(?P<fence>=====SPEC-DATA-[0-9a-f]{16}=====)\n(.*?)\n(?P=fence)\n(.*)$", user)
-    assert found is not None
-    return found.group(1), found.group(3), found.group(4)
+    match = re.search(r"(?s)^(.*?)(?P<fence>=====SPEC-DATA-[0-9a-f]{16}=====)\n(.*?)\n(?P=fence)\n(.*)$", user)
+    assert match is not None
+    return match.group(1), match.group(3), match.group(4)
 
 
 def blocks(user: str) -> list[str]:

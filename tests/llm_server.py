@@ -155,8 +155,8 @@ def _gemini(reply: Reply) -> dict[str, Any]:
 
 def _openai(reply: Reply) -> dict[str, Any]:
     if reply.status != 200:
-        error = {"message": reply.message, "type": "error", "param": reply.parameter or None, "code": reply.code}
-        return {"error": error}
+        failure = {"message": reply.message, "type": "error", "param": reply.parameter or None, "code": reply.code}
+        return {"error": failure}
     message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
     finish = reply.finish or ("length" if reply.cut else "stop")
     if reply.blocked == "prompt":
