@@ -15,8 +15,8 @@ from testops_lib.generate.planning import PlanningLimit, within_size
 from testops_lib.generate.property.draws import Draws
 from testops_lib.generate.property.random_cases import ORIGIN, Lost, RandomCases
 from testops_lib.generate.rules import planner_for
+from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.own_account import Spares
-from testops_lib.generate.rules.values import Impossible
 from testops_lib.model import Case, Generation, Policy
 from testops_lib.spec.operation import Spec
 

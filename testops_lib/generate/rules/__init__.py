@@ -13,13 +13,14 @@ from testops_lib.generate.rules import existing
 from testops_lib.generate.rules.builder import ORIGIN, CaseBuilder
 from testops_lib.generate.rules.chains import Chains
 from testops_lib.generate.rules.drafts import Drafter
+from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.oracles import Oracles, Users
 from testops_lib.generate.rules.own_account import Spares
 from testops_lib.generate.rules.ownership import Guard, Things
 from testops_lib.generate.rules.planner import Planner, Untested
 from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import Graph
-from testops_lib.generate.rules.values import Impossible, Maker
+from testops_lib.generate.rules.values import Maker
 from testops_lib.generate.schemas import Schemas
 from testops_lib.model import Case, Contract, Generation, Policy, Provenance
 from testops_lib.spec.operation import Spec

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from testops_lib.generate.rules.bounds import highest, lowest
+from testops_lib.generate.rules.making import Making
 from testops_lib.generate.rules.mutations import Place
-from testops_lib.generate.rules.values import Maker, Making, highest, lowest
+from testops_lib.generate.rules.values import Maker
 from testops_lib.generate.schemas import RANGES, UNIQUE, Flat, Schemas, kind_of, kinds
 from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Schema

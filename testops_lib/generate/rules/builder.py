@@ -12,10 +12,11 @@ from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.rules import mutations
 from testops_lib.generate.rules.acceptance import ValidRequest, acceptance
 from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter
+from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.own_account import NO_SPARE, Spares
 from testops_lib.generate.rules.ownership import WHOLE_COLLECTION
 from testops_lib.generate.rules.resources import Graph
-from testops_lib.generate.rules.values import Impossible, Maker
+from testops_lib.generate.rules.values import Maker
 from testops_lib.generate.schemas import Schemas
 from testops_lib.model import (
     INVALID_CREDENTIALS,

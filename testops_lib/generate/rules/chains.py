@@ -12,8 +12,8 @@ from testops_lib.doubts import Doubt
 from testops_lib.generate import wire
 from testops_lib.generate.rules.builder import CONFORMANCE, ORIGIN, renamed
 from testops_lib.generate.rules.drafts import ABSENT, Binding, Draft, Drafter
+from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.resources import Graph, json_path, success_schema
-from testops_lib.generate.rules.values import Impossible
 from testops_lib.generate.rules.words import plain, words
 from testops_lib.generate.schemas import UNIQUE, Flat, Schemas, kind_of, kinds
 from testops_lib.model import (

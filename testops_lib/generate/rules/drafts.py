@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from testops_lib import unused_ids
 from testops_lib.doubts import Doubt
 from testops_lib.generate import wire
+from testops_lib.generate.rules.making import WILDCARDS, Impossible, Making
 from testops_lib.generate.rules.ownership import Guard
 from testops_lib.generate.rules.pool import Pool
 from testops_lib.generate.rules.resources import (
@@ -23,7 +24,7 @@ from testops_lib.generate.rules.resources import (
     prefix_of,
     success,
 )
-from testops_lib.generate.rules.values import WILDCARDS, Impossible, Maker, Making
+from testops_lib.generate.rules.values import Maker
 from testops_lib.generate.rules.words import IDENTIFYING, NOT_STORING, REFERRING, collection_noun, segments, words
 from testops_lib.generate.schemas import UNIQUE, Schemas, kinds
 from testops_lib.model import SAFE_METHODS, Capture, Request, Step

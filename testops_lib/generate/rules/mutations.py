@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from testops_lib.doubts import Doubt
-from testops_lib.generate.rules.values import highest, lowest
+from testops_lib.generate.rules.bounds import highest, lowest
 from testops_lib.generate.schemas import RANGES, UNIQUE, Flat, Schemas, kind_of, kinds
 from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Schema

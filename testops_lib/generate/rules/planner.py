@@ -19,10 +19,10 @@ from testops_lib.generate.rules.builder import (
 from testops_lib.generate.rules.drafts import Draft
 from testops_lib.generate.rules.edges import EdgeRequests
 from testops_lib.generate.rules.invalid import InvalidRequests
+from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.protocol import ProtocolRequests
 from testops_lib.generate.rules.unknown import UnknownResources
 from testops_lib.generate.rules.valid import ValidRequests
-from testops_lib.generate.rules.values import Impossible
 from testops_lib.model import (
     Case,
     NegativeDataRejection,

@@ -17,8 +17,8 @@ from testops_lib.generate.rules.builder import (
 )
 from testops_lib.generate.rules.drafts import ABSENT, Draft
 from testops_lib.generate.rules.invalid import InvalidRequests
+from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.unknown import UnknownResources
-from testops_lib.generate.rules.values import Impossible
 from testops_lib.generate.rules.words import is_static, segments
 from testops_lib.model import (
     INVALID_CREDENTIALS,

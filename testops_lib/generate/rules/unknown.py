@@ -20,8 +20,8 @@ from testops_lib.generate.rules.builder import (
 )
 from testops_lib.generate.rules.drafts import Draft
 from testops_lib.generate.rules.invalid import InvalidRequests
+from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.resources import creates_by_put
-from testops_lib.generate.rules.values import Impossible
 from testops_lib.generate.schemas import UNIQUE
 from testops_lib.model import (
     NO_CREDENTIALS,

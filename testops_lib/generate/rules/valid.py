@@ -14,8 +14,8 @@ from testops_lib.generate.rules.builder import (
     CaseBuilder,
 )
 from testops_lib.generate.rules.drafts import ABSENT, Draft
+from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.pairwise import covering
-from testops_lib.generate.rules.values import Impossible
 from testops_lib.generate.rules.words import words
 from testops_lib.generate.schemas import kinds
 from testops_lib.model import (

@@ -7,235 +7,35 @@ decide. What comes out is checked against the schema; strings that a server is l
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import rstr
 
-from testops_lib.doubts import Doubt
 from testops_lib.generate.planning import MOST_VALUES
 from testops_lib.generate.rules import times
+from testops_lib.generate.rules.bounds import highest, lowest, within_bounds
+from testops_lib.generate.rules.likely_values import (
+    BY_FORMAT,
+    CLOSED_VOCABULARIES,
+    LIKELY_TEXTS,
+    NUMBERS_BY_NAME,
+    SHARED_NAMES,
+    TEXTS_BY_NAME,
+    UNIQUE_NAMES,
+)
+from testops_lib.generate.rules.making import WILDCARDS, Impossible, Making
 from testops_lib.generate.rules.words import REFERRING, offered, plain, words
-from testops_lib.generate.schemas import UNIQUE, Flat, Schemas, kind_of, kinds
+from testops_lib.generate.schemas import UNIQUE, Flat, Schemas, kinds
 from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Schema
 
 MAX_DEPTH: Final = 7
 """Objects nested deeper are left out where optional, and given up where required."""
 
-WILDCARDS: Final = ("~", "*", "-", "_all")
-"""Hints that mean "any parent": used where a list is asked for, never to name one thing."""
 
 FULL_DEPTH: Final = 3
 """Optional properties are filled down to here."""
-
-
-class Impossible(Exception):
-    """No value could be made that fits the schema."""
-
-
-@dataclass(kw_only=True)
-class Making:
-    """What the making of one value may use, and what it came to."""
-
-    seed: str
-    salt: int = 0
-    """Another salt gives other values where the schema leaves room."""
-    unique: bool = True
-    """Names, addresses and codes should hold `{unique}`."""
-    turn: int = 0
-    """How many things the case has made before: each gets unique values of its own."""
-    noun: str = ""
-    """What is made: `topic`, whose property `topic` is its name."""
-    refer: Callable[[str, Schema], Any] = field(default=lambda name, schema: None)
-    """Field name and schema -> placeholder of a thing that an earlier step made, or what names one that an earlier
-    round saw; None: there is no such thing."""
-    told: str = ""
-    """What the document says of the value besides its schema: a parameter's description."""
-    own: Any = None
-    """The value for an `id` at the top of a body: the one in the path."""
-    things: tuple[str, ...] = ()
-    """Names of what the object in the making is, the most telling first."""
-    full: bool = False
-    """Optional properties too."""
-    doubt: Doubt = ""
-    """The first reason why something outside the document may make the value wrong."""
-    example: bool = False
-    """Some of it is the document's own example."""
-    invented: bool = False
-    """Some of it is neither the document's own nor from an answer."""
-    samples: Mapping[str, Any] = field(default_factory=dict)
-    """Placeholder -> what it may stand for, to judge values that hold placeholders."""
-    dangling: bool = False
-    """It points at something (`owner_id`) that no earlier step made."""
-    salted: bool = False
-    """It should be unique but cannot hold a token: only another salt makes another value."""
-    count: int = 0
-    """Values made so far, nested ones included."""
-
-    def cast_doubt(self, doubt: Doubt) -> None:
-        """Notes why the value may be wrong, unless an earlier reason stands."""
-        self.doubt = self.doubt or doubt
-
-
-_FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
-    "date": ("2024-05-17", "2025-06-18"),
-    "date-time": ("2024-05-17T12:30:00Z", "2025-06-18T13:45:00Z"),
-    "time": ("12:30:00Z", "13:45:00Z"),
-    "duration": ("P1D", "PT1H"),
-    "email": ("test@example.com", "other@example.com"),
-    "idn-email": ("test@example.com", "other@example.com"),
-    "hostname": ("example.com", "example.org"),
-    "idn-hostname": ("example.com", "example.org"),
-    "ipv4": ("192.0.2.1", "192.0.2.2"),
-    "ip": ("192.0.2.1", "192.0.2.2"),
-    "ipv6": ("2001:db8::1", "2001:db8::2"),
-    "uri": ("https://example.com/a", "https://example.com/b"),
-    "iri": ("https://example.com/a", "https://example.com/b"),
-    "url": ("https://example.com/a", "https://example.com/b"),
-    "uri-reference": ("/a", "/b"),
-    "uri-template": ("/a/{b}", "/b"),
-    "uuid": ("b5b6d8f0-3c1e-4a6b-9c55-0d5f4a0e7b11", "5d3f9a52-7c44-4b8e-8f0e-6a1c2b3d4e5f"),
-    "byte": ("dGVzdA==", "b3RoZXI="),
-    "binary": ("test", "other"),
-    "password": ("Pa55-word!x", "0ther-Pa55!x"),
-    "json-pointer": ("/a", "/b"),
-    "regex": ("a+", "b+"),
-    "int32": ("1", "2"),
-    "int64": ("1", "2"),
-    "uint32": ("1", "2"),
-    "uint64": ("1", "2"),
-    "float": ("1.5", "2.5"),
-    "double": ("1.5", "2.5"),
-    "decimal": ("1.50", "2.50"),
-    "phone": ("+4915112345678", "+4915112345679"),
-}
-
-_NAMED: Final[tuple[tuple[frozenset[str], tuple[str, ...], bool], ...]] = tuple(
-    (frozenset(names.split()), values, sure)
-    for names, values, sure in (
-        ("email mail", ("test@example.com", "other@example.com"), True),
-        ("phone mobile fax telephone tel msisdn", ("+4915112345678", "+4915112345679"), True),
-        ("currency", ("EUR", "USD"), False),
-        ("country nationality", ("DE", "US"), False),
-        ("language lang locale", ("en", "de"), False),
-        ("timezone tz", ("UTC", "Europe/Berlin"), False),
-        ("url uri website homepage href link webhook", ("https://example.com/a", "https://example.com/b"), True),
-        ("image avatar photo picture logo icon", ("https://example.com/a.png", "https://example.com/b.jpg"), True),
-        ("city town", ("Berlin", "Hamburg"), True),
-        ("street address", ("1 Main Street", "2 Side Street"), True),
-        ("zip postal postcode", ("10115", "20095"), True),
-        ("password passwd pwd passphrase", ("Pa55-word!x", "0ther-Pa55!x"), True),
-        ("date day birthday dob", ("2024-05-17", "2025-06-18"), False),
-        ("time timestamp at", ("2024-05-17T12:30:00Z", "2025-06-18T13:45:00Z"), False),
-        ("color colour", ("#336699", "#996633"), False),
-        ("ip", ("192.0.2.1", "192.0.2.2"), False),
-        ("host hostname domain", ("example.com", "example.org"), False),
-        ("gender sex", ("female", "male"), False),
-        ("version", ("1.0.0", "1.1.0"), False),
-        ("iban", ("DE89370400440532013000", "GB82WEST12345698765432"), False),
-        ("isbn", ("9783161484100", "9780306406157"), False),
-        ("cron schedule", ("0 0 * * *", "0 1 * * *"), False),
-        ("first given firstname", ("Ada", "Grace"), True),
-        ("last family surname lastname", ("Lovelace", "Hopper"), True),
-        ("codes statuscode", ("200", "201"), False),
-        ("mime", ("text/plain", "application/json"), False),
-        ("codes statuscode statuscodes", ("200", "201"), False),
-        ("latitude lat", ("52.52", "48.14"), False),
-        ("longitude lng lon", ("13.40", "11.58"), False),
-    )
-)
-"""Words of a name -> values, and whether nothing but the document's own rules could refuse them."""
-
-_UNIQUE_WORDS: Final = frozenset(
-    "name username login nickname nick handle email mail sku slug code title label key isbn serial identifier alias "
-    "subject reference idempotency".split()
-)
-_NOT_UNIQUE: Final = frozenset("first last family given sort order country currency language file zip postal".split())
-_CLOSED: Final = frozenset(
-    "code type kind status state role unit region zone format mode level scope category filter sort order orderby "
-    "query expression path cursor token after before field fields include expand view algorithm schema class namespace "
-    "secret signature hash digest range encoding charset protocol engine driver provider".split()
-)
-"""A free string by the schema, but the server is likely to know only some of them."""
-_LITERALS: Final = (
-    "test",
-    "abc",
-    "Test",
-    "ABC",
-    "a",
-    "A",
-    "1",
-    "12",
-    "123",
-    "1234",
-    "12345",
-    "123456",
-    "AB",
-    "EUR",
-    "ab12",
-    "AB12",
-    "AB-1234",
-    "ABC-1234",
-    "ABC-123",
-    "a-b",
-    "a_b",
-    "a1",
-    "A1",
-    "1.0.0",
-    "v1",
-    "v1.0.0",
-    "12:30",
-    "12:30:00",
-    "2024-05-17",
-    "2024-05",
-    "en",
-    "en-US",
-    "DE",
-    "#336699",
-    "336699",
-    "test@example.com",
-    "+4915112345678",
-    "0151-123456",
-    "555-1234",
-    "https://example.com/",
-    "/a",
-    "a/b",
-    "192.0.2.1",
-    "10115",
-    "10.50",
-    "0",
-    "0.5",
-    "true",
-    "deadbeef",
-    "b5b6d8f0-3c1e-4a6b-9c55-0d5f4a0e7b11",
-    "+1-555-0100",
-    "555-555-0100",
-    "1h",
-    "1d",
-    "10s",
-)
-
-_NUMBERS: Final[tuple[tuple[frozenset[str], tuple[float, ...]], ...]] = tuple(
-    (frozenset(names.split()), values)
-    for names, values in (
-        ("price amount cost total fee balance salary rate", (10.5, 12.25, 10, 12)),
-        ("year", (2024, 2025)),
-        ("month day hour", (5, 6)),
-        ("code", (200, 201)),
-        ("port", (8080, 8081)),
-        ("latitude lat", (52.5, 48.25)),
-        ("longitude lng lon", (13.5, 11.25)),
-        ("age", (30, 31)),
-        ("page", (1, 2)),
-        ("offset skip", (0, 1)),
-        ("limit size", (10, 5)),
-        ("quantity count stock", (3, 4)),
-        ("rating score stars", (3, 4)),
-        ("percent percentage discount", (10, 15)),
-    )
-)
 
 
 class Maker:
@@ -382,7 +182,7 @@ class Maker:
         allowed = kinds(flat)
         if len(allowed) == 7:
             making.cast_doubt("undescribed_data")
-            yield from (values[making.salt % 2] for known, values, _ in _NAMED if set(words(name)[-1:]) & known)
+            yield from (values[making.salt % 2] for known, values, _ in TEXTS_BY_NAME if set(words(name)[-1:]) & known)
             yield from ("test", 1, {}, [])
             return
         for kind in ("object", "array", "string", "integer", "number", "boolean", "null"):
@@ -439,7 +239,7 @@ class Maker:
         if moment is not None:
             making.cast_doubt("guessed_time")
             yield moment
-        named = next((values for known, values in _NUMBERS if known & set(words(name)[-1:])), ())
+        named = next((values for known, values in NUMBERS_BY_NAME if known & set(words(name)[-1:])), ())
         low, high = lowest(flat), highest(flat)
         step = flat.get("multipleOf")
         found: list[float] = [*named, 1, 2, 10, 0]
@@ -451,7 +251,7 @@ class Maker:
             found += [low, low + 1]
         if high is not None:
             found += [high, high - 1]
-        flatter = [value for value in dict.fromkeys(found) if _within(flat, value)]
+        flatter = [value for value in dict.fromkeys(found) if within_bounds(flat, value)]
         if "number" not in kinds(flat):
             flatter = [value for value in flatter if value == int(value)]
         turn = making.salt % len(flatter) if flatter else 0
@@ -469,24 +269,24 @@ class Maker:
             making.cast_doubt("described_choice")
             yield choice[making.salt % len(choice)]
             yield from choice
-        if form and form not in _FORMATS:
+        if form and form not in BY_FORMAT:
             making.cast_doubt("unknown_format")
         timed = "" if isinstance(pattern, str) else form or times.form_of(name)
         if moment := times.text(name, timed, storing=making.unique, salt=making.salt):
             making.cast_doubt("guessed_time")
             yield moment
-        if form in _FORMATS:
-            values = _FORMATS[form]
+        if form in BY_FORMAT:
+            values = BY_FORMAT[form]
             yield values[making.salt % 2]
             yield from values
-        for known, values, sure in _NAMED:
+        for known, values, sure in TEXTS_BY_NAME:
             if set(words(name)[-2:]) & known:
                 if not sure:
                     making.cast_doubt("guessed_value")
                 yield values[making.salt % 2]
                 break
         else:
-            if not form and not isinstance(pattern, str) and set(words(name)[-2:]) & _CLOSED:
+            if not form and not isinstance(pattern, str) and set(words(name)[-2:]) & CLOSED_VOCABULARIES:
                 making.cast_doubt("guessed_value")
         if isinstance(pattern, str):
             yield from self._patterned(pattern, name, making)
@@ -521,7 +321,7 @@ class Maker:
 
     def _patterned(self, pattern: str, name: str, making: Making) -> Iterator[str]:
         if not making.salted:
-            yield from _LITERALS
+            yield from LIKELY_TEXTS
         chance = random.Random(f"{making.seed}/{name}/{making.salt}")
         source = rstr.Rstr(chance)
         plain_first: list[str] = []
@@ -655,39 +455,4 @@ def _wants_unique(name: str, flat: Flat, named: bool = False) -> bool:
     found = words(name)
     if _is_id(name) or named:
         return True
-    return bool(found) and bool({found[-1], found[0]} & _UNIQUE_WORDS) and not set(found) & _NOT_UNIQUE
-
-
-def lowest(flat: Flat) -> float | None:
-    """The least number allowed by `minimum` or `exclusiveMinimum` (a whole step above it)."""
-    bounds = [
-        flat[key] + shift
-        for key, shift in (("minimum", 0), ("exclusiveMinimum", _step(flat)))
-        if _is_number(flat.get(key))
-    ]
-    return max(bounds) if bounds else None
-
-
-def highest(flat: Flat) -> float | None:
-    """The greatest number allowed by `maximum` or `exclusiveMaximum`."""
-    bounds = [
-        flat[key] - shift
-        for key, shift in (("maximum", 0), ("exclusiveMaximum", _step(flat)))
-        if _is_number(flat.get(key))
-    ]
-    return min(bounds) if bounds else None
-
-
-def _step(flat: Flat) -> float:
-    if _is_number(flat.get("multipleOf")):
-        return float(flat["multipleOf"])
-    return 1 if "number" not in kinds(flat) else 0.01
-
-
-def _is_number(value: Any) -> bool:
-    return kind_of(value) in ("integer", "number")
-
-
-def _within(flat: Flat, value: float) -> bool:
-    low, high = lowest(flat), highest(flat)
-    return (low is None or value >= low) and (high is None or value <= high)
+    return bool(found) and bool({found[-1], found[0]} & UNIQUE_NAMES) and not set(found) & SHARED_NAMES

@@ -22,7 +22,7 @@ from testops_lib import spec as specs
 from testops_lib.generate import wire
 from testops_lib.generate.judge import RequestJudge, Violation
 from testops_lib.generate.rules import planner_for
-from testops_lib.generate.rules.values import Impossible, Making
+from testops_lib.generate.rules.making import Impossible, Making
 from testops_lib.generate.schemas import Schemas
 from testops_lib.model import (
     AnyBody,

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from testops_lib.generate import wire
 from testops_lib.generate.rules import boundary, mutations
-from testops_lib.generate.rules.values import Impossible, Maker, Making
+from testops_lib.generate.rules.making import Impossible, Making
+from testops_lib.generate.rules.values import Maker
 from testops_lib.generate.schemas import Schemas
 from testops_lib.placeholder import fill
 from testops_lib.spec import MediaType, Parameter, RequestBody
