@@ -9,7 +9,7 @@ import pytest
 
 from testops_lib.doubts import SENTENCES, Doubt, because
 from testops_lib.generate.rules.acceptance import DOUBTS, EXCUSES, ValidRequest, acceptance
-from testops_lib.generate.rules.drafts import Draft
+from testops_lib.generate.rules.draft import Draft
 from testops_lib.http.answer import Answer
 from testops_lib.model import (
     Case,

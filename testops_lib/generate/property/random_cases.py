@@ -13,7 +13,7 @@ import msgspec
 
 from testops_lib.generate import wire
 from testops_lib.generate.property.draws import Draws, Undrawable
-from testops_lib.generate.rules.drafts import ABSENT, Draft
+from testops_lib.generate.rules.draft import ABSENT, Draft
 from testops_lib.generate.rules.planner import Planner
 from testops_lib.generate.rules.words import REFERRING, words
 from testops_lib.generate.schemas import UNIQUE, kinds

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from testops_lib.doubts import Doubt
 from testops_lib.generate.judge import Validity
-from testops_lib.generate.rules.drafts import Draft
+from testops_lib.generate.rules.draft import Draft
 from testops_lib.generate.rules.words import is_static, segments, words
 from testops_lib.model import SAFE_METHODS, Basis, PositiveDataAcceptance
 from testops_lib.spec.operation import Operation

@@ -11,7 +11,8 @@ import msgspec
 from testops_lib.generate.judge import RequestJudge
 from testops_lib.generate.rules import mutations
 from testops_lib.generate.rules.acceptance import ValidRequest, acceptance
-from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter
+from testops_lib.generate.rules.draft import ABSENT, Draft
+from testops_lib.generate.rules.drafts import Drafter
 from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.own_account import NO_SPARE, Spares
 from testops_lib.generate.rules.ownership import WHOLE_COLLECTION

@@ -10,8 +10,10 @@ import msgspec
 
 from testops_lib.doubts import Doubt
 from testops_lib.generate import wire
+from testops_lib.generate.rules.binding import Binding
 from testops_lib.generate.rules.builder import CONFORMANCE, ORIGIN, renamed
-from testops_lib.generate.rules.drafts import ABSENT, Binding, Draft, Drafter
+from testops_lib.generate.rules.draft import ABSENT, Draft
+from testops_lib.generate.rules.drafts import Drafter
 from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.resources import Graph, json_path, success_schema
 from testops_lib.generate.rules.words import plain, words

@@ -2,165 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Any, Final
 
 from testops_lib import unused_ids
 from testops_lib.doubts import Doubt
 from testops_lib.generate import wire
+from testops_lib.generate.rules.binding import Binding
+from testops_lib.generate.rules.draft import ABSENT, Draft, ParameterValue
 from testops_lib.generate.rules.making import WILDCARDS, Impossible, Making
 from testops_lib.generate.rules.ownership import Guard
 from testops_lib.generate.rules.pool import Pool
+from testops_lib.generate.rules.producers import Producers, capture_of, refers
 from testops_lib.generate.rules.resources import (
-    Candidate,
     Graph,
     Need,
-    Supply,
     creates_by_put,
-    field_needs,
     path_need,
     prefix_of,
     success,
 )
 from testops_lib.generate.rules.values import Maker
-from testops_lib.generate.rules.words import IDENTIFYING, NOT_STORING, REFERRING, collection_noun, segments, words
+from testops_lib.generate.rules.words import IDENTIFYING, NOT_STORING, collection_noun, segments, words
 from testops_lib.generate.schemas import UNIQUE, Schemas, kinds
-from testops_lib.model import SAFE_METHODS, Capture, Request, Step
+from testops_lib.model import Capture, Request, Step
 from testops_lib.placeholder import fill
 from testops_lib.spec.operation import Operation, Parameter, Schema
-
-MAX_SETUP: Final = 6
-"""Producers that need producers, at most this deep."""
-
-ABSENT: Final = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
-"""No body at all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A request in values, before it is written; `samples` stand for what is only known at run time."""
-
-    operation: Operation
-    path: Mapping[str, Any] = field(default_factory=dict)
-    query: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, Any] = field(default_factory=dict)
-    cookies: Mapping[str, Any] = field(default_factory=dict)
-    body: Any = ABSENT
-    media: str = ""
-    setup: tuple[Step, ...] = ()
-    cleanup: tuple[Step, ...] = ()
-    samples: Mapping[str, Any] = field(default_factory=dict)
-    doubt: Doubt = ""
-    """Why something outside the document may make it wrong; "" where the document alone speaks for it."""
-    example: bool = False
-    """Some of its data is the document's own example."""
-    invented: bool = False
-    """Some of its data is neither the document's own (an example, a default, of an enumeration) nor from an answer."""
-    salted: bool = False
-    listed: bool = False
-    """What it names was found in a list, not made by the case: someone else may change it."""
-    guessed: bool = False
-    """What its path names may not exist."""
-    foreign: bool = False
-    """What its path names exists, but perhaps not there: `/tasks/{id}` with an id from `/runs`."""
-    dangling: bool = False
-    """Its body or query points at something that may not exist."""
-    echoed: bool = False
-    """Something of it is known because an earlier step sent it, not because one answered it."""
-    shaky: bool = False
-    """A step before it may be refused, for not all of its values are sure."""
-    narrowed: bool = False
-    """An optional query parameter has a value of our own, to which nothing may answer: `?section=test`."""
-
-    def values(self, where: str) -> Mapping[str, Any]:
-        return {"path": self.path, "query": self.query, "header": self.headers, "cookie": self.cookies}[where]
-
-    def put(self, where: str, name: str, value: Any) -> Draft:
-        """The draft with one parameter set."""
-        return self._with(where, {**self.values(where), name: value})
-
-    def drop(self, where: str, name: str) -> Draft:
-        """The draft without one parameter."""
-        return self._with(where, {key: value for key, value in self.values(where).items() if key != name})
-
-    def _with(self, where: str, values: Mapping[str, Any]) -> Draft:
-        match where:
-            case "path":
-                return replace(self, path=values)
-            case "query":
-                return replace(self, query=values)
-            case "header":
-                return replace(self, headers=values)
-            case _:
-                return replace(self, cookies=values)
-
-
-class ParameterValue(NamedTuple):
-    """A value for one parameter."""
-
-    value: Any
-    doubt: Doubt
-    example: bool
-    """It is the document's own example."""
-
-
-@dataclass
-class Binding:
-    """What the steps of one case have made so far."""
-
-    seed: str
-    salt: int = 0
-    steps: list[Step] = field(default_factory=list)
-    cleanup: list[Step] = field(default_factory=list)
-    samples: dict[str, Any] = field(default_factory=dict)
-    paths: dict[str, Any] = field(default_factory=dict)
-    """Nameless template up to a parameter -> its value: `/users/{}` -> `{user_id}`."""
-    fields: dict[str, str] = field(default_factory=dict)
-    """Body field -> placeholder."""
-    listed: bool = False
-    salted: bool = False
-    echoed: bool = False
-    foreign: bool = False
-    shaky: bool = False
-    """A step before may be refused, for not all of its values are sure."""
-    wild: bool = True
-    """Wildcard hints may stand for the parents of a list."""
-    alone: bool = False
-    """No earlier steps: what points at other things points at nothing."""
-
-    def copy(self) -> Binding:
-        return Binding(
-            self.seed,
-            self.salt,
-            [*self.steps],
-            [*self.cleanup],
-            {**self.samples},
-            {**self.paths},
-            {**self.fields},
-            self.listed,
-            self.salted,
-            self.echoed,
-            self.foreign,
-            self.shaky,
-            self.wild,
-            self.alone,
-        )
-
-    def take(self, other: Binding) -> None:
-        self.steps, self.cleanup, self.paths, self.fields = other.steps, other.cleanup, other.paths, other.fields
-        self.listed, self.salted, self.echoed, self.foreign = other.listed, other.salted, other.echoed, other.foreign
-        self.shaky = other.shaky
-        self.samples.update(other.samples)  # in place: values in the making look at it
-
-    def name(self, wanted: str) -> str:
-        """A capture name not used yet."""
-        stem = re.sub(r"\W+", "_", wanted).strip("_").lower() or "value"
-        name, count = stem, 2
-        while name in self.samples or name == "unique":
-            name, count = f"{stem}_{count}", count + 1
-        return name
 
 
 class Drafter:
@@ -178,6 +46,7 @@ class Drafter:
         self.graph, self.schemas, self.maker, self.pool, self.guard = graph, schemas, maker, pool, guard
         self._credentials = credentials
         self._parameters: dict[str, list[Parameter]] = {}
+        self._producers = Producers(self)
 
     def parameters(self, operation: Operation) -> list[Parameter]:
         known = self._parameters.get(operation.key)
@@ -275,7 +144,7 @@ class Drafter:
         for example in parameter.examples:
             if self.schemas.accepts(parameter.schema, example):
                 making.example = True
-                if _refers(parameter.name):
+                if refers(parameter.name):
                     making.cast_doubt("unlinked_reference")
                 return example
         making.refer, making.told = _no_reference, parameter.description
@@ -358,7 +227,7 @@ class Drafter:
             values[last] = draft.path.get(supply.path, "1")
         else:
             name = f"made_{collection_noun(draft.operation.path) or 'thing'}"
-            captures = (_capture(name, supply, optional=True),)
+            captures = (capture_of(name, supply, optional=True),)
             values[last] = "{" + name + "}"
         step = self.bare_step(deleter, values)
         return captures, () if step is None else (step,)
@@ -384,8 +253,8 @@ class Drafter:
         def refer(name: str, schema: Schema) -> Any:
             makers = self.guard.makers_elsewhere(operation, name)
             if makers is None or "array" in kinds(self.schemas.flat(schema)):
-                return self._reference(name, schema, binding, stack)
-            own = self._supplied(makers, name, schema, binding, stack)
+                return self._producers.reference(name, schema, binding, stack)
+            own = self._producers.supplied(makers, name, schema, binding, stack)
             if own is None:  # what is changed is the case's own, or is not there
                 making.cast_doubt("unknown_resource")
                 making.dangling = True
@@ -426,12 +295,12 @@ class Drafter:
                     continue
             if "enum" not in flat and "const" not in flat:
                 needs = [path_need(operation.path, parameter)]
-                seen = self._seen(needs, parameter.schema, binding) if name not in own_only else None
+                seen = self.seen(needs, parameter.schema, binding) if name not in own_only else None
                 if seen is not None:
                     values[name] = binding.paths[place] = seen
                     doubt = doubt or "earlier_value"
                     continue
-                if self._supply(operation, parameter, binding, stack, own=name in own_only):
+                if self._producers.bind_path(operation, parameter, binding, stack, own=name in own_only):
                     values[name] = binding.paths[place]
                     continue
             if name in own_only:
@@ -458,7 +327,7 @@ class Drafter:
                 return value
         return None
 
-    def _seen(self, needs: Iterable[Need], schema: Schema, binding: Binding) -> Any:
+    def seen(self, needs: Iterable[Need], schema: Schema, binding: Binding) -> Any:
         """A value that an earlier round saw; another salt takes another one. None: there is none that fits."""
         fitting = (
             [value for need in needs for value in self.pool.values(need) if self.schemas.accepts(schema, value)]
@@ -490,185 +359,6 @@ class Drafter:
         raise Impossible(
             f"{parameter.name} can only be the id of a thing that the run did not make, which the policy forbids"
         )
-
-    def _supply(
-        self, operation: Operation, parameter: Parameter, binding: Binding, stack: tuple[str, ...], *, own: bool
-    ) -> bool:
-        """Bind a path parameter (and those before it that come with it) by an earlier step; `own`: by one that makes
-        the thing.
-        """
-        if binding.alone or len(stack) > MAX_SETUP:
-            return False
-        taken = set(wire.parameter_names(operation.path))
-        offered = self.guard.makers(operation, parameter) if own else self.graph.for_parameter(operation, parameter)
-        candidates = [candidate for candidate in offered if candidate.operation.key not in stack]
-        ways = [(candidate, wild, False) for candidate in candidates for wild in self._wild(candidate)]
-        for candidate, wild, dangling in [*ways, *((candidate, False, True) for candidate in candidates)]:
-            trial = binding.copy()
-            trial.wild = wild
-            supplied = self._produce(candidate, trial, stack, operation, dangling)
-            if supplied is None:
-                continue
-            trial.wild = True
-            binding.take(trial)
-            if len(stack) == 1:
-                binding.foreign = binding.foreign or not candidate.own
-                binding.listed = binding.listed or candidate.operation.method in SAFE_METHODS
-            for name, value in supplied.items():
-                if name in taken:
-                    place = prefix_of(operation.path, name) + "/{}"
-                    if name == parameter.name or place not in binding.paths or binding.paths[place] in WILDCARDS:
-                        binding.paths[place] = value
-            return True
-        return False
-
-    def _wild(self, candidate: Candidate) -> tuple[bool, ...]:
-        """First with wildcards for the candidate's own parents, then without; once, when there are no such hints."""
-        names = wire.parameter_names(candidate.operation.path)
-        return (
-            (True, False) if any(value in WILDCARDS for name in names for value in self.maker.hint(name)) else (True,)
-        )
-
-    def _reference(self, name: str, schema: Schema, binding: Binding, stack: tuple[str, ...]) -> Any:
-        if binding.alone or len(stack) > MAX_SETUP or not _refers(name):
-            return None
-        flat = self.schemas.flat(schema)
-        if "array" in kinds(flat) or "enum" in flat or "const" in flat:
-            return None
-        if name in binding.fields:
-            return binding.fields[name]
-        seen = self._seen(field_needs(name, schema), schema, binding)
-        if seen is not None:
-            return seen
-        return self._supplied(self.graph.for_field(name, schema), name, schema, binding, stack)
-
-    def _supplied(
-        self, candidates: Iterable[Candidate], name: str, schema: Schema, binding: Binding, stack: tuple[str, ...]
-    ) -> Any:
-        """A value that an earlier step gives, or None."""
-        if name in binding.fields:
-            return binding.fields[name]
-        for candidate in candidates:
-            if candidate.operation.key in stack or binding.alone or len(stack) > MAX_SETUP:
-                continue
-            trial = binding.copy()
-            supplied = self._produce(candidate, trial, stack, None, False)
-            if supplied is not None:
-                value = supplied[candidate.supplies[0].need]  # the need may be written `externalId` elsewhere
-                sample = fill(value, {**trial.samples, "unique": "0123456789ab"})
-                if self.schemas.rejects(schema, sample):
-                    continue
-                binding.take(trial)
-                binding.fields[name] = value
-                return str(value)
-        return None
-
-    def _produce(
-        self, candidate: Candidate, binding: Binding, stack: tuple[str, ...], consumer: Operation | None, dangling: bool
-    ) -> dict[str, Any] | None:
-        """Append the step of `candidate`; what it supplies by name, or None when it cannot be drafted.
-
-        Without `dangling` a request that points at something unknown is not taken.
-        """
-        operation = candidate.operation
-        try:
-            draft = self.draft(operation, binding=binding, stack=stack)
-        except Impossible:
-            return None
-        if draft.guessed or (draft.dangling and not dangling):
-            return None
-        if consumer is not None:
-            wild = {name for name, value in draft.path.items() if value in WILDCARDS}
-            if (wild - {supply.need for supply in candidate.supplies}) & set(wire.parameter_names(consumer.path)):
-                return None  # found anywhere, but nothing says where
-        binding.paths = {place: value for place, value in binding.paths.items() if value not in WILDCARDS}
-        binding.shaky = binding.shaky or bool(draft.doubt)
-        captures: list[Capture] = []
-        supplied: dict[str, Any] = {}
-        for supply in candidate.supplies:
-            if supply is not candidate.supplies[0] and consumer is not None:
-                if prefix_of(consumer.path, supply.need) + "/{}" in binding.paths:
-                    continue
-            binding.echoed = binding.echoed or supply.source in ("echo", "path")
-            if supply.source == "echo":
-                value = draft.body.get(supply.path) if isinstance(draft.body, dict) else None
-                if value is None:
-                    return None
-                supplied[supply.need] = value
-            elif supply.source == "path":
-                supplied[supply.need] = draft.path.get(supply.path)
-            else:
-                name = binding.name(_capture_name(supply.need, operation))
-                captures.append(_capture(name, supply))
-                binding.samples[name] = self._sample(supply)
-                supplied[supply.need] = "{" + name + "}"
-        binding.steps.append(
-            Step(
-                operation=operation.key,
-                request=self.request(draft),
-                captures=tuple(captures),
-                setup=True,
-            )
-        )
-        if consumer is not None:  # a parent of the same name is the same parent
-            for name, value in draft.path.items():
-                if value not in WILDCARDS:
-                    supplied.setdefault(name, value)
-        if operation.method not in SAFE_METHODS:
-            self._clean_up(operation, draft, candidate, supplied, binding)
-        return supplied
-
-    def _clean_up(
-        self, creator: Operation, draft: Draft, candidate: Candidate, supplied: Mapping[str, Any], binding: Binding
-    ) -> None:
-        found = self.graph.deleter(creator) if creator.method == "POST" else None
-        if creator.method == "PUT":
-            remover = next(
-                (op for op in self.graph.at(creator.path) if op.method == "DELETE" and self.graph.allowed(op)), None
-            )
-            step = (
-                self.bare_step(
-                    remover, dict(zip(wire.parameter_names(remover.path), draft.path.values(), strict=False))
-                )
-                if remover
-                else None
-            )
-            if step is not None:
-                binding.cleanup.append(step)
-            return
-        if found is None:
-            return
-        deleter, wanted = found
-        parents = wire.parameter_names(deleter.path)
-        values = dict(
-            zip(parents[:-1], (draft.path.get(n, "1") for n in wire.parameter_names(creator.path)), strict=False)
-        )
-        same = next((s for s in candidate.supplies if (s.source, s.path) == (wanted.source, wanted.path)), None)
-        if same is not None:
-            values[parents[-1]] = supplied[same.need]
-        elif wanted.source == "body":
-            name = binding.name(f"made_{collection_noun(creator.path) or 'thing'}")
-            binding.samples[name] = self._sample(wanted)
-            last = binding.steps[-1]
-            binding.steps[-1] = Step(
-                operation=last.operation,
-                request=last.request,
-                setup=True,
-                identity=last.identity,
-                captures=(*last.captures, _capture(name, wanted, optional=True)),
-            )
-            values[parents[-1]] = "{" + name + "}"
-        else:
-            return
-        step = self.bare_step(deleter, values)
-        if step is not None:
-            binding.cleanup.append(step)
-
-    def _sample(self, supply: Supply) -> Any:
-        try:
-            return self.maker.make(supply.schema, "", Making(seed=supply.path, unique=False))
-        except Impossible:
-            return "1"
 
     def _body(self, operation: Operation, media: str, making: Making, binding: Binding, example: Any) -> Any:
         assert operation.body is not None
@@ -706,24 +396,5 @@ def _bodiless(operation: Operation) -> bool:
     return operation.method in ("GET", "HEAD", "DELETE", "OPTIONS")
 
 
-def _refers(name: str) -> bool:
-    found = words(name)
-    return bool(found) and found[-1] in REFERRING
-
-
 def _no_reference(name: str, schema: Schema) -> None:
     return None
-
-
-def _capture(name: str, supply: Supply, *, optional: bool = False) -> Capture:
-    if supply.source == "header":
-        return Capture(name=name, source="header", path=supply.path, optional=optional)
-    return Capture(name=name, path=supply.path, optional=optional)
-
-
-def _capture_name(need: str, operation: Operation) -> str:
-    found = words(need)
-    if len(found) > 1:
-        return "_".join(found)
-    thing = collection_noun(operation.path)
-    return "_".join(part for part in (thing, *found) if part)

@@ -14,7 +14,8 @@ from testops_lib.generate.rules.builder import (
     CaseBuilder,
     place_of,
 )
-from testops_lib.generate.rules.drafts import Draft, makes_things
+from testops_lib.generate.rules.draft import Draft
+from testops_lib.generate.rules.drafts import makes_things
 from testops_lib.generate.schemas import Schemas, kinds
 from testops_lib.model import (
     AnyCheck,

@@ -22,7 +22,7 @@ from testops_lib.generate.rules.builder import (
     documents_refusals,
     place_of,
 )
-from testops_lib.generate.rules.drafts import ABSENT, Draft
+from testops_lib.generate.rules.draft import ABSENT, Draft
 from testops_lib.generate.schemas import UNIQUE
 from testops_lib.model import (
     AnyCheck,

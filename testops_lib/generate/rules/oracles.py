@@ -13,7 +13,8 @@ from typing import Final, Literal
 from testops_lib.generate import wire
 from testops_lib.generate.rules.builder import ORIGIN
 from testops_lib.generate.rules.chains import LIMITS, Chains
-from testops_lib.generate.rules.drafts import ABSENT, Draft, Drafter
+from testops_lib.generate.rules.draft import ABSENT, Draft
+from testops_lib.generate.rules.drafts import Drafter
 from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.resources import Graph, json_path, success_schema
 from testops_lib.generate.rules.words import IDENTIFYING, plain, words

@@ -16,7 +16,7 @@ from testops_lib.generate.rules.builder import (
     alternating,
     documents_refusals,
 )
-from testops_lib.generate.rules.drafts import Draft
+from testops_lib.generate.rules.draft import Draft
 from testops_lib.generate.rules.edges import EdgeRequests
 from testops_lib.generate.rules.invalid import InvalidRequests
 from testops_lib.generate.rules.making import Impossible

@@ -15,7 +15,7 @@ from testops_lib.generate.rules.builder import (
     CaseBuilder,
     renamed,
 )
-from testops_lib.generate.rules.drafts import ABSENT, Draft
+from testops_lib.generate.rules.draft import ABSENT, Draft
 from testops_lib.generate.rules.invalid import InvalidRequests
 from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.unknown import UnknownResources

@@ -18,7 +18,7 @@ from testops_lib.generate.rules.builder import (
     CaseBuilder,
     alternating,
 )
-from testops_lib.generate.rules.drafts import Draft
+from testops_lib.generate.rules.draft import Draft
 from testops_lib.generate.rules.invalid import InvalidRequests
 from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.resources import creates_by_put

@@ -13,7 +13,7 @@ from testops_lib.generate.rules import boundary
 from testops_lib.generate.rules.builder import (
     CaseBuilder,
 )
-from testops_lib.generate.rules.drafts import ABSENT, Draft
+from testops_lib.generate.rules.draft import ABSENT, Draft
 from testops_lib.generate.rules.making import Impossible
 from testops_lib.generate.rules.pairwise import covering
 from testops_lib.generate.rules.words import words
