@@ -18,7 +18,7 @@ _SLOW_S = 3.0
 _SLOW_BYTES = 100_000
 _STREAMED_BEFORE_S = 0.2
 _NEEDED = 3
-"""So many times as long a body is waited for that somebody needs."""
+"""The waits are this many times longer for a body that a later step needs."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -40,14 +40,14 @@ class Progress(Struct, frozen=True, kw_only=True):
 
 
 def is_stream(answer: Progress) -> bool:
-    """Whether nothing more is to be expected of waiting for the end."""
+    """Whether waiting longer for the end of the body is pointless."""
     if answer.has_length or not 200 <= answer.status < 300:
         return False
-    patience = _NEEDED if answer.body_needed else 1
+    factor = _NEEDED if answer.body_needed else 1
     if answer.media_type in _STREAMS:
-        return answer.head_s >= (_STREAMED_BEFORE_S if answer.streamed_before else _DECLARED_S) * patience
+        return answer.head_s >= (_STREAMED_BEFORE_S if answer.streamed_before else _DECLARED_S) * factor
     if answer.streamed_before:
-        return answer.head_s >= _STREAMED_BEFORE_S * patience
-    if answer.byte_s >= _IDLE_S * patience:
+        return answer.head_s >= _STREAMED_BEFORE_S * factor
+    if answer.byte_s >= _IDLE_S * factor:
         return True
-    return answer.head_s >= _SLOW_S * patience and answer.size < _SLOW_BYTES
+    return answer.head_s >= _SLOW_S * factor and answer.size < _SLOW_BYTES

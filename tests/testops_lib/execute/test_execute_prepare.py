@@ -303,12 +303,12 @@ def test_origins_compare_by_scheme_host_and_port() -> None:
 @settings(max_examples=150, deadline=None)
 def test_no_text_reaches_the_request_line_unencoded(text: str, captured: dict[str, str]) -> None:
     try:
-        wire = prepare("http://h", Request(method="GET", path="/{a}" + text, query=((text, text),)), captured)
+        prepared = prepare("http://h", Request(method="GET", path="/{a}" + text, query=((text, text),)), captured)
     except CaseError:
         assert any(c in text for c in "\r\n\0")
         return
-    assert wire.url.startswith("http://h/") and wire.url.isascii()
-    assert all(0x20 < ord(c) < 0x7F and c != "#" for c in wire.url)
+    assert prepared.url.startswith("http://h/") and prepared.url.isascii()
+    assert all(0x20 < ord(c) < 0x7F and c != "#" for c in prepared.url)
 
 
 @given(st.lists(st.binary(max_size=30)))
