@@ -15,6 +15,9 @@ import msgspec
 PATTERN: Final = re.compile(r"\{([^{}\s\"]{1,200})\}")
 """A placeholder; group 1 is its name."""
 
+VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""A reference to a variable of the environment, in target files and identities; group 1 is its name."""
+
 
 def names(text: str) -> list[str]:
     """The names that stand in braces in `text`, in order."""

@@ -35,14 +35,13 @@ from testops_lib.model import (
     Plan,
     Request,
 )
+from testops_lib.placeholder import VARIABLE
 from testops_lib.redact import sensitive
 
 LOGIN_AGAIN_S = 30
 """A session that a 401 has put in doubt is renewed at most this often; so is a login that failed."""
 
 _TOKEN_MARGIN_S = 10
-
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 _PUBLIC_HEADERS = frozenset(
     {
@@ -249,7 +248,7 @@ class Identities:
             self.secrets.add(text_of_variable)
             return escape(text_of_variable)
 
-        return _REFERENCE.sub(value, text)
+        return VARIABLE.sub(value, text)
 
     async def _log_in(self, identity: Identity, login: Login, session: _Session, send: Send) -> Credentials:
         if session.error and time.monotonic() - session.tried_at < LOGIN_AGAIN_S:
@@ -375,7 +374,7 @@ class Identities:
         return Credentials(headers=tuple(headers), query=tuple(query), cookies=tuple(cookies))
 
     def _fake_value(self, value: str) -> str:
-        literal = _REFERENCE.sub(lambda m: self._environ.get(m[1], ""), value)
+        literal = VARIABLE.sub(lambda m: self._environ.get(m[1], ""), value)
         scheme, space, _ = literal.partition(" ")
         if scheme.lower() == "basic":
             return f"{scheme} {base64.b64encode(f'invalid:{self._fake}'.encode()).decode()}"

@@ -26,7 +26,7 @@ from testops_lib.model import (
     Step,
     TextBody,
 )
-from testops_lib.placeholder import encode, fill, fill_text
+from testops_lib.placeholder import VARIABLE, encode, fill, fill_text
 
 LONGEST: Final = 60_000
 """Characters of a script; a longer one is left to `testops reproduce`."""
@@ -34,7 +34,6 @@ LONGEST: Final = 60_000
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _MARK: Final = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
 _WHOLE_LEAF: Final = re.compile(f'"{_OPEN}([^{_CLOSE}"]*){_CLOSE}"')
-_REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PUBLIC: Final = frozenset({"accept", "accept-language", "content-type", "origin", "prefer", "referer", "user-agent"})
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _LONG_ARGUMENT: Final = 100_000
@@ -116,7 +115,7 @@ def public(identities: Iterable[Identity]) -> tuple[Identity, ...]:
 
 
 def _reference(name: str, value: str, suffix: str) -> str:
-    if name.lower() in _PUBLIC or _REFERENCE.search(value):
+    if name.lower() in _PUBLIC or VARIABLE.search(value):
         return value
     scheme, space, _ = value.partition(" ")
     return f"{scheme}{space}${{{_variable(name, suffix)}}}" if space else f"${{{_variable(name, suffix)}}}"
@@ -367,7 +366,7 @@ class _Script:
     def _filled(self, name: str, value: str) -> str:
         """A text whose `${NAME}` references are variables of the script."""
         words = []
-        for number, part in enumerate(_REFERENCE.split(value)):
+        for number, part in enumerate(VARIABLE.split(value)):
             if number % 2:
                 self._secrets[part] = f"as where the tests ran, for {_plain(name)}"
                 words.append(f'"${part}"')
@@ -382,7 +381,7 @@ class _Script:
             return _quoted(value)
         if invalid:
             return _quoted(f"{scheme} invalid" if space else "invalid")
-        if _REFERENCE.search(value):
+        if VARIABLE.search(value):
             return self._filled(name, value)
         variable = _variable(name, suffix)
         if space and rest:

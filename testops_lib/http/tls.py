@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from testops_lib.errors import TargetError
 from testops_lib.model import Tls
+from testops_lib.placeholder import VARIABLE
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PEM: Final = "-----BEGIN "
 
 
@@ -75,7 +75,7 @@ def _value(text: str, name: str, environ: Mapping[str, str], where: str) -> str 
             )
         return environ[match[1]]
 
-    value = _REFERENCE.sub(replaced, text)
+    value = VARIABLE.sub(replaced, text)
     if _PEM in value:
         return value.encode()
     if value and not Path(value).is_file():

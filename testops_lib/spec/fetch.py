@@ -90,8 +90,11 @@ def fetch(
         location = header_values(answer.headers, "location")
         if answer.status not in REDIRECTS or not location:
             break
-        to = urljoin(at, location[-1])
-        same_host = (urlsplit(to).hostname or "").lower() == (urlsplit(at).hostname or "").lower()
+        try:
+            to = urljoin(at, location[-1])
+            same_host = (urlsplit(to).hostname or "").lower() == (urlsplit(at).hostname or "").lower()
+        except ValueError as error:
+            raise SpecError("redirected to something that is no URL", where=shown(at)) from error
         upgrade = same_host and own and at.lower().startswith("http:") and to.lower().startswith("https:")
         if not origins.allows(to) and not upgrade:
             raise SpecError(

@@ -10,14 +10,13 @@ import msgspec
 
 from testops_lib.errors import TargetError
 from testops_lib.model import BasicAuth, Identity, Login, Pairs
+from testops_lib.placeholder import VARIABLE
 from testops_lib.target.definition import Target
-
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def has_reference(text: str) -> bool:
     """Whether the text refers to a variable."""
-    return _REFERENCE.search(text) is not None
+    return VARIABLE.search(text) is not None
 
 
 def expand(text: str, environ: Mapping[str, str] = os.environ, *, where: str = "") -> str:
@@ -34,18 +33,18 @@ def expand(text: str, environ: Mapping[str, str] = os.environ, *, where: str = "
             )
         return environ[match[1]]
 
-    return _REFERENCE.sub(value, text)
+    return VARIABLE.sub(value, text)
 
 
 def references(target: Target) -> set[str]:
     """Names of the variables in the target's credentials and certificates."""
-    return set(_REFERENCE.findall(msgspec.json.encode((target.identities, target.tls)).decode()))
+    return set(VARIABLE.findall(msgspec.json.encode((target.identities, target.tls)).decode()))
 
 
 def all_references(target: Target) -> set[str]:
     """Names of all variables that the target's file refers to."""
     texts = (target.spec, target.base_url, target.values, target.notify.webhook, target.identities, target.tls)
-    return set(_REFERENCE.findall(msgspec.json.encode(texts).decode()))
+    return set(VARIABLE.findall(msgspec.json.encode(texts).decode()))
 
 
 def with_references(users: Iterable[Identity], prefix: str) -> tuple[tuple[Identity, ...], dict[str, str]]:

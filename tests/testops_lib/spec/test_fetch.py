@@ -175,9 +175,10 @@ def test_redirects_stay_on_the_host_unless_another_is_allowed(site: Site, other:
     site.answers["/away"] = reply(b"", 302, Location=f"{other.url}/x")
     site.answers["/loop"] = reply(b"", 302, Location="/loop")
     site.answers["/file"] = reply(b"", 302, Location="file:///etc/passwd")
+    site.answers["/none"] = reply(b"", 302, Location="http://[")
     other.answers["/x"] = reply(DOCUMENT)
     assert load(f"{site.url}/here").title == "served"
-    for path in ("/away", "/loop", "/file"):
+    for path in ("/away", "/loop", "/file", "/none"):
         with pytest.raises(SpecError):
             load(site.url + path)
     assert other.seen == []
