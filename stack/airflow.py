@@ -10,7 +10,6 @@ import base64
 import importlib.metadata
 import json
 import os
-import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from types import TracebackType
 
 from stack import HOST, PROJECT, ports
 from stack.process import Child, Processes, tail
+from stack.secret import stored_secret
 from testops_lib.errors import StackError
 from testops_lib.http.session import open_session
 
@@ -200,16 +200,7 @@ class AirflowStack:
         }
 
     def _secret(self, name: str) -> str:
-        """A random word, created once and readable by this user alone."""
-        folder = self.state / "secrets"
-        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        path = folder / name
-        if not path.exists():
-            part = path.with_name(f"{name}.part")
-            part.touch(mode=0o600)
-            part.write_text(secrets.token_urlsafe(32))
-            part.rename(path)
-        return path.read_text()
+        return stored_secret(self.state / "secrets" / name)
 
     def _fernet_key(self) -> str:
         """32 bytes in URL-safe base64 with its padding, as Fernet wants it."""

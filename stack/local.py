@@ -28,7 +28,7 @@ PORTS = {"POSTGRES": 15432, "KAFKA": 19092, "UI": 8080, "SHOP": 8081, "HTTPBIN":
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """What took from `begin` to `end`, both `time.monotonic()`."""
+    """A step of the start or of the run, with its `time.monotonic()` at both ends."""
 
     name: str
     begin: float
@@ -36,7 +36,7 @@ class Span:
 
 
 class Clock:
-    """Spans as they end, from several threads."""
+    """Collects spans from several threads."""
 
     def __init__(self, tell: Callable[[str, str], None] | None = None) -> None:
         self.spans: list[Span] = []
@@ -44,7 +44,7 @@ class Clock:
 
     @contextlib.contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Take the time of a block; `tell` hears `starting`, then `ready` or `failed`."""
+        """Measures a block; `tell` is called with `starting`, then with `ready` or `failed`."""
         begin = time.monotonic()
         self._tell(name, "starting")
         try:
@@ -57,13 +57,13 @@ class Clock:
 
 
 class Local:
-    """PostgreSQL, Kafka, Airflow, the samples asked for and the following collector, with their state in `state`.
+    """PostgreSQL, Kafka, Airflow, `samples` and the following collector, with their state in `state`.
 
     With TESTOPS_LAUNCHER=fleet, in the environment or in `variables`, also the runners of a fleet.
 
-    The sample `airflow` is no server but DAGs and data in our Airflow, for when its own API is under test.
-    Kafka has 1 or 3 `brokers`, and as many copies of each record. `variables` are added to what tasks see. `dags` is
-    Airflow's folder; `dag` the one that must have been parsed before `start` returns, "" none.
+    The sample `airflow` is not a server but DAGs and data in our Airflow, for tests of its own API.
+    Kafka has 1 or 3 `brokers`, and as many copies of each record. Tasks see `variables` in their environment. `dags` is
+    Airflow's folder; `start` returns when Airflow has parsed `dag`, if it is not "".
     """
 
     def __init__(
@@ -128,17 +128,17 @@ class Local:
         return self.state / "reports"
 
     def start(self) -> None:
-        """Everything is up: Airflow has parsed the DAG, topics and tables are there, the collector follows.
+        """Returns when Airflow has parsed the DAG, the topics and tables exist, and the collector follows.
 
         Raises:
-            StackError: a server could not be started; the others may run: `stop` ends them.
+            StackError: a server could not be started. The others may run until `stop`.
         """
         self.processes.claim()
         # Their ports go into Airflow's environment.
         self.kafka.prepare()
         for sample in self.samples:
             sample.prepare()
-        # Airflow is what the rest waits for, and it needs PostgreSQL alone: its database comes first.
+        # Airflow takes longest and needs PostgreSQL alone, so its database comes first.
         database: Future[None] = self._pool.submit(self._start_database)
         broker: Future[None] = self._pool.submit(self._start_broker)
         others = [self._pool.submit(self._start_sample, sample) for sample in self.samples]
@@ -155,7 +155,7 @@ class Local:
             self._fleet.add(settings.read({**os.environ, **variables}).max_batches_at_once)
 
     def variables(self) -> dict[str, str]:
-        """What every task, the collector and the command line need to know; secrets included."""
+        """The variables of tasks, the collector and the command line, secrets included."""
         airflow = (
             {}
             if self._airflow is None
@@ -164,7 +164,7 @@ class Local:
                 "TESTOPS_AIRFLOW_USERNAME": self._airflow.username,
                 "TESTOPS_AIRFLOW_PASSWORD": self._airflow.password,
                 "TESTOPS_UI_URL": self._airflow.url,
-                # What the target `airflow` asks about: the sample, or what is there anyway.
+                # The DAG and the task that the target `airflow` tests: those of the sample, or our own.
                 "TESTOPS_AIRFLOW_DAG": seed.DAG if self._seeded else "testops_run",
                 "TESTOPS_AIRFLOW_TASK": seed.TASK if self._seeded else "open_run",
             }
@@ -175,7 +175,7 @@ class Local:
             "TESTOPS_KAFKA_BOOTSTRAP": self.kafka.prepare(),
             "TESTOPS_TARGETS_DIR": os.environ.get("TESTOPS_TARGETS_DIR") or str(PROJECT / "targets"),
             "TESTOPS_REPORTS_DIR": str(self.reports),
-            # Whoever reaches the servers of this machine is at it.
+            # Only people at this machine reach its servers.
             "TESTOPS_ADHOC": os.environ.get("TESTOPS_ADHOC") or "private",
             "TESTOPS_LAUNCHER": "fleet" if os.environ.get("TESTOPS_LAUNCHER") == "fleet" else "process",
             **samples,

@@ -30,8 +30,8 @@ SYSTEM_USER = "testops-postgres"
 class Postgres:
     """One PostgreSQL server with its data in `state/data`; a second start finds the same data.
 
-    `durable=False` switches off every wait for the disk: for tests. `port` is the wanted one, 0 any; the one taken is
-    remembered in the state directory.
+    `durable=False` switches off all waits for the disk, for tests. `port` is the preferred one, 0 any; the state
+    directory remembers the one taken.
     """
 
     def __init__(self, state: Path, *, durable: bool = True, port: int = 0) -> None:

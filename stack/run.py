@@ -50,10 +50,12 @@ def run(
     state: Path = STATE,
     identities: Sequence[Identity] = (),
 ) -> int:
-    """The exit code: 0 the gate passed, 1 it failed, 2 the run could not be done, 130 after Ctrl-C before the verdict.
+    """Tests `target`, or the document `spec` instead, as `identities`; `conf` adds params of the DAG.
 
-    Tests `target`, or the document `spec` instead, as `identities`; `conf` adds further params of the DAG. With `once`
-    everything is stopped after the report; otherwise this serves until Ctrl-C.
+    With `once` everything is stopped after the report; otherwise it serves until Ctrl-C.
+
+    Returns:
+        the exit code: 0 the gate passed, 1 it failed, 2 the run could not be done, 130 Ctrl-C before the verdict.
     """
     begun = time.monotonic() - _seconds_of_make()
     from_dotenv = read_dotenv(PROJECT / ".env")
@@ -80,7 +82,7 @@ def run(
             if code == COULD_NOT_RUN:
                 code = INTERRUPTED
         except BrokenPipeError:
-            # Nobody reads any more, as in `make run | head`: what is written below must not fail again.
+            # The reader is gone, as in `make run | head`: further output must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except TestOpsError as error:
             shown.close()
@@ -95,7 +97,7 @@ def run(
 
 
 def _test(local: Local, order: Mapping[str, Any], shown: Display, clock: Clock, begun: float) -> int:
-    """Trigger the DAG, show its progress, print the report; the exit code."""
+    """Triggers the DAG, shows its progress and prints the report; returns the exit code."""
     from testops_lib.store import Store
 
     def mend() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -12,20 +11,21 @@ from pathlib import Path
 from stack import HOST, PROJECT, ports
 from stack.environment import environment
 from stack.process import Child, Processes
+from stack.secret import stored_secret
 from testops_lib.errors import StackError
 from testops_lib.http.session import open_session
 
 READY = {"shop": "/openapi.json", "httpbin": "/spec.json"}
-"""Name -> a path that answers 200 as soon as the sample can be tested: its own OpenAPI document."""
+"""Name -> the path of its OpenAPI document, which answers 200 as soon as the sample is ready."""
 
 AIRFLOW = "airflow"
-"""The sample that is no server of its own: DAGs and data in the Airflow that runs anyway (`seed`)."""
+"""The sample without a server of its own: DAGs and data in the local Airflow (`seed`)."""
 
 
 class Sample:
     """One sample server. `defects` (`all`, `none`, or ids separated by commas) is for the shop alone.
 
-    `port` is the wanted one, 0 any. Its tokens are made once and kept in `state`.
+    `port` is the preferred one, 0 any. Its tokens are created once and stored in `state`.
     """
 
     def __init__(self, name: str, state: Path, *, port: int = 0, defects: str = "all") -> None:
@@ -39,7 +39,7 @@ class Sample:
 
     @property
     def url(self) -> str:
-        """Its base URL. Known after `prepare`."""
+        """The base URL, after `prepare`."""
         return f"http://{HOST}:{self._port}"
 
     def prepare(self) -> str:
@@ -54,7 +54,10 @@ class Sample:
         prefix = f"TESTOPS_{self.name.upper()}"
         variables = {f"{prefix}_URL": self.prepare()}
         if self.name == "shop":
-            variables |= {f"{prefix}_TOKEN": self._token("token"), f"{prefix}_ADMIN_TOKEN": self._token("admin-token")}
+            variables |= {
+                f"{prefix}_TOKEN": stored_secret(self.state / "token"),
+                f"{prefix}_ADMIN_TOKEN": stored_secret(self.state / "admin-token"),
+            }
         return variables
 
     def start(self, *, patience: float = 60) -> str:
@@ -107,19 +110,9 @@ class Sample:
     def _environment(self) -> Mapping[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
         if self.name == "shop":
-            kept |= {"SHOP_DEFECTS": self.defects, "SHOP_TOKEN": self._token("token")}
-            kept |= {"SHOP_ADMIN_TOKEN": self._token("admin-token")}
+            kept |= {"SHOP_DEFECTS": self.defects, "SHOP_TOKEN": stored_secret(self.state / "token")}
+            kept |= {"SHOP_ADMIN_TOKEN": stored_secret(self.state / "admin-token")}
         return kept
-
-    def _token(self, name: str) -> str:
-        path = self.state / name
-        if not path.exists():
-            self.state.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{name}.part")
-            part.touch(mode=0o600)
-            part.write_text(secrets.token_hex(20))
-            part.rename(path)
-        return path.read_text()
 
 
 def _answers(url: str) -> bool:

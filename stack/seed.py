@@ -1,6 +1,6 @@
 """Sample data for Airflow itself, so that most of its REST API has something to show when it is under test.
 
-`examples/airflow/dags` has the DAGs; what no DAG can say is laid down here over the REST API.
+`examples/airflow/dags` has the DAGs; everything else is created here over the REST API.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _A_DAY: Final = "2024-01-01T00:00:00Z"
 
 
 def seed(airflow: Airflow, *, patience_s: float = 60) -> None:
-    """A run of the sample DAG that waits for a person, a backfill, a queued asset event, a variable, a connection,
-    and values in XCom and in both state stores; what is there already stays as it is. The DAG must have been parsed.
+    """Creates a run of the sample DAG that waits for a person, a backfill, a queued asset event, a variable, a
+    connection, and values in XCom and in both state stores, unless they exist. The DAG must have been parsed.
 
     Raises:
         TriggerError: Airflow refused something.
         StackError: the task has not begun to wait within `patience_s`.
     """
-    # While the DAG is paused, so that this is the first of its runs. It goes on while the rest is laid down.
+    # Triggered while the DAG is paused, so that this is its first run. It continues while the rest is created.
     airflow.trigger(DAG, {}, run_id=RUN, note="sample data")
     airflow.unpause(DAG)
     airflow.put("POST", "/api/v2/variables", {"key": "sample_greeting", "value": "hello", "description": "sample data"})
@@ -50,12 +50,12 @@ def seed(airflow: Airflow, *, patience_s: float = 60) -> None:
 
 
 def _wait(airflow: Airflow, patience_s: float) -> None:
-    """Until the task has put its question, whether or not somebody has answered since."""
+    """Returns when the task has asked its question, whether or not somebody has answered since."""
     deadline = time.monotonic() + patience_s
     while not airflow.get(f"/api/v2/dags/{DAG}/dagRuns/{RUN}/hitlDetails")["total_entries"]:
         if time.monotonic() > deadline:
             raise StackError(
-                f"task {TASK} put no question within {patience_s:.0f} s",
+                f"task {TASK} asked no question within {patience_s:.0f} s",
                 where=f"DAG {DAG}",
                 next_step=f"see {airflow.page(DAG, RUN)}",
             )
