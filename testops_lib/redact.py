@@ -324,23 +324,23 @@ def _value(text: str, start: int, slashes: int) -> tuple[int, str]:
 
 def _end_of_string(text: str, at: int, slashes: int) -> int:
     """Index of the closing quote (with its backslashes), or the end of the text."""
-    while (found := text.find('"', at)) >= 0:
+    while (mark := text.find('"', at)) >= 0:
         before = 0
-        while found - before - 1 >= at and text[found - before - 1] == "\\":
+        while mark - before - 1 >= at and text[mark - before - 1] == "\\":
             before += 1
         closes = before == slashes if slashes else before % 2 == 0
         if closes or (slashes and before < slashes):
-            return found - before if slashes else found
-        at = found + 1
+            return mark - before if slashes else mark
+        at = mark + 1
     return len(text)
 
 
 def _end_of_nested(text: str, at: int) -> int:
     """Index after the bracket that closes the one at `at`, or the end of the text."""
     depth = 0
-    while found := _BRACKET.search(text, at):
-        at = found.end()
-        mark = found[0]
+    while bracket := _BRACKET.search(text, at):
+        at = bracket.end()
+        mark = bracket[0]
         if mark == '"':
             at = _end_of_string(text, at, 0) + 1
         elif mark in "[{":

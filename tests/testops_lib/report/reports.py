@@ -77,7 +77,7 @@ def hostile_report() -> Report:
     answer = ResponseEvidence(status=200, headers=((HOSTILE, HOSTILE),), body=HOSTILE, truncated=True, body_bytes=9)
     step = StepOutcome(operation=HOSTILE, status=200, request=evidence, response=answer, error=HOSTILE)
     example = FindingExample(case=HOSTILE, case_name=HOSTILE, message=HOSTILE, curl=HOSTILE, steps=(step,))
-    found = tuple(
+    findings = tuple(
         Finding(
             fingerprint=f"{number:016x}",
             operation=HOSTILE,
@@ -100,7 +100,7 @@ def hostile_report() -> Report:
         run=HOSTILE,
         title=HOSTILE,
         base_url=f"http://h/{HOSTILE}",
-        findings=found,
+        findings=findings,
         previous_run=HOSTILE,
         totals=Totals(cases=1, requests=1, results={"failed": 1}),
         operations={f"GET /{HOSTILE}": seen},

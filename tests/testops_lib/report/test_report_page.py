@@ -67,8 +67,8 @@ def test_axe_finds_nothing(make: Callable[[], Any], scheme: str, tmp_path: Path)
         "@media (prefers-color-scheme: dark)", "@media all" if scheme == "dark" else "@media not all"
     )
     page = page.replace("color-scheme: light dark", f"color-scheme: {scheme}")
-    found = outcome(opened(with_script(page, AXE.read_text("utf-8") + AXE_RUN), tmp_path))
-    assert found == []
+    violations = outcome(opened(with_script(page, AXE.read_text("utf-8") + AXE_RUN), tmp_path))
+    assert violations == []
 
 
 def test_the_policy_lets_the_page_s_own_script_run(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def case(*steps: Step, name: str = "reads pets", origin: Provenance = MADE, **fi
 
 
 def merged(old: Case, edited: Case, new: Case) -> Case:
-    found = merge(old, edited, new)
-    assert isinstance(found, Case), found
-    return found
+    merged_case = merge(old, edited, new)
+    assert isinstance(merged_case, Case), merged_case
+    return merged_case
 
 
 BASE = case(
@@ -67,9 +67,9 @@ def changed(case: Case, **fields: Any) -> Case:
 def test_changes_at_different_places_are_both_taken() -> None:
     by_hand = changed(BASE, query=(("limit", "1"), ("tag", "b")))
     anew = changed(BASE, body=JsonBody(value={"name": "Max", "tags": ["a", "b"], "owner": {"id": 1}}))
-    found = merged(BASE, by_hand, anew).steps[0].request
-    assert found.query == (("limit", "1"), ("tag", "b"))
-    assert isinstance(found.body, JsonBody) and found.body.value["name"] == "Max"
+    merged_case = merged(BASE, by_hand, anew).steps[0].request
+    assert merged_case.query == (("limit", "1"), ("tag", "b"))
+    assert isinstance(merged_case.body, JsonBody) and merged_case.body.value["name"] == "Max"
 
 
 def test_named_things_are_merged_by_name_whatever_their_place() -> None:
@@ -96,9 +96,9 @@ def test_a_check_promoted_by_hand_stays_promoted_when_its_value_changes() -> Non
 
 
 def test_one_place_changed_twice_is_a_conflict_that_names_it() -> None:
-    found = merge(BASE, changed(BASE, path="/pets/1"), changed(BASE, path="/pets/2"))
-    assert isinstance(found, tuple) and len(found) == 1
-    assert found[0].startswith("steps[0].request.path") and '"/pets/1"' in found[0] and '"/pets/2"' in found[0]
+    places = merge(BASE, changed(BASE, path="/pets/1"), changed(BASE, path="/pets/2"))
+    assert isinstance(places, tuple) and len(places) == 1
+    assert places[0].startswith("steps[0].request.path") and '"/pets/1"' in places[0] and '"/pets/2"' in places[0]
 
 
 def test_what_one_side_removed_and_the_other_changed_is_a_conflict() -> None:
@@ -117,9 +117,9 @@ def test_a_step_added_on_each_side_at_different_places_is_kept() -> None:
     old = case(step("/pets/1"), step("/pets/2"))
     by_hand = case(step("/pets/0"), step("/pets/1"), step("/pets/2"))
     anew = case(step("/pets/1"), step("/pets/2"), step("/pets/3"), origin=ANEW)
-    found = merged(old, by_hand, anew)
-    assert [one.request.path for one in found.steps] == ["/pets/0", "/pets/1", "/pets/2", "/pets/3"]
-    assert found.origin == ANEW
+    merged_case = merged(old, by_hand, anew)
+    assert [one.request.path for one in merged_case.steps] == ["/pets/0", "/pets/1", "/pets/2", "/pets/3"]
+    assert merged_case.origin == ANEW
 
 
 def test_steps_added_at_the_same_place_are_a_conflict() -> None:
@@ -232,8 +232,8 @@ def test_checks_of_one_kind_are_told_apart_by_what_they_look_at() -> None:
     name, age = (JsonPathIs(path=path, op="equals", value=1, basis="guess") for path in ("$.name", "$.age"))
     by_hand = changed(BASE, checks=(msgspec.structs.replace(name, basis="human"), age))
     anew = changed(BASE, checks=(age, msgspec.structs.replace(name, value=2)))
-    found = merged(changed(BASE, checks=(name, age)), by_hand, anew).steps[0].checks
-    assert found == (age, JsonPathIs(path="$.name", op="equals", value=2, basis="human"))
+    merged_case = merged(changed(BASE, checks=(name, age)), by_hand, anew).steps[0].checks
+    assert merged_case == (age, JsonPathIs(path="$.name", op="equals", value=2, basis="human"))
 
 
 def test_a_name_that_stands_twice_names_nothing() -> None:
@@ -285,9 +285,18 @@ def test_a_merge_that_is_no_case_is_a_conflict_with_the_reason() -> None:
 def test_names_of_both_sides_are_kept() -> None:
     new = msgspec.structs.replace(BASE, name="reads a pet", tags=("a",), last=True, origin=ANEW)
     by_hand = msgspec.structs.replace(BASE, intent="negative", cleanup=(step("/gone", method="DELETE"),))
-    found = merged(BASE, by_hand, new)
-    assert (found.name, found.tags, found.last, found.origin) == ("reads a pet", ("a",), True, ANEW)
-    assert (found.intent, found.cleanup, found.operation) == ("negative", by_hand.cleanup, "GET /pets")
+    merged_case = merged(BASE, by_hand, new)
+    assert (merged_case.name, merged_case.tags, merged_case.last, merged_case.origin) == (
+        "reads a pet",
+        ("a",),
+        True,
+        ANEW,
+    )
+    assert (merged_case.intent, merged_case.cleanup, merged_case.operation) == (
+        "negative",
+        by_hand.cleanup,
+        "GET /pets",
+    )
 
 
 def test_a_cleanup_uses_what_a_step_captures_as_well() -> None:
@@ -355,13 +364,15 @@ def test_the_same_change_on_both_sides_is_one_change(old: Case, new: Case) -> No
 
 @given(cases, cases, cases)
 def test_a_merge_is_a_valid_case_or_a_conflict(old: Case, edited: Case, new: Case) -> None:
-    found = merge(old, edited, new)
-    if isinstance(found, tuple):
-        assert found and all(found)
+    merged_case = merge(old, edited, new)
+    if isinstance(merged_case, tuple):
+        assert merged_case and all(merged_case)
         return
-    assert msgspec.json.decode(msgspec.json.encode(found), type=Case) == found
-    assert found.id == case_id(found.intent, found.operation, found.steps, found.cleanup, found.last)
-    assert found.steps and found.origin == new.origin
+    assert msgspec.json.decode(msgspec.json.encode(merged_case), type=Case) == merged_case
+    assert merged_case.id == case_id(
+        merged_case.intent, merged_case.operation, merged_case.steps, merged_case.cleanup, merged_case.last
+    )
+    assert merged_case.steps and merged_case.origin == new.origin
 
 
 @given(cases, words, words, values, st.booleans())
@@ -371,6 +382,6 @@ def test_no_change_is_lost(old: Case, name: str, tag: str, body: Any, first: boo
     anew = changed(old, body=JsonBody(value=body))
     anew = msgspec.structs.replace(anew, tags=(tag,))
     one, other = (by_hand, anew) if first else (anew, by_hand)
-    found = merged(old, one, other)
-    assert (found.name, found.tags) == (name, (tag,))
-    assert found.steps[0].request.body == JsonBody(value=body)
+    merged_case = merged(old, one, other)
+    assert (merged_case.name, merged_case.tags) == (name, (tag,))
+    assert merged_case.steps[0].request.body == JsonBody(value=body)

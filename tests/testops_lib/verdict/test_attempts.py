@@ -17,8 +17,8 @@ from tests.testops_lib.verdict.results import failure, report, result
 
 def test_attempts_of_a_case_count_once_each_and_the_case_once() -> None:
     first, second = result("1"), msgspec.structs.replace(result("1"), attempt=2)
-    found = report(first, second, second, first, msgspec.structs.replace(first, attempt=3))
-    assert (found.totals.cases, found.totals.requests, found.totals.results["passed"]) == (1, 3, 3)
+    analysis = report(first, second, second, first, msgspec.structs.replace(first, attempt=3))
+    assert (analysis.totals.cases, analysis.totals.requests, analysis.totals.results["passed"]) == (1, 3, 3)
 
 
 def attempts(*verdicts: VerdictName, case: str = "a") -> list[Result]:

@@ -250,14 +250,14 @@ def test_a_json_type_of_its_own_in_place_of_plain_json_is_advisory_and_its_body_
     checks = (ContentTypeConformance(), ResponseSchemaConformance())
     step = Step(operation="GET /a", request=Request(method="GET", path="/a"), checks=checks)
 
-    def told(media: str) -> list[tuple[str, str]]:
+    def bases(media: str) -> list[tuple[str, str]]:
         answer = Answer(status=404, headers=(("Content-Type", media),), body=b'{"title":"x"}')
         return [(one.check, one.basis) for one in Judge({"GET /a": contract}).judge(step, answer, {})]
 
     body = ("response_schema_conformance", "spec")
-    assert told("application/json; charset=utf-8") == [body]
-    assert told("application/problem+json") == [("content_type_conformance", "guess"), body]
-    assert told("text/html") == [("content_type_conformance", "spec")]
+    assert bases("application/json; charset=utf-8") == [body]
+    assert bases("application/problem+json") == [("content_type_conformance", "guess"), body]
+    assert bases("text/html") == [("content_type_conformance", "spec")]
 
 
 def test_a_guess_never_hides_what_the_document_says() -> None:

@@ -128,8 +128,8 @@ def test_of_several_documented_types_the_schema_of_the_one_that_came_judges() ->
         ("application/problem+json", '200 / required "title" is a required property'),
         ("application/json", '200 / required "id" is a required property'),
     ):
-        found = mismatches(ResponseContract(content=content), headers=(("Content-Type", media),))
-        assert [entry for _, entry in found] == [cause]
+        actual = mismatches(ResponseContract(content=content), headers=(("Content-Type", media),))
+        assert [entry for _, entry in actual] == [cause]
     assert mismatches(ResponseContract(content=content), headers=(("Content-Type", "text/json"),)) == []
 
 
@@ -160,8 +160,8 @@ def test_without_a_body_neither_type_nor_schema_is_judged() -> None:
     ],
 )
 def test_the_cause_of_a_breach_is_its_place_and_rule(schema: Any, body: bytes, cause: str) -> None:
-    ((_, found),) = mismatches(of_json(schema), body=body)
-    assert found == cause
+    ((_, actual),) = mismatches(of_json(schema), body=body)
+    assert actual == cause
 
 
 @pytest.mark.parametrize("rule", ["additionalProperties", "unevaluatedProperties"])

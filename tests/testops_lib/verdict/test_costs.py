@@ -29,14 +29,14 @@ def test_the_price_is_set_against_the_confirmed_findings_of_its_source() -> None
     )
     again = msgspec.structs.replace(made, operations={OPERATION: share})
     operations = {**OPERATIONS, "GET /other": ()}
-    found = report(*results, generation=(Generation(source="rules", cases=3), made, again), operations=operations)
-    assert len(found.findings) == 3 and list(found.costs) == ["gemini"] and found.currency == "USD"
-    cost = found.costs["gemini"]
+    analysis = report(*results, generation=(Generation(source="rules", cases=3), made, again), operations=operations)
+    assert len(analysis.findings) == 3 and list(analysis.costs) == ["gemini"] and analysis.currency == "USD"
+    cost = analysis.costs["gemini"]
     assert (cost.calls, cost.money, cost.findings) == (4, pytest.approx(0.8), 1)
     assert (cost.money_per_finding, cost.tokens_per_finding) == (pytest.approx(0.8), 4400)
-    about = found.operations[OPERATION].cost
+    about = analysis.operations[OPERATION].cost
     assert about is not None and (about.calls, about.input_tokens) == (1, 1000)
-    assert found.operations["GET /other"].cost is None
+    assert analysis.operations["GET /other"].cost is None
 
 
 def test_an_unknown_price_leaves_tokens_and_no_finding_leaves_no_price_for_each() -> None:

@@ -28,38 +28,38 @@ def crowded(results: list[Result], repetitions: list[Result], **more: Any) -> tu
 def test_failures_that_no_repetition_shows_are_one_advisory_finding_of_the_crowd() -> None:
     first = [result(f"a{n}", failure(cause="status 500")) for n in range(2)]
     other = result("b", failure(cause="status 502", operation=OTHER), operation=OTHER)
-    (found,) = crowded([*first, other], [again for one in (*first, other) for again in repeated(one)])
-    assert (found.check, found.severity, found.advisory, found.state) == (CONCURRENCY, "medium", True, "new")
-    assert (found.count, found.operations, found.wfc_code) == (3, {OPERATION: 2, OTHER: 1}, None)
-    assert found.message == (
+    (finding,) = crowded([*first, other], [again for one in (*first, other) for again in repeated(one)])
+    assert (finding.check, finding.severity, finding.advisory, finding.state) == (CONCURRENCY, "medium", True, "new")
+    assert (finding.count, finding.operations, finding.wfc_code) == (3, {OPERATION: 2, OTHER: 1}, None)
+    assert finding.message == (
         f"{OPERATION} and 1 more operation failed while other cases ran, and not when repeated alone: status 500"
     )
-    assert found.together == (
+    assert finding.together == (
         f"{OPERATION}: not_a_server_error: status 500",
         f"{OTHER}: not_a_server_error: status 502",
     )
     keys = {one.fingerprint for one in report(*first, other).findings}
-    assert set(found.folded) == keys and list(found.folded) == sorted(found.folded)
-    assert found.fingerprint not in keys and found.first_seen_run == "r2"
+    assert set(finding.folded) == keys and list(finding.folded) == sorted(finding.folded)
+    assert finding.fingerprint not in keys and finding.first_seen_run == "r2"
 
 
 def test_the_finding_of_the_crowd_is_one_and_the_same_in_every_run() -> None:
     first = result("a", failure(cause="status 500"))
-    (found,) = crowded([first], repeated(first))
-    assert found.message.startswith(f"{OPERATION} failed while other cases ran")
+    (finding,) = crowded([first], repeated(first))
+    assert finding.message.startswith(f"{OPERATION} failed while other cases ran")
     second = result("b", failure("status", "answered 200", operation=OTHER), operation=OTHER)
-    (known,) = crowded([second], repeated(second), first_seen={found.fingerprint: "r1"})
-    assert (known.fingerprint, known.state, known.first_seen_run) == (found.fingerprint, "known", "r1")
-    (muted,) = crowded([second], repeated(second), muted={found.fingerprint})
+    (known,) = crowded([second], repeated(second), first_seen={finding.fingerprint: "r1"})
+    assert (known.fingerprint, known.state, known.first_seen_run) == (finding.fingerprint, "known", "r1")
+    (muted,) = crowded([second], repeated(second), muted={finding.fingerprint})
     assert muted.state == "muted"
 
 
 def test_many_operations_of_a_crowd_are_counted_and_the_first_lines_listed() -> None:
     keys = [f"GET /{number}" for number in range(MOST_TOGETHER + 2)]
     results = [result(key, failure(operation=key), operation=key) for key in keys]
-    (found,) = crowded(results, [again for one in results for again in repeated(one)], operations={})
-    assert f"and {MOST_TOGETHER + 1} more operations failed" in found.message
-    assert len(found.together) == MOST_TOGETHER and len(found.folded) == len(keys)
+    (finding,) = crowded(results, [again for one in results for again in repeated(one)], operations={})
+    assert f"and {MOST_TOGETHER + 1} more operations failed" in finding.message
+    assert len(finding.together) == MOST_TOGETHER and len(finding.folded) == len(keys)
 
 
 def test_a_failure_that_a_crowd_alone_showed_is_not_fixed_in_the_run_that_shows_it_so() -> None:
@@ -70,14 +70,19 @@ def test_a_failure_that_a_crowd_alone_showed_is_not_fixed_in_the_run_that_shows_
 
 def test_a_failure_that_came_back_once_stays_a_finding_of_its_own() -> None:
     shown = result("a", failure())
-    (found,) = crowded([shown], [*repeated(shown, passed=False), *repeated(shown, 2)[1:]])
-    assert (found.check, found.reproduced, found.executed) == ("not_a_server_error", 2, 3)
+    (finding,) = crowded([shown], [*repeated(shown, passed=False), *repeated(shown, 2)[1:]])
+    assert (finding.check, finding.reproduced, finding.executed) == ("not_a_server_error", 2, 3)
 
 
 def test_a_run_of_one_case_at_a_time_has_no_crowd() -> None:
     shown = result("a", failure())
-    (found,) = report(shown, repetitions=repeated(shown)).findings
-    assert (found.check, found.advisory, found.reproduced, found.executed) == ("not_a_server_error", False, 1, 2)
+    (finding,) = report(shown, repetitions=repeated(shown)).findings
+    assert (finding.check, finding.advisory, finding.reproduced, finding.executed) == (
+        "not_a_server_error",
+        False,
+        1,
+        2,
+    )
 
 
 def test_a_repetition_that_cannot_tell_gives_its_reason() -> None:
@@ -94,8 +99,8 @@ def test_a_repetition_that_cannot_tell_gives_its_reason() -> None:
 def test_the_case_that_came_back_most_often_is_the_example() -> None:
     once, twice, never = (result(name, failure()) for name in ("once", "twice", "never"))
     repetitions = [*repeated(once, passed=False), *repeated(twice, 2, passed=False), *repeated(never, 2)]
-    (found,) = report(once, twice, never, repetitions=repetitions).findings
-    assert (found.example.case, found.reproduced, found.executed) == ("twice", 3, 3)
+    (finding,) = report(once, twice, never, repetitions=repetitions).findings
+    assert (finding.example.case, finding.reproduced, finding.executed) == ("twice", 3, 3)
 
 
 # ------------------------------------------------------------------------ the best example
@@ -128,18 +133,23 @@ def test_a_slower_operation_says_how_slow_and_how_fast_it_usually_is() -> None:
     history = [{OPERATION: 100.0, OTHER: 100.0, "GET /c": 100.0}] * 10
     fine = [result(f"{key} {n}", operation=key, elapsed_ms=100) for key in (OTHER, "GET /c") for n in range(5)]
     slow = [result(f"s{n}", elapsed_ms=900 + n) for n in range(5)]
-    (found,) = analyze([*fine, *slow], target="t", run="r2", operations=OPERATIONS, history=history).findings
-    assert found.message == "the median of its 2xx answers is 902 ms, usually 100 ms"
-    assert (found.check, found.advisory, found.basis, found.count) == ("response_time_history", True, "guess", 1)
-    assert (found.operation, found.operations, found.example.case) == (OPERATION, {OPERATION: 1}, "s4")
+    (finding,) = analyze([*fine, *slow], target="t", run="r2", operations=OPERATIONS, history=history).findings
+    assert finding.message == "the median of its 2xx answers is 902 ms, usually 100 ms"
+    assert (finding.check, finding.advisory, finding.basis, finding.count) == (
+        "response_time_history",
+        True,
+        "guess",
+        1,
+    )
+    assert (finding.operation, finding.operations, finding.example.case) == (OPERATION, {OPERATION: 1}, "s4")
 
 
 def test_an_api_that_is_slower_as_a_whole_is_one_finding() -> None:
     keys = (OPERATION, OTHER, "GET /c")
     history = [dict.fromkeys(keys, 100.0)] * 10
     slow = [result(f"{key} {n}", operation=key, elapsed_ms=900) for key in keys for n in range(5)]
-    (found,) = analyze(slow, target="t", run="r2", operations=OPERATIONS, history=history).findings
-    assert found.message == (
+    (finding,) = analyze(slow, target="t", run="r2", operations=OPERATIONS, history=history).findings
+    assert finding.message == (
         "most operations are slower than they were, this one by most: "
         "the median of its 2xx answers is 900 ms, usually 100 ms"
     )

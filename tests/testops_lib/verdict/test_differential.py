@@ -49,14 +49,14 @@ def test_what_may_differ_is_no_difference(before: StepOutcome, after: StepOutcom
     ],
 )
 def test_what_must_not_differ_is_one(before: StepOutcome, after: StepOutcome, what: str, place: str) -> None:
-    (found,) = compare(result(before), result(after))
-    assert (found.what, found.place) == (what, place)
-    assert found.message()
+    (difference,) = compare(result(before), result(after))
+    assert (difference.what, difference.place) == (what, place)
+    assert difference.message()
 
 
 def test_after_another_status_nothing_more_is_compared() -> None:
-    found = compare(result(step(201), step(name=("a",))), result(step(500), step(name=("b",))))
-    assert [each.what for each in found] == ["status"]
+    differences = compare(result(step(201), step(name=("a",))), result(step(500), step(name=("b",))))
+    assert [difference.what for difference in differences] == ["status"]
 
 
 def test_a_failure_that_was_there_before_is_no_news_and_a_new_one_is() -> None:
@@ -73,11 +73,11 @@ def test_a_difference_fails_the_case_and_says_what_it_rests_on() -> None:
     before = {"c": result(step(200, name=("Rex",)))}
     (failed,) = judged(before, [result(step(404))])
     assert failed.verdict == "failed"
-    assert [(each.check, each.basis, each.cause) for each in failed.failures] == [
+    assert [(failure.check, failure.basis, failure.cause) for failure in failed.failures] == [
         (DIFFERENTIAL, "spec", "status 200 404")
     ]
     (guessed,) = judged(before, [result(step(200, name=("Max",)))])
-    assert [each.basis for each in guessed.failures] == ["guess"]
+    assert [failure.basis for failure in guessed.failures] == ["guess"]
 
 
 def test_what_could_not_be_judged_is_left_as_it_is() -> None:

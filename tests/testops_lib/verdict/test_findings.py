@@ -17,24 +17,29 @@ from tests.testops_lib.verdict.results import OPERATION, OPERATIONS, failure, re
 
 
 def test_one_finding_per_operation_check_and_cause() -> None:
-    found = report(
+    analysis = report(
         result("1", failure(), status=500),
         result("2", failure(), status=500),
         result("3", failure(cause="answered 503")),
         result("4", failure(check="status_code_conformance")),
         result("5"),
     )
-    assert sorted((one.check, one.count) for one in found.findings) == [
+    assert sorted((one.check, one.count) for one in analysis.findings) == [
         ("not_a_server_error", 1),
         ("not_a_server_error", 2),
         ("status_code_conformance", 1),
     ]
-    assert found.totals.findings == 3 and found.totals.results == {"passed": 1, "failed": 4, "errored": 0, "skipped": 0}
+    assert analysis.totals.findings == 3 and analysis.totals.results == {
+        "passed": 1,
+        "failed": 4,
+        "errored": 0,
+        "skipped": 0,
+    }
 
 
 def test_one_cause_is_one_finding_with_its_operations_listed_and_counted() -> None:
     gone, kept = "DELETE /pets/{id}", "PUT /pets/{id}"
-    found = report(
+    analysis = report(
         result("1", undocumented(gone)),
         result("2", undocumented(gone)),
         result("3", undocumented(kept)),
@@ -42,10 +47,10 @@ def test_one_cause_is_one_finding_with_its_operations_listed_and_counted() -> No
         result("5", failure()),
         result("6", failure(operation="POST /pets")),
     )
-    folded = [one for one in found.findings if one.check == "status_code_conformance"]
+    folded = [one for one in analysis.findings if one.check == "status_code_conformance"]
     assert [(one.count, one.operations) for one in folded] == [(4, {gone: 3, OPERATION: 1, kept: 1})]
     assert list(folded[0].operations) == [gone, OPERATION, kept] and folded[0].operation == gone
-    apart = [one.operations for one in found.findings if one.check == "not_a_server_error"]
+    apart = [one.operations for one in analysis.findings if one.check == "not_a_server_error"]
     assert apart == [{OPERATION: 1}, {"POST /pets": 1}], "server errors that say nothing of their cause"
 
 
@@ -64,21 +69,25 @@ def test_a_result_that_shows_a_finding_twice_counts_once() -> None:
 
 def test_a_result_delivered_twice_counts_once() -> None:
     one = result("1", failure())
-    found = report(one, one)
-    assert (found.totals.cases, found.findings[0].count, found.totals.requests) == (1, 1, 1)
+    analysis = report(one, one)
+    assert (analysis.totals.cases, analysis.findings[0].count, analysis.totals.requests) == (1, 1, 1)
 
 
 def test_without_a_cause_the_normalised_message_tells_findings_apart() -> None:
     def said(text: str) -> Failure:
         return Failure(check="jsonpath", operation=OPERATION, message=text)
 
-    found = report(result("1", said("item 3 is gone")), result("2", said("item 4 is gone")), result("3", said("other")))
-    assert sorted(one.count for one in found.findings) == [1, 2]
+    analysis = report(
+        result("1", said("item 3 is gone")), result("2", said("item 4 is gone")), result("3", said("other"))
+    )
+    assert sorted(one.count for one in analysis.findings) == [1, 2]
 
 
 def test_the_example_is_the_shortest_case_with_its_curl_line() -> None:
-    found = report(result("long", failure(), steps=3), result("short", failure()), result("longer", failure(), steps=4))
-    example = found.findings[0].example
+    analysis = report(
+        result("long", failure(), steps=3), result("short", failure()), result("longer", failure(), steps=4)
+    )
+    example = analysis.findings[0].example
     assert (example.case, example.case_name, len(example.steps)) == ("short", "case short", 1)
     assert example.curl == "curl -i --url http://127.0.0.1/short"
 
@@ -107,8 +116,10 @@ def test_a_finding_is_advisory_only_when_all_of_it_is_guessed(
     bases: tuple[Basis, ...], basis: Basis, advisory: bool
 ) -> None:
     for order in (bases, bases[::-1]):
-        found = report(*(result(f"{n}", failure(basis=one, quote=one)) for n, one in enumerate(order))).findings[0]
-        assert (found.basis, found.advisory, found.quote) == (basis, advisory, basis)
+        finding = report(
+            *(result(f"{n}", failure(basis=entry, quote=entry)) for n, entry in enumerate(order))
+        ).findings[0]
+        assert (finding.basis, finding.advisory, finding.quote) == (basis, advisory, basis)
 
 
 def test_most_severe_first() -> None:
@@ -127,8 +138,8 @@ def test_most_severe_first() -> None:
     ]
     results = [result(cause, failure(check=check, cause=cause, basis=basis)) for check, cause, basis in cases]
     key = {cause: fingerprint(OPERATION, check, cause) for check, cause, _ in cases}
-    found = report(*results, first_seen={key["known"]: "r1"}, muted={key["muted"]})
-    assert [(one.message, one.severity) for one in found.findings] == [
+    analysis = report(*results, first_seen={key["known"]: "r1"}, muted={key["muted"]})
+    assert [(one.message, one.severity) for one in analysis.findings] == [
         ("crash", "critical"),
         ("exposure", "critical"),
         ("server error", "high"),
@@ -140,7 +151,7 @@ def test_most_severe_first() -> None:
         ("guessed", "high"),
         ("muted", "high"),
     ]
-    assert [one.state for one in found.findings if one.message in ("known", "muted")] == ["known", "muted"]
+    assert [one.state for one in analysis.findings if one.message in ("known", "muted")] == ["known", "muted"]
 
 
 def test_what_only_quarantined_cases_show_is_advisory() -> None:
@@ -165,18 +176,18 @@ def test_the_order_of_results_does_not_matter() -> None:
 
 
 def test_many_causes_share_one_finding_in_the_end() -> None:
-    found = report(*(result(f"{n}", failure(cause=f"cause {n}")) for n in range(MOST_CAUSES + 30)))
-    assert len(found.findings) == MOST_CAUSES + 1
-    assert max(one.count for one in found.findings) == 30
-    assert sum(one.count for one in found.findings) == found.totals.results["failed"]
+    analysis = report(*(result(f"{n}", failure(cause=f"cause {n}")) for n in range(MOST_CAUSES + 30)))
+    assert len(analysis.findings) == MOST_CAUSES + 1
+    assert max(one.count for one in analysis.findings) == 30
+    assert sum(one.count for one in analysis.findings) == analysis.totals.results["failed"]
 
 
 def test_what_another_method_was_answered_is_a_finding_that_names_it() -> None:
     probe = sent(result("1", failure(cause="answered 500"), status=500), "PATCH /pets/{id}")
-    found = report(probe, result("2", failure(cause="answered 500"), status=500)).findings
-    assert sorted(finding.sent for finding in found) == ["", "PATCH /pets/{id}"]
-    assert {finding.operation for finding in found} == {OPERATION}
-    assert len({finding.fingerprint for finding in found}) == 2
+    findings = report(probe, result("2", failure(cause="answered 500"), status=500)).findings
+    assert sorted(finding.sent for finding in findings) == ["", "PATCH /pets/{id}"]
+    assert {finding.operation for finding in findings} == {OPERATION}
+    assert len({finding.fingerprint for finding in findings}) == 2
     stale = failure("use_after_free", "accessible")
     assert len(report(result("1", stale), sent(result("2", stale), "HEAD /pets/{id}")).findings) == 2
 

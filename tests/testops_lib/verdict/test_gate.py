@@ -191,8 +191,8 @@ findings = st.builds(
     state=st.sampled_from(["new", "known", "muted", "fixed"]),
 )
 reports = st.builds(
-    lambda found, passed, failed, errored, skipped, missing, covered: report(
-        *found,
+    lambda findings, passed, failed, errored, skipped, missing, covered: report(
+        *findings,
         passed=passed,
         failed=failed,
         errored=errored,

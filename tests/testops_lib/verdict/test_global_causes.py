@@ -26,8 +26,8 @@ def test_operations_whose_failures_a_global_cause_explains_are_not_listed() -> N
         return result(case, undocumented(operation), status=401, operation=operation)
 
     odd = result("odd", undocumented("GET /odd"), intent="negative", status=400, operation="GET /odd")
-    found = report(*(refused(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), odd)
-    assert [(one.count, one.operations) for one in found.findings] == [(1, {"GET /odd": 1})]
+    analysis = report(*(refused(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), odd)
+    assert [(one.count, one.operations) for one in analysis.findings] == [(1, {"GET /odd": 1})]
 
 
 def test_refused_credentials_are_seen_behind_methods_that_need_none() -> None:
@@ -41,10 +41,10 @@ def silent(case: str, operation: str) -> Result:
 
 
 def test_a_target_that_answers_nothing_is_one_line_and_no_finding() -> None:
-    found = report(*(silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), result("ok"))
-    assert found.findings == () and found.errors == {NO_ANSWER_AT_ALL: 20}
-    assert found.totals.results == {"passed": 1, "failed": 0, "errored": 20, "skipped": 0}
-    assert found.operations["POST /pets"].results == {"errored": 10}
+    analysis = report(*(silent(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), result("ok"))
+    assert analysis.findings == () and analysis.errors == {NO_ANSWER_AT_ALL: 20}
+    assert analysis.totals.results == {"passed": 1, "failed": 0, "errored": 20, "skipped": 0}
+    assert analysis.operations["POST /pets"].results == {"errored": 10}
 
 
 def test_one_operation_that_breaks_connections_is_a_finding() -> None:
@@ -71,13 +71,13 @@ def test_credentials_that_nobody_takes_are_one_line_with_the_hint() -> None:
 
     negative = [result(f"n{n}", intent="negative", status=401) for n in range(50)]
     odd = result("odd", failure(check="status_code_conformance", cause="answered 401"), intent="negative", status=401)
-    found = report(
+    analysis = report(
         *(refused(f"{n}", list(OPERATIONS)[n % 2]) for n in range(20)), *negative, odd, credentials_hint="see --auth"
     )
-    assert found.errors == {f"{REFUSED_CREDENTIALS}: see --auth": 20}
-    (left,) = found.findings
+    assert analysis.errors == {f"{REFUSED_CREDENTIALS}: see --auth": 20}
+    (left,) = analysis.findings
     assert (left.check, left.count, left.example.case) == ("status_code_conformance", 1, "odd")
-    assert found.totals.results == {"passed": 50, "failed": 1, "errored": 20, "skipped": 0}
+    assert analysis.totals.results == {"passed": 50, "failed": 1, "errored": 20, "skipped": 0}
 
 
 def test_a_run_that_locked_itself_out_does_not_blame_the_credentials() -> None:
@@ -93,10 +93,10 @@ def test_a_run_that_locked_itself_out_does_not_blame_the_credentials() -> None:
         )
         for n in range(6)
     ]
-    found = report(*before, noticed, *elsewhere, credentials_hint="see --auth")
-    assert found.errors == {reason: 7}
-    assert found.findings == ()
-    gate = decide(found, GateRules(max_errored_rate=1))
+    analysis = report(*before, noticed, *elsewhere, credentials_hint="see --auth")
+    assert analysis.errors == {reason: 7}
+    assert analysis.findings == ()
+    gate = decide(analysis, GateRules(max_errored_rate=1))
     assert gate.reasons == (f"global_cause: {reason} (7 cases)",)
 
 
@@ -105,11 +105,11 @@ def test_documented_401s_to_all_valid_requests_are_no_success() -> None:
     negative = [result(f"n{n}", intent="negative", status=401) for n in range(4)]
     public = result("p", operation="GET /ping")
     scope = {**OPERATIONS, "GET /ping": ("200",)}
-    found = report(*refused, *negative, public, operations=scope, credentials_hint="see --auth")
-    assert found.errors == {f"{REFUSED_CREDENTIALS}: see --auth": 6}
-    assert found.totals.results == {"passed": 5, "failed": 0, "errored": 6, "skipped": 0}
-    assert found.operations["POST /pets"].results == {"errored": 3}
-    assert not decide(found, GateRules()).passed
+    analysis = report(*refused, *negative, public, operations=scope, credentials_hint="see --auth")
+    assert analysis.errors == {f"{REFUSED_CREDENTIALS}: see --auth": 6}
+    assert analysis.totals.results == {"passed": 5, "failed": 0, "errored": 6, "skipped": 0}
+    assert analysis.operations["POST /pets"].results == {"errored": 3}
+    assert not decide(analysis, GateRules()).passed
 
 
 SCOPE = {**OPERATIONS, "GET /health": ("200",), "PUT /pets/{id}": ("200",)}
@@ -142,12 +142,12 @@ def everywhere(status: int, response: ResponseEvidence | None = None, scope: Any
     ],
 )
 def test_a_base_url_that_leads_elsewhere_is_one_cause_and_no_finding(results: list[Result], reason: str) -> None:
-    found = report(*results, operations=SCOPE)
-    ((told, number),) = found.errors.items()
-    assert told.startswith(f"{reason}: ") and found.findings == ()
-    assert number == found.totals.results["errored"] == len(results) - found.totals.results["passed"]
-    assert found.operations["GET /health"].results == {"errored": number // 4}
-    assert [line for line in decide(found, GateRules()).reasons if line.startswith(f"global_cause: {reason}")]
+    analysis = report(*results, operations=SCOPE)
+    ((reason_shown, number),) = analysis.errors.items()
+    assert reason_shown.startswith(f"{reason}: ") and analysis.findings == ()
+    assert number == analysis.totals.results["errored"] == len(results) - analysis.totals.results["passed"]
+    assert analysis.operations["GET /health"].results == {"errored": number // 4}
+    assert [line for line in decide(analysis, GateRules()).reasons if line.startswith(f"global_cause: {reason}")]
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_a_base_url_that_leads_elsewhere_is_one_cause_and_no_finding(results: li
     ],
 )
 def test_404s_redirects_and_pages_of_single_operations_are_findings(results: list[Result]) -> None:
-    found = report(*results, operations=SCOPE)
-    assert found.findings and found.errors == {}
+    analysis = report(*results, operations=SCOPE)
+    assert analysis.findings and analysis.errors == {}
 
 
 def test_401s_of_the_smaller_part_of_the_operations_or_beside_a_2xx_are_results() -> None:
@@ -218,19 +218,19 @@ def test_errored_results_are_part_of_those_that_were_executed() -> None:
 
 
 def test_pages_of_nine_tenths_of_the_operations_are_one_cause_from_five_answers_on() -> None:
-    def pages(operations: int, others: int, each: int = 1) -> bool:
+    def pages(operations: int, others: int, answers: int = 1) -> bool:
         scope: dict[str, tuple[str, ...]] = {f"GET /{n}": ("200",) for n in range(operations + others)}
         shown = [
             with_response(result(f"{key} {n}", failure(operation=key), operation=key), page())
             for key in list(scope)[:operations]
-            for n in range(each)
+            for n in range(answers)
         ]
         plain = [result(key, operation=key) for key in list(scope)[operations:]]
         return bool(report(*shown, *plain, operations=scope).errors)
 
     assert pages(9, 1) and not pages(8, 1)
     assert pages(5, 0) and not pages(4, 0)
-    assert pages(2, 0, each=3) and not pages(2, 0, each=2)
+    assert pages(2, 0, answers=3) and not pages(2, 0, answers=2)
 
 
 def with_response(given: Result, response: ResponseEvidence) -> Result:

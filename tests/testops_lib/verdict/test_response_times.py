@@ -14,21 +14,21 @@ USUAL = {"GET /a": 4.0, "GET /b": 40.0, "GET /c": 200.0, "GET /d": 60.0, "GET /e
 QUIET = [{key: ms * (1 + 0.01 * number) for key, ms in USUAL.items()} for number in range(8)]
 
 
-def found(**changed: float) -> list[tuple[str, bool]]:
+def slower_operations(**changed: float) -> list[tuple[str, bool]]:
     now = USUAL | {f"GET /{name}": ms for name, ms in changed.items()}
-    return [(each.operation, each.common) for each in slower(now, QUIET)]
+    return [(operation.operation, operation.common) for operation in slower(now, QUIET)]
 
 
 def test_an_operation_beyond_all_that_was_seen_is_slower() -> None:
     assert slower(USUAL | {"GET /b": 200.0}, QUIET) == (
         Slower(operation="GET /b", now_ms=200.0, usual_ms=statistics.median(run["GET /b"] for run in QUIET)),
     )
-    assert found(b=200, d=400) == [("GET /d", False), ("GET /b", False)], "the most so first"
+    assert slower_operations(b=200, d=400) == [("GET /d", False), ("GET /b", False)], "the most so first"
 
 
 def test_what_nobody_would_act_on_is_not() -> None:
-    assert found(a=40) == [], "ten times slower, and 36 ms"
-    assert found(c=380) == [], "180 ms, and not twice as slow"
+    assert slower_operations(a=40) == [], "ten times slower, and 36 ms"
+    assert slower_operations(c=380) == [], "180 ms, and not twice as slow"
     seen = [*QUIET, QUIET[0] | {"GET /b": 210.0}]
     assert slower(USUAL | {"GET /b": 200.0}, seen) == (), "it was as slow before"
     assert slower(USUAL | {"GET /b": 200.0}, QUIET[: LEAST_RUNS - 1]) == (), "too little is known"
@@ -36,7 +36,7 @@ def test_what_nobody_would_act_on_is_not() -> None:
 
 
 def test_what_all_have_in_common_is_one() -> None:
-    assert [each.common for each in slower({key: ms * 5 for key, ms in USUAL.items()}, QUIET)] == [True]
+    assert [operation.common for operation in slower({key: ms * 5 for key, ms in USUAL.items()}, QUIET)] == [True]
     busy = {key: ms * 5 for key, ms in USUAL.items()}
     assert slower(busy | {"GET /b": 2000.0}, [*QUIET, busy])[0].operation == "GET /b", "of a busy run one stands out"
 
@@ -76,7 +76,7 @@ def test_quiet_runs_raise_few_alarms_and_a_slow_operation_is_found(
     hits = 0
     for at in range(10, 110):
         now = runs[at] | {"big": runs[at]["big"] * 4}
-        hits += "big" in {each.operation for each in slower(now, runs[at - 10 : at])}
+        hits += "big" in {operation.operation for operation in slower(now, runs[at - 10 : at])}
     print(f"{count} operations, {load.__name__}: {alarms:g} alarms in 100 runs, {hits} % found")
     assert alarms <= 2.5 and hits >= 75
 
@@ -99,14 +99,14 @@ def test_it_is_fixed_when_it_is_as_fast_as_usual_and_not_when_nobody_knows() -> 
         step = StepOutcome(operation="GET /b", status=200, elapsed_ms=ms)
         return [Result(run="r", case=f"c{n}", verdict="passed", operation="GET /b", steps=(step,)) for n in range(9)]
 
-    told = {"target": "t", "operations": {"GET /b": ("200",)}}
-    (slow,) = analyze(results(204), run="r", history=QUIET, **told).findings
+    scope = {"target": "t", "operations": {"GET /b": ("200",)}}
+    (slow,) = analyze(results(204), run="r", history=QUIET, **scope).findings
     for ms, history, states in (
         (204.0, QUIET, ["known"]),  # the run that found it is no part of what is usual
         (40.0, QUIET, ["fixed"]),
         (204.0, QUIET[: LEAST_RUNS - 1], []),
     ):
         again = analyze(
-            results(ms), run="s", history=history, first_seen={slow.fingerprint: "r"}, previous=[slow], **told
+            results(ms), run="s", history=history, first_seen={slow.fingerprint: "r"}, previous=[slow], **scope
         )
         assert [one.state for one in again.findings] == states

@@ -22,38 +22,40 @@ from tests.testops_lib.verdict.results import OPERATION, OPERATIONS, failure, re
 
 
 def test_every_operation_in_scope_is_listed_called_or_not() -> None:
-    found = report(result("1"), result("2", status=404), result("3", verdict="errored", status=0, reason="timeout"))
-    pets = found.operations[OPERATION]
+    analysis = report(result("1"), result("2", status=404), result("3", verdict="errored", status=0, reason="timeout"))
+    pets = analysis.operations[OPERATION]
     assert pets.statuses == {"200": 1, "404": 1, "none": 1} and pets.success_seen
     assert pets.results == {"passed": 2, "errored": 1} and (pets.cases, pets.requests) == (3, 3)
-    assert found.operations["POST /pets"].documented == ("201",) and not found.operations["POST /pets"].success_seen
-    assert (found.totals.operations, found.totals.operations_with_2xx) == (2, 1)
-    assert found.errors == {"timeout": 1}
+    assert (
+        analysis.operations["POST /pets"].documented == ("201",) and not analysis.operations["POST /pets"].success_seen
+    )
+    assert (analysis.totals.operations, analysis.totals.operations_with_2xx) == (2, 1)
+    assert analysis.errors == {"timeout": 1}
 
 
 def test_a_2xx_to_another_method_or_path_is_no_coverage() -> None:
     probes = [result("1", status=404), sent(result("2"), "OPTIONS /pets/{id}"), sent(result("3"), "GET /pets/")]
-    found = report(*probes)
-    pets = found.operations[OPERATION]
+    analysis = report(*probes)
+    pets = analysis.operations[OPERATION]
     assert (pets.statuses, pets.success_seen, pets.requests, pets.latency_ms) == ({"404": 1}, False, 3, {})
-    assert found.totals.operations_with_2xx == 0 and "OPTIONS /pets/{id}" not in found.operations
-    assert not decide(found, GateRules(min_operations_2xx=0.5)).passed
+    assert analysis.totals.operations_with_2xx == 0 and "OPTIONS /pets/{id}" not in analysis.operations
+    assert not decide(analysis, GateRules(min_operations_2xx=0.5)).passed
     documented = report(*probes, operations={**OPERATIONS, "OPTIONS /pets/{id}": ("200",)})
     assert documented.operations["OPTIONS /pets/{id}"].success_seen, "it is an operation of the document itself"
 
 
 def test_an_operation_out_of_scope_is_listed_but_not_counted() -> None:
-    found = report(result("1", operation="PUT /other"))
-    assert "PUT /other" in found.operations
-    assert (found.totals.operations, found.totals.operations_with_2xx) == (2, 0)
+    analysis = report(result("1", operation="PUT /other"))
+    assert "PUT /other" in analysis.operations
+    assert (analysis.totals.operations, analysis.totals.operations_with_2xx) == (2, 0)
     assert report(result("1", operation="PUT /other"), operations={}).totals.operations == 1
 
 
 def test_operations_that_could_not_be_planned_are_listed_with_the_reason_and_counted() -> None:
     reasons = {"POST /pets": "no valid request could be made", "PUT /broken": "its parameters cannot be read"}
-    found = report(result("1"), not_tested=reasons)
-    assert {key: one.not_tested for key, one in found.operations.items() if one.not_tested} == reasons
-    assert (found.totals.operations, found.totals.operations_not_tested) == (3, 2)
+    analysis = report(result("1"), not_tested=reasons)
+    assert {key: one.not_tested for key, one in analysis.operations.items() if one.not_tested} == reasons
+    assert (analysis.totals.operations, analysis.totals.operations_not_tested) == (3, 2)
     executed = report(result("1", operation="POST /pets"), not_tested=reasons)
     assert executed.operations["POST /pets"].not_tested == "" and executed.totals.operations_not_tested == 1
 
@@ -67,22 +69,22 @@ def test_latency_is_of_successful_answers_only() -> None:
 
 
 def test_no_results_give_a_whole_report() -> None:
-    found = report(generation=(Generation(source="rules", cases=3),), title="Pets", base_url="http://h")
-    assert found.totals.results == {"passed": 0, "failed": 0, "errored": 0, "skipped": 0}
-    assert found.totals.cases == 0 and found.findings == () and found.generation[0].cases == 3
-    assert msgspec.json.decode(msgspec.json.encode(found), type=Report) == found
+    analysis = report(generation=(Generation(source="rules", cases=3),), title="Pets", base_url="http://h")
+    assert analysis.totals.results == {"passed": 0, "failed": 0, "errored": 0, "skipped": 0}
+    assert analysis.totals.cases == 0 and analysis.findings == () and analysis.generation[0].cases == 3
+    assert msgspec.json.decode(msgspec.json.encode(analysis), type=Report) == analysis
 
 
 def test_a_case_without_a_result_is_counted_apart() -> None:
-    found = report(*(result(f"{n}", verdict="errored", reason="no_result", steps=0) for n in range(3)))
-    assert found.totals.no_result == 3 and found.errors == {"no_result": 3}
+    analysis = report(*(result(f"{n}", verdict="errored", reason="no_result", steps=0) for n in range(3)))
+    assert analysis.totals.no_result == 3 and analysis.errors == {"no_result": 3}
 
 
 def test_reasons_that_differ_in_ids_are_one_line() -> None:
-    found = report(
+    analysis = report(
         *(result(f"{n}", verdict="skipped", reason=f"setup failed: POST /pets/{n} answered 500") for n in range(9))
     )
-    assert found.errors == {"setup failed: POST /pets/# answered 500": 9}
+    assert analysis.errors == {"setup failed: POST /pets/# answered 500": 9}
 
 
 def test_memory_holds_one_example_a_finding() -> None:
@@ -96,10 +98,10 @@ def test_memory_holds_one_example_a_finding() -> None:
 
     report(result("warm"))
     tracemalloc.start()
-    found = analyze(stream(), target="t", run="r", operations=OPERATIONS)
+    analysis = analyze(stream(), target="t", run="r", operations=OPERATIONS)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found.totals.cases == 3_000 and isinstance(found.findings[0], Finding)
+    assert analysis.totals.cases == 3_000 and isinstance(analysis.findings[0], Finding)
     assert peak < 3_000_000  # all evidence would be 12 MB
 
 
@@ -109,25 +111,25 @@ def test_what_is_left_behind_is_counted_by_operation_repetitions_included() -> N
     again = msgspec.structs.replace(
         result("c1"), repeat=1, left=(order, Left(operation="POST /pets", count=2, why="DELETE answered 409"))
     )
-    found = report(*kept, repetitions=[again])
-    assert found.left_behind == (
+    analysis = report(*kept, repetitions=[again])
+    assert analysis.left_behind == (
         Left(operation="POST /orders", count=4, why="no DELETE documented"),
         Left(operation="POST /pets", count=2, why="DELETE answered 409"),
     )
-    assert (found.totals.left_behind, found.totals.withheld) == (6, 3)
+    assert (analysis.totals.left_behind, analysis.totals.withheld) == (6, 3)
 
 
 def test_reasons_are_listed_by_how_often_and_rare_ones_share_a_line() -> None:
     words = [f"{first}{second} refused" for first in "abcdefghijk" for second in "abcdefghij"]
     results = [result(f"{n}", verdict="errored", reason=word) for n, word in enumerate(words)]
     results += [result("twice", verdict="skipped", reason="aa refused"), result("z", verdict="errored", reason="")]
-    found = report(*results).errors
-    assert list(found.items())[:3] == [
+    analysis = report(*results).errors
+    assert list(analysis.items())[:3] == [
         ("other reasons", len(words) - MOST_REASONS + 1),
         ("aa refused", 2),
         ("ab refused", 1),
     ]
-    assert len(found) == MOST_REASONS + 1
+    assert len(analysis) == MOST_REASONS + 1
     assert report(*results[-1:], result("s", verdict="skipped")).errors == {
         "errored without a reason": 1,
         "skipped without a reason": 1,
@@ -136,8 +138,8 @@ def test_reasons_are_listed_by_how_often_and_rare_ones_share_a_line() -> None:
 
 def test_a_missing_result_is_counted_whatever_follows_its_reason() -> None:
     reasons = ("no_result", "no_result: the runner died", "no_result of ours", "timeout: no_result")
-    found = report(*(result(f"{n}", verdict="errored", reason=reason) for n, reason in enumerate(reasons)))
-    assert found.totals.no_result == 2
+    analysis = report(*(result(f"{n}", verdict="errored", reason=reason) for n, reason in enumerate(reasons)))
+    assert analysis.totals.no_result == 2
     assert report(result("s", verdict="skipped", reason="no_result")).totals.no_result == 0
 
 
@@ -150,37 +152,37 @@ def test_quarantined_results_are_counted_by_verdict_and_their_cases_named() -> N
         result("e", verdict="skipped", reason=TARGET_DOWN),
         result("f", verdict="skipped", reason="stopped"),
     ]
-    found = report(*results, quarantined={"a", "b", "d", "elsewhere"})
-    assert found.quarantined == ("a", "b", "d")
-    assert list(found.totals.quarantined.items()) == [("failed", 1), ("passed", 1), ("skipped", 1)]
-    assert found.totals.target_down == 1
+    analysis = report(*results, quarantined={"a", "b", "d", "elsewhere"})
+    assert analysis.quarantined == ("a", "b", "d")
+    assert list(analysis.totals.quarantined.items()) == [("failed", 1), ("passed", 1), ("skipped", 1)]
+    assert analysis.totals.target_down == 1
     assert report(*results).totals.quarantined == {} and report(*results).quarantined == ()
 
 
 def test_requests_of_repetitions_count_for_the_run_and_their_operation_and_nothing_else_of_them() -> None:
     again = msgspec.structs.replace(result("1"), repeat=1, requests=3, withheld=2)
     skipped = msgspec.structs.replace(result("2", operation="GET /new"), repeat=1, requests=0)
-    found = report(result("1", failure()), repetitions=[again, skipped])
-    assert (found.totals.requests, found.totals.cases, found.totals.withheld) == (4, 1, 2)
-    assert found.operations[OPERATION].requests == 4
-    assert "GET /new" not in found.operations
+    analysis = report(result("1", failure()), repetitions=[again, skipped])
+    assert (analysis.totals.requests, analysis.totals.cases, analysis.totals.withheld) == (4, 1, 2)
+    assert analysis.operations[OPERATION].requests == 4
+    assert "GET /new" not in analysis.operations
 
 
 def test_an_operation_that_results_name_is_added_to_those_in_scope() -> None:
-    found = report(result("1", operation="PUT /other"), not_tested={"POST /pets": "x"}, operations={})
-    assert list(found.operations) == ["PUT /other"], "without a scope nothing is added to what was called"
-    assert found.totals.operations == 1
+    analysis = report(result("1", operation="PUT /other"), not_tested={"POST /pets": "x"}, operations={})
+    assert list(analysis.operations) == ["PUT /other"], "without a scope nothing is added to what was called"
+    assert analysis.totals.operations == 1
 
 
 def test_a_result_without_a_step_counts_for_its_operation() -> None:
-    found = report(result("1", verdict="errored", reason="x", steps=0))
-    assert (found.operations[OPERATION].cases, found.operations[OPERATION].requests) == (1, 0)
-    assert found.operations[OPERATION].statuses == {}
+    analysis = report(result("1", verdict="errored", reason="x", steps=0))
+    assert (analysis.operations[OPERATION].cases, analysis.operations[OPERATION].requests) == (1, 0)
+    assert analysis.operations[OPERATION].statuses == {}
 
 
 def test_a_report_names_target_run_and_api() -> None:
-    found = report(result("1"), title="Pets", base_url="http://h", previous_run="r1")
-    assert (found.title, found.base_url, found.previous_run, found.run, found.target) == (
+    analysis = report(result("1"), title="Pets", base_url="http://h", previous_run="r1")
+    assert (analysis.title, analysis.base_url, analysis.previous_run, analysis.run, analysis.target) == (
         "Pets",
         "http://h",
         "r1",
