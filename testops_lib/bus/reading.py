@@ -139,10 +139,11 @@ class Reader:
             raise self._connection.error(self._final_error, self._where)
 
     def _take(self, messages: Iterable[Record], records: list[Record]) -> None:
+        now = time.monotonic()
         for message in messages:
             error = message.error()
             if error is None or error.code() == KafkaError._PARTITION_EOF:
-                self._last_event, self._last_error = time.monotonic(), None
+                self._last_event, self._last_error = now, None
                 self._advance(message, records, is_end=error is not None)
             elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE) and self._batch:
                 raise self._expired(f"offset {self._batch.first} is not in the topic any more")

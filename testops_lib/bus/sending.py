@@ -64,7 +64,10 @@ class Sender:
                 )
             )
             sender = cls(connection, producer, patience_s)
-            sender.partitions(topic)
+            # An idempotent producer needs an id. librdkafka asks for it when a broker is up, else again after 0.5 s.
+            # After one answer of the brokers the first record often waits for that, after two never (librdkafka 2.16).
+            for _ in range(2):
+                sender.partitions(topic)
             return sender
 
     def __enter__(self) -> Self:
