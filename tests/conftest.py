@@ -39,6 +39,7 @@ ORDER = (
     ("runner", ("tests/runner/test_runner.py",)),
     ("fleet", ("tests/e2e/test_fleet_run.py",)),
     ("make run", ("tests/e2e/test_make_run.py",)),
+    ("Airflow's API", ("tests/testops_lib/test_airflow_api.py",)),
     ("tiny LLM", ("tests/testops_lib/generate/llm/test_tiny_llm.py",)),
     ("command line", ("tests/testops_lib/cli/test_cli.py",)),
     ("random data", ("tests/testops_lib/generate/test_property.py",)),

@@ -153,6 +153,7 @@ def test_a_fleet_comes_to_the_same_verdicts_also_in_a_rerun(
     assert {attempt.attempt for attempt in attempts} == {1, 2}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_only_what_did_not_pass_is_run_again_and_a_failure_stays_on_record(
     run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], shop: Sample, tmp_path: Path
@@ -183,6 +184,7 @@ def test_only_what_did_not_pass_is_run_again_and_a_failure_stays_on_record(
     assert "passed on attempt 2" in (tmp_path / "reports" / "latest" / "report.html").read_text("utf-8")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_further_rounds_use_what_the_answers_told_and_end_when_nothing_is_gained(
     run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], monkeypatch: pytest.MonkeyPatch

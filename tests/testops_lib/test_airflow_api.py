@@ -98,6 +98,7 @@ def airflow(stack: AirflowStack) -> Airflow:
     return client
 
 
+@pytest.mark.long
 @pytest.mark.airflow
 @pytest.mark.integration
 def test_a_run_is_followed_to_its_end(airflow):
@@ -119,6 +120,7 @@ def test_a_run_is_followed_to_its_end(airflow):
     assert airflow.state("small", run) == "success"
 
 
+@pytest.mark.long
 @pytest.mark.airflow
 @pytest.mark.integration
 def test_a_closed_gate_is_a_verdict_and_clearing_runs_it_again(airflow):
@@ -134,6 +136,7 @@ def test_a_closed_gate_is_a_verdict_and_clearing_runs_it_again(airflow):
     assert next(t for t in again.tasks if t.task == "gate").attempt == 2
 
 
+@pytest.mark.long
 @pytest.mark.airflow
 @pytest.mark.integration
 def test_what_failed_and_what_came_after_it_runs_again(airflow, folder):
@@ -150,6 +153,7 @@ def test_what_failed_and_what_came_after_it_runs_again(airflow, folder):
     assert airflow.clear_failed("small", run) == 0
 
 
+@pytest.mark.long
 @pytest.mark.airflow
 @pytest.mark.integration
 def test_a_gate_that_a_person_marked_is_no_verdict(airflow):
@@ -164,6 +168,7 @@ def test_a_gate_that_a_person_marked_is_no_verdict(airflow):
     assert airflow.outcome("small", run).code == 2
 
 
+@pytest.mark.long
 @pytest.mark.airflow
 @pytest.mark.integration
 def test_refusals_say_what_next(airflow, stack):
@@ -177,6 +182,7 @@ def test_refusals_say_what_next(airflow, stack):
         Airflow(stack.url, token="ey.not.true").state("small", "any")
 
 
+@pytest.mark.long
 @pytest.mark.airflow
 @pytest.mark.integration
 def test_killed_services_come_back_and_the_client_waits_for_them(airflow, stack):
@@ -189,6 +195,7 @@ def test_killed_services_come_back_and_the_client_waits_for_them(airflow, stack)
     assert all(int((stack.state / "pids" / name).read_text()) != pid for name, pid in pids.items())
 
 
+@pytest.mark.long
 @pytest.mark.airflow
 @pytest.mark.integration
 def test_services_end_with_the_process_that_holds_them(airflow, stack):
@@ -205,6 +212,7 @@ def test_services_end_with_the_process_that_holds_them(airflow, stack):
     assert airflow.outcome("small", airflow.trigger("small", {})).code == 2, "it is queued"
 
 
+@pytest.mark.long
 @pytest.mark.airflow
 @pytest.mark.integration
 def test_a_run_is_followed_over_a_restart_of_its_database(airflow, stack, postgres):
@@ -224,6 +232,7 @@ def test_a_run_is_followed_over_a_restart_of_its_database(airflow, stack, postgr
     assert last.state == "success" and patient.outcome("small", run).verdict == "passed"
 
 
+@pytest.mark.long
 @pytest.mark.airflow
 @pytest.mark.integration
 def test_a_second_start_needs_no_migration_and_keeps_secrets(airflow, stack):
