@@ -15,7 +15,7 @@ from tests.paths import ROOT
 
 HEAVY = (
     *("pycurl", "jsonschema_rs", "jsonpath_rfc9535", "regex", "yaml", "confluent_kafka", "psycopg", "sqlalchemy"),
-    *("pandas", "rich", "jinja2", "asyncio", "testops_lib.run", "testops_lib.execute", "testops_lib.generate"),
+    *("requests", "rich", "jinja2", "asyncio", "testops_lib.run", "testops_lib.execute", "testops_lib.generate"),
     *("testops_lib.report", "testops_lib.spec", "testops_lib.store", "testops_lib.bus", "testops_lib.verdict"),
 )
 
