@@ -24,8 +24,8 @@ HEADER ?=
 DEFECTS ?= all
 TESTS ?=
 MODULES ?=
-# Tests wait for servers as much as they compute: more of them at once than there are cores.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + max(2, os.cpu_count() or 0))')
+# Tests wait for servers as much as they compute: one more at once than there are cores. Each worker has servers of its own.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(6, 1 + max(2, os.cpu_count() or 0)))')
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
