@@ -68,6 +68,7 @@ def test_a_wrong_order_fails_at_once_and_says_why(airflow: Airflow) -> None:
     end = last(airflow, run)
     failed = {task.task: task for task in end.tasks if task.state == "failed"}
     assert {"open_run", "gate"} <= set(failed), "the gate says that there is no verdict"
+    assert failed["collect"].attempt == 1, "no stage waits for a run that was refused"
     assert "opperations" in airflow.log_tail(DAG, run, failed["open_run"])
     assert "opperations" in " ".join(airflow.outcome(DAG, run).reasons)
 
