@@ -60,6 +60,33 @@ def test_known_value_inside_longer_base64_is_masked(secret: str, before: bytes, 
     assert len(shown) - len(PLACEHOLDER) <= len(encoded) - len(secret)  # nearly all of it is gone
 
 
+def test_of_two_secrets_the_longer_one_is_masked_first_in_escaped_forms_too() -> None:
+    escaped = "".join(f"\\u{ord(character):04x}" for character in "abcd-efgh")
+    assert Redactor(["abcd", "abcd-efgh"]).text(escaped) == PLACEHOLDER
+
+
+def test_a_character_beyond_sixteen_bits_is_masked_in_its_two_escapes() -> None:
+    secret = "key-\U0001f511-x"
+    assert Redactor([secret]).text(json.dumps(secret)) == f'"{PLACEHOLDER}"'
+    escaped = "".join(f"\\u{unit:04x}" for unit in (0x6B, 0x65, 0x79, 0x2D, 0xD83D, 0xDD11, 0x2D, 0x78))
+    assert Redactor([secret]).text(escaped) == PLACEHOLDER
+
+
+def test_a_lone_surrogate_in_a_secret_is_taken() -> None:
+    assert Redactor(["key-\ud800-x"]).text("got key-\ud800-x there") == f"got {PLACEHOLDER} there"
+
+
+def test_twice_encoded_secrets_are_masked_without_their_padding() -> None:
+    for secret in ("abcd-efg", "abcd-efgh", "abcd-efghi"):
+        once = base64.b64encode(secret.encode()).rstrip(b"=")
+        shown = Redactor([secret]).text(base64.b64encode(once).decode().rstrip("="))
+        assert PLACEHOLDER in shown and len(shown) <= len(PLACEHOLDER) + 3
+
+
+def test_a_question_mark_in_a_query_belongs_to_the_query() -> None:
+    assert PLAIN.url("http://h/?token=a?b=c&x=1") == "http://h/?token=[redacted]&x=1"
+
+
 def test_values_below_four_characters_are_not_masked() -> None:
     assert Redactor(["abc", ""]).text("abc abcd") == "abc abcd"
     assert Redactor(["abcd", "abcdef"]).text("abcd abcdefg") == f"{PLACEHOLDER} {PLACEHOLDER}g"

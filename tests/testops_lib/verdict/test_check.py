@@ -581,3 +581,28 @@ def test_an_exact_status_is_documented_before_its_range_and_a_range_before_the_d
     contract = Contract(operation="GET /a", responses={"404": exact, "4XX": ranged, "default": default})
     assert [response_for(contract, status) for status in (404, 409, 500)] == [exact, ranged, default]
     assert response_for(Contract(operation="GET /a", responses={"200": exact}), 500) is None
+
+
+def test_values_that_a_body_must_not_hold_and_bodies_without_json_are_said_in_words() -> None:
+    check = JsonPathIs(path="$.l[*]", op="excludes", value="b")
+    assert messages(Answer(status=200, body=b'{"l": ["a"]}'), check) == []
+    assert messages(Answer(status=200, body=b'{"l": ["a", "b"]}'), check) == ['$.l[*] is "a", expected: excludes "b"']
+    assert messages(Answer(status=200, body=b"<p>"), check) == ["the body is not JSON"]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ({"a": 1}, {"a": 1.0}, True),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+        ({"a": 1}, {"b": 1}, False),
+        ({"a": 1}, [1], False),
+        ([1, 2], [1, 2], True),
+        ([1, 2], [2, 1], False),
+        ([1], [1, 2], False),
+        ([], {}, False),
+        ("1", 1, False),
+    ],
+)
+def test_objects_and_lists_are_equal_by_json_rules(a: Any, b: Any, same: bool) -> None:
+    assert equal(a, b) is same and equal(b, a) is same

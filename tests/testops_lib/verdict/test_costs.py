@@ -43,3 +43,10 @@ def test_an_unknown_price_leaves_tokens_and_no_finding_leaves_no_price_for_each(
     made = Generation(source="openai", calls=1, input_tokens=10, output_tokens=2)
     cost = report(generation=(made,)).costs["openai"]
     assert (cost.money, cost.findings, cost.money_per_finding, cost.tokens_per_finding) == (None, 0, None, None)
+
+
+def test_money_and_tokens_are_shared_among_the_confirmed_findings() -> None:
+    made = Generation(source="gemini", calls=1, input_tokens=900, output_tokens=100, money=0.8, currency="USD")
+    results = [origin_of(result(name, failure(cause=name)), "gemini") for name in ("a", "b")]
+    cost = report(*results, generation=(made,)).costs["gemini"]
+    assert (cost.findings, cost.money_per_finding, cost.tokens_per_finding) == (2, pytest.approx(0.4), 500)

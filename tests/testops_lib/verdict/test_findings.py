@@ -208,3 +208,22 @@ def test_a_deleted_thing_that_is_still_there_counts_in_a_crowd_only_when_it_was_
     [proven] = report(first, concurrency=8, repetitions=[again]).findings
     assert [one.advisory for one in (alone, crowded, proven)] == [False, True, False]
     assert (crowded.not_repeated, proven.reproduced, proven.executed) == ("no repetition", 2, 2)
+
+
+def test_a_finding_carries_the_code_of_its_check_and_why_it_is_doubted() -> None:
+    guess = failure(basis="guess", doubt="documented_server_error")
+    (finding,) = report(result("1", guess)).findings
+    assert (finding.wfc_code, finding.doubt) == (100, "documented_server_error")
+    (firm,) = report(result("1", guess), result("2", failure())).findings
+    assert firm.doubt == ""
+
+
+def test_the_findings_of_a_crowd_and_of_a_slow_api_keep_their_fingerprints() -> None:
+    shown = result("a", failure())
+    again = msgspec.structs.replace(shown, repeat=1, verdict="passed", failures=())
+    (crowd,) = report(shown, repetitions=[again], concurrency=2).findings
+    assert crowd.fingerprint == fingerprint("", "concurrency", "")
+    keys = [OPERATION, "GET /b", "GET /c"]
+    slow = [result(f"{key} {n}", operation=key, elapsed_ms=900) for key in keys for n in range(5)]
+    (whole,) = report(*slow, history=[dict.fromkeys(keys, 100.0)] * 10).findings
+    assert whole.fingerprint == fingerprint(whole.operation, "response_time_history", "as a whole")

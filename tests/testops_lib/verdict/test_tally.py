@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -203,3 +204,25 @@ def test_a_report_names_target_run_and_api() -> None:
 )
 def test_percentiles_are_interpolated_and_rounded_to_hundredths(times: list[float], expected: dict[str, float]) -> None:
     assert percentiles(times) == expected
+
+
+def test_what_is_left_behind_most_comes_first_and_equal_counts_by_name() -> None:
+    left = [Left(operation=key, count=count, why="x") for key, count in (("b", 1), ("c", 5), ("a", 1), ("d", 2))]
+    analysis = report(msgspec.structs.replace(result("1"), left=tuple(left)))
+    assert [(entry.operation, entry.count) for entry in analysis.left_behind] == [
+        ("c", 5),
+        ("d", 2),
+        ("a", 1),
+        ("b", 1),
+    ]
+
+
+def test_reasons_that_came_equally_often_are_in_order_of_their_names() -> None:
+    results = [result(word, verdict="errored", reason=word) for word in ("b", "a", "c")]
+    assert list(report(*results, result("d", verdict="errored", reason="c")).errors) == ["c", "a", "b"]
+
+
+def test_a_report_says_when_the_run_began_and_ended() -> None:
+    began, ended = datetime(2026, 3, 14, 2, tzinfo=UTC), datetime(2026, 3, 14, 3, tzinfo=UTC)
+    analysis = report(started=began, finished=ended)
+    assert (analysis.started, analysis.finished, analysis.previous_run) == (began, ended, "")
