@@ -83,7 +83,7 @@ def proxy_of(options: Mapping[str, Any], base_url: str) -> str:
 
 
 def private(spec: str, base_url: str) -> bool:
-    """At the desk loopback and private addresses are fine, unless a document from elsewhere points there by itself."""
+    """Whether private addresses may be called: yes, unless a document from elsewhere points there by itself."""
     from urllib.parse import urlsplit
 
     from testops_lib.http.address import refusal
@@ -188,7 +188,7 @@ def execute_all(
 
 
 def new_run_id() -> str:
-    return datetime.now(UTC).strftime("desk-%Y%m%dT%H%M%S.%fZ")
+    return datetime.now(UTC).strftime("local-%Y%m%dT%H%M%S.%fZ")
 
 
 def tries(

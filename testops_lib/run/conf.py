@@ -20,48 +20,48 @@ from testops_lib.target import RunConf, Scope, Target
 
 
 def parse_conf(conf: Mapping[str, Any]) -> RunConf:
-    """The order that a DAG run's conf holds; empty values count as not given.
+    """The conf of a DAG run; empty values count as not given.
 
     Raises:
         SettingsError: an unknown key or a value of the wrong type.
     """
-    given = {key: value for key, value in conf.items() if value not in (None, "", [], {})}
-    if given.get("target") == OTHER_DOCUMENT:
-        del given["target"]
+    values = {key: value for key, value in conf.items() if value not in (None, "", [], {})}
+    if values.get("target") == OTHER_DOCUMENT:
+        del values["target"]
     try:
-        order = msgspec.convert(given, RunConf, strict=False)
+        parsed = msgspec.convert(values, RunConf, strict=False)
     except msgspec.ValidationError as error:
-        known = ", ".join(RunConf.__struct_encode_fields__)
-        raise SettingsError(str(error), where="the run's conf", next_step=f"it may hold: {known}") from error
-    if not order.target and not order.spec:
+        keys = ", ".join(RunConf.__struct_encode_fields__)
+        raise SettingsError(str(error), where="the run's conf", next_step=f"it may hold: {keys}") from error
+    if not parsed.target and not parsed.spec:
         raise SettingsError(
             "names neither a target nor a spec", where="the run's conf", next_step="give one of the two"
         )
-    return order
+    return parsed
 
 
-def resolve(order: RunConf, settings: Settings, environ: Mapping[str, str] = os.environ) -> Target:
-    """The target of an order as it is now, with the order's own wishes applied.
+def resolve(conf: RunConf, settings: Settings, environ: Mapping[str, str] = os.environ) -> Target:
+    """The target of a run as it is now, changed as the run's conf says.
 
-    `${NAME}` is replaced in the spec, base URL and values of a target file only: whoever may give an order must not
+    `${NAME}` is replaced in the spec, base URL and values of a target file only: whoever may start a run must not
     read the environment by it, nor send the target's credentials to a place that its file does not name.
 
     Raises:
         TargetError: there is no such target, a variable is missing, a file outside the allowed directory is named, or
             credentials would go elsewhere.
     """
-    target = apply_conf(order, described_target(order, settings), environ)
-    return msgspec.structs.replace(target, spec=document_location(order, target, settings, environ))
+    target = apply_conf(conf, described_target(conf, settings), environ)
+    return msgspec.structs.replace(target, spec=document_location(conf, target, settings, environ))
 
 
-def described_target(order: RunConf, settings: Settings) -> Target:
-    """The order's target as its file describes it; of an order without one, what it says itself.
+def described_target(conf: RunConf, settings: Settings) -> Target:
+    """The target as its file describes it; without a target file, as the conf itself describes it.
 
     Raises:
         TargetError: there is no such target, or it names a variable that it may not.
     """
-    if order.target:
-        target = targets.find(settings.targets_dir, order.target)
+    if conf.target:
+        target = targets.find(settings.targets_dir, conf.target)
         for name in sorted(targets.all_references(target)):
             if not may_be_named(name, settings):
                 raise TargetError(
@@ -70,44 +70,44 @@ def described_target(order: RunConf, settings: Settings) -> Target:
                     next_step="the operator says which names target files may hold: TESTOPS_TARGET_VARIABLES",
                 )
         return target
-    name = re.sub(r"[^a-z0-9]+", "-", order.spec.lower().rsplit("/", 1)[-1]).strip("-") or "spec"
-    target = Target(name=f"adhoc-{name}"[:63], spec=order.spec, policy=Policy(allow_private=order.allow_private))
+    name = re.sub(r"[^a-z0-9]+", "-", conf.spec.lower().rsplit("/", 1)[-1]).strip("-") or "spec"
+    target = Target(name=f"adhoc-{name}"[:63], spec=conf.spec, policy=Policy(allow_private=conf.allow_private))
     if settings.adhoc_auth:
-        given = msgspec.json.decode(settings.adhoc_auth, type=targets.Credentials)
-        if order.base_url and _named(order.base_url, given.base_url, ()):
-            return msgspec.structs.replace(target, base_url=given.base_url, identities=given.identities)
+        credentials = msgspec.json.decode(settings.adhoc_auth, type=targets.Credentials)
+        if conf.base_url and _is_allowed(conf.base_url, credentials.base_url, ()):
+            return msgspec.structs.replace(target, base_url=credentials.base_url, identities=credentials.identities)
     return target
 
 
-def permit(order: RunConf, described: Target, settings: Settings) -> None:
-    """Returns when whoever gives orders may give this one.
+def permit(conf: RunConf, described: Target, settings: Settings) -> None:
+    """Returns if whoever may start runs may start this one.
 
     Raises:
-        SettingsError: it asks for more than target files describe, and the operator does not let it.
+        SettingsError: it asks for more than target files describe, and the operator does not allow that.
     """
-    own = targets.expand(described.base_url, where=described.name) if order.target and order.base_url else ""
-    elsewhere = bool(order.base_url) and not _named(order.base_url.rstrip("/"), own, described.policy.hosts)
-    if not order.target or order.spec or elsewhere:
-        asked = "another document" if order.spec else "another base URL"
+    own_base_url = targets.expand(described.base_url, where=described.name) if conf.target and conf.base_url else ""
+    elsewhere = bool(conf.base_url) and not _is_allowed(conf.base_url.rstrip("/"), own_base_url, described.policy.hosts)
+    if not conf.target or conf.spec or elsewhere:
+        wanted = "another document" if conf.spec else "another base URL"
         if settings.adhoc == "off":
             raise SettingsError(
-                f"{asked} than a target file names may not be tested here",
+                f"{wanted} than a target file names may not be tested here",
                 where="the run's conf",
                 next_step="write a target file, or have the operator set TESTOPS_ADHOC=public",
             )
-        if settings.adhoc == "public" and (order.allow_private or described.policy.allow_private):
+        if settings.adhoc == "public" and (conf.allow_private or described.policy.allow_private):
             raise SettingsError(
-                f"{asked} may not be tested at private addresses here",
+                f"{wanted} may not be tested at private addresses here",
                 where="the run's conf",
                 next_step="write a target file, or have the operator set TESTOPS_ADHOC=private",
             )
 
 
 def document_location(
-    order: RunConf, target: Target, settings: Settings, environ: Mapping[str, str] = os.environ
+    conf: RunConf, target: Target, settings: Settings, environ: Mapping[str, str] = os.environ
 ) -> str:
     """Where the document lies: URL or path, its variables replaced."""
-    spec = order.spec or targets.expand(target.spec, environ, where=target.name)
+    spec = conf.spec or targets.expand(target.spec, environ, where=target.name)
     if not is_url(spec) and not _inside(spec, settings.specs_dir) and not _inside(spec, settings.targets_dir):
         raise TargetError(
             "lies outside the directory of OpenAPI files", where=spec, next_step="put it there or set TESTOPS_SPECS_DIR"
@@ -115,14 +115,14 @@ def document_location(
     return spec
 
 
-def apply_conf(order: RunConf, target: Target, environ: Mapping[str, str]) -> Target:
-    """The target with the order's wishes; its `spec` stays as written."""
+def apply_conf(conf: RunConf, target: Target, environ: Mapping[str, str]) -> Target:
+    """The target as the conf changes it; its `spec` stays as written."""
     own_base_url = targets.expand(target.base_url, environ, where=target.name)
-    base_url = (order.base_url or own_base_url).rstrip("/")
+    base_url = (conf.base_url or own_base_url).rstrip("/")
     if (
         (target.identities or target.tls.cert)
-        and (order.base_url or order.spec)
-        and not _named(base_url, own_base_url, target.policy.hosts)
+        and (conf.base_url or conf.spec)
+        and not _is_allowed(base_url, own_base_url, target.policy.hosts)
     ):
         raise TargetError(
             f"its credentials are not sent to {base_url or 'wherever another document says'}",
@@ -130,22 +130,22 @@ def apply_conf(order: RunConf, target: Target, environ: Mapping[str, str]) -> Ta
             next_step="name the address in the target file: as `base_url`, or its host in the policy's `hosts`",
         )
     scope, generate, policy = target.operations, target.generate, target.policy
-    if order.operations or order.tags:
-        scope = Scope(include=order.operations or scope.include, exclude=scope.exclude, tags=order.tags or scope.tags)
-    if order.sources or order.max_cases:
+    if conf.operations or conf.tags:
+        scope = Scope(include=conf.operations or scope.include, exclude=scope.exclude, tags=conf.tags or scope.tags)
+    if conf.sources or conf.max_cases:
         generate = msgspec.structs.replace(
-            generate, sources=order.sources or generate.sources, max_cases=order.max_cases or generate.max_cases
+            generate, sources=conf.sources or generate.sources, max_cases=conf.max_cases or generate.max_cases
         )
     generate = msgspec.structs.replace(
         generate,
-        max_tokens=min(filter(None, (order.max_tokens, generate.max_tokens)), default=0),
-        max_money=min(filter(None, (order.max_money, generate.max_money)), default=0),
+        max_tokens=min(filter(None, (conf.max_tokens, generate.max_tokens)), default=0),
+        max_money=min(filter(None, (conf.max_money, generate.max_money)), default=0),
     )
-    if order.review and suites.REVIEWS.index(order.review) > suites.REVIEWS.index(generate.review):
-        generate = msgspec.structs.replace(generate, review=order.review)
-    if order.rounds is not None:
-        generate = msgspec.structs.replace(generate, rounds=order.rounds)
-    if order.methods == "safe":
+    if conf.review and suites.REVIEWS.index(conf.review) > suites.REVIEWS.index(generate.review):
+        generate = msgspec.structs.replace(generate, review=conf.review)
+    if conf.rounds is not None:
+        generate = msgspec.structs.replace(generate, rounds=conf.rounds)
+    if conf.methods == "safe":
         policy = msgspec.structs.replace(policy, methods="safe")
     unknown = [name for name in generate.sources if name not in SOURCES]
     if unknown or not generate.sources:
@@ -165,26 +165,27 @@ def apply_conf(order: RunConf, target: Target, environ: Mapping[str, str]) -> Ta
     )
 
 
-def suite_name(order: RunConf, settings: Settings) -> str:
-    """Whose suite the order executes: the target's; one apart for another document or fewer methods."""
-    return suite_of(order, resolve(order, settings), described_target(order, settings))
+def suite_name(conf: RunConf, settings: Settings) -> str:
+    """The suite that a run executes: the target's own; a separate one for another document or fewer methods."""
+    return suite_of(conf, resolve(conf, settings), described_target(conf, settings))
 
 
-def suite_of(order: RunConf, target: Target, described: Target) -> str:
+def suite_of(conf: RunConf, target: Target, described: Target) -> str:
+    """As `suite_name`, of a resolved target and the target as its file describes it."""
     name = target.name
-    if not order.target or order.spec:
+    if not conf.target or conf.spec:
         name += f"@{suites.digest(target.spec)[:8]}"
-    own = described.policy.methods if order.target else "all"
-    return name if target.policy.methods == own else f"{name}@{target.policy.methods}"
+    own_methods = described.policy.methods if conf.target else "all"
+    return name if target.policy.methods == own_methods else f"{name}@{target.policy.methods}"
 
 
-def _named(url: str, own: str, hosts: Collection[str]) -> bool:
-    """Whether `url` is on the origin of `own`, or on one of the policy's hosts."""
+def _is_allowed(url: str, own_url: str, hosts: Collection[str]) -> bool:
+    """Whether `url` is on the origin of `own_url`, or on one of the policy's hosts."""
     from testops_lib.http.url import Origin, allowed, origin
 
     try:
-        there = origin(url)
-        return allowed(there, origin(own) if own else Origin(there.scheme, "", 0), hosts)
+        wanted = origin(url)
+        return allowed(wanted, origin(own_url) if own_url else Origin(wanted.scheme, "", 0), hosts)
     except TargetError:
         return False
 

@@ -47,8 +47,8 @@ def generate(run: str, group: OperationGroup, settings: Settings) -> int:
             settings=settings,
             limits=spending_limits(target, spent=before, part=len(chosen) / group.of),
         )
-        place = {each.key: index for index, each in enumerate(chosen)}
-        known: set[str] = set()
+        place = {operation.key: index for index, operation in enumerate(chosen)}
+        case_ids: set[str] = set()
         for source in target.generate.sources:
             try:
                 made = refresh(store, named, source, ask)
@@ -58,13 +58,13 @@ def generate(run: str, group: OperationGroup, settings: Settings) -> int:
             members = store.members(named, source=source, operations=place)
             if target.generate.review == "never":
                 members = _released(store, members)
-            wanted = [each for each in members if each.status in suites.RUNS or each.status == "draft"]
-            taken = [each for each in wanted if each.current not in known]
-            known.update(each.current for each in taken)
+            wanted = [member for member in members if member.status in suites.RUNS or member.status == "draft"]
+            taken = [member for member in wanted if member.current not in case_ids]
+            case_ids.update(member.current for member in taken)
             made = without_repeated(made, len(taken), len(wanted) - len(taken))
-            taken.sort(key=lambda each: (place[each.operation], each.position))
+            taken.sort(key=lambda member: (place[member.operation], member.position))
             made = msgspec.structs.replace(made, reused=max(0, len(taken) - made.cases))
-            store.put_group(run, f"0-{group.first:06}-{source}", [each.current for each in taken], made)
+            store.put_group(run, f"0-{group.first:06}-{source}", [member.current for member in taken], made)
             count += len(taken)
             _LOG.info(
                 "%s: %d cases for %d operations, %d of them made now", source, len(taken), len(chosen), made.cases
@@ -83,28 +83,28 @@ def generate(run: str, group: OperationGroup, settings: Settings) -> int:
 def _released(store: Store, members: Sequence[suites.Member]) -> list[suites.Member]:
     """The members; drafts that waited for a review that nobody asks for any more run."""
     why, now = "no review is asked for", datetime.now(UTC)
-    drafts = {each.id: each for each in members if each.status == "draft"}
+    drafts = {member.id: member for member in members if member.status == "draft"}
     if not drafts:
         return list(members)
     free = {
-        key: msgspec.structs.replace(each, status="active", who="", why=why, changed=now)
-        for key, each in drafts.items()
+        key: msgspec.structs.replace(member, status="active", who="", why=why, changed=now)
+        for key, member in drafts.items()
     }
     changes = [
-        suites.Change(member=each.id, suite=each.suite, at=now, who="", what="draft -> active", why=why)
-        for each in drafts.values()
+        suites.Change(member=member.id, suite=member.suite, at=now, who="", what="draft -> active", why=why)
+        for member in drafts.values()
     ]
     with store.locked(members[0].suite):
         store.put_members(list(free.values()), changes)
-    return [free.get(each.id, each) for each in members]
+    return [free.get(member.id, member) for member in members]
 
 
 def spent_before(store: Store, run: str, target: Target) -> Cost:
     """What the target's other runs of this calendar month (UTC) took; calls of unknown price count as free."""
     begin = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    costs = [cost for each in store.generations_since(target.name, begin, but=run) for cost in each.spent]
-    known = total(cost for cost in costs if cost.money is not None)
-    return msgspec.structs.replace(total(costs), money=known.money)
+    costs = [cost for generation in store.generations_since(target.name, begin, but=run) for cost in generation.spent]
+    priced = total(cost for cost in costs if cost.money is not None)
+    return msgspec.structs.replace(total(costs), money=priced.money)
 
 
 def _call_in_words(call: Call, currency: str) -> str:

@@ -35,17 +35,17 @@ def notify(
             _LOG.info("%s", error)
     page = f"{settings.ui_url}/dags/testops_run/runs/{quote(run)}" if settings.ui_url else ""
     if report is not None:
-        told = notifying.message(report, page)
+        notice = notifying.message(report, page)
     else:
-        told = notifying.unfinished(target or "?", run, page, reasons=outcome.reasons)
-    notifying.log(told)
+        notice = notifying.unfinished(target or "?", run, page, reasons=outcome.reasons)
+    notifying.log(notice)
     urls = [settings.webhook_url]
     if resolved is not None:
         urls.append(targets.expand(resolved.target.notify.webhook, environ, where="notify.webhook"))
     elif target and (settings.targets_dir / f"{target}.yaml").is_file():
-        own = targets.find(settings.targets_dir, target).notify.webhook
-        urls.append(targets.expand(own, environ, where="notify.webhook"))
+        webhook = targets.find(settings.targets_dir, target).notify.webhook
+        urls.append(targets.expand(webhook, environ, where="notify.webhook"))
     for url in filter(None, urls):
-        sent = notifying.webhook(url, told, secret=settings.webhook_secret)
+        sent = notifying.webhook(url, notice, secret=settings.webhook_secret)
         _LOG.info("webhook: %s", "sent" if sent.sent else f"not sent: {printable(sent.error)}")
-    return told.text
+    return notice.text

@@ -56,7 +56,8 @@ def publish(run: str, settings: Settings) -> Publication:
         held = store.held(run)
         chosen = _choose(store.read_cases(run, end="1"), held, spec, target)  # not what rounds made before a clearing
         if not chosen:
-            failures = dict.fromkeys(f"{one.source}: {one.failed}" for one in store.generations(run) if one.failed)
+            generations = [generation for generation in store.generations(run) if generation.failed]
+            failures = dict.fromkeys(f"{generation.source}: {generation.failed}" for generation in generations)
             why = f" ({'; '.join(failures)})" if failures else ""
             raise GenerateError(
                 f"no case may run{why}",
@@ -65,11 +66,11 @@ def publish(run: str, settings: Settings) -> Publication:
             )
         line = open_bus(settings)
         positions = line.results.position()
-        known, further = make_contracts(spec, target), target.generate.rounds > 0
+        contracts, further = make_contracts(spec, target), target.generate.rounds > 0
         plan_batch = line.plans.publish(
             run,
             msgspec.structs.replace(make_plan(spec, target, about.base_url), observe=order.observe or further),
-            [known[key] for key in known if further or key in chosen.operations],
+            [contracts[key] for key in contracts if further or key in chosen.operations],
         )
         size = target.policy.cases_per_batch
         main, last = (

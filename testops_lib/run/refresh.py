@@ -20,7 +20,7 @@ def refresh(
     store: Store,
     named: str,
     source: str,
-    ask: GenerationRequest,
+    request: GenerationRequest,
     *,
     again: bool = False,
     replaces: Collection[str] | None = None,
@@ -37,27 +37,29 @@ def refresh(
     Raises:
         GenerateError: the source is needed and cannot work.
     """
-    target = ask.target
-    hashes = {each.key: each.content_hash for each in ask.spec.operations}
-    keys = {each.key: sources.key(source, ask, each) for each in ask.operations}
+    target = request.target
+    hashes = {operation.key: operation.content_hash for operation in request.spec.operations}
+    keys = {operation.key: sources.key(source, request, operation) for operation in request.operations}
     before = store.made(named, source, keys)
     stale = tuple(
-        each for each in ask.operations if again or not suites.is_current(before.get(each.key), keys[each.key], hashes)
+        operation
+        for operation in request.operations
+        if again or not suites.is_current(before.get(operation.key), keys[operation.key], hashes)
     )
     if not stale:
         return Generation(source=source)
-    told = "\n".join(filter(None, (target.generate.instruction, instruction)))
-    generate = msgspec.structs.replace(target.generate, instruction=told)
+    instructions = "\n".join(filter(None, (target.generate.instruction, instruction)))
+    generate = msgspec.structs.replace(target.generate, instruction=instructions)
     instructed = msgspec.structs.replace(target, generate=generate)
-    made = sources.make(source, msgspec.structs.replace(ask, operations=stale, target=instructed))
+    made = sources.make(source, msgspec.structs.replace(request, operations=stale, target=instructed))
     cases, now = _by_operation(stale, made.cases), datetime.now(UTC)
     with store.locked(named):
-        known = _members(store, named, source, cases)
-        changed = [each for found in known.values() for each in found if each.current != each.generated]
-        documents = store.cases({one for each in changed for one in (each.current, each.generated)})
+        members = _members(store, named, source, cases)
+        changed = [member for group in members.values() for member in group if member.current != member.generated]
+        documents = store.cases({case for member in changed for case in (member.current, member.generated)})
         evolved = [
             suites.evolve(
-                known[key],
+                members[key],
                 fresh,
                 documents.__getitem__,
                 suite=named,
@@ -69,7 +71,7 @@ def refresh(
                 if key in made.unfinished
                 else None
                 if replaces is None
-                else [each.key for each in known[key] if each.id in replaces],
+                else [member.key for member in members[key] if member.id in replaces],
             )
             for key, fresh in cases.items()
         ]
@@ -78,37 +80,37 @@ def refresh(
     return made.generation
 
 
-def add(store: Store, named: str, source: str, ask: GenerationRequest) -> tuple[Generation, tuple[Case, ...]]:
-    """Makes the source's cases for the gaps of `ask.feedback` and adds them to the suite; gives what it cost, and them.
+def add(store: Store, named: str, source: str, request: GenerationRequest) -> tuple[Generation, tuple[Case, ...]]:
+    """Adds the source's cases for the gaps of `request.feedback` to the suite; returns what they cost, and them.
 
     A gap that it was asked for before, when it was the same, is not asked for again: its cases are in the suite.
 
     Raises:
         GenerateError: the source is needed and cannot work.
     """
-    assert ask.feedback is not None
+    assert request.feedback is not None
     rounds = f"{source} round"
-    gaps = {gap.operation: gap for gap in ask.feedback.gaps}
-    hashes = {each.key: each.content_hash for each in ask.spec.operations}
+    gaps = {gap.operation: gap for gap in request.feedback.gaps}
+    hashes = {operation.key: operation.content_hash for operation in request.spec.operations}
     keys = {
-        each.key: suites.digest(sources.key(source, ask, each), _state(gaps[each.key]))
-        for each in ask.operations
-        if each.key in gaps
+        operation.key: suites.digest(sources.key(source, request, operation), _state(gaps[operation.key]))
+        for operation in request.operations
+        if operation.key in gaps
     }
     before = store.made(named, rounds, keys)
     stale = tuple(
-        each
-        for each in ask.operations
-        if each.key in keys and not suites.is_current(before.get(each.key), keys[each.key], hashes)
+        operation
+        for operation in request.operations
+        if operation.key in keys and not suites.is_current(before.get(operation.key), keys[operation.key], hashes)
     )
     if not stale:
         return Generation(source=source), ()
-    made = sources.make(source, msgspec.structs.replace(ask, operations=stale))
+    made = sources.make(source, msgspec.structs.replace(request, operations=stale))
     cases, now = _by_operation(stale, made.cases), datetime.now(UTC)
     with store.locked(named):
-        known = _members(store, named, source, cases)
+        members = _members(store, named, source, cases)
         added = [
-            suites.added(known[key], fresh, suite=named, operation=key, source=source, at=now)
+            suites.added(members[key], fresh, suite=named, operation=key, source=source, at=now)
             for key, fresh in cases.items()
         ]
         _keep(store, named, source, made.cases, added)
@@ -117,17 +119,17 @@ def add(store: Store, named: str, source: str, ask: GenerationRequest) -> tuple[
 
 
 def _by_operation(asked: Iterable[Operation], cases: Iterable[Case]) -> dict[str, list[Case]]:
-    found: dict[str, list[Case]] = {each.key: [] for each in asked}
+    grouped: dict[str, list[Case]] = {operation.key: [] for operation in asked}
     for case in cases:
-        found.setdefault(case.operation, []).append(case)
-    return found
+        grouped.setdefault(case.operation, []).append(case)
+    return grouped
 
 
 def _members(store: Store, named: str, source: str, operations: Collection[str]) -> dict[str, list[suites.Member]]:
-    found: dict[str, list[suites.Member]] = {key: [] for key in operations}
+    grouped: dict[str, list[suites.Member]] = {key: [] for key in operations}
     for member in store.members(named, source=source, operations=operations):
-        found[member.operation].append(member)
-    return found
+        grouped[member.operation].append(member)
+    return grouped
 
 
 def _state(gap: Gap) -> tuple[object, ...]:
@@ -137,12 +139,14 @@ def _state(gap: Gap) -> tuple[object, ...]:
 
 def _keep(store: Store, named: str, source: str, cases: Iterable[Case], evolved: Sequence[suites.Evolved]) -> None:
     """A case that another source brought into the suite stays known as that one's."""
-    others = {each.current for each in store.members(named) if each.source != source and each.status in suites.RUNS}
-    every = (*cases, *(case for each in evolved for case in each.cases))
+    others = {
+        member.current for member in store.members(named) if member.source != source and member.status in suites.RUNS
+    }
+    every = (*cases, *(case for evolution in evolved for case in evolution.cases))
     store.put_cases([case for case in every if case.id not in others])
     store.put_members(
-        [member for each in evolved for member in each.members],
-        [change for each in evolved for change in each.changes],
+        [member for evolution in evolved for member in evolution.members],
+        [change for evolution in evolved for change in evolution.changes],
     )
 
 
@@ -155,7 +159,9 @@ def _decided(
 ) -> dict[str, suites.Made]:
     """What decided the cases of each operation that was wholly answered; one without a case is asked for again."""
     return {
-        each.key: suites.Made(key=keys[each.key], calls=suites.calls(cases[each.key], each.key, hashes))
-        for each in asked
-        if each.key not in made.unfinished and each.key not in made.generation.not_tested
+        operation.key: suites.Made(
+            key=keys[operation.key], calls=suites.calls(cases[operation.key], operation.key, hashes)
+        )
+        for operation in asked
+        if operation.key not in made.unfinished and operation.key not in made.generation.not_tested
     }

@@ -58,22 +58,22 @@ def regenerate(
     suite = suite_name(order, settings)
     scope = in_scope(spec, resolved)
     replaces: set[str] | None = None
-    chosen = {source: {one.key for one in scope} for source in resolved.generate.sources}
+    chosen = {source: {operation.key for operation in scope} for source in resolved.generate.sources}
     if cases:
         members = find_members(settings, cases)
-        foreign = [each for each in members if each.suite != suite]
+        foreign = [member for member in members if member.suite != suite]
         if foreign:
             raise StoreError(f"belongs to {foreign[0].suite}", where=f"case {foreign[0].id}", next_step="choose others")
-        replaces = {each.id for each in members}
+        replaces = {member.id for member in members}
         chosen = {
-            source: {each.operation for each in members if each.source == source}
-            for source in dict.fromkeys(each.source for each in members)
+            source: {member.operation for member in members if member.source == source}
+            for source in dict.fromkeys(member.source for member in members)
             if not sources or source in sources
         }
     done = []
     with Store(settings.need_dsn()) as store:
         for source, keys in chosen.items():
-            wanted = [one for one in scope if one.key in keys]
+            wanted = [operation for operation in scope if operation.key in keys]
             if not wanted:
                 raise GenerateError(
                     "its operation is not in scope any more", where=f"source {source}", next_step="choose other cases"
@@ -131,11 +131,11 @@ def shrink_regressions(
         target = resolve(RunConf(target=about.target), settings)
         spec = stored_spec(store, run)
         findings_by_key = {regression_key(finding): finding for finding in report.findings}
-        members = [each for each in store.members(about.suite, source="property") if each.key in findings_by_key]
-        examples = {findings_by_key[each.key].example.case for each in members}
+        members = [member for member in store.members(about.suite, source="property") if member.key in findings_by_key]
+        examples = {findings_by_key[member.key].example.case for member in members}
         cases = store.cases(examples)
-        failed = [each for each in store.results(run) if each.case in examples and each.verdict == "failed"]
-    findings = tuple(findings_by_key[each.key] for each in members)
+        failed = [result for result in store.results(run) if result.case in examples and result.verdict == "failed"]
+    findings = tuple(findings_by_key[member.key] for member in members)
     attempt = attempts(make_plan(spec, target), make_contracts(spec, target))
     small, kept = shrink_findings(
         msgspec.structs.replace(report, findings=findings), failed, cases.values(), spec, attempt

@@ -39,25 +39,30 @@ def review_request(run: str, settings: Settings) -> ReviewRequest | None:
     """What a person must look at before the run goes on; None: nothing."""
     with Store(settings.need_dsn()) as store:
         target = resolved_run(store, run).target
-        members = [each for each in store.run_members(run) if each.status != "retired"]
-        drafts = [each for each in members if each.status == "draft"]
+        members = [member for member in store.run_members(run) if member.status != "retired"]
+        drafts = [member for member in members if member.status == "draft"]
         if target.generate.review == "never" or (target.generate.review == "new" and not drafts):
             return None
         looked_at = drafts if target.generate.review == "new" else members
-        cases = store.cases({each.current for each in looked_at})
+        cases = store.cases({member.current for member in looked_at})
         generations = store.generations(run)
-    counts = Counter((each.operation, each.source) for each in looked_at)
-    guesses = sum(bool(suites.guesses(cases[each.current])) for each in looked_at)
-    paid = [each for each in generations if each.calls]
-    tokens = sum(each.input_tokens + each.output_tokens for each in paid)
-    money = None if any(each.money is None for each in paid) else sum(each.money or 0 for each in paid)
-    currency = next((each.currency for each in paid if each.currency), "")
+    counts = Counter((member.operation, member.source) for member in looked_at)
+    guesses = sum(bool(suites.guesses(cases[member.current])) for member in looked_at)
+    paid = [generation for generation in generations if generation.calls]
+    calls = sum(generation.calls for generation in paid)
+    tokens = sum(generation.input_tokens + generation.output_tokens for generation in paid)
+    money = (
+        None
+        if any(generation.money is None for generation in paid)
+        else sum(generation.money or 0 for generation in paid)
+    )
+    currency = next((generation.currency for generation in paid if generation.currency), "")
     price = f", {in_words(money, currency)}" if paid else ""
     lines = [
         f"{plural(len(drafts), 'draft')} among {plural(len(members), 'case')} of `{_span(target.name)}`.",
         "",
         f"- {plural(guesses, 'case')} with checks that rest on a guess: advisory until promoted",
-        f"- cost of generation: {plural(sum(each.calls for each in paid), 'call')}, {tokens:,} tokens{price}",
+        f"- cost of generation: {plural(calls, 'call')}, {tokens:,} tokens{price}",
         "",
         "**By operation and source**",
         "",
@@ -66,7 +71,9 @@ def review_request(run: str, settings: Settings) -> ReviewRequest | None:
     if len(counts) > _MOST_SHOWN:
         lines.append(f"- … and {len(counts) - _MOST_SHOWN} more")
     lines += ["", "**The first cases**", ""]
-    lines += [f"- `{each.id}` `{_span(each.operation)}`: `{_span(each.key)}`" for each in looked_at[:_MOST_SHOWN]]
+    lines += [
+        f"- `{member.id}` `{_span(member.operation)}`: `{_span(member.key)}`" for member in looked_at[:_MOST_SHOWN]
+    ]
     if len(looked_at) > _MOST_SHOWN:
         lines.append(
             f"- … and {len(looked_at) - _MOST_SHOWN} more: `testops cases list --target {_span(members[0].suite)}`"
@@ -106,57 +113,59 @@ def answer_review(
         target = resolved_run(store, run).target
         suite = store.run(run).suite
         with store.locked(suite):
-            members = [each for each in store.run_members(run) if each.status != "retired"]
-            drafts = [each for each in members if each.status == "draft"]
+            members = [member for member in store.run_members(run) if member.status != "retired"]
+            drafts = [member for member in members if member.status == "draft"]
             chosen = drafts if answer == APPROVE else []
             if answer == CHOOSE:
                 chosen = _chosen(members, operations, cases)
-            ids = {each.id for each in chosen}
+            ids = {member.id for member in chosen}
             after = [
                 msgspec.structs.replace(
-                    each, status="active" if each.id in ids else "rejected", who=who, why=why, changed=now
+                    member, status="active" if member.id in ids else "rejected", who=who, why=why, changed=now
                 )
-                for each in drafts
+                for member in drafts
             ]
             store.put_members(
                 after,
                 [
-                    Change(member=each.id, suite=suite, at=now, who=who, what=f"draft -> {each.status}", why=why)
-                    for each in after
+                    Change(member=member.id, suite=suite, at=now, who=who, what=f"draft -> {member.status}", why=why)
+                    for member in after
                 ],
             )
             if answer == CHOOSE:
                 everything = target.generate.review == "always"
-                kept = [each for each in members if each.id in ids or not (everything or each.status == "draft")]
-                store.keep_cases(run, {each.current for each in kept})
+                kept = [
+                    member for member in members if member.id in ids or not (everything or member.status == "draft")
+                ]
+                store.keep_cases(run, {member.current for member in kept})
     if answer not in (APPROVE, CHOOSE):
         raise GenerateError(
             f"rejected by {who}: {plural(len(drafts), 'draft')}; nothing is executed",
             where=f"review of {target.name}",
             next_step="`testops cases regenerate` with an instruction, or `testops cases approve`; then start a run",
         )
-    taken = sum(each.status == "active" for each in after)
+    taken = sum(member.status == "active" for member in after)
     return f"{who}: {answer}: {taken} of {plural(len(drafts), 'draft')} approved"
 
 
 def _chosen(members: Sequence[Member], operations: Sequence[str], cases: Sequence[str]) -> list[Member]:
     chosen: dict[str, Member] = {}
-    for given in (*operations, *cases):
-        glob, start = operation_glob(given), given.strip().lower()
+    for name in (*operations, *cases):
+        glob, start = operation_glob(name), name.strip().lower()
         by_id = MEMBER_ID.fullmatch(start) is not None
-        found = [
-            each
-            for each in members
-            if fnmatchcase(each.operation, glob)
-            or (by_id and (each.id.startswith(start) or each.current.startswith(start)))
+        matching = [
+            member
+            for member in members
+            if fnmatchcase(member.operation, glob)
+            or (by_id and (member.id.startswith(start) or member.current.startswith(start)))
         ]
-        if not found:
+        if not matching:
             raise GenerateError(
-                f"{one_line(given)!r} is neither an operation nor the id of a case of this run",
+                f"{one_line(name)!r} is neither an operation nor the id of a case of this run",
                 where="review",
                 next_step="clear the task `review` and answer again",
             )
-        chosen.update({each.id: each for each in found})
+        chosen.update({member.id: member for member in matching})
     if not chosen:
         raise GenerateError(
             "nothing was chosen",

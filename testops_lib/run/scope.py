@@ -30,8 +30,8 @@ def in_scope(spec: Spec, target: Target) -> tuple[Operation, ...]:
     scope = target.operations
     chosen = specs.select(spec, patterns=scope.include, tags=scope.tags, safe_only=target.policy.methods == "safe")
     if scope.exclude:
-        barred = {each.key for each in specs.select(spec, patterns=scope.exclude)}
-        chosen = tuple(each for each in chosen if each.key not in barred)
+        excluded = {operation.key for operation in specs.select(spec, patterns=scope.exclude)}
+        chosen = tuple(operation for operation in chosen if operation.key not in excluded)
     if not chosen:
         raise TargetError(
             f"none of the {len(spec.operations)} operations is in scope",
@@ -53,12 +53,12 @@ def not_tested(spec: Spec, target: Target) -> dict[str, str]:
         chosen = in_scope(spec, target)
     except TargetError:
         return unusable
-    return unusable | {each.key: harmful[each.key] for each in chosen if each.key in harmful}
+    return unusable | {operation.key: harmful[operation.key] for operation in chosen if operation.key in harmful}
 
 
 def documented(operations: Iterable[Operation]) -> dict[str, tuple[str, ...]]:
     """Operation key -> documented statuses: what a report must list."""
-    return {each.key: tuple(each.responses) for each in operations}
+    return {operation.key: tuple(operation.responses) for operation in operations}
 
 
 def make_plan(spec: Spec, target: Target, base_url: str = "") -> Plan:
@@ -85,17 +85,23 @@ def _given(spec: Spec, target: Target) -> dict[str, tuple[str, ...]]:
         plain_name(name): tuple(str(value) for value in values if value not in wildcards)
         for name, values in target.values.items()
     }
-    names = {one.name for operation in spec.operations for one in operation.parameters if one.where == "path"}
+    names = {
+        parameter.name
+        for operation in spec.operations
+        for parameter in operation.parameters
+        if parameter.where == "path"
+    }
     return {name: stated[plain_name(name)] for name in sorted(names) if plain_name(name) in stated}
 
 
 def make_contracts(spec: Spec, target: Target) -> dict[str, Contract]:
     """The contract of every operation of the spec, with what the target declares as expected."""
-    found = {
-        each.key: specs.contract(spec, each, accepted_statuses=_accepted(target, each)) for each in spec.operations
+    contracts = {
+        operation.key: specs.contract(spec, operation, accepted_statuses=_accepted(target, operation))
+        for operation in spec.operations
     }
-    found = rules.with_existing(found, spec, policy=target.policy, values=target.values)
-    return with_ownership(found, spec, target.policy)
+    contracts = rules.with_existing(contracts, spec, policy=target.policy, values=target.values)
+    return with_ownership(contracts, spec, target.policy)
 
 
 def _accepted(target: Target, operation: Operation) -> tuple[int, ...]:

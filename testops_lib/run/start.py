@@ -14,6 +14,7 @@ from testops_lib.http.address import is_url
 from testops_lib.http.url import origin_of
 from testops_lib.model import Value
 from testops_lib.run.conf import apply_conf, described_target, document_location, permit, suite_of
+from testops_lib.run.rounds import wanted_rounds
 from testops_lib.run.scope import in_scope
 from testops_lib.settings import Settings
 from testops_lib.spec.operation import Spec
@@ -35,36 +36,35 @@ class OperationGroup(Value, frozen=True, kw_only=True):
     first: int
     """Place of its first operation among those in scope, from 0: groups are ordered by it."""
     operations: tuple[str, ...]
-    """Their keys, in the document's order."""
+    """Their keys, in the document's conf."""
     of: int
     """How many operations are in scope."""
 
 
-def open_run(run: str, order: RunConf, settings: Settings) -> tuple[str, ...]:
-    """Settles what the run does and registers it; gives what else it may need: a review (`new`, `always`), further
-    `rounds`, or neither.
+def open_run(run: str, conf: RunConf, settings: Settings) -> tuple[str, ...]:
+    """Stores what the run does; returns what else it may need: a review (`new`, `always`), `rounds`, or neither.
 
-    Later stages heed what is stored here, whatever becomes of the target file. Repeated it settles the run anew.
+    Later stages read what is stored here, whatever becomes of the target file. Calling it again replaces it.
     """
-    described = described_target(order, settings)
-    permit(order, described, settings)
-    target = apply_conf(order, described, os.environ)
-    located = msgspec.structs.replace(target, spec=document_location(order, target, settings))
+    described = described_target(conf, settings)
+    permit(conf, described, settings)
+    target = apply_conf(conf, described, os.environ)
+    located = msgspec.structs.replace(target, spec=document_location(conf, target, settings))
     with Store(settings.need_dsn()) as store:
         store.open_run(
             run,
             target.name,
             title=target.title,
             base_url=target.base_url,
-            resolved=ResolvedRun(conf=order, target=target),
-            suite=suite_of(order, located, described),
+            resolved=ResolvedRun(conf=conf, target=target),
+            suite=suite_of(conf, located, described),
         )
-    wishes = target.generate
-    if wishes.review == "never":
-        return ("rounds",) if wishes.rounds else ()
-    if wishes.rounds:
+    generate = target.generate
+    if generate.review == "never":
+        return ("rounds",) if wanted_rounds(generate) else ()
+    if generate.rounds:
         _LOG.info("no further rounds: a person looks at the cases of this run, and what rounds make would run at once")
-    return (wishes.review,)
+    return (generate.review,)
 
 
 def resolved_run(store: Store, run: str) -> ResolvedRun:
@@ -74,19 +74,19 @@ def resolved_run(store: Store, run: str) -> ResolvedRun:
         StoreError: there is no such run.
         SettingsError: it was not opened by this version.
     """
-    found = store.run(run).resolved
-    if found is None:
+    resolved = store.run(run).resolved
+    if resolved is None:
         raise SettingsError("was opened by an earlier version", where=f"run {run}", next_step="start another run")
-    return found
+    return resolved
 
 
 def load_spec(run: str, settings: Settings) -> list[OperationGroup]:
     """Reads the document, stores it, and cuts the operations in scope into groups."""
     with Store(settings.need_dsn()) as store:
-        about, known = store.run(run), resolved_run(store, run)
-        target, order = known.target, known.conf
-        located = msgspec.structs.replace(target, spec=document_location(order, target, settings))
-        spec = read_spec(order, located)
+        about, resolved = store.run(run), resolved_run(store, run)
+        target, conf = resolved.target, resolved.conf
+        located = msgspec.structs.replace(target, spec=document_location(conf, target, settings))
+        spec = read_spec(conf, located)
         chosen = in_scope(spec, target)
         store.put_spec(spec.content_hash, specs.encode(spec))
         store.open_run(
@@ -95,12 +95,12 @@ def load_spec(run: str, settings: Settings) -> list[OperationGroup]:
             title=target.title or spec.title,
             base_url=specs.base_url(spec, located.spec, target.base_url),
             spec_hash=spec.content_hash,
-            resolved=known,
+            resolved=resolved,
             suite=about.suite,
         )
-        gone = store.retire(about.suite, kept=[each.key for each in spec.operations])
-    if gone:
-        _LOG.info("retired %d cases: the document does not describe their operations any more", gone)
+        retired = store.retire(about.suite, kept=[operation.key for operation in spec.operations])
+    if retired:
+        _LOG.info("retired %d cases: the document does not describe their operations any more", retired)
     for warning in spec.warnings:
         _LOG.warning("%s", printable(warning))
     for key, why in spec.unusable.items():
@@ -110,17 +110,17 @@ def load_spec(run: str, settings: Settings) -> list[OperationGroup]:
         OperationGroup(
             name=f"{group[0].key} and {len(group) - 1} more",
             first=number * GROUP_SIZE,
-            operations=tuple(each.key for each in group),
+            operations=tuple(operation.key for operation in group),
             of=len(chosen),
         )
         for number, group in enumerate(groups)
     ]
 
 
-def read_spec(order: RunConf, target: Target) -> Spec:
+def read_spec(conf: RunConf, target: Target) -> Spec:
     """The document as it is now."""
     # A target file is reviewed; whatever else names a document may point it anywhere.
-    reviewed = bool(order.target) and not order.spec
+    reviewed = bool(conf.target) and not conf.spec
     return specs.load(
         target.spec,
         allow_private=reviewed or target.policy.allow_private,
@@ -132,10 +132,10 @@ def _certificates(target: Target) -> tls.Material:
     """Those of the target, for its document; none where they are the runners' alone, who read them elsewhere."""
     try:
         certificates = tls.read(target.tls, os.environ, where=f"target {target.name}")
-        own = bool(target.base_url) and origin_of(target.spec) == origin_of(target.base_url)
+        is_own_server = bool(target.base_url) and origin_of(target.spec) == origin_of(target.base_url)
     except (TargetError, ValueError):
         return tls.Material()
-    return certificates if own else certificates.without_client()
+    return certificates if is_own_server else certificates.without_client()
 
 
 def stored_spec(store: Store, run: str) -> Spec:

@@ -26,14 +26,14 @@ class Evolved(Value, frozen=True, kw_only=True):
 def member_keys(cases: Iterable[Case]) -> list[str]:
     """What each case is known by when it is generated again: its name, numbered from the second of that name on."""
     seen: dict[str, int] = {}
-    found = []
+    keys = []
     for case in cases:
         name = case.name
         if len(name) > _LONGEST_KEY:
             name = f"{name[:_LONGEST_KEY]} #{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
         seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
+        keys.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return keys
 
 
 def member_id(suite: str, operation: str, source: str, key: str) -> str:
@@ -116,7 +116,7 @@ def added(
 
     A case that one of them is, or was before a person changed it, is not added again.
     """
-    there = {one for member in known for one in (member.generated, member.current)}
+    there = {case_id for member in known for case_id in (member.generated, member.current)}
     taken = {member.key for member in known}
     new = [case for case in fresh if case.id not in there]
     members = []

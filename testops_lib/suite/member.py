@@ -84,7 +84,11 @@ def digest(*parts: Any) -> str:
 
 def is_current(made: Made | None, key: str, hashes: Mapping[str, str]) -> bool:
     """Whether the cases need not be generated again: nothing that decided them, nothing that they call has changed."""
-    return made is not None and made.key == key and all(hashes.get(one) == was for one, was in made.calls.items())
+    return (
+        made is not None
+        and made.key == key
+        and all(hashes.get(operation) == was for operation, was in made.calls.items())
+    )
 
 
 def calls(cases: Iterable[Case], own: str, hashes: Mapping[str, str]) -> dict[str, str]:

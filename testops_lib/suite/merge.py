@@ -57,11 +57,11 @@ def _document(case: Case) -> dict[str, Any]:
     return {key: value for key, value in _plain(case).items() if key not in ("id", "origin")}
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(left: Any, right: Any) -> bool:
     """Equal as JSON: unlike Python's `==` it tells `1`, `1.0` and `true` apart."""
-    if one is _ABSENT or other is _ABSENT:
-        return one is other
-    return msgspec.json.encode(one, order="deterministic") == msgspec.json.encode(other, order="deterministic")
+    if left is _ABSENT or right is _ABSENT:
+        return left is right
+    return msgspec.json.encode(left, order="deterministic") == msgspec.json.encode(right, order="deterministic")
 
 
 def _merged(old: Any, edited: Any, new: Any, where: str, conflicts: list[str]) -> Any:
@@ -70,17 +70,17 @@ def _merged(old: Any, edited: Any, new: Any, where: str, conflicts: list[str]) -
     if _same(old, edited):
         return new
     three = (old, edited, new)
-    if all(isinstance(one, dict) for one in three) and all(
-        len({str(one.get(tag)) for one in three}) == 1 for tag in _TAGS
+    if all(isinstance(version, dict) for version in three) and all(
+        len({str(version.get(tag)) for version in three}) == 1 for tag in _TAGS
     ):
-        found = {}
+        merged = {}
         for key in dict.fromkeys((*new, *edited)):
             place = f"{where}.{key}" if where else key
             value = _merged(old.get(key, _ABSENT), edited.get(key, _ABSENT), new.get(key, _ABSENT), place, conflicts)
             if value is not _ABSENT:
-                found[key] = value
-        return found
-    if all(isinstance(one, list) for one in three):
+                merged[key] = value
+        return merged
+    if all(isinstance(version, list) for version in three):
         return _merged_lists(old, edited, new, where, conflicts)
     conflicts.append(f"{where}: {_shown(old)} became {_shown(edited)} by hand and {_shown(new)} anew")
     return edited
@@ -94,12 +94,12 @@ def _shown(value: Any) -> str:
 
 
 def _merged_lists(old: list[Any], edited: list[Any], new: list[Any], where: str, conflicts: list[str]) -> list[Any]:
-    names = [_names(one) for one in (old, edited, new)]
-    if all(one is not None for one in names):
+    names = [_names(version) for version in (old, edited, new)]
+    if all(keys is not None for keys in names):
         before, by_hand, anew = (
             dict(zip(name or (), items, strict=True)) for name, items in zip(names, (old, edited, new), strict=True)
         )
-        found: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for name in _woven(list(anew), list(by_hand)):
             value = _merged(
                 before.get(name, _ABSENT),
@@ -109,8 +109,8 @@ def _merged_lists(old: list[Any], edited: list[Any], new: list[Any], where: str,
                 conflicts,
             )
             if value is not _ABSENT:
-                found[name] = value
-        return list(found.values())
+                merged[name] = value
+        return list(merged.values())
     if len(old) == len(edited) == len(new):
         return [
             _merged(*items, f"{where}[{at}]", conflicts) for at, items in enumerate(zip(old, edited, new, strict=True))
@@ -123,27 +123,27 @@ def _merged_lists(old: list[Any], edited: list[Any], new: list[Any], where: str,
 
 def _names(items: list[Any]) -> list[str] | None:
     """What tells the items apart; None where they have no names of their own."""
-    found = []
+    names = []
     for item in items:
         if isinstance(item, list) and len(item) == 2 and isinstance(item[0], str):
-            found.append(item[0])
+            names.append(item[0])
         elif isinstance(item, dict) and isinstance(item.get("check"), str):
-            found.append(" ".join(str(item[key]) for key in ("check", "path", "op", "name") if key in item))
+            names.append(" ".join(str(item[key]) for key in ("check", "path", "op", "name") if key in item))
         elif isinstance(item, dict) and isinstance(item.get("name"), str):
-            found.append(item["name"])
+            names.append(item["name"])
         else:
             return None
-    return found if len(set(found)) == len(found) else None
+    return names if len(set(names)) == len(names) else None
 
 
 def _woven(first: list[str], second: list[str]) -> list[str]:
     """The names of both, in the first's order; those of the second alone after the one they followed there."""
-    found = list(first)
+    names = list(first)
     for at, name in enumerate(second):
         if name not in first:
-            before = next((one for one in reversed(second[:at]) if one in found), None)
-            found.insert(0 if before is None else found.index(before) + 1, name)
-    return found
+            before = next((earlier for earlier in reversed(second[:at]) if earlier in names), None)
+            names.insert(0 if before is None else names.index(before) + 1, name)
+    return names
 
 
 def _aligned(old: list[Any], edited: list[Any], new: list[Any], where: str, conflicts: list[str]) -> list[Any]:
@@ -156,11 +156,11 @@ def _aligned(old: list[Any], edited: list[Any], new: list[Any], where: str, conf
             if not apart and (first, end, items) != (other, until, others):
                 conflicts.append(f"{where}: both sides changed the items around {first}")
                 return edited
-    found = list(old)
+    items_now = list(old)
     unique = {(first, end): items for first, end, items in (*hand, *anew)}
     for (first, end), items in sorted(unique.items(), reverse=True):
-        found[first:end] = items
-    return found
+        items_now[first:end] = items
+    return items_now
 
 
 def _edits(old: list[Any], other: list[Any]) -> list[tuple[int, int, list[Any]]]:
@@ -171,13 +171,13 @@ def _edits(old: list[Any], other: list[Any]) -> list[tuple[int, int, list[Any]]]
 
 def _loose(case: Case, *family: Case) -> Iterator[str]:
     """Places that use a name which some version of the case captures, before this one captures it."""
-    captured = {capture.name for one in family for step in _steps(one) for capture in step.captures}
-    known: set[str] = set()
+    captured = {capture.name for version in family for step in _steps(version) for capture in step.captures}
+    available: set[str] = set()
     for at, step in enumerate(_steps(case)):
         used = set(_NAME.findall(msgspec.json.encode(step.request).decode())) & captured
-        for name in sorted(used - known):
+        for name in sorted(used - available):
             yield f"steps[{at}]: uses {{{name}}}, which no step before captures"
-        known.update(capture.name for capture in step.captures)
+        available.update(capture.name for capture in step.captures)
 
 
 def _steps(case: Case) -> Sequence[Any]:

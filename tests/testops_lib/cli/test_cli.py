@@ -155,7 +155,7 @@ def test_a_models_cases_run_beside_the_rules_and_their_price_is_reported(
     assert f"{source}: 2 calls, 2,460 tokens" in done.stdout and "no confirmed finding" in done.stdout
 
 
-def test_a_cap_at_the_desk_ends_generation_with_what_there_is(sound_shop: Sample, tmp_path: Path) -> None:
+def test_a_token_limit_of_a_local_run_ends_generation_with_what_there_is(sound_shop: Sample, tmp_path: Path) -> None:
     good = case("positive", step("GET /products", query={"limit": "3"}))
     with llm_server.ModelServer(lambda r: llm_server.cases(good), "gemini") as model:
         for cap in (("--max-tokens", "100"), ("--max-money", "0.000001")):

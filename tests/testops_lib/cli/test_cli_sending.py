@@ -38,7 +38,7 @@ def tls(tmp_path: Path) -> Any:
     server.close()
 
 
-def test_a_run_at_the_desk_goes_through_mutual_tls_and_basic(tls: Any) -> None:
+def test_a_local_run_goes_through_mutual_tls_and_basic(tls: Any) -> None:
     server, folder = tls
     arguments = [
         "try",
@@ -155,7 +155,7 @@ USERS = {
 
 
 @pytest.mark.parametrize("limit", [3, 40, 150])
-def test_every_request_of_a_run_at_the_desk_is_counted(tmp_path: Path, limit: int) -> None:
+def test_every_request_of_a_local_run_is_counted(tmp_path: Path, limit: int) -> None:
     def handler(connection: Any, seen: Any) -> bytes | None:
         name = seen.target.partition("?")[0]
         if name == "/breaks":
