@@ -19,10 +19,7 @@ from testops_lib import settings as configuration
 from testops_lib.bus import batch as batches
 from testops_lib.errors import TestOpsError
 from testops_lib.launch.exit_codes import RETRY
-from testops_lib.launch.runner import DEADLINE_S
-
-PORT = 8090
-"""Where a fleet runner answers, when nothing else is said."""
+from testops_lib.launch.runner import DEADLINE_S, FLEET_PORT
 
 EXAMPLES = f"""examples:
   python -m runner --run nightly-7 --plan testops.plans:0:3-40 --batch testops.cases:0:100-180
@@ -32,7 +29,7 @@ EXAMPLES = f"""examples:
 environment: TESTOPS_KAFKA_BOOTSTRAP, TESTOPS_KAFKA_OPTIONS, and the secrets that the target's file names.
 exit codes:  0 done, failing tests included; 1 infrastructure (retry); 2 configuration (do not retry);
              3 the target is down, and its policy waits longer (start it again later, with --down-since and --again)
-a fleet runner ends on SIGTERM, with 0. It answers GET /live, /ready and /metrics at 127.0.0.1:{PORT}.
+a fleet runner ends on SIGTERM, with 0. It answers GET /live, /ready and /metrics at 127.0.0.1:{FLEET_PORT}.
 """
 
 
@@ -75,7 +72,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     fleet = parser.add_argument_group("a fleet runner")
     fleet.add_argument("--group", metavar="NAME", help="stay, and execute the batches that this consumer group gets")
-    fleet.add_argument("--port", type=int, default=PORT, help=f"of its health and metrics; 0: any (default {PORT})")
+    fleet.add_argument(
+        "--port", type=int, default=FLEET_PORT, help=f"of its health and metrics; 0: any (default {FLEET_PORT})"
+    )
     fleet.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 in a pod (default 127.0.0.1)")
     args = parser.parse_args(argv)
     missing = [f"--{name}" for name in ("run", "plan", "batch") if getattr(args, name) is None]

@@ -10,8 +10,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-PORT = 8090
-"""The runner's own default."""
+from testops_lib.launch.runner import FLEET_PORT
 
 
 def port(command: Sequence[str]) -> int:
@@ -19,7 +18,7 @@ def port(command: Sequence[str]) -> int:
     words = [word for argument in command for word in argument.split("=", 1)]
     if "--group" not in words:
         return 0
-    return int(words[words.index("--port") + 1]) if "--port" in words else PORT
+    return int(words[words.index("--port") + 1]) if "--port" in words else FLEET_PORT
 
 
 def main(first: Path = Path("/proc/1/cmdline")) -> int:

@@ -20,6 +20,10 @@ KILL_AFTER_S = STOP_S + 2
 """How long a launcher waits after SIGTERM before it kills a runner."""
 
 
+FLEET_PORT = 8090
+"""Where a fleet runner answers `/live`, `/ready` and `/metrics`, when nothing else is said."""
+
+
 def deadline_s(batch: Batch, requests_per_second: float) -> float:
     """How long a runner may take for a batch at this rate (0: unlimited), unless its command line says otherwise."""
     requests = (batch.end - batch.first) * REQUESTS_PER_CASE
