@@ -185,6 +185,41 @@ def test_text_is_masked_where_a_name_says_so(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("sent Basic dXNlcjpwYXNz0= there", "sent Basic [redacted] there"),
+        ("sent Token abcdef-123456 there", "sent Token [redacted] there"),
+        ('{"tok\\u0065n":"abc"}', '{"tok\\u0065n":"[redacted]"}'),
+        ('{"to\\u006Ben":"abc"}', '{"to\\u006Ben":"[redacted]"}'),
+        ('{"token":null,"password":"abc"}', '{"token":null,"password":"[redacted]"}'),
+        ('{"token":  ,"password":"abc"}', '{"token":  ,"password":"[redacted]"}'),
+        ('{"secret":{"a":[{"b":1}],"c":{}},"x":[1]}', '{"secret":"[redacted]","x":[1]}'),
+        ('{"secret":[{"a":[1]},[2]],"x":{"y":1}}', '{"secret":"[redacted]","x":{"y":1}}'),
+        ('{"secret":{"a":"\\"}","b":1},"x":2}', '{"secret":"[redacted]","x":2}'),
+        ('{"token":"a\\\\","b":"c"}', '{"token":"[redacted]","b":"c"}'),
+        ('{"token":"\\\\\\"x","b":"c"}', '{"token":"[redacted]","b":"c"}'),
+        ('"{\\"token\\":\\"a\\\\\\"b\\",\\"c\\":1}"', '"{\\"token\\":\\"[redacted]\\",\\"c\\":1}"'),
+        ('"{\\"token\\":\\"cut"', '"{\\"token\\":\\"[redacted]"'),
+    ],
+)
+def test_nested_escaped_and_empty_members_are_masked_and_the_rest_stays(text: str, shown: str) -> None:
+    assert PLAIN.text(text) == shown
+
+
+def test_a_generated_key_inside_a_string_of_json_or_at_the_end_of_a_cut_text_is_masked() -> None:
+    generated = "9f86d081884c7d659a2feaa0c55ad015"
+    inside = json.dumps(json.dumps({"key": generated, "id": 1}))
+    assert PLAIN.text(inside) == inside.replace(generated, PLACEHOLDER)
+    assert PLAIN.text(f'{{"key": "{generated}') == f'{{"key": "{PLACEHOLDER}'
+    assert PLAIN.text(f'{{"key": "{generated} and more"}}') == f'{{"key": "{generated} and more"}}'
+
+
+def test_the_end_of_a_very_long_name_says_whether_it_is_a_credential_s() -> None:
+    assert sensitive("x" * 300 + "_token") and sensitive("password" + "x" * 192)
+    assert not sensitive("password" + "x" * 193)
+
+
+@pytest.mark.parametrize(
     "key",
     [
         "AIza" + "b" * 35,
