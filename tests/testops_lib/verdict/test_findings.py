@@ -227,3 +227,11 @@ def test_the_findings_of_a_crowd_and_of_a_slow_api_keep_their_fingerprints() -> 
     slow = [result(f"{key} {n}", operation=key, elapsed_ms=900) for key in keys for n in range(5)]
     (whole,) = report(*slow, history=[dict.fromkeys(keys, 100.0)] * 10).findings
     assert whole.fingerprint == fingerprint(whole.operation, "response_time_history", "as a whole")
+
+
+def test_a_cause_that_is_a_finding_stays_one_when_too_many_others_follow() -> None:
+    causes = [failure(cause=f"cause {n}") for n in range(MOST_CAUSES + 2)]
+    again = result("again", failure(cause="cause 0"))
+    results = [result(f"{n}", cause) for n, cause in enumerate(causes)]
+    counts = {finding.message: finding.count for finding in report(*results, again).findings}
+    assert counts["cause 0"] == 2 and sorted(counts.values()) == [1] * (MOST_CAUSES - 1) + [2, 2]
