@@ -280,7 +280,7 @@ def test_a_second_try_orders_only_batches_with_a_case_that_has_no_verdict(
     second = handed_out(line, store, run, at, batches, try_number=2)
     assert sorted(second.orders.values()) == sorted(map(str, batches[2:]))
     assert {code for code, _ in wait(line, run, second).ended.values()} == {0}
-    assert hand_out(line, store, run, at, batches, try_number=3).orders == {}
+    assert handed_out(line, store, run, at, batches, try_number=3).orders == {}
     assert sorted(log.numbers) == list(range(60))
 
 
