@@ -28,11 +28,11 @@ def load_document(spec: str, base_url: str, options: Mapping[str, Any]) -> Spec:
         SettingsError: a header is none.
     """
     headers = pairs(options["spec_headers"], "--spec-header")
-    given = pairs(options.get("headers") or (), "-H")
+    api_headers = pairs(options.get("headers") or (), "-H")
     is_own_server = bool(base_url) and is_url(spec) and origin_of(spec) == origin_of(base_url)
-    withheld = [] if is_own_server else [name for name, _ in given]
+    withheld = [] if is_own_server else [name for name, _ in api_headers]
     if is_own_server:
-        headers = [*given, *headers]
+        headers = [*api_headers, *headers]
     named = Tls(ca=options.get("cacert") or "", cert=options.get("cert") or "", key=options.get("key") or "")
     certificates = tls.read(named, os.environ, where="the options")
     if not is_own_server:
@@ -52,12 +52,12 @@ def pairs(lines: Sequence[str], option: str) -> list[tuple[str, str]]:
     Raises:
         SettingsError: a line is no header; its value is not quoted, it may be a credential.
     """
-    found = []
+    headers = []
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not _NAME.fullmatch(name.strip()):
             raise SettingsError(
                 f"{name!r} is no header", where=option, next_step=f"write {option} 'Authorization: Bearer …'"
             )
-        found.append((name.strip(), value.strip()))
-    return found
+        headers.append((name.strip(), value.strip()))
+    return headers

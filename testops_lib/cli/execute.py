@@ -63,14 +63,18 @@ def execute_file(file: Path, base_url: str, options: Mapping[str, Any], *, out: 
     )
     done = msgspec.structs.replace(about, run=run_id, base_url=base, started=started, concurrency=policy.concurrency)
     write_results(out, done, sending, contracts, cases, results)
-    own, repeated = split(results)
-    verdicts = Counter(result.verdict for result in own)
+    first_executions, repeated = split(results)
+    verdicts = Counter(result.verdict for result in first_executions)
     failed = verdicts["failed"]
-    others = "".join(f", {verdicts[each]} {each}" for each in ("errored", "skipped") if verdicts[each])
+    others = "".join(f", {verdicts[verdict]} {verdict}" for verdict in ("errored", "skipped") if verdicts[verdict])
     again = f"; {len(repeated)} repetitions of failed ones" if repeated else ""
-    say(f"{out}: {plural(len(own), 'result')}, {failed} failed{others}{again}")
+    say(f"{out}: {plural(len(first_executions), 'result')}, {failed} failed{others}{again}")
     if not stopped and not verdicts["passed"] + failed:
-        reason, count = Counter(result.reason for result in own).most_common(1)[0] if own else ("no case", 0)
+        reason, count = (
+            Counter(result.reason for result in first_executions).most_common(1)[0]
+            if first_executions
+            else ("no case", 0)
+        )
         hint = "is it up, and is --base-url right?"
         if reason.startswith("refused:") and not base_url:
             hint = "a private address must be given by --base-url; that the file names it is not enough"

@@ -56,13 +56,15 @@ def export_file(file: Path, form: str, *, base_url: str, spec: str, wanted: tupl
     else:
         if not spec:
             raise SettingsError("needs to know the document", where="--format arazzo", next_step="give --spec")
-        ids = {each.key: each.operation_id for each in specs.load(spec).operations if each.operation_id}
-        told = exporting.arazzo(cases, spec, title=title, operation_ids=ids)
-        for case, why in told.left_out.items():
+        ids = {
+            operation.key: operation.operation_id for operation in specs.load(spec).operations if operation.operation_id
+        }
+        exported = exporting.arazzo(cases, spec, title=title, operation_ids=ids)
+        for case, why in exported.left_out.items():
             say(f"left out: {case}: {why}", err=True)
-        if not told.document["workflows"]:
+        if not exported.document["workflows"]:
             raise CaseError("none of the cases can be said in Arazzo", where=str(file), next_step="see the lines above")
-        data = msgspec.json.format(msgspec.json.encode(told.document), indent=2)
+        data = msgspec.json.format(msgspec.json.encode(exported.document), indent=2)
     if out:
         out.write_bytes(data)
         say(f"written: {out}")

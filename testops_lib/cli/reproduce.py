@@ -49,15 +49,15 @@ def reproduce_findings(
     script: bool,
 ) -> int:
     """Executes the cases of the named findings again, and says of each whether it came back; gives the exit code."""
-    known = _from_file(source, base_url, options) if source else _from_store(run_id, base_url, options)
-    chosen = [_named(name, known.findings) for name in names]
+    evidence = _from_file(source, base_url, options) if source else _from_store(run_id, base_url, options)
+    chosen = [_named(name, evidence.findings) for name in names]
     if script:
         for finding in chosen:
             if not finding.example.recipe:
                 raise CaseError("has no script: its case is not known", where=finding.fingerprint)
             click.echo(finding.example.recipe, nl=False)
         return NOTHING_FOUND
-    proxy = proxy_of(options, known.plan.base_url)
+    proxy = proxy_of(options, evidence.plan.base_url)
     most, until = options["max_requests"], time.monotonic() + (options["max_time"] or float("inf"))
     outcomes: list[int] = []
     results: list[Result] = []
@@ -66,7 +66,7 @@ def reproduce_findings(
         seconds = until - time.monotonic() if options["max_time"] else 0
         spent = (most and requests <= 0) or (options["max_time"] and seconds <= 0)
         left = None if spent else (requests, seconds)
-        outcomes.append(_tried(finding, known, times, left, results, proxy))
+        outcomes.append(_tried(finding, evidence, times, left, results, proxy))
     return FINDINGS if FINDINGS in outcomes else max(outcomes)
 
 
@@ -114,13 +114,13 @@ def _from_store(run_id: str, base_url: str, options: Mapping[str, Any]) -> _Know
         spec = stored_spec(store, run_id)
         cases = store.cases({finding.example.case for finding in report.findings})
     base = base_url or report.base_url
-    given = identities(options)
-    if base_url and base_url != report.base_url and target.identities and not given:
+    credentials = identities(options)
+    if base_url and base_url != report.base_url and target.identities and not credentials:
         raise SettingsError(
             "the target's credentials are not sent elsewhere", where=base_url, next_step="give them by -H or --auth"
         )
     policy = structs.replace(target.policy, concurrency=1, breaker_wait_s=0)
-    plan = Plan(target=target.name, base_url=base, policy=policy, identities=given or target.identities)
+    plan = Plan(target=target.name, base_url=base, policy=policy, identities=credentials or target.identities)
     contracts = make_contracts(spec, target)
     return _Known(findings=report.findings, cases=cases, contracts=contracts, plan=plan)
 
@@ -136,22 +136,22 @@ def _named(name: str, findings: Sequence[Finding]) -> Finding:
         if 1 <= int(name) <= len(shown):
             return shown[int(name) - 1]
         raise CaseError("there is no such finding", where=name, next_step=f"the report has {len(shown)}")
-    found = [finding for finding in findings if finding.fingerprint.startswith(name.lower())]
-    if len(found) != 1:
-        what = "several findings begin so" if found else "there is no such finding"
+    matching = [finding for finding in findings if finding.fingerprint.startswith(name.lower())]
+    if len(matching) != 1:
+        what = "several findings begin so" if matching else "there is no such finding"
         raise CaseError(what, where=name, next_step="see fingerprints in report.json or report.html")
-    return found[0]
+    return matching[0]
 
 
 def _tried(
-    finding: Finding, known: _Known, times: int, left: tuple[int, float] | None, spent: list[Result], proxy: str
+    finding: Finding, evidence: _Known, times: int, left: tuple[int, float] | None, spent: list[Result], proxy: str
 ) -> int:
     """Executes the finding's case and says what came of it; an exit code.
 
     `left`: requests and seconds, None when nothing is; the results go to `spent`.
     """
     place = f"{finding.fingerprint} {finding.check}: {finding.sent or finding.operation}"
-    case = known.cases.get(finding.example.case)
+    case = evidence.cases.get(finding.example.case)
     if case is None:
         say(f"{place}: could not be tried: its case is not known", err=True)
         return COULD_NOT_RUN
@@ -159,7 +159,7 @@ def _tried(
         say(f"{place}: could not be tried: {BUDGET_SPENT}")
         return COULD_NOT_RUN
     engine = Engine(
-        known.plan, known.contracts, run=new_run_id(), max_requests=left[0], max_time_s=left[1], proxy=proxy
+        evidence.plan, evidence.contracts, run=new_run_id(), max_requests=left[0], max_time_s=left[1], proxy=proxy
     )
     results: list[Result] = []
     run(engine, [structs.replace(case, repeat=number + 1) for number in range(times)], results.append)

@@ -105,16 +105,16 @@ def executed(name: str) -> tuple[About, list[Result]]:
         title=report.title,
         base_url=report.base_url,
         started=report.started,
-        operations={key: each.documented for key, each in report.operations.items()},
-        not_tested={key: each.not_tested for key, each in report.operations.items() if each.not_tested},
+        operations={key: operation.documented for key, operation in report.operations.items()},
+        not_tested={key: operation.not_tested for key, operation in report.operations.items() if operation.not_tested},
     )
     return about, results
 
 
 def report_of(about: About, results: Sequence[Result]) -> Report:
-    own, repeated = split(results)
+    first_executions, repeated = split(results)
     return build_report(
-        own,
+        first_executions,
         Target(name=about.target, spec="", policy=Policy(concurrency=about.concurrency)),
         repetitions=repeated,
         run=about.run,
@@ -131,15 +131,15 @@ def compare(before: str, after: str, out: Path | None) -> int:
     """Reports what the second execution was answered differently; gives the exit code."""
     (_, earlier), (about, later) = executed(before), executed(after)
     earlier, later = split(earlier)[0], split(later)[0]
-    known = {result.case: result for result in earlier}
-    if not known.keys() & {result.case for result in later}:
+    earlier_by_case = {result.case: result for result in earlier}
+    if not earlier_by_case.keys() & {result.case for result in later}:
         raise CaseError("has no case in common with the other", where=after, next_step="execute the same cases")
     if not any(step.seen for result in (*earlier, *later) for step in result.steps):
         say(
             "only statuses are compared: execute with --observe (a run: `observe`) to compare what the answers hold",
             err=True,
         )
-    results = differ.judged(known, (result for result in later if result.case in known))
+    results = differ.judged(earlier_by_case, (result for result in later if result.case in earlier_by_case))
     built = report_of(about, results)
     reporting.render_terminal(built)
     if out:

@@ -175,8 +175,8 @@ def execute_all(
                 tell(result)
 
         stop_at = (signal.SIGINT, signal.SIGTERM)
-        given = cases(engine) if callable(cases) else cases
-        run(engine, given, on_result, signals=stop_at, grace_s=_STOP_S, repeating=repeating)
+        source = cases(engine) if callable(cases) else cases
+        run(engine, source, on_result, signals=stop_at, grace_s=_STOP_S, repeating=repeating)
     if repeating is not None:
         results += repeating.left_out
     if slowed := str(engine.concurrency):

@@ -82,17 +82,17 @@ def list_letters(run: str, every: bool) -> None:
     from testops_lib.text import one_line, plural
 
     with open_bus(configuration.read()) as line:
-        letters = [one for one in line.dead_letters.read() if run in ("", one.run)]
-    shown = [one for one in letters if every or not one.requeued]
-    for one in shown:
-        time = f"{one.time:%Y-%m-%d %H:%M:%SZ}" if one.time else "time unknown"
-        origin = f"{one_line(one.topic)}:{one.origin_partition}:{one.origin_offset}"
-        back = f"  (put back: {', '.join(map(one_line, one.requeued))})" if one.requeued else ""
-        say(f"{one.place}  {time}  {origin}  run {one_line(one.run) or '?'}  {one_line(one.reason)}{back}")
-    told = [plural(len(shown), "dead letter")]
+        letters = [letter for letter in line.dead_letters.read() if run in ("", letter.run)]
+    shown = [letter for letter in letters if every or not letter.requeued]
+    for letter in shown:
+        time = f"{letter.time:%Y-%m-%d %H:%M:%SZ}" if letter.time else "time unknown"
+        origin = f"{one_line(letter.topic)}:{letter.origin_partition}:{letter.origin_offset}"
+        back = f"  (put back: {', '.join(map(one_line, letter.requeued))})" if letter.requeued else ""
+        say(f"{letter.place}  {time}  {origin}  run {one_line(letter.run) or '?'}  {one_line(letter.reason)}{back}")
+    summary = [plural(len(shown), "dead letter")]
     if len(shown) < len(letters):
-        told.append(f"{len(letters) - len(shown)} more put back (--all)")
-    say(", ".join(told))
+        summary.append(f"{len(letters) - len(shown)} more put back (--all)")
+    say(", ".join(summary))
 
 
 @dead_letters.command(epilog="\b\nExample:\n  testops dead-letters show 0:17 --save record.json\n")
@@ -112,7 +112,7 @@ def show(place: str, count: int, save: str | None) -> None:
         letter = _letter(line, place)
     if save:
         Path(save).write_bytes(letter.data)
-    known = {
+    details = {
         "time": letter.time.isoformat() if letter.time else "?",
         "reason": letter.reason,
         "origin": f"{letter.topic}:{letter.origin_partition}:{letter.origin_offset}",
@@ -121,7 +121,7 @@ def show(place: str, count: int, save: str | None) -> None:
         "bytes": f"{letter.whole_bytes:,}",
         "put back": ", ".join(letter.requeued) or "no",
     }
-    for name, text in known.items():
+    for name, text in details.items():
         say(f"{name + ':':10} {one_line(text, 2000)}")
     text = letter.data.decode("utf-8", "backslashreplace")
     say("\n" + visible(Redactor().text(text)[:count]))
@@ -172,7 +172,7 @@ def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bo
     if not execute:
         commands = [["python", *runner]] if is_case else []
         commands.append(["testops", "collect", "--run", run])
-        say("\n".join(["to have it counted:", *(f"  {shlex.join(one)}" for one in commands)]))
+        say("\n".join(["to have it counted:", *(f"  {shlex.join(command)}" for command in commands)]))
         return NOTHING_FOUND
     if is_case and (code := subprocess.run([sys.executable, *runner]).returncode):
         return code
@@ -184,10 +184,10 @@ def requeue(place: str, repaired: str | None, run: str, execute: bool, again: bo
 def _letter(line: Bus, place: str) -> DeadLetter:
     from testops_lib.errors import BusError
 
-    found = [one for one in line.dead_letters.read() if one.place == place]
-    if not found:
+    letters = [letter for letter in line.dead_letters.read() if letter.place == place]
+    if not letters:
         raise BusError("there is none", where=f"dead letter {place}", next_step="see `testops dead-letters list --all`")
-    return found[0]
+    return letters[0]
 
 
 def _plan_of(settings: Settings, run: str) -> str:
@@ -249,8 +249,8 @@ def trigger(**options: Any) -> int:
     from testops_lib.text import one_line
     from testops_lib.verdict.attempts import settle
 
-    given = ((key, options[key]) for key in ("target", "spec", "base_url"))
-    conf = {**dict(_param(each) for each in options["params"]), **{key: value for key, value in given if value}}
+    named = ((key, options[key]) for key in ("target", "spec", "base_url"))
+    conf = {**dict(_param(param) for param in options["params"]), **{key: value for key, value in named if value}}
     if options["rerun"] and conf:
         raise SettingsError("changes nothing of a run", where="--rerun", next_step=f"leave out {', '.join(conf)}")
     if not options["rerun"]:
@@ -277,13 +277,13 @@ def trigger(**options: Any) -> int:
         return NOTHING_FOUND
     state = ""
     for snapshot in airflow.wait(dag, run_id, timeout_s=options["timeout"]):
-        told = snapshot.state
+        status = snapshot.state
         if any(task.state == WAITS for task in snapshot.tasks):
-            told = f"waits for a person: {airflow.page(dag, run_id)}/required_actions"
-        elif told == "queued" and airflow.is_paused(dag):
-            told = f"queued: somebody has paused {dag}"
-        if told != state:
-            state = told
+            status = f"waits for a person: {airflow.page(dag, run_id)}/required_actions"
+        elif status == "queued" and airflow.is_paused(dag):
+            status = f"queued: somebody has paused {dag}"
+        if status != state:
+            state = status
             say(state)
     outcome = airflow.outcome(dag, run_id)
     say(outcome.words)
@@ -301,8 +301,8 @@ def trigger(**options: Any) -> int:
 
 
 def _param(text: str) -> tuple[str, Any]:
-    name, given, value = text.partition("=")
-    if not given:
+    name, equals, value = text.partition("=")
+    if not equals:
         raise SettingsError(f"{text!r} is no NAME=VALUE", where="--param", next_step="such as --param rounds=2")
     try:
         return name, msgspec.json.decode(value)

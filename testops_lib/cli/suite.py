@@ -54,15 +54,15 @@ def drift(old: str | None, new: str | None, target: str, as_json: bool, fail_on:
     if bool(target) == bool(old) or bool(old) != bool(new):
         raise click.UsageError("give either two documents or --target NAME")
     if target:
-        found = editing.drift(configuration.read(), target)
+        changes = editing.drift(configuration.read(), target)
     else:
-        found = drifts.compare(specs.load(str(old)), specs.load(str(new)))
+        changes = drifts.compare(specs.load(str(old)), specs.load(str(new)))
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(changes), indent=2) + b"\n")
     else:
-        for line in drifts.lines(found):
+        for line in drifts.lines(changes):
             say(visible(line).replace("\n", " ")[:400])
-    return int(found.breaking if fail_on == "breaking" else not found.empty if fail_on == "any" else False)
+    return int(changes.breaking if fail_on == "breaking" else not changes.empty if fail_on == "any" else False)
 
 
 # --------------------------------------------------------------------------- cases
@@ -109,8 +109,8 @@ def list_cases(target: str, as_json: bool, **wanted: Any) -> None:
     """One line each: id, status, source, operation, name."""
     from testops_lib.run import editing
 
-    found = editing.list_members(configuration.read(), target, **wanted)
-    _print(found, as_json)
+    members = editing.list_members(configuration.read(), target, **wanted)
+    _print(members, as_json)
 
 
 @cases.command(epilog="\b\nExample:\n  testops cases conflicts --target shop\n")
@@ -120,19 +120,20 @@ def conflicts(target: str, as_json: bool) -> None:
     """The cases that a person changed and whose source now makes something that contradicts it."""
     from testops_lib.run import editing
 
-    _print([each for each in editing.list_members(configuration.read(), target) if each.offered], as_json)
+    _print([member for member in editing.list_members(configuration.read(), target) if member.offered], as_json)
 
 
 def _print(members: list[Member], as_json: bool) -> None:
     from testops_lib.text import one_line, plural
 
     if as_json:
-        for each in members:
-            click.echo(msgspec.json.encode(each))
+        for member in members:
+            click.echo(msgspec.json.encode(member))
         return
-    for each in members:
-        marks = [each.status] + ["edited"] * each.edited + ["conflict"] * bool(each.offered)
-        say(f"{each.id}  {','.join(marks):11}  {each.source:8}  {one_line(each.operation)}  {one_line(each.key)}")
+    for member in members:
+        marks = [member.status] + ["edited"] * member.edited + ["conflict"] * bool(member.offered)
+        head = f"{member.id}  {','.join(marks):11}  {member.source:8}"
+        say(f"{head}  {one_line(member.operation)}  {one_line(member.key)}")
     say(plural(len(members), "case"))
 
 
@@ -311,10 +312,12 @@ def regenerate(target: str, operations: tuple[str, ...], names: tuple[str, ...],
 
     if bool(operations) == bool(names):
         raise click.UsageError("give either --operation GLOB or --case ID")
-    for each in regenerate.regenerate(configuration.read(), target, operations=operations, cases=names, **wishes):
-        made = f"{plural(each.cases, 'case')} for {plural(each.operations, 'operation')}"
-        say(f"{each.source}: {made}, {plural(each.calls, 'call')}")
-        for note in each.notes:
+    for regeneration in regenerate.regenerate(
+        configuration.read(), target, operations=operations, cases=names, **wishes
+    ):
+        made = f"{plural(regeneration.cases, 'case')} for {plural(regeneration.operations, 'operation')}"
+        say(f"{regeneration.source}: {made}, {plural(regeneration.calls, 'call')}")
+        for note in regeneration.notes:
             say(f"  {one_line(note, 400)}")
 
 
@@ -334,14 +337,15 @@ def shrink(run: str, who: str, why: str, **limits: Any) -> int:
 
     settings = configuration.read()
     options = {**limits, "proxy": settings.proxy}
-    found = regenerate.shrink_regressions(
+    shrunk = regenerate.shrink_regressions(
         settings,
         run,
         lambda plan, contracts: tries(plan, contracts, new_run_id(), options),
         who=_user(who),
         why=why,
     )
-    for each in found:
-        say(f"{each.member.id}  {one_line(each.member.operation)}: {one_line(each.message)}\n  {each.curl}")
-    say(f"{plural(len(found), 'regression')} smaller now")
+    for regression in shrunk:
+        member = regression.member
+        say(f"{member.id}  {one_line(member.operation)}: {one_line(regression.message)}\n  {regression.curl}")
+    say(f"{plural(len(shrunk), 'regression')} smaller now")
     return NOTHING_FOUND

@@ -126,11 +126,11 @@ def _keep_regressions(store: Store, named: str, report: Report) -> None:
     """Random cases that found a fault stay in the suite, whatever the random cases of another document are."""
     cases = store.cases({finding.example.case for finding in report.findings})
     with store.locked(named):
-        known = {member.key for member in store.members(named, source="property")}
-        kept = suites.regressions(report.findings, cases, known, suite=named, at=datetime.now(UTC))
+        keys = {member.key for member in store.members(named, source="property")}
+        kept = suites.regressions(report.findings, cases, keys, suite=named, at=datetime.now(UTC))
         store.put_members(kept.members)
-    for each in kept.members:
-        _LOG.info("kept %s: %s: %s", each.id, printable(each.operation), printable(each.key))
+    for member in kept.members:
+        _LOG.info("kept %s: %s: %s", member.id, printable(member.operation), printable(member.key))
 
 
 def _promote(store: Store, named: str, target: Target) -> None:
@@ -141,31 +141,33 @@ def _promote(store: Store, named: str, target: Target) -> None:
     now, why = datetime.now(UTC), f"passed in {runs} runs in a row"
     with store.locked(named):
         stable = store.stable(named, runs=runs)
-        known = store.cases(stable)
-        moved = [each for each in store.members(named) if each.status == "active" and each.current in known]
-        cases = {key: suites.promoted(case, "stable") for key, case in known.items()}
+        stable_cases = store.cases(stable)
+        moved = [
+            member for member in store.members(named) if member.status == "active" and member.current in stable_cases
+        ]
+        cases = {key: suites.promoted(case, "stable") for key, case in stable_cases.items()}
         store.put_cases(cases.values())
         store.put_members(
             [
-                msgspec.structs.replace(each, current=cases[each.current].id, who="", why=why, changed=now)
-                for each in moved
+                msgspec.structs.replace(member, current=cases[member.current].id, who="", why=why, changed=now)
+                for member in moved
             ],
             [
                 suites.Change(
-                    member=each.id,
+                    member=member.id,
                     suite=named,
                     at=now,
                     who="",
                     what="promoted",
                     why=why,
-                    before=each.current,
-                    after=cases[each.current].id,
+                    before=member.current,
+                    after=cases[member.current].id,
                 )
-                for each in moved
+                for member in moved
             ],
         )
-    for each in moved:
-        _LOG.info("promoted %s: %s: %s", each.id, printable(each.operation), printable(each.key))
+    for member in moved:
+        _LOG.info("promoted %s: %s: %s", member.id, printable(member.operation), printable(member.key))
 
 
 def _keep(store: Store, report: Report, settings: Settings, *, latest: bool) -> None:

@@ -102,7 +102,9 @@ def follow(bus: Bus, store: Store, *, stop: Callable[[], bool], run: str | None 
             if positions is None:
                 begun = store.positions(run) if run is not None else store.open_positions()
                 positions = bus.results.position()
-                positions |= {one: min(offset, positions.get(one, offset)) for one, offset in begun.items()}
+                positions |= {
+                    partition: min(offset, positions.get(partition, offset)) for partition, offset in begun.items()
+                }
             reader = bus.results.read(positions, follow=True, stop=stop, run=run)
             for results in reader:
                 store.merge_results(results)

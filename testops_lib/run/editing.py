@@ -64,15 +64,15 @@ def list_members(
     with Store(settings.need_dsn()) as store:
         members = store.members(suite)
         if not members:
-            known = ", ".join(store.suites()) or "none; a run of a target makes its suite"
-            raise StoreError(f"there is no suite {suite!r}", where="suites", next_step=f"there are: {known}")
-    wanted = [operation_glob(each) for each in operations]
+            names = ", ".join(store.suites()) or "none; a run of a target makes its suite"
+            raise StoreError(f"there is no suite {suite!r}", where="suites", next_step=f"there are: {names}")
+    wanted = [operation_glob(pattern) for pattern in operations]
     return [
-        each
-        for each in members
-        if (not wanted or any(fnmatchcase(each.operation, glob) for glob in wanted))
-        and (not statuses or each.status in statuses)
-        and (not sources or each.source in sources)
+        member
+        for member in members
+        if (not wanted or any(fnmatchcase(member.operation, glob) for glob in wanted))
+        and (not statuses or member.status in statuses)
+        and (not sources or member.source in sources)
     ]
 
 
@@ -107,15 +107,15 @@ def find_member(store: Store, name: str) -> Member:
             where="cases",
             next_step="give at least 4 of its hexadecimal digits: see `testops cases list`",
         )
-    found = store.named_members(name)
-    if len(found) == 1:
-        return found[0]
-    exact = [each for each in found if name in (each.id, each.current)]
+    members = store.named_members(name)
+    if len(members) == 1:
+        return members[0]
+    exact = [member for member in members if name in (member.id, member.current)]
     if len(exact) == 1:
         return exact[0]
-    if not found:
+    if not members:
         raise StoreError(f"there is no case {name!r}", where="cases", next_step="see `testops cases list`")
-    several = ", ".join(f"{each.id} ({each.suite}: {each.operation})" for each in found[:5])
+    several = ", ".join(f"{member.id} ({member.suite}: {member.operation})" for member in members[:5])
     raise StoreError(f"{name!r} is not one case alone", where="cases", next_step=f"give more of: {several}")
 
 
@@ -191,7 +191,7 @@ def change_member(
     with store.locked(member.suite):
         latest = find_member(store, member.id)
         after = msgspec.structs.replace(changed(latest), who=who, why=why, changed=now)
-        told = what or f"{latest.status} -> {after.status}"
+        event = what or f"{latest.status} -> {after.status}"
         differs = latest.current != after.current
         store.put_cases(cases)
         store.put_members(
@@ -202,7 +202,7 @@ def change_member(
                     suite=after.suite,
                     at=now,
                     who=who,
-                    what=told,
+                    what=event,
                     why=why,
                     before=latest.current if differs else "",
                     after=after.current if differs else "",
@@ -295,7 +295,7 @@ def _read(settings: Settings, shown: MemberDetails, document: bytes) -> Case:
     if len(document) > MAX_CASE_BYTES:
         raise CaseError(f"has {len(document):,} bytes", where=where, next_step=f"at most {MAX_CASE_BYTES:,}")
     try:
-        given = msgspec.json.decode(document, type=Case)
+        proposed = msgspec.json.decode(document, type=Case)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CaseError(
             f"the document is no case: {error}",
@@ -305,18 +305,18 @@ def _read(settings: Settings, shown: MemberDetails, document: bytes) -> Case:
     with Store(settings.need_dsn()) as store:
         stored = store.suite_spec(shown.member.suite)
         spec = specs.decode(store.get_spec(stored)) if stored else None
-    problem = _problem(given, shown.case, spec)
+    problem = _problem(proposed, shown.case, spec)
     if problem:
         raise CaseError(problem, where=where, next_step="correct the document")
     return make_case(
-        name=given.name,
-        intent=given.intent,
-        operation=given.operation,
-        steps=given.steps,
-        cleanup=given.cleanup,
+        name=proposed.name,
+        intent=proposed.intent,
+        operation=proposed.operation,
+        steps=proposed.steps,
+        cleanup=proposed.cleanup,
         origin=shown.case.origin,
-        tags=given.tags,
-        last=given.last,
+        tags=proposed.tags,
+        last=proposed.last,
     )
 
 
@@ -326,7 +326,7 @@ def _problem(case: Case, before: Case, spec: Spec | None) -> str:
         return f"operation: it must stay {before.operation}"
     if not case.steps or len(case.steps) + len(case.cleanup) > MAX_STEPS:
         return f"steps: there must be 1 to {MAX_STEPS}, cleanup included"
-    offered = {one.key for one in spec.operations} if spec else None
+    offered = {operation.key for operation in spec.operations} if spec else None
     for at, step in enumerate((*case.steps, *case.cleanup)):
         where = f"steps[{at}]" if at < len(case.steps) else f"cleanup[{at - len(case.steps)}]"
         if offered is not None and step.operation not in offered:

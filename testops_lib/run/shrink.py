@@ -60,9 +60,9 @@ def attempts(engine: Engine) -> Callable[[Case], Result | None]:
     """What executes one case by the engine, within its budget and the target's policy; None when nothing is left."""
 
     def attempt(case: Case) -> Result | None:
-        found: list[Result] = []
-        run(engine, [case], found.append)
-        return found[0] if found and found[0].reason != BUDGET_SPENT else None
+        results: list[Result] = []
+        run(engine, [case], results.append)
+        return results[0] if results and results[0].reason != BUDGET_SPENT else None
 
     return attempt
 
@@ -124,20 +124,22 @@ def shrink_findings(
 
     `attempt` executes a case (None: nothing is left to spend). Findings that do not show again stay as they are.
     """
-    judge, known = RequestJudge(spec), {case.id: case for case in cases}
+    judge, cases_by_id = RequestJudge(spec), {case.id: case for case in cases}
     shown = {result.case: result for result in results}
     findings, kept = list(report.findings), {}
     for index, finding in enumerate(findings):
-        case, result = known.get(finding.example.case), shown.get(finding.example.case)
-        found = [each for each in result.failures if fingerprint_of(each) == finding.fingerprint] if result else []
-        if case is None or not found:
+        case, result = cases_by_id.get(finding.example.case), shown.get(finding.example.case)
+        failures = (
+            [failure for failure in result.failures if fingerprint_of(failure) == finding.fingerprint] if result else []
+        )
+        if case is None or not failures:
             continue
-        small = shrink(case, found[0], judge, attempt)
+        small = shrink(case, failures[0], judge, attempt)
         if small is None:
             continue
         kept[small.case.id] = small.case
         again = analyze_results([small.result], target=report.target, run=report.run, operations={})
-        alike = next((each for each in again.findings if each.fingerprint == finding.fingerprint), None)
+        alike = next((candidate for candidate in again.findings if candidate.fingerprint == finding.fingerprint), None)
         if alike is not None:
             findings[index] = structs.replace(finding, example=alike.example, message=alike.message)
     return structs.replace(report, findings=tuple(findings)), tuple(kept.values())
@@ -168,8 +170,14 @@ def _as_true(judge: RequestJudge, before: Case, after: Case) -> bool:
         if old.request == step.request:
             continue
         try:
-            was = {(one.place, one.rule) for one in judge.judge(old.operation, old.request, captured).faults}
-            now = {(one.place, one.rule) for one in judge.judge(step.operation, step.request, captured).faults}
+            was = {
+                (violation.place, violation.rule)
+                for violation in judge.judge(old.operation, old.request, captured).faults
+            }
+            now = {
+                (violation.place, violation.rule)
+                for violation in judge.judge(step.operation, step.request, captured).faults
+            }
         except KeyError:
             raise CaseError(
                 f"the document has no operation {step.operation}",
@@ -199,14 +207,14 @@ def _smaller(case: Case, failing: int) -> Iterator[Case]:
 
 def _with(case: Case, steps: tuple[Step, ...]) -> Case:
     """The case with other steps, and without those that use what no step captures any more."""
-    known = {"unique"}
+    available = {"unique"}
     kept: list[Step] = []
     ours = {capture.name for step in case.steps for capture in step.captures}
     for step in steps:
-        if not _names(step) & ours - known:
+        if not _names(step) & ours - available:
             kept.append(step)
-            known |= {capture.name for capture in step.captures}
-    cleanup = tuple(step for step in case.cleanup if not _names(step) & ours - known)
+            available |= {capture.name for capture in step.captures}
+    cleanup = tuple(step for step in case.cleanup if not _names(step) & ours - available)
     return make_case(
         name=case.name,
         intent=case.intent,
