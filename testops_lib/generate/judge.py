@@ -48,7 +48,7 @@ class Judgement(Value, frozen=True, kw_only=True):
     """What the document says of a request."""
 
     validity: Validity
-    faults: tuple[Violation, ...] = ()
+    violations: tuple[Violation, ...] = ()
     """The reasons, parameters first; empty when it is valid."""
 
 
@@ -72,10 +72,12 @@ class RequestJudge:
             KeyError: the spec has no such operation.
         """
         operation = self._operations[key]
-        faults = (*self._of_parameters(operation, request, captured), *self._of_body(operation, request, captured))
-        if not faults:
+        violations = (*self._of_parameters(operation, request, captured), *self._of_body(operation, request, captured))
+        if not violations:
             return Judgement(validity="valid")
-        return Judgement(validity="invalid" if any(fault.sure for fault in faults) else "unsure", faults=faults)
+        return Judgement(
+            validity="invalid" if any(violation.sure for violation in violations) else "unsure", violations=violations
+        )
 
     # ------------------------------------------------------------------ parameters
 
@@ -134,14 +136,14 @@ class RequestJudge:
         elif not any(_holds(text, captured) for texts in members.values() for text in texts):
             filled = {name: [fill_text(text, _TOKEN) for text in texts] for name, texts in members.items()}
             readings = list(self._reader.spread(parameter, filled))
-            faults = [list(self._of_json(parameter.schema, reading.value, (), place)) for reading in readings]
-            if all(faults):
-                yield faults[0][0]
-            elif not readings[0].strict or faults[0]:
+            violations = [list(self._of_json(parameter.schema, reading.value, (), place)) for reading in readings]
+            if all(violations):
+                yield violations[0][0]
+            elif not readings[0].strict or violations[0]:
                 yield Violation(place=place, rule="style", sure=False, message="its members have no defined form")
 
     def _of_texts(self, parameter: Parameter, given: Sequence[str], place: str, raw: str = "") -> Iterator[Violation]:
-        """What is wrong with a parameter's texts, in whatever way they may be read: at most one fault."""
+        """What is wrong with a parameter's texts, in whatever way they may be read: at most one violation."""
         schema = parameter.schema
         if not self._schemas.compiles(schema):
             yield Violation(place=place, rule="schema", sure=False, message="its schema cannot be compiled")
@@ -158,7 +160,7 @@ class RequestJudge:
         if accepted:
             yield Violation(place=place, rule=rule, sure=False, message=f"{message}, unless it is read leniently")
         elif "object" in self._schemas.all_kinds(schema) and not parameter.content_type:
-            yield Violation(place=place, rule="style", sure=False, message="an object's text has no telling form")
+            yield Violation(place=place, rule="style", sure=False, message="OpenAPI defines no such text of an object")
         else:
             empty = texts == [""] and not parameter.required  # may be read as not given
             yield Violation(place=place, rule=rule, sure=sure and not empty, message=message)

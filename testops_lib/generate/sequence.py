@@ -26,7 +26,7 @@ _WORTH: Final[Mapping[str, tuple[float, float]]] = {
 """Kind of case -> what the first one about an operation is worth, and how fast further ones of the kind fade: the n-th
 is worth 1 / n ** fading of it. Measured by `python -m bench faults`."""
 
-_TELLING: Final = frozenset({"required", "type"})
+_EFFECTIVE_RULES: Final = frozenset({"required", "type"})
 """Rules that are broken with the most effect."""
 
 _CHEAP: Final = 4
@@ -110,14 +110,14 @@ class Arrangement:
             known = key in self._place  # about nothing the document offers: its first look is not worth a first turn
             seen: Counter[str] = Counter()
             unsure, broken = known, False
-            stranger = _telling_stranger(queue) if known else -1
+            unknown_resource = _unknown_resource(queue) if known else -1
             for index, (look, place) in enumerate((queue[0], *_varied(queue[1:]))):
                 kind = look.kind
                 if known and index == 0:
                     turn, rank = 0, float(look.cost)
                 elif known and look.cost == 1 and not broken and look.breaks_data:
                     turn, rank, broken = 0, _CHEAP + 0.5, True
-                elif place == stranger:
+                elif place == unknown_resource:
                     turn, rank = 0, _CHEAP + 0.75
                 else:
                     worth, fading = _WORTH[kind]
@@ -136,7 +136,7 @@ class Arrangement:
         return array("I", (places[index] for index in order)), _final(self._final, self._place)
 
 
-def _telling_stranger(queue: list[tuple[_Look, int]]) -> int:
+def _unknown_resource(queue: list[tuple[_Look, int]]) -> int:
     """The place of one request for what need not be there, an odd name before one that nothing has; -1: none."""
     alone = [(look, place) for look, place in queue if "alone" in look.tags and look.cost == 1]
     odd = (place for look, place in alone if look.intent == "boundary")
@@ -169,12 +169,12 @@ def _finality(operation: str) -> int:
 
 
 def _varied(cases: list[tuple[_Look, int]]) -> list[tuple[_Look, int]]:
-    """First one of each sort (the same rule broken, say), then the second of each; two of the telling ones a turn."""
+    """First one of each sort (one per broken rule), then the second of each; effective rules take two a turn."""
     seen: Counter[tuple[str, ...]] = Counter()
     ranked: list[tuple[int, tuple[_Look, int]]] = []
     for look, place in cases:
         sort = (look.intent, *look.tags)
-        turn = seen[sort] // (1 + bool(_TELLING & set(sort))) if look.intent != "positive" else 0
+        turn = seen[sort] // (1 + bool(_EFFECTIVE_RULES & set(sort))) if look.intent != "positive" else 0
         ranked.append((turn, (look, place)))
         seen[sort] += 1
     return [case for _, case in sorted(ranked, key=lambda entry: entry[0])]

@@ -172,11 +172,11 @@ def _as_true(judge: RequestJudge, before: Case, after: Case) -> bool:
         try:
             was = {
                 (violation.place, violation.rule)
-                for violation in judge.judge(old.operation, old.request, captured).faults
+                for violation in judge.judge(old.operation, old.request, captured).violations
             }
             now = {
                 (violation.place, violation.rule)
-                for violation in judge.judge(step.operation, step.request, captured).faults
+                for violation in judge.judge(step.operation, step.request, captured).violations
             }
         except KeyError:
             raise CaseError(

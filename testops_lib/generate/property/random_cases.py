@@ -24,7 +24,7 @@ from testops_lib.spec.operation import Operation, Parameter, Schema
 ORIGIN: Final = Provenance(source="property", version="1")
 
 _TAGS: Final = ("property",)
-_STRANGERS: Final = 2
+_MOST_NAMES: Final = 2
 """Requests for things with a random name, an operation."""
 _STATEFUL: Final = frozenset({"status", "state", "type", "role", "kind"})
 _LIMITS: Final = frozenset(
@@ -83,7 +83,7 @@ class RandomCases:
         asked = {place: parameter for place, parameter in parameters.items() if parameter.where != "path"}
         if body is None and not parameters:
             case = self._planner.of_valid(f"{operation.key}: nothing to vary", base, tags=_TAGS)
-            return [case, *self._strangers(base, lost)], lost
+            return [case, *self._random_names(base, lost)], lost
         drawn = {
             (kind, valid): self._drawn(operation, schema, kind, valid, lost)
             for kind, schema in (("body", body), ("parameters", _together(parameters)))
@@ -94,7 +94,7 @@ class RandomCases:
             self._invalid(base, asked, drawn["body", False], drawn["parameters", False], lost),
         )
         pairs = zip_longest(*rows)
-        return [*(case for pair in pairs for case in pair if case is not None), *self._strangers(base, lost)], lost
+        return [*(case for pair in pairs for case in pair if case is not None), *self._random_names(base, lost)], lost
 
     def _drawn(self, operation: Operation, schema: Schema | None, kind: str, valid: bool, lost: Lost) -> list[Any]:
         if schema is None:
@@ -235,7 +235,7 @@ class RandomCases:
             return _bounded(flat)
         return _plain_text(flat, value)
 
-    def _strangers(self, base: Draft, lost: Lost) -> Iterator[Case]:
+    def _random_names(self, base: Draft, lost: Lost) -> Iterator[Case]:
         """Reads of things with random names: few, for what they find is mostly nothing."""
         operation = base.operation
         names = wire.parameter_names(operation.path)
@@ -246,7 +246,7 @@ class RandomCases:
             return
         drawn = self._drawn(operation, parameter.schema, "name", True, lost)
         usable = [value for value in drawn if isinstance(value, int) or _segment(value)]
-        for index, value in enumerate(usable[-_STRANGERS:]):
+        for index, value in enumerate(usable[-_MOST_NAMES:]):
             case = self._planner.of_unknown(
                 f"{operation.key}: random name {index + 1}", base.put("path", parameter.name, value), tags=_TAGS
             )
@@ -267,9 +267,9 @@ class RandomCases:
         tries = (self._bad_bodies(base, bodies), self._bad_parameters(base, parameters, drawn))
         for draft, request in (found for pair in zip_longest(*tries) for found in pair if found is not None):
             request = request or self._drafter.request(draft)
-            faults = self._judge.judge(key, request, draft.samples).faults
-            fault = next((fault for fault in faults if fault.sure), None)
-            if fault is None:
+            violations = self._judge.judge(key, request, draft.samples).violations
+            violation = next((violation for violation in violations if violation.sure), None)
+            if violation is None:
                 lost.dropped["not surely invalid as sent"] += 1
                 continue
             sent = msgspec.json.encode(request)
@@ -277,15 +277,15 @@ class RandomCases:
                 continue
             seen.add(sent)
             case = self._planner.of_invalid(
-                f"{key}: random data, {fault.place} breaks {fault.rule}",
+                f"{key}: random data, {violation.place} breaks {violation.rule}",
                 draft,
-                fault.place,
-                fault.rule,
+                violation.place,
+                violation.rule,
                 request=request,
                 tags=_TAGS,
             )
-            (more if (fault.place, fault.rule) in broken else first).append(case)
-            broken.add((fault.place, fault.rule))
+            (more if (violation.place, violation.rule) in broken else first).append(case)
+            broken.add((violation.place, violation.rule))
         return [*first, *more][: self._examples]
 
     def _bad_bodies(self, base: Draft, drawn: list[Any]) -> Iterator[tuple[Draft, Request | None]]:
@@ -309,7 +309,11 @@ class RandomCases:
             return
         request = self._drafter.request(replace(base, body=drawn))
         judgement = self._judge.judge(base.operation.key, request, base.samples)
-        places = [fault.place.split("/")[1] for fault in judgement.faults if fault.sure and "/" in fault.place]
+        places = [
+            violation.place.split("/")[1]
+            for violation in judgement.violations
+            if violation.sure and "/" in violation.place
+        ]
         for name in dict.fromkeys(places):
             spared = {key: value for key, value in base.body.items() if key != name}
             yield {**spared, name: drawn[name]} if name in drawn else spared

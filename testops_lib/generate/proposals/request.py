@@ -126,7 +126,7 @@ class RequestReader:
         if len(problems) > before:
             return StepRequest(request=request, validity="unsure", violations=())
         judgement = self._judge.judge(step.operation, request, captured)
-        violations = [violation for violation in judgement.faults if not self._is_withheld(violation)]
+        violations = [violation for violation in judgement.violations if not self._is_withheld(violation)]
         violations.sort(key=lambda violation: not violation.sure)
         validity: Validity = "valid" if not violations else "invalid" if violations[0].sure else "unsure"
         return StepRequest(

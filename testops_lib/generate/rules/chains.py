@@ -68,7 +68,7 @@ class Chains:
         self.graph, self.schemas, self.drafter = graph, schemas, drafter
 
     def plan(self, operation: Operation) -> list[Case]:
-        """The stateful cases about one operation, the most telling first; empty when it belongs to no resource."""
+        """The stateful cases about one operation, the most revealing first; empty when it belongs to no resource."""
         if self.graph.destructive(operation):
             return []
         try:

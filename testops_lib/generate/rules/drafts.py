@@ -129,7 +129,7 @@ class Drafter:
         Raises:
             Impossible: a required part cannot be made.
         """
-        binding = Binding(f"{operation.key}/stranger", alone=True)
+        binding = Binding(f"{operation.key}/standalone", alone=True)
         binding.paths = {prefix_of(operation.path, name) + "/{}": value for name, value in path.items()}
         return replace(self.draft(operation, binding=binding), doubt="unknown_resource", guessed=True)
 

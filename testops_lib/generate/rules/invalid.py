@@ -162,7 +162,7 @@ class InvalidRequests:
         judgement = self.judge.judge(operation.key, request or self.drafter.request(draft), draft.samples)
         about = [
             violation.sure
-            for violation in judgement.faults
+            for violation in judgement.violations
             if f"{violation.place}/".startswith(f"{place}/") or f"{place}/".startswith(f"{violation.place}/")
         ]
         return any(about) if about else None

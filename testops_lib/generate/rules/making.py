@@ -38,7 +38,7 @@ class Making:
     own: Any = None
     """The value for an `id` at the top of a body: the one in the path."""
     things: tuple[str, ...] = ()
-    """Names of what the object in the making is, the most telling first."""
+    """Names of what the object in the making is, the most specific first."""
     full: bool = False
     """Optional properties too."""
     doubt: Doubt = ""

@@ -283,7 +283,7 @@ def broken_parameter(
     """Rule, value and doubt of invalid values for a parameter; `readable` (rule, value): it could be read as valid."""
     seen: set[str] = set()
     flat = schemas.flat(schema)
-    # An object's text has no telling form: `filter=x` may be its property `filter`.
+    # OpenAPI does not define what an object's text means: `filter=x` may be its property `filter`.
     whole = "object" in schemas.all_kinds(schema) and len(schemas.all_kinds(schema)) < 7
     candidates = [] if whole else list(bad_values(schemas, schema, good))
     if isinstance(good, list):

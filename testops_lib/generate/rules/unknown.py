@@ -140,7 +140,7 @@ class UnknownResources:
         return next((v for v in (1, unused_ids.UUID, "a", True) if self.schemas.accepts(parameter.schema, v)), "1")
 
     def _broken_standalone(self, operation: Operation, draft: Draft) -> Iterator[Case]:
-        """A few faults without what the operation needs: data are mostly looked at before the thing they are for."""
+        """A few invalid requests without earlier steps: most servers check data before they look for the resource."""
         most = 3
         for case in alternating(
             self._invalid.bad_body(operation, draft), self._invalid.bad_parameters(operation, draft)

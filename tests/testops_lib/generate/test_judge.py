@@ -113,7 +113,10 @@ def test_the_text_of_a_query_parameter_is_read_by_openapi_s_rules(
 ) -> None:
     spec = load({"/a": {"get": {"parameters": [{"name": "p", "in": "query", "schema": schema, **more}]}}})
     judgement = RequestJudge(spec).judge("GET /a", Request(method="GET", path="/a", query=(("p", text),)))
-    assert (judgement.validity, [fault.rule for fault in judgement.faults]) == (validity, [rule] if rule else [])
+    assert (judgement.validity, [violation.rule for violation in judgement.violations]) == (
+        validity,
+        [rule] if rule else [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,8 +159,8 @@ def test_path_parameters_are_read_where_they_can_be_told_apart(template: str, pa
         {"name": name, "in": "path", "required": True, "schema": INTEGER} for name in re.findall(r"\{(\w+)\}", template)
     ]
     judge = RequestJudge(load({template: {"get": {"parameters": parameters}}}))
-    faults = judge.judge(f"GET {template}", Request(method="GET", path=path)).faults
-    assert [fault.place for fault in faults] == places
+    violations = judge.judge(f"GET {template}", Request(method="GET", path=path)).violations
+    assert [violation.place for violation in violations] == places
 
 
 @pytest.mark.parametrize(
@@ -185,7 +188,7 @@ def test_path_parameters_are_read_where_they_can_be_told_apart(template: str, pa
 def test_pairs_of_one_parameter_are_judged_together(parameter: Any, pairs: Any, validity: str) -> None:
     spec = load({"/a": {"get": {"parameters": [{"name": "p", "in": "query", **parameter}]}}})
     judgement = RequestJudge(spec).judge("GET /a", Request(method="GET", path="/a", query=tuple(pairs)))
-    assert judgement.validity == validity and bool(judgement.faults) == (validity != "valid")
+    assert judgement.validity == validity and bool(judgement.violations) == (validity != "valid")
 
 
 @pytest.mark.parametrize(
@@ -275,11 +278,11 @@ def a_body(body: AnyBody | None, schema: Any = THING, media: str = "application/
     content = {media: {"schema": schema}}
     spec = load({"/a": {"post": {"requestBody": {"required": True, "content": content}, **more}}})
     judgement = RequestJudge(spec).judge("POST /a", Request(method="POST", path="/a", body=body), {"made"})
-    return judgement.validity, tuple((fault.place, fault.rule) for fault in judgement.faults)
+    return judgement.validity, tuple((violation.place, violation.rule) for violation in judgement.violations)
 
 
 @pytest.mark.parametrize(
-    ("value", "validity", "faults"),
+    ("value", "validity", "violations"),
     [
         ({"n": 1}, "valid", ()),
         ({"n": 1.0}, "valid", ()),
@@ -304,8 +307,8 @@ def a_body(body: AnyBody | None, schema: Any = THING, media: str = "application/
         ({"n": 1, "way": "neither"}, "invalid", (("body/way", "oneOf"),)),
     ],
 )
-def test_a_json_body_is_judged_with_what_servers_convert(value: Any, validity: str, faults: Any) -> None:
-    assert a_body(JsonBody(value=value)) == (validity, faults)
+def test_a_json_body_is_judged_with_what_servers_convert(value: Any, validity: str, violations: Any) -> None:
+    assert a_body(JsonBody(value=value)) == (validity, violations)
 
 
 @pytest.mark.parametrize(
@@ -321,8 +324,8 @@ def test_a_json_body_is_judged_with_what_servers_convert(value: Any, validity: s
     ],
 )
 def test_what_is_no_json_or_of_another_media_type(body: AnyBody | None, validity: str, rule: str) -> None:
-    judged, faults = a_body(body)
-    assert (judged, [name for _, name in faults]) == (validity, [rule] if rule else [])
+    judged, violations = a_body(body)
+    assert (judged, [name for _, name in violations]) == (validity, [rule] if rule else [])
 
 
 def test_another_media_type_is_surely_invalid_where_the_document_has_a_415() -> None:
@@ -374,7 +377,7 @@ def test_a_schema_that_no_engine_compiles_leaves_the_judge_unsure() -> None:
     parameter = msgspec.structs.replace(operation.parameters[0], schema=broken)
     spec = msgspec.structs.replace(spec, operations=(msgspec.structs.replace(operation, parameters=(parameter,)),))
     judgement = RequestJudge(spec).judge("GET /a", Request(method="GET", path="/a", query=(("p", "x"),)))
-    assert judgement.validity == "unsure" and judgement.faults[0].rule == "schema"
+    assert judgement.validity == "unsure" and judgement.violations[0].rule == "schema"
 
 
 @pytest.mark.parametrize(
@@ -538,19 +541,23 @@ def test_the_judge_agrees_with_python_jsonschema(path: Path) -> None:
             if index == 60:
                 break
             request = Request(method=operation.method, path=operation.path, body=JsonBody(value=sent, media_type=media))
-            faults = [fault for fault in judge.judge(operation.key, request).faults if fault.place.startswith("body")]
+            violations = [
+                violation
+                for violation in judge.judge(operation.key, request).violations
+                if violation.place.startswith("body")
+            ]
             other = wrong(sent)
             compared += 1
             # Formats are asserted by the judge alone, int32 and int64 are formats, and the value of a discriminator
             # is one: of what rests on these nothing is said.
             asserted = [
-                f for f in faults if f.rule != "format" and not (f.rule in ("minimum", "maximum") and not f.sure)
+                f for f in violations if f.rule != "format" and not (f.rule in ("minimum", "maximum") and not f.sure)
             ]
             if other is None:
                 asserted = [f for f in asserted if f.rule not in ("oneOf", "anyOf") or f.sure]
                 assert not asserted or tagged(schema, spec), (operation.key, sent, asserted)
             else:
-                assert faults, (operation.key, sent, other.message)
+                assert violations, (operation.key, sent, other.message)
     if path.is_relative_to(ROOT / "tests"):  # others need not describe a JSON body
         assert compared > 30
 
@@ -572,5 +579,5 @@ def test_what_fits_two_alternatives_of_a_one_of_leaves_the_judge_unsure() -> Non
 
 def test_a_fault_says_where_and_why() -> None:
     spec = load({"/a": {"get": {"parameters": [{"name": "p", "in": "query", "required": True, "schema": INTEGER}]}}})
-    (fault,) = RequestJudge(spec).judge("GET /a", Request(method="GET", path="/a")).faults
-    assert fault == Violation(place="query/p", rule="required", message="it is required")
+    (violation,) = RequestJudge(spec).judge("GET /a", Request(method="GET", path="/a")).violations
+    assert violation == Violation(place="query/p", rule="required", message="it is required")

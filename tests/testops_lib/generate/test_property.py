@@ -173,10 +173,10 @@ def test_every_invalid_case_is_invalid_as_sent_and_every_valid_one_valid(store_s
     judge = RequestJudge(store_spec, Schemas(store_spec.definitions))
     for case in made.cases:
         names = [capture.name for step in case.steps for capture in step.captures]
-        found = judge.judge(case.operation, case.steps[-1].request, names).faults
+        found = judge.judge(case.operation, case.steps[-1].request, names).violations
         if case.intent == "negative":
             (rejection,) = of(case, NegativeDataRejection)
-            sure = [(fault.place, fault.rule) for fault in found if fault.sure]
+            sure = [(violation.place, violation.rule) for violation in found if violation.sure]
             assert (rejection.location, rejection.rule) in sure, case.name
         else:
             assert not found and not of(case, NegativeDataRejection), case.name

@@ -228,8 +228,8 @@ def test_values_and_edges_are_valid_and_faults_are_not(schema: dict[str, Any], s
         assert "oneOf" in str(schema) and making.doubt and schemas.takes(schema, value), "only alternatives overlap"
     for edge in boundary.edges(schemas, maker, schema, value, {}, unique=True):
         assert valid(schema, edge.value), edge
-    for fault in mutations.of_body(schemas, schema, value, {}):
-        assert not valid(schema, fault.value), fault
+    for mutation in mutations.of_body(schemas, schema, value, {}):
+        assert not valid(schema, mutation.value), mutation
 
 
 # --------------------------------------------------------------------------- on the wire

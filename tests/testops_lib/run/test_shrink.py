@@ -131,7 +131,9 @@ def test_the_invalid_datum_stays_the_one_that_the_check_names() -> None:
     value = small.case.steps[-1].request.body.value
     assert value["price"] < 0 and len(json.dumps(value["price"])) <= 3 and value["name"]
     for each in sent:
-        assert [fault.place for fault in JUDGE.judge("POST /items", each.steps[-1].request).faults] == ["body/price"]
+        assert [fault.place for fault in JUDGE.judge("POST /items", each.steps[-1].request).violations] == [
+            "body/price"
+        ]
 
 
 def test_another_failure_is_not_taken_for_the_same() -> None:
