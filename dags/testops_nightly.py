@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import zlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, BaseOperator, BaseOperatorLink
+from airflow.sdk import DAG, BaseOperator, BaseOperatorLink, CronTriggerTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, DagRunTriggerException
 
 from testops_airflow.outcome import OUTCOME
@@ -17,6 +17,7 @@ from testops_lib.errors import TargetError
 from testops_lib.target import Target
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+"""Of the DAG of a wrong target file: its first run is at once."""
 STARTED = "testops_run"
 ID, ID_BREAKERS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}"), re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -93,8 +94,8 @@ def scheduled(target: Target) -> DAG:
     name = target.name
     with DAG(
         dag_id=f"testops_nightly_{name}",
-        schedule=target.schedule,
-        start_date=START,
+        # A new target waits for its hour: with a start date, Airflow would at once make up for the last one.
+        schedule=CronTriggerTimetable(target.schedule, timezone="UTC", run_immediately=timedelta(0)),
         catchup=False,
         max_active_runs=1,
         tags=["testops", "nightly"],

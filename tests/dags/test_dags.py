@@ -240,3 +240,30 @@ def test_the_empty_run_of_the_benchmark_has_the_tasks_of_the_real_one(airflow: W
     errors, empty, real = printed(airflow, ALIKE, AIRFLOW__CORE__DAGS_FOLDER=str(tmp_path / "dags"))
     assert errors == {}
     assert empty == real
+
+
+FIRST_RUNS = """
+import json, os
+from datetime import datetime, timezone
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+now = datetime.now(timezone.utc)
+first = {}
+for name, dag in bag.dags.items():
+    if name.startswith("testops_nightly_"):
+        scheduled = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+        first[name] = scheduled.next_dagrun_info(last_automated_run_info=None).run_after > now
+print("\\n" + json.dumps([bag.import_errors, first]))
+"""
+
+
+def test_a_new_target_waits_for_its_hour(airflow: WarmPython, tmp_path: Path) -> None:
+    """Airflow would make up for the last hour at once, beside whatever is asked of a new installation."""
+    text = (ROOT / "targets/shop.yaml").read_text("utf-8")
+    for hour in range(24):
+        (tmp_path / f"at_{hour}.yaml").write_text(text.replace('"0 3 * * *"', f'"0 {hour} * * *"'), "utf-8")
+    errors, in_the_future = printed(airflow, FIRST_RUNS, TESTOPS_TARGETS_DIR=str(tmp_path))
+    assert errors == {} and len(in_the_future) == 24
+    assert set(in_the_future.values()) == {True}
