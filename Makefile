@@ -59,7 +59,7 @@ run: $(READY)  ## start everything, test, report, serve
 	  $(if $(AUTH),--auth '$(AUTH)') $(if $(HEADER),--header '$(HEADER)')
 
 test: lint  ## checks and the tests a change is likely to break; TESTS='tests/… -k …' for some
-	$(PYTEST) $(if $(TESTS),$(TESTS),-m 'not long and not chaos and not cluster and not kafka')
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(PYTEST) $(if $(TESTS),$(TESTS),-m 'not long and not chaos and not cluster and not kafka')
 
 test-all: lint  ## checks and all tests, as CI runs them
 	$(PYTEST) $(TESTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,10 +25,10 @@ from tests.airflow_python import airflow, airflow_environment, airflow_sdk  # no
 from tests.paths import ROOT
 
 # Machines are shared and noisy: how long an example takes says nothing here. The same examples in every run.
-hypothesis_settings.register_profile(
-    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
-hypothesis_settings.load_profile("suite")
+_PROFILE: dict[str, Any] = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
+hypothesis_settings.register_profile("suite", **_PROFILE)
+hypothesis_settings.register_profile("quick", max_examples=25, **_PROFILE)  # `make test`
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 _numbers = itertools.count(1)
 

@@ -129,6 +129,7 @@ def test_a_missing_credential_is_named_by_gate_report_and_webhook(
         assert reasons[0].startswith("no_result: ")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_fleet_comes_to_the_same_verdicts_also_in_a_rerun(
     run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], shop: Sample, tmp_path: Path

@@ -328,6 +328,7 @@ def test_a_repeated_batch_sends_nothing_unsafe_of_which_it_is_not_known_what_cam
     assert sum(result.verdict == "passed" for result in verdicts.values()) == len(ids) - len(doubtful)
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(240)
 def test_a_kafka_that_is_away_for_longer_than_its_timeout_has_nothing_sent_twice(
     breakable_kafka: Kafka, store: Store, log: Log

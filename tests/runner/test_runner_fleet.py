@@ -305,6 +305,7 @@ def test_a_fleet_runner_says_how_it_is(line: Bus, store: Store, log: Log, fleet:
     assert fleet_runner.get("/other")[0] == 404
 
 
+@pytest.mark.chaos
 def test_a_fleet_runner_is_unready_while_kafka_is_away_and_ready_when_it_is_back(
     breakable_kafka: Kafka, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from tests.paths import ROOT
 UV = Path(sys.executable).with_name("uv")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 @pytest.mark.parametrize(
     ("lock", "built"),

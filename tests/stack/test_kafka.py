@@ -40,6 +40,7 @@ def read(bootstrap: str, topic: str, count: int) -> list[bytes]:
     return found
 
 
+@pytest.mark.chaos
 def test_acknowledged_records_survive_a_kill_and_a_change_of_ports(tmp_path):
     """One broker through its whole life: each start costs seconds."""
     server = Kafka(tmp_path, durable=False)

@@ -71,6 +71,7 @@ def peak_mb(stage: str, run: str, environment: dict[str, str]) -> float:
     return float(done.stdout.strip().rpartition("\n")[2])
 
 
+@pytest.mark.long
 def test_publishing_and_collecting_take_next_to_nothing_for_each_further_case(
     tmp_path: Path, postgres: str, kafka: str
 ) -> None:

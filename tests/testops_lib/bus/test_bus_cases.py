@@ -115,6 +115,7 @@ def test_a_batch_that_the_topic_does_not_reach_is_expired(bus: Bus, beyond: int)
         list(bus.cases.read(batch, "run-1", deadline_s=1))
 
 
+@pytest.mark.chaos
 def test_killing_the_broker_while_publishing_loses_nothing_and_doubles_nothing(
     breakable_kafka: Kafka, breakable_bus: Bus
 ) -> None:

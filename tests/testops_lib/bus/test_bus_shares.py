@@ -66,6 +66,7 @@ def test_without_its_topic_nobody_has_a_share(kafka: str) -> None:
         Bus(kafka, topics=Topics(shares="absent.shares"), timeout_s=5).shares.join("http://h:80")
 
 
+@pytest.mark.chaos
 def test_while_kafka_is_away_nobody_has_a_share(breakable_kafka: Kafka, breakable_bus: Bus) -> None:
     with breakable_bus.shares.join("http://h:80") as holder:
         assert holder.wait(lambda: len(holder.assigned) == 12, 30)

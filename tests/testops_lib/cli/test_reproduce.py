@@ -103,6 +103,7 @@ def test_every_seeded_defect_comes_back_by_its_script_against_a_fresh_instance(
     assert len(findings) == len(DEFECTS) >= 27
 
 
+@pytest.mark.long
 def test_every_seeded_defect_is_reproduced_by_the_command_against_a_fresh_instance(
     found: Path, fresh_shop: Sample
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_finding_is_named_by_its_number_or_the_beginning_of_its_fingerprint(fo
         assert cli("reproduce", name, "--from", str(found), "--script").returncode == 2
 
 
+@pytest.mark.long
 def test_results_of_a_file_of_cases_can_be_reproduced_too(found: Path, defective_shop: Sample, tmp_path: Path) -> None:
     results, secret = tmp_path / "results.jsonl", authorization(defective_shop)
     about = ("--base-url", defective_shop.url, "-H", secret)

@@ -11,7 +11,7 @@ from stack.samples import Sample
 from tests.command_line import cli
 from tests.testops_lib.cli.test_cli import DEFECTS, authorization, try_shop
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
 
 RANDOM = ("--source", "property", "--examples", "3")
 

@@ -17,6 +17,7 @@ TARGET = Target(name="pets", spec="pets.json", generate=Generate(property=Proper
 ASK = GenerationRequest(spec=SPEC, operations=SPEC.operations, target=TARGET, settings=Settings())
 
 
+@pytest.mark.long
 def test_no_more_random_cases_are_drawn_than_the_requests_can_use() -> None:
     def drawn(most: int) -> int:
         made = sources.make("property", msgspec.structs.replace(ASK, max_requests=most))

@@ -145,6 +145,7 @@ def test_following_survives_a_cut_database_connection(bus: Bus, store: Store, po
             eventually(lambda: fresh.progress("r").done == 20)
 
 
+@pytest.mark.chaos
 def test_following_survives_a_broker_that_is_killed(
     breakable_kafka: Kafka, breakable_bus: Bus, store: Store, postgres: str
 ) -> None:
