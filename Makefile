@@ -29,7 +29,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(6, 1 + max(2, os.cpu_count
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all coverage mutants lint format bench bench-peers picture image stop clean lock
+.PHONY: help setup run test test-all quick-tests all-tests coverage mutants lint format bench bench-peers picture image stop clean lock
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -58,10 +58,16 @@ run: $(READY)  ## start everything, test, report, serve
 	  $(if $(TARGET),--target '$(TARGET)') $(if $(SPEC),--spec '$(SPEC)') $(if $(BASE_URL),--base-url '$(BASE_URL)') \
 	  $(if $(AUTH),--auth '$(AUTH)') $(if $(HEADER),--header '$(HEADER)')
 
-test: lint  ## checks and the tests a change is likely to break; TESTS='tests/… -k …' for some
+test: $(READY)  ## checks and the tests a change is likely to break; TESTS='tests/… -k …' for some
+	@$(MAKE) --no-print-directory -j2 lint quick-tests
+
+test-all: $(READY)  ## checks and all tests, as CI runs them
+	@$(MAKE) --no-print-directory -j2 lint all-tests
+
+quick-tests: $(READY)
 	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(PYTEST) $(if $(TESTS),$(TESTS),-m 'not long and not chaos and not cluster and not kafka')
 
-test-all: lint  ## checks and all tests, as CI runs them
+all-tests: $(READY)
 	$(PYTEST) $(TESTS)
 
 lint: $(READY)  ## ruff, mypy, import contracts

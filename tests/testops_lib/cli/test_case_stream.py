@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from stack.samples import Sample
 from testops_lib import spec as specs
@@ -42,6 +43,7 @@ def test_the_first_cases_are_executed_while_others_are_drawn(sound_shop: Sample)
     assert {result.case for result in stream.results} == set(stream.cases)
 
 
+@pytest.mark.long
 def test_a_budget_is_used_when_the_cases_of_the_plan_are_spent(sound_shop: Sample, tmp_path: Path) -> None:
     done = cli(
         "try",
