@@ -114,3 +114,14 @@ class Bus(Closing):
                         raise BusError(f"cannot be created: {error.args[0].str()}", where=f"topic {name}") from error
             for name in wanted:
                 connection.partitions(admin, name, grace_s=connection.timeout_s)
+
+    def topic_partitions(self) -> dict[str, int]:
+        """Name of each topic that is needed -> its number of partitions; 0: it does not exist.
+
+        Raises:
+            BusError: the cluster is away or refuses.
+        """
+        with self.connection.translated("topics"):
+            existing = self.connection.metadata(AdminClient(self.connection.configuration())).topics
+        names = (getattr(self.topics, field) for field in self.topics.__struct_fields__)
+        return {name: len(existing[name].partitions) if name in existing else 0 for name in names}

@@ -26,6 +26,7 @@ COMMANDS = {
     "collect": "service:collect",
     "dead-letters": "service:dead_letters",
     "db": "service:db",
+    "topics": "topics:topics",
     "cases": "suite:cases",
     "drift": "suite:drift",
 }
