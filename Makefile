@@ -29,7 +29,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(6, 1 + max(2, os.cpu_count
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all quick-tests all-tests coverage mutants lint format bench bench-peers picture image stop clean lock
+.PHONY: help setup run test test-all quick-tests all-tests coverage mutants lint format bench bench-peers picture env image stop clean lock
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -100,7 +100,11 @@ bench-peers: $(READY)  ## other tools for the same work, built into .testops/ben
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILDER ?= $(or $(shell command -v docker || command -v podman),docker)
 
-image:  ## the runner's image, testops-runner:VERSION
+env:  ## .env and targets.env for docker compose, with new secrets
+	@$(PYTHON) -m stack.env_files
+
+image:  ## the images testops-airflow:VERSION and testops-runner:VERSION
+	$(BUILDER) build --build-arg VERSION=$(VERSION) -t testops-airflow:$(VERSION) .
 	$(BUILDER) build -f runner/Dockerfile --build-arg VERSION=$(VERSION) -t testops-runner:$(VERSION) .
 
 stop:  ## end a `make run` in another terminal, and leftovers of one that was killed

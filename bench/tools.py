@@ -1,4 +1,4 @@
-"""The peers' programs: `python -m bench.tools [NAME…]` installs them into `.testops/bench/tools`."""
+"""Peers and checkers: `python -m bench.tools [NAME…]` installs them into `.testops/bench/tools`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,23 @@ _PLACES = {
     "k6": "bin/k6",
     "hurl": "bin/hurl",
     "newman": "node_modules/.bin/newman",
+    "docker-compose": "bin/docker-compose",
     "schemathesis": "schemathesis/bin/schemathesis",
     "pytest": "pytest/bin/python",
 }
+
+_COMPOSE = """
+folder=$(go mod download -json github.com/docker/compose/v2@v2.40.3 | sed -n 's/.*"Dir": "\\(.*\\)".*/\\1/p')
+rm -rf "$1" && cp -r "$folder" "$1" && chmod -R u+w "$1" && cd "$1"
+CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$2" ./cmd
+"""
+"""`go install` refuses a module that replaces others, so a copy is built: three minutes of processor time."""
 
 _COMMANDS = {
     "k6": [["env", f"GOBIN={TOOLS / 'bin'}", "go", "install", "go.k6.io/k6@v1.8.1"]],
     "hurl": [["cargo", "install", "hurl@8.0.1", "--locked", "-j1", "--root", str(TOOLS)]],
     "newman": [["npm", "install", "--prefix", str(TOOLS), "--no-audit", "--no-fund", "newman@6.2.2"]],
+    "docker-compose": [["sh", "-ec", _COMPOSE, "sh", str(TOOLS / "compose"), str(TOOLS / "bin/docker-compose")]],
     "schemathesis": _environment("schemathesis", "schemathesis==4.32.5"),
     "pytest": _environment("pytest", "pytest", "requests", "jsonschema"),
 }
@@ -41,6 +50,7 @@ NEEDS = {
     "k6": "Go",
     "hurl": "Rust, clang, pkg-config and the development files of libcurl and libxml2",
     "newman": "Node.js with npm",
+    "docker-compose": "Go",
     "schemathesis": "PyPI",
     "pytest": "PyPI",
 }
