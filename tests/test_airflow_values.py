@@ -1,0 +1,123 @@
+"""Our values for the official Airflow chart, rendered by Helm: confined, without secrets, in step with our image."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import yaml
+
+from testops_lib import settings as configuration
+from tests.paths import ROOT, SHARED
+from tests.test_charts import SCHEMAS, helm
+
+VALUES = ROOT / "helm-values/airflow"
+OVERLAYS = ("dev", "staging", "production")
+WORKLOADS = {"Deployment", "StatefulSet", "Job", "CronJob"}
+OURS = {"scheduler", "triggerer", "dag-processor", "api-server", "worker"}
+
+
+def chart() -> Path:
+    """The official chart, where this machine has it."""
+    given = os.environ.get("TESTOPS_AIRFLOW_CHART")
+    for path in [Path(given)] if given else sorted((SHARED / "charts").glob("airflow-1.22.*.tgz")):
+        return path
+    pytest.skip("needs the official chart 1.22: TESTOPS_AIRFLOW_CHART=airflow-1.22.0.tgz")
+
+
+@pytest.fixture(scope="session")
+def rendered() -> dict[str, list[dict[str, Any]]]:
+    """Overlay -> its manifests; `dev+git-sync` as well."""
+    manifests = {}
+    for overlay in (*OVERLAYS, "dev+git-sync"):
+        files = [word for name in ("base", *overlay.split("+")) for word in ("-f", str(VALUES / f"{name}.yaml"))]
+        done = subprocess.run(
+            [*helm(), "template", "airflow", str(chart()), "--namespace", "airflow", *files],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        manifests[overlay] = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    return manifests
+
+
+def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Name of the workload -> its pods' specification."""
+    specifications = {}
+    for manifest in manifests:
+        if manifest["kind"] in WORKLOADS:
+            spec = manifest["spec"]
+            spec = spec["jobTemplate"]["spec"] if manifest["kind"] == "CronJob" else spec
+            specifications[manifest["metadata"]["name"]] = spec["template"]["spec"]
+    return specifications
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_of_airflow_runs_our_image_confined(rendered: Any, overlay: str) -> None:
+    specifications = pods(rendered[overlay])
+    base = yaml.safe_load((VALUES / "base.yaml").read_text("utf-8"))
+    image = f"{base['images']['airflow']['repository']}:{base['images']['airflow']['tag']}"
+    assert len(specifications) >= 4
+    for name, spec in specifications.items():
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            if "pgbouncer" not in name:
+                assert container["image"] == image, name
+                assert container["securityContext"]["allowPrivilegeEscalation"] is False, name
+        if "pgbouncer" not in name:
+            assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec.get("enableServiceLinks") in (False, None), name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_long_running_component_says_what_it_needs(rendered: Any, overlay: str) -> None:
+    for name, spec in pods(rendered[overlay]).items():
+        if name.removeprefix("airflow-") in OURS:
+            resources = spec["containers"][0]["resources"]
+            assert resources["requests"]["memory"] and resources["limits"]["memory"], name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_secret_is_rendered_that_holds_a_value_of_ours(rendered: Any, overlay: str) -> None:
+    names = {manifest["metadata"]["name"] for manifest in rendered[overlay] if manifest["kind"] == "Secret"}
+    assert not {name for name in names if re.search("fernet|api-secret|jwt|metadata", name)}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_variable_of_ours_is_a_setting_and_the_store_comes_from_a_secret(rendered: Any, overlay: str) -> None:
+    scheduler = pods(rendered[overlay])["airflow-scheduler"]["containers"][0]
+    variables = {variable["name"]: variable for variable in scheduler["env"]}
+    ours = {name for name in variables if name.startswith("TESTOPS_")}
+    assert {"TESTOPS_KAFKA_BOOTSTRAP", "TESTOPS_LAUNCHER"} <= ours <= configuration.VARIABLES.keys()
+    assert variables["TESTOPS_DSN"]["valueFrom"]["secretKeyRef"] == {"name": "testops-store", "key": "dsn"}
+
+
+def test_staging_and_production_close_the_network_and_survive_a_drain(rendered: Any) -> None:
+    for overlay in ("staging", "production"):
+        kinds = [manifest["kind"] for manifest in rendered[overlay]]
+        assert "NetworkPolicy" in kinds and "PodDisruptionBudget" in kinds
+
+
+def test_production_scales_and_speaks_tls(rendered: Any) -> None:
+    kinds = {manifest["kind"]: manifest for manifest in rendered["production"]}
+    scaling = kinds["HorizontalPodAutoscaler"]["spec"]
+    assert (scaling["minReplicas"], scaling["maxReplicas"]) == (2, 10)
+    assert kinds["Ingress"]["spec"]["tls"][0]["secretName"] == "airflow-tls"
+    assert "cert-manager.io/cluster-issuer" in kinds["Ingress"]["metadata"]["annotations"]
+    path = SCHEMAS / "keda.sh_scaledobject_v1alpha1.json"
+    if path.is_file():
+        validator = jsonschema_rs.validator_for(json.loads(path.read_text("utf-8")))
+        assert [error.message for error in validator.iter_errors(kinds["ScaledObject"])] == []
+
+
+def test_git_sync_brings_the_dag_folder_and_nothing_else_changes(rendered: Any) -> None:
+    processor = pods(rendered["dev+git-sync"])["airflow-dag-processor"]
+    [sync] = [container for container in processor["containers"] if container["name"] == "git-sync"]
+    assert {"name": "GITSYNC_REF", "value": "v0.1.0"} in sync["env"]
+    assert pods(rendered["dev"]).keys() == pods(rendered["dev+git-sync"]).keys()
