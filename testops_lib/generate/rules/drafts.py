@@ -49,10 +49,10 @@ class Drafter:
         self._producers = Producers(self)
 
     def parameters(self, operation: Operation) -> list[Parameter]:
-        known = self._parameters.get(operation.key)
-        if known is None:
-            known = self._parameters[operation.key] = wire.sent_parameters(operation, self._credentials)
-        return known
+        parameters = self._parameters.get(operation.key)
+        if parameters is None:
+            parameters = self._parameters[operation.key] = wire.sent_parameters(operation, self._credentials)
+        return parameters
 
     def draft(
         self,
@@ -212,10 +212,10 @@ class Drafter:
 
     def made_by(self, draft: Draft) -> tuple[tuple[Capture, ...], tuple[Step, ...]]:
         """What to keep of the draft's own answer, and the step that removes what it made; both may be empty."""
-        found = self.graph.deleter(draft.operation) if draft.operation.method == "POST" else None
-        if found is None:
+        deletion = self.graph.deleter(draft.operation) if draft.operation.method == "POST" else None
+        if deletion is None:
             return (), ()
-        deleter, supply = found
+        deleter, supply = deletion
         parents = wire.parameter_names(deleter.path)[:-1]
         own = wire.parameter_names(draft.operation.path)
         values = dict(zip(parents, (draft.path.get(name, "1") for name in own), strict=False))
@@ -309,9 +309,9 @@ class Drafter:
                 continue
             making = Making(seed=binding.seed, salt=binding.salt, unique=False, told=parameter.description)
             making.example = False
-            known = next((e for e in parameter.examples if self.schemas.accepts(parameter.schema, e)), ABSENT)
-            values[name] = self.maker.make(parameter.schema, name, making) if known is ABSENT else known
-            documented = making.example or known is not ABSENT
+            example = next((e for e in parameter.examples if self.schemas.accepts(parameter.schema, e)), ABSENT)
+            values[name] = self.maker.make(parameter.schema, name, making) if example is ABSENT else example
+            documented = making.example or example is not ABSENT
             example = example or documented
             names_a_thing = bool(words(name)) and words(name)[-1] in IDENTIFYING
             closed = bool({"enum", "const", "default"} & set(flat))

@@ -156,9 +156,9 @@ class Oracles:
         items = self._items(operation)
         if items is None:
             return
-        query = [each for each in self.drafter.parameters(operation) if each.where == "query"]
-        limit = next((each for each in query if plain(each.name) in LIMITS), None)
-        offset = next((each for each in query if plain(each.name) in _OFFSETS | _PAGES), None)
+        query = [parameter for parameter in self.drafter.parameters(operation) if parameter.where == "query"]
+        limit = next((parameter for parameter in query if plain(parameter.name) in LIMITS), None)
+        offset = next((parameter for parameter in query if plain(parameter.name) in _OFFSETS | _PAGES), None)
         members = self._members(operation, items)
         key = next((name for name in members if words(name)[-1:] and words(name)[-1] in IDENTIFYING), None)
         if limit is None or offset is None or key is None or not self.schemas.accepts(limit.schema, 2):
@@ -179,8 +179,8 @@ class Oracles:
         )
         path = _member_path(items, key)
         repeats = (
-            PaginationConsistency(path=path, value=f"{{{each.name}}}", basis="guess", doubt="unstated_rule")
-            for each in captures
+            PaginationConsistency(path=path, value=f"{{{capture.name}}}", basis="guess", doubt="unstated_rule")
+            for capture in captures
         )
         checks: tuple[AnyCheck, ...] = (NotAServerError(), *repeats)
         second = Step(
@@ -193,7 +193,7 @@ class Oracles:
         """HEAD and OPTIONS beside a documented GET."""
         if operation.method != "GET":
             return
-        offered = {each.method for each in self.graph.at(operation.path)}
+        offered = {sibling.method for sibling in self.graph.at(operation.path)}
         draft = self.drafter.draft(operation)
         request = self.drafter.request(draft)
         if "HEAD" not in offered:

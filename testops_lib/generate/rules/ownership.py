@@ -55,8 +55,8 @@ class Things:
         flat = self._schemas.flat(parameter.schema)
         if {"enum", "const"} & set(flat):
             return False
-        found = words(parameter.name)
-        named = bool(found) and (found[-1] in IDENTIFYING or found[-1].endswith(_NAMED))
+        name_words = words(parameter.name)
+        named = bool(name_words) and (name_words[-1] in IDENTIFYING or name_words[-1].endswith(_NAMED))
         before = operation.path[: operation.path.index("{" + parameter.name + "}")]
         static = [part for part in segments(before) if is_static(part)]
         around = words(static[-1])[-1:] if static else ()
@@ -81,15 +81,15 @@ class Things:
     def makers(self, operation: Operation, parameter: Parameter) -> tuple[tuple[Candidate, Maker], ...]:
         """Who makes what a path parameter names, best first: never a list."""
         key = (operation.key, parameter.name)
-        known = self._makers.get(key)
-        if known is None:
+        makers = self._makers.get(key)
+        if makers is None:
             need = path_need(operation.path, parameter)
             candidates = self._graph.for_parameter(operation, parameter)
             rated: dict[Maker, Candidate] = {}
             for candidate, maker in self._made_by(candidates, need, parameter.name):
                 rated.setdefault(maker, candidate)
-            known = self._makers[key] = tuple((candidate, maker) for maker, candidate in rated.items())
-        return known
+            makers = self._makers[key] = tuple((candidate, maker) for maker, candidate in rated.items())
+        return makers
 
     def _made_by(self, candidates: Iterable[Candidate], need: Need, name: str) -> Iterator[tuple[Candidate, Maker]]:
         for candidate in candidates:
@@ -125,7 +125,9 @@ class Things:
         if operation.method == "POST" and not (said | set(words(operation.operation_id)[:1])) & _WRITING:
             return {}
         places: dict[str, Schema] = {
-            f"query/{one.name}": one.schema for one in operation.parameters if one.where == "query"
+            f"query/{parameter.name}": parameter.schema
+            for parameter in operation.parameters
+            if parameter.where == "query"
         }
         for described in operation.body.content.values() if operation.body else ():
             flat = self._schemas.flat(described.schema)
@@ -133,16 +135,20 @@ class Things:
         thing = collection_noun(operation.path)
         made: dict[str, tuple[tuple[Candidate, Maker], ...]] = {}
         for place, schema in places.items():
-            found = words(place.partition("/")[2])
-            own = len(found) == 1 or "".join((*found[:-2], singular(found[-2]))) == thing
-            if found and found[-1] in _IDS and own:
-                need = Need(place.partition("/")[2], thing, singular(found[-1]), schema)
+            name_words = words(place.partition("/")[2])
+            own = len(name_words) == 1 or "".join((*name_words[:-2], singular(name_words[-2]))) == thing
+            if name_words and name_words[-1] in _IDS and own:
+                need = Need(place.partition("/")[2], thing, singular(name_words[-1]), schema)
                 made[place] = tuple(self._made_by(self._graph.by_name(need), need, need.name))
         return made
 
     def needs_id_elsewhere(self, operation: Operation) -> bool:
         """It cannot be asked for without an id in its query or body."""
-        required = {f"query/{one.name}" for one in operation.parameters if one.where == "query" and one.required}
+        required = {
+            f"query/{parameter.name}"
+            for parameter in operation.parameters
+            if parameter.where == "query" and parameter.required
+        }
         for described in operation.body.content.values() if operation.body and operation.body.required else ():
             required |= {f"body/{name}" for name in self._schemas.flat(described.schema).get("required", ())}
         return any(place in required for place in self.elsewhere(operation))
@@ -189,19 +195,19 @@ class Guard:
         """Who surely makes what an id called `name` in the query or body names; None where it may be any."""
         if not self.binds(operation.method) or self._things.ids(operation):
             return None
-        known = self._things.elsewhere(operation)
-        makers = known.get(f"body/{name}", known.get(f"query/{name}"))
+        things = self._things.elsewhere(operation)
+        makers = things.get(f"body/{name}", things.get(f"query/{name}"))
         return None if makers is None else [candidate for candidate, maker in makers if maker.certain]
 
     def own_only(self, operation: Operation) -> frozenset[str]:
         """The path parameters that must name what the case made, or what surely is not there."""
         if not self.binds(operation.method):
             return frozenset()
-        known = self._own_only.get(operation.key)
-        if known is None:
+        cached = self._own_only.get(operation.key)
+        if cached is None:
             names = frozenset(parameter.name for parameter in self._things.ids(operation))
-            known = self._own_only[operation.key] = names
-        return known
+            cached = self._own_only[operation.key] = names
+        return cached
 
     def makers(self, operation: Operation, parameter: Parameter) -> list[Candidate]:
         """Who surely makes what a path parameter names, best first."""
@@ -228,16 +234,18 @@ def with_ownership(contracts: dict[str, Contract], spec: Spec, policy: Policy) -
     """The contracts with what the document says of the things that their operations make, change and delete."""
     schemas = Schemas(spec.definitions)
     things = Things(Graph(spec, schemas, policy), schemas)
-    found = {operation.key: things.ownership(operation) for operation in spec.operations}
-    makers = {maker.operation for one in found.values() for makers in one.things.values() for maker in makers}
-    removals = {key: one.removal for key, one in found.items() if one.removal is not None}
+    ownerships = {operation.key: things.ownership(operation) for operation in spec.operations}
+    makers = {
+        maker.operation for ownership in ownerships.values() for makers in ownership.things.values() for maker in makers
+    }
+    removals = {key: ownership.removal for key, ownership in ownerships.items() if ownership.removal is not None}
     for operation in spec.operations:
         if operation.method == "DELETE" and needs_path_alone(operation) and operation.path.count("{") == 1:
-            for maker in next(iter(found[operation.key].things.values()), ()):
+            for maker in next(iter(ownerships[operation.key].things.values()), ()):
                 if maker.certain:
                     removals.setdefault(maker.operation, Removal(operation=operation.key, maker=maker))
     return {
-        key: replace(contract, ownership=replace(found[key], makes=key in makers, removal=removals.get(key)))
+        key: replace(contract, ownership=replace(ownerships[key], makes=key in makers, removal=removals.get(key)))
         for key, contract in contracts.items()
     }
 
@@ -268,10 +276,12 @@ def is_collection(path: str) -> bool:
     parts = segments(path)
     if not parts:
         return True
-    found = words(parts[-1])[-1:] if parts and is_static(parts[-1]) else ()
-    return bool(found) and singular(found[0]) != found[0]
+    last_words = words(parts[-1])[-1:] if parts and is_static(parts[-1]) else ()
+    return bool(last_words) and singular(last_words[0]) != last_words[0]
 
 
 def needs_path_alone(operation: Operation) -> bool:
-    others = (one for one in operation.parameters if one.where != "path")
-    return not any(one.required for one in others) and not (operation.body is not None and operation.body.required)
+    others = (parameter for parameter in operation.parameters if parameter.where != "path")
+    return not any(parameter.required for parameter in others) and not (
+        operation.body is not None and operation.body.required
+    )

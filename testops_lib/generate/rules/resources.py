@@ -177,11 +177,11 @@ def is_destructive(operation: Operation) -> bool:
 
 def success(operation: Operation) -> tuple[str, Response] | None:
     """The first documented 2xx response, one with a JSON body preferred."""
-    found = [(status, response) for status, response in operation.responses.items() if status[:1] == "2"]
-    for status, response in found:
+    successes = [(status, response) for status, response in operation.responses.items() if status[:1] == "2"]
+    for status, response in successes:
         if any(wire.is_json(media) for media in response.content):
             return status, response
-    return found[0] if found else None
+    return successes[0] if successes else None
 
 
 def success_schema(operation: Operation) -> Schema | None:
@@ -245,7 +245,7 @@ class Graph:
     def account_change(self, operation: Operation) -> AccountChange:
         """As `own_account.account_change`, the body looked into."""
         bodies = operation.body.content.values() if operation.body is not None else ()
-        required = {name for one in bodies for name in self._schemas.flat(one.schema).get("required", ())}
+        required = {name for body in bodies for name in self._schemas.flat(body.schema).get("required", ())}
         return account_change(operation, required)
 
     def at(self, template: str) -> list[Operation]:
@@ -294,8 +294,8 @@ class Graph:
 
     def lists(self, collection: str, thing: str) -> list[Operation]:
         """The lists at a nameless collection, then others of the same thing."""
-        found = [*self._lists_at.get(collection, ()), *self._lists_of.get(thing, ())]
-        return list({operation.key: operation for operation in found}.values())
+        lists = [*self._lists_at.get(collection, ()), *self._lists_of.get(thing, ())]
+        return list({operation.key: operation for operation in lists}.values())
 
     def listed(self, lister: Operation, need: Need, *, same: bool) -> Supply | None:
         """Where the items of a list hold what is needed."""
@@ -305,13 +305,13 @@ class Graph:
 
     def outputs(self, operation: Operation) -> tuple[Output, ...]:
         """The scalar fields of a successful answer, nearest to the root first."""
-        known = self._outputs.get(operation.key)
-        if known is None:
+        outputs = self._outputs.get(operation.key)
+        if outputs is None:
             schema = success_schema(operation)
             walk = self._walk(schema, [], collection_noun(operation.path), False, 0) if schema is not None else ()
-            found = list(islice(walk, _MOST_OUTPUTS))
-            known = self._outputs[operation.key] = tuple(found)
-        return known
+            walked = list(islice(walk, _MOST_OUTPUTS))
+            outputs = self._outputs[operation.key] = tuple(walked)
+        return outputs
 
     def _walk(self, schema: Schema, at: list[str | int], thing: str, many: bool, depth: int) -> Iterator[Output]:
         flat = self._object(schema)
@@ -361,16 +361,16 @@ class Graph:
 
     def _for_parameter(self, operation: Operation, parameter: Parameter) -> list[Candidate]:
         need = path_need(operation.path, parameter)
-        found = [*self._links.get((operation.key, parameter.name), ()), *self.by_name(need)]
+        candidates = [*self._links.get((operation.key, parameter.name), ()), *self.by_name(need)]
         if not self._safe_only:
-            found += self._put(operation, parameter, need)
+            candidates += self._put(operation, parameter, need)
         item = operation.path[: operation.path.index("{" + parameter.name + "}")] + "{}"
         shown = {self._schemas.name(success_schema(other)) for other in self.at(item)} - {""}
-        for index, candidate in enumerate(found):
+        for index, candidate in enumerate(candidates):
             if candidate.kind == "create" and not candidate.own:
                 if self._schemas.name(success_schema(candidate.operation)) in shown:  # the same thing by another path
-                    found[index] = replace(candidate, score=candidate.score + 25, own=True)
-        joined = [self._joined(candidate, operation, parameter) for candidate in found]
+                    candidates[index] = replace(candidate, score=candidate.score + 25, own=True)
+        joined = [self._joined(candidate, operation, parameter) for candidate in candidates]
         return _best(joined)
 
     def for_field(self, name: str, schema: Schema) -> tuple[Candidate, ...]:
@@ -388,7 +388,7 @@ class Graph:
 
     def by_name(self, need: Need) -> list[Candidate]:
         """Who can supply what is needed, as far as names say so, in no order."""
-        found: list[Candidate] = []
+        candidates: list[Candidate] = []
         creators = [(op, 100) for op in self._creators_at.get(need.prefix, ())] if need.prefix else []
         near = {op.key for op, _ in creators}
         creators += [(op, 60) for op in self._creators_of.get(need.thing, ()) if op.key not in near]
@@ -399,7 +399,7 @@ class Graph:
                 supply, fit = self._echo(operation, need), 0
             if supply is not None:
                 total = score + fit + (5 if exact else 0) - 15 * operation.deprecated
-                found.append(
+                candidates.append(
                     Candidate(operation=operation, kind="create", supplies=(supply,), score=total, own=score == 100)
                 )
         lists = [(op, 70) for op in self._lists_at.get(need.prefix, ())] if need.prefix else []
@@ -413,10 +413,10 @@ class Graph:
             supply, fit = self._match(operation, need, many=True, same=score == 70)
             if supply is not None:
                 total = score + fit - 15 * operation.deprecated
-                found.append(
+                candidates.append(
                     Candidate(operation=operation, kind="list", supplies=(supply,), score=total, own=score == 70)
                 )
-        return found
+        return candidates
 
     def _match(self, operation: Operation, need: Need, *, many: bool, same: bool) -> tuple[Supply | None, int]:
         best: tuple[Supply | None, int] = (None, 0)
@@ -528,9 +528,9 @@ def _best(candidates: list[Candidate]) -> list[Candidate]:
 def path_need(template: str, parameter: Parameter) -> Need:
     """What a path parameter names, by its own name and the collection before it."""
     prefix = nameless(base_collection(prefix_of(template, parameter.name)))
-    found = words(parameter.name)
-    attribute = found[-1] if found and found[-1] in IDENTIFYING else ""
-    before = found[:-1] if attribute else found
+    name_words = words(parameter.name)
+    attribute = name_words[-1] if name_words and name_words[-1] in IDENTIFYING else ""
+    before = name_words[:-1] if attribute else name_words
     thing = "".join((*before[:-1], singular(before[-1]))) if before and attribute else ""
     return Need(
         parameter.name, thing or collection_noun(prefix), attribute or plain(parameter.name), parameter.schema, prefix
@@ -539,11 +539,11 @@ def path_need(template: str, parameter: Parameter) -> Need:
 
 def field_needs(name: str, schema: Schema) -> Iterator[Need]:
     """What a field that points at another thing may name: `home_team_id` a hometeam, or a team."""
-    found = words(name)
-    if len(found) > 1 and found[-1] in REFERRING:
-        for start in range(len(found) - 1):
-            thing = "".join((*found[start:-2], singular(found[-2])))
-            yield Need(name, thing, singular(found[-1]), schema)
+    name_words = words(name)
+    if len(name_words) > 1 and name_words[-1] in REFERRING:
+        for start in range(len(name_words) - 1):
+            thing = "".join((*name_words[start:-2], singular(name_words[-2])))
+            yield Need(name, thing, singular(name_words[-1]), schema)
 
 
 def fitness(output: Output, need: Need, same: bool) -> int:

@@ -110,8 +110,8 @@ class Maker:
             for key, item in value.items():
                 declared = properties.get(key, True)
                 if self._schemas.flat(declared).get("readOnly") is not True:
-                    known = self._identity(key, declared, things, making, depth)
-                    whole[key] = self.adapt(item, declared, key, making, depth + 1) if known is None else known
+                    identity = self._identity(key, declared, things, making, depth)
+                    whole[key] = self.adapt(item, declared, key, making, depth + 1) if identity is None else identity
             return whole
         if isinstance(value, list):
             return [self.adapt(item, flat.get("items", True), name, making, depth + 1) for item in value]
@@ -138,7 +138,9 @@ class Maker:
         if depth == 0:
             fits = making.own is not None and self._schemas.accepts(schema, fill(making.own, making.samples))
             return making.own if fits else None
-        return next((found for thing in things if thing and (found := making.refer(f"{thing}_id", schema))), None)
+        return next(
+            (reference for thing in things if thing and (reference := making.refer(f"{thing}_id", schema))), None
+        )
 
     def _used(self, value: Any, schema: Schema, name: str, making: Making, depth: int) -> Any:
         """A documented value, adapted as far as it stays valid."""
@@ -182,7 +184,11 @@ class Maker:
         allowed = kinds(flat)
         if len(allowed) == 7:
             making.cast_doubt("undescribed_data")
-            yield from (values[making.salt % 2] for known, values, _ in TEXTS_BY_NAME if set(words(name)[-1:]) & known)
+            yield from (
+                values[making.salt % 2]
+                for ending_words, values, _ in TEXTS_BY_NAME
+                if set(words(name)[-1:]) & ending_words
+            )
             yield from ("test", 1, {}, [])
             return
         for kind in ("object", "array", "string", "integer", "number", "boolean", "null"):
@@ -239,19 +245,19 @@ class Maker:
         if moment is not None:
             making.cast_doubt("guessed_time")
             yield moment
-        named = next((values for known, values in NUMBERS_BY_NAME if known & set(words(name)[-1:])), ())
+        named = next((values for ending_words, values in NUMBERS_BY_NAME if ending_words & set(words(name)[-1:])), ())
         low, high = lowest(flat), highest(flat)
         step = flat.get("multipleOf")
-        found: list[float] = [*named, 1, 2, 10, 0]
+        candidates: list[float] = [*named, 1, 2, 10, 0]
         if low is not None and high is not None:
-            found += [(low + high) // 2, (low + high) / 2]
+            candidates += [(low + high) // 2, (low + high) / 2]
         if step:
-            found += [step * ((low or 0) // step + 1), step]
+            candidates += [step * ((low or 0) // step + 1), step]
         if low is not None:
-            found += [low, low + 1]
+            candidates += [low, low + 1]
         if high is not None:
-            found += [high, high - 1]
-        flatter = [value for value in dict.fromkeys(found) if within_bounds(flat, value)]
+            candidates += [high, high - 1]
+        flatter = [value for value in dict.fromkeys(candidates) if within_bounds(flat, value)]
         if "number" not in kinds(flat):
             flatter = [value for value in flatter if value == int(value)]
         turn = making.salt % len(flatter) if flatter else 0
@@ -279,8 +285,8 @@ class Maker:
             values = BY_FORMAT[form]
             yield values[making.salt % 2]
             yield from values
-        for known, values, sure in TEXTS_BY_NAME:
-            if set(words(name)[-2:]) & known:
+        for ending_words, values, sure in TEXTS_BY_NAME:
+            if set(words(name)[-2:]) & ending_words:
                 if not sure:
                     making.cast_doubt("guessed_value")
                 yield values[making.salt % 2]
@@ -377,15 +383,15 @@ class Maker:
             if key == tag:
                 made[key] = tag_value
             elif self._schemas.flat(declared).get("readOnly") is not True:
-                known = self._identity(key, declared, things, making, depth)
-                made[key] = self.make(declared, key, making, depth + 1) if known is None else known
+                identity = self._identity(key, declared, things, making, depth)
+                made[key] = self.make(declared, key, making, depth + 1) if identity is None else identity
         wanted = [key for key in properties if key not in made and self._offered(key, properties[key])]
         if making.full and depth < FULL_DEPTH:
             self._fill(made, wanted, properties, making, depth)
             for key in wanted:
-                known = None if key in made else self._identity(key, properties[key], things, making, depth)
-                if known is not None:
-                    made[key] = known
+                identity = None if key in made else self._identity(key, properties[key], things, making, depth)
+                if identity is not None:
+                    made[key] = identity
         elif not required and depth == 0:
             simple = [key for key in wanted if kinds(self._schemas.flat(properties[key])) <= _SCALARS]
             self._fill(made, simple or wanted[:1], properties, making, depth)
@@ -437,8 +443,8 @@ def _is_id(name: str) -> bool:
 
 
 def _refers(name: str) -> bool:
-    found = words(name)
-    return bool(found) and found[-1] in REFERRING
+    name_words = words(name)
+    return bool(name_words) and name_words[-1] in REFERRING
 
 
 def _is_to_be_unique(name: str, flat: Flat, making: Making) -> bool:
@@ -452,7 +458,9 @@ def _wants_unique(name: str, flat: Flat, named: bool = False) -> bool:
         return False
     if "string" not in kinds(flat):
         return False
-    found = words(name)
+    name_words = words(name)
     if _is_id(name) or named:
         return True
-    return bool(found) and bool({found[-1], found[0]} & UNIQUE_NAMES) and not set(found) & SHARED_NAMES
+    return (
+        bool(name_words) and bool({name_words[-1], name_words[0]} & UNIQUE_NAMES) and not set(name_words) & SHARED_NAMES
+    )
