@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -121,3 +122,43 @@ def test_git_sync_brings_the_dag_folder_and_nothing_else_changes(rendered: Any) 
     [sync] = [container for container in processor["containers"] if container["name"] == "git-sync"]
     assert {"name": "GITSYNC_REF", "value": "v0.1.0"} in sync["env"]
     assert pods(rendered["dev"]).keys() == pods(rendered["dev+git-sync"]).keys()
+
+
+@pytest.mark.parametrize("overlay", ["staging", "production"])
+def test_pgbouncer_takes_its_configuration_from_a_secret_of_ours(rendered: Any, overlay: str) -> None:
+    names = {manifest["metadata"]["name"] for manifest in rendered[overlay] if manifest["kind"] == "Secret"}
+    assert not {name for name in names if "pgbouncer" in name}, "written from the chart's default password"
+    spec = pods(rendered[overlay])["airflow-pgbouncer"]
+    assert {"name": "pgbouncer-config", "secret": {"secretName": "airflow-pgbouncer"}} in spec["volumes"]
+    [exporter] = [container for container in spec["containers"] if container["name"] == "metrics-exporter"]
+    reference = exporter["env"][0]["valueFrom"]["secretKeyRef"]
+    assert reference == {"name": "airflow-pgbouncer", "key": "connection"}
+
+
+def test_pgbouncers_configuration_fits_the_chart_and_airflow() -> None:
+    parser = configparser.ConfigParser(comment_prefixes=(";",))
+    parser.read(VALUES / "pgbouncer.ini", "utf-8")
+    assert parser["pgbouncer"]["listen_port"] == "6543", "the chart's service and probes"
+    assert parser["pgbouncer"]["auth_file"] == "/etc/pgbouncer/users.txt", "where the chart mounts it"
+    assert int(parser["pgbouncer"]["max_prepared_statements"]) > 0, "asyncpg and KEDA prepare statements"
+
+
+@pytest.mark.parametrize("overlay", ["staging", "production"])
+def test_every_component_and_the_ingress_reach_the_api_server(rendered: Any, overlay: str) -> None:
+    policies = {m["metadata"]["name"]: m["spec"] for m in rendered[overlay] if m["kind"] == "NetworkPolicy"}
+    [rule] = policies["airflow-api-server-policy"]["ingress"]
+    assert rule["ports"] == [{"port": 8080}]
+    assert rule["from"] == [
+        {"podSelector": {"matchLabels": {"tier": "airflow"}}},
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "testops"}}},
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}},
+    ]
+
+
+def test_keda_reaches_pgbouncer_from_its_own_namespace(rendered: Any) -> None:
+    policies = {m["metadata"]["name"]: m["spec"] for m in rendered["production"] if m["kind"] == "NetworkPolicy"}
+    [rule] = policies["airflow-pgbouncer-policy"]["ingress"]
+    assert {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}},
+        "podSelector": {"matchLabels": {"app": "keda-operator"}},
+    } in rule["from"]
