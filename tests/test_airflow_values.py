@@ -16,7 +16,7 @@ import yaml
 
 from testops_lib import settings as configuration
 from tests.paths import ROOT, SHARED
-from tests.test_charts import SCHEMAS, helm
+from tests.test_charts import CHART, SCHEMAS, helm
 
 VALUES = ROOT / "helm-values/airflow"
 OVERLAYS = ("dev", "staging", "production")
@@ -47,6 +47,15 @@ def rendered() -> dict[str, list[dict[str, Any]]]:
         assert done.returncode == 0, done.stderr
         manifests[overlay] = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
     return manifests
+
+
+def settings_of_our_chart() -> dict[str, Any]:
+    """The ConfigMap that our chart writes and every component of Airflow reads."""
+    command = [*helm(), "template", "testops", str(CHART), "--set", "kafka.bootstrap=kafka:9092"]
+    done = subprocess.run([*command, "-s", "templates/settings.yaml"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    settings: dict[str, Any] = yaml.safe_load(done.stdout)
+    return settings
 
 
 def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -95,7 +104,10 @@ def test_every_variable_of_ours_is_a_setting_and_the_store_comes_from_a_secret(r
     scheduler = pods(rendered[overlay])["airflow-scheduler"]["containers"][0]
     variables = {variable["name"]: variable for variable in scheduler["env"]}
     ours = {name for name in variables if name.startswith("TESTOPS_")}
-    assert {"TESTOPS_KAFKA_BOOTSTRAP", "TESTOPS_LAUNCHER"} <= ours <= configuration.VARIABLES.keys()
+    settings = settings_of_our_chart()
+    assert {"configMapRef": {"name": settings["metadata"]["name"]}} in scheduler["envFrom"]
+    assert {"TESTOPS_KAFKA_BOOTSTRAP", "TESTOPS_LAUNCHER"} <= settings["data"].keys()
+    assert ours | settings["data"].keys() <= configuration.VARIABLES.keys()
     assert variables["TESTOPS_DSN"]["valueFrom"]["secretKeyRef"] == {"name": "testops-store", "key": "dsn"}
 
 

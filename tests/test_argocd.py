@@ -98,7 +98,7 @@ def test_the_parts_come_in_the_order_in_which_they_need_each_other(environments:
             )
             for application in applications
         }
-        assert sorted(waves, key=lambda part: waves[part]) == ["data", "airflow", "testops", "smoke"]
+        assert sorted(waves, key=lambda part: waves[part]) == ["data", "testops", "airflow", "smoke"]
 
 
 def test_argo_cd_passes_only_values_that_our_chart_knows(environments: Any, tmp_path: Path) -> None:
