@@ -43,6 +43,20 @@ def run(**options: Any) -> int:
     return run_stack(target=target, identities=users, **options)
 
 
+@cli.command(epilog="\b\nExample:\n  python -m stack services --address 10.244.0.1 --admit 10.244.0.0/24\n")
+@click.option("--address", required=True, help="The address under which pods reach this machine's 127.0.0.1.")
+@click.option("--admit", multiple=True, metavar="NETWORK", help="Network of the pods, which PostgreSQL admits.")
+@click.option("--defects", default="all", show_default=True, help="Seeded defects of the shop: all, none, or ids.")
+def services(address: str, admit: tuple[str, ...], defects: str) -> None:
+    """PostgreSQL, Kafka and the shop for an Airflow on a Kubernetes of this machine, until Ctrl-C.
+
+    Their addresses and passwords are written to .testops/services/environment, for a shell.
+    """
+    from stack.services import serve
+
+    serve(address=address, admit=admit, defects=defects)
+
+
 @cli.command()
 def clean() -> None:
     """End leftover servers of an earlier `stack run`, by their recorded process ids."""

@@ -25,10 +25,11 @@ def clean(state: Path = PROJECT / ".testops") -> None:
         deadline = time.monotonic() + PATIENCE_S
         while process.owner(state / "run") and time.monotonic() < deadline:
             time.sleep(0.1)
-    for folder in sorted(path for path in state.glob("*") if (path / "processes").is_dir()):
-        for name in process.sweep(folder):
-            print(f"ended {name}", flush=True)
-    postgres.undo(state / "postgres")
+    for group in (state, state / "services"):
+        for folder in sorted(path for path in group.glob("*") if (path / "processes").is_dir()):
+            for name in process.sweep(folder):
+                print(f"ended {name}", flush=True)
+        postgres.undo(group / "postgres")
 
 
 if __name__ == "__main__":

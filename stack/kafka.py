@@ -33,7 +33,9 @@ class Kafka:
     directory of the jars, shared by all clusters (default: `TESTOPS_KAFKA_LIBS`, else below `.testops/cache`).
     `users`: name -> password; with them each broker has a second listener, TLS with SASL/SCRAM-SHA-512
     (`secure_bootstrap`, `secure_options`). They are fixed with the data, and for tests: the passwords stand on the
-    command line that formats it.
+    command line that formats it. `announce`: an address under which others than this machine's processes reach its
+    127.0.0.1, as the pods of a cluster on this machine do; each broker then has a listener that announces it
+    (`announced_bootstrap`).
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Kafka:
         port: int = 0,
         libs: Path | None = None,
         users: Mapping[str, str] | None = None,
+        announce: str = "",
     ) -> None:
         self.state = state.absolute()
         self.brokers = brokers
@@ -53,6 +56,7 @@ class Kafka:
         self.durable = durable
         self.libs = (libs or default_libs()).absolute()
         self.users = dict(users or {})
+        self.announce = announce
         self._wanted = port
         self._ports: dict[str, int] = {}
         self.processes = Processes(self.state)
@@ -133,6 +137,11 @@ class Kafka:
         return ",".join(f"{HOST}:{self._ports[f'broker-{number}']}" for number in self._numbers())
 
     @property
+    def announced_bootstrap(self) -> str:
+        """The listeners that announce the address `announce`; only with one."""
+        return ",".join(f"{self.announce}:{self._ports[f'announced-{number}']}" for number in self._numbers())
+
+    @property
     def secure_bootstrap(self) -> str:
         """The TLS listeners; only with `users`."""
         return ",".join(f"{HOST}:{self._ports[f'secure-{number}']}" for number in self._numbers())
@@ -183,7 +192,10 @@ class Kafka:
             wanted[f"controller-{number}"] = first + 1 if first else 0
             if self.users:
                 wanted[f"secure-{number}"] = first + 2 if first else 0
-        roles = ("broker", "controller", *(("secure",) if self.users else ()))
+            if self.announce:
+                wanted[f"announced-{number}"] = first + 3 if first else 0
+        extra = {"secure": self.users, "announced": self.announce}
+        roles = ("broker", "controller", *(role for role, is_wanted in extra.items() if is_wanted))
         keep = [f"{role}-{number}" for number in running for role in roles]
         before = self._ports
         self._ports = ports.settle(self.state / "ports.json", wanted, keep=keep)
@@ -270,6 +282,13 @@ class Kafka:
                 "listener.name.secure.ssl.keystore.location": served,
                 "listener.name.secure.sasl.enabled.mechanisms": "SCRAM-SHA-512",
                 "listener.name.secure.scram-sha-512.sasl.jaas.config": login,
+            }
+        if self.announce:
+            port = self._ports[f"announced-{number}"]
+            settings |= {
+                "listeners": f"{settings['listeners']},ANNOUNCED://{HOST}:{port}",
+                "advertised.listeners": f"{settings['advertised.listeners']},ANNOUNCED://{self.announce}:{port}",
+                "listener.security.protocol.map": f"{settings['listener.security.protocol.map']},ANNOUNCED:PLAINTEXT",
             }
         if self.brokers > 1:
             settings |= {"controller.quorum.election.timeout.ms": 1000}

@@ -15,6 +15,7 @@ import signal
 import stat
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -31,13 +32,15 @@ class Postgres:
     """One PostgreSQL server with its data in `state/data`; a second start finds the same data.
 
     `durable=False` switches off all waits for the disk, for tests. `port` is the preferred one, 0 any; the state
-    directory remembers the one taken.
+    directory remembers the one taken. `admit`: networks, such as `10.244.0.0/24`, whose clients may log in with a
+    password, besides those of this machine.
     """
 
-    def __init__(self, state: Path, *, durable: bool = True, port: int = 0) -> None:
+    def __init__(self, state: Path, *, durable: bool = True, port: int = 0, admit: Sequence[str] = ()) -> None:
         self.state = state.absolute()
         self.durable = durable
         self.port = port
+        self.admit = tuple(admit)
         self._wanted = port
         self.processes = Processes(self.state)
         self._child: Child | None = None
@@ -87,6 +90,7 @@ class Postgres:
             self._initialise(programs, data, user)
         elif user.uid >= 0 and data.stat().st_uid != user.uid:
             _give(data, user)
+        self._admit(data)
         # The lock on the state directory is ours and leftovers have ended: whoever wrote this file is gone, even when
         # its pid has been given to somebody else since (PostgreSQL would then refuse to start).
         (data / "postmaster.pid").unlink(missing_ok=True)
@@ -186,6 +190,15 @@ class Postgres:
                 next_step="`make clean` starts from nothing",
             )
         part.rename(data)
+
+    def _admit(self, data: Path) -> None:
+        rules = data / "pg_hba.conf"
+        written = rules.read_text("utf-8")
+        with rules.open("a", encoding="utf-8") as file:
+            for network in self.admit:
+                rule = f"host all all {network} scram-sha-256\n"
+                if rule not in written:
+                    file.write(rule)
 
     def _await_answer(self, child: Child, patience: float = 60) -> None:
         import psycopg
