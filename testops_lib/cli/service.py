@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from testops_lib.bus.client import Bus
     from testops_lib.bus.dead_letters import DeadLetter
     from testops_lib.settings import Settings
+    from testops_lib.store import Migration, Schema
 
 SHOWN_BYTES = 4096
 """Of a dead letter, unless asked for more."""
@@ -36,12 +37,45 @@ def db() -> None:
 
 @db.command(epilog="\b\nExample:\n  testops db upgrade\n")
 def upgrade() -> None:
-    """Create the schema `testops` or bring it to this version. Harmless to repeat."""
+    """Create the schema `testops` or bring it to this version. Harmless to repeat.
+
+    Prints each migration with the oldest installation that still works after it. A newer schema that works with this
+    installation stays as it is, so that a rollback may run this too.
+    """
     from testops_lib.store import Store
 
     with Store(configuration.read().need_dsn()) as store:
-        store.upgrade()
-    say("the schema is up to date")
+        for migration in store.upgrade():
+            say(_effect(migration))
+        say(_state(store.schema()))
+
+
+@db.command(epilog="\b\nExample:\n  testops db status\n")
+def status() -> int:
+    """The schema's version, which installations work with it, and what `upgrade` would do (then exit code 1)."""
+    from testops_lib.store import SCHEMA_VERSION, Store, is_usable, pending
+
+    with Store(configuration.read().need_dsn()) as store:
+        schema = store.schema()
+    say(_state(schema))
+    say(f"this installation: {SCHEMA_VERSION}")
+    if schema is not None and schema.version > SCHEMA_VERSION:
+        say("works with it" if is_usable(schema) else "too old: update this installation")
+        return 0 if is_usable(schema) else 1
+    migrations = pending(schema.version if schema is not None else None)
+    for migration in migrations:
+        say(f"to come: {_effect(migration)}")
+    return 1 if migrations else 0
+
+
+def _state(schema: Schema | None) -> str:
+    if schema is None:
+        return "schema: none"
+    return f"schema: {schema.version}, works with installations of {schema.oldest_code} or later"
+
+
+def _effect(migration: Migration) -> str:
+    return f"{migration.version} {migration.title} (works with installations of {migration.oldest_code} or later)"
 
 
 @click.command(epilog="\b\nExample:\n  testops collect --follow\n")

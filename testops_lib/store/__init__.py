@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from testops_lib.store.cases import Cases
-from testops_lib.store.database import SCHEMA_VERSION
+from testops_lib.store.database import SCHEMA_VERSION, Schema, is_usable
+from testops_lib.store.migrate import Migration, pending
 from testops_lib.store.reports import Reports
 from testops_lib.store.results import CHANNEL, NO_RESULT, LiveFailure, Progress, Results
 from testops_lib.store.runs import Run
 from testops_lib.store.suites import Suites
 
-__all__ = ["CHANNEL", "NO_RESULT", "SCHEMA_VERSION", "LiveFailure", "Progress", "Run", "Store"]
+__all__ = [
+    "CHANNEL",
+    "NO_RESULT",
+    "SCHEMA_VERSION",
+    "LiveFailure",
+    "Migration",
+    "Progress",
+    "Run",
+    "Schema",
+    "Store",
+    "is_usable",
+    "pending",
+]
 
 
 class Store(Cases, Suites, Results, Reports):

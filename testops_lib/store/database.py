@@ -10,10 +10,25 @@ from typing import Any, Self
 import psycopg
 
 from testops_lib.errors import StoreError, UnknownRunError
+from testops_lib.model import Value
 from testops_lib.store import migrate, rows, statements
+from testops_lib.store.migrate import Migration
 
 SCHEMA_VERSION = "0005"
 """The migration this version of the code needs; the newest of `store/migrations/versions`."""
+
+
+class Schema(Value, frozen=True, kw_only=True):
+    """What a database says of its schema."""
+
+    version: str
+    oldest_code: str
+    """The `SCHEMA_VERSION` of the oldest code that works with it, as its newest migration says."""
+
+
+def is_usable(schema: Schema) -> bool:
+    """Whether this code works with the schema: its own, or a newer one that says so."""
+    return schema.oldest_code <= SCHEMA_VERSION <= schema.version
 
 
 class Database:
@@ -44,52 +59,51 @@ class Database:
             self._open.close()
             self._open = None
 
-    def upgrade(self) -> None:
-        """Creates the schema or brings it to the current version; concurrent callers wait for each other."""
+    def upgrade(self) -> list[Migration]:
+        """Creates the schema or brings it to this code's version, and returns the migrations that this took.
+
+        A newer schema that works with this code stays as it is. Concurrent callers wait for each other.
+        """
         from alembic.util import CommandError
         from sqlalchemy.exc import DBAPIError
 
         self.close()
         try:
-            migrate.upgrade(self._dsn)
+            return migrate.upgrade(self._dsn)
         except DBAPIError as error:
             raise StoreError(str(error.orig).strip(), where="db upgrade") from error
         except psycopg.Error as error:
             raise _away(error) from error
-        except CommandError as error:
-            raise StoreError(
-                f"the database's schema is newer than this version ({error})",
-                where="db upgrade",
-                next_step="update this installation",
-            ) from error
+        except CommandError as error:  # Alembic does not know the database's version
+            schema = self.schema()
+            if schema is None or not is_usable(schema):
+                raise StoreError(
+                    f"the database's schema is newer than this version ({error})",
+                    where="db upgrade",
+                    next_step="update this installation",
+                ) from error
+            return []
 
-    def version(self) -> str | None:
-        """The version of the database's schema; None before the first upgrade."""
+    def schema(self) -> Schema | None:
+        """What the database says of its schema; None before the first upgrade."""
         try:
             with psycopg.connect(self._dsn, autocommit=True, connect_timeout=10) as connection:
-                return _version(connection)
+                return _schema(connection)
         except psycopg.Error as error:
             raise _away(error) from error
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self._dsn, autocommit=False, connect_timeout=10, application_name="testops")
         try:
-            version = _version(connection)
+            schema = _schema(connection)
             connection.rollback()
         except BaseException:
             connection.close()
             raise
-        if version == SCHEMA_VERSION:
+        if schema is not None and is_usable(schema):
             return connection
         connection.close()
-        if version is None:
-            what = "the database has no schema `testops` yet"
-            raise StoreError(what, where="store", next_step="run `testops db upgrade`")
-        raise StoreError(
-            f"the database's schema has version {version}, this installation needs {SCHEMA_VERSION}",
-            where="store",
-            next_step="run `testops db upgrade`" if version < SCHEMA_VERSION else "update this installation",
-        )
+        raise _unusable(schema)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -120,12 +134,27 @@ class Database:
             return row
 
 
-def _version(connection: psycopg.Connection[Any]) -> str | None:
+def _schema(connection: psycopg.Connection[Any]) -> Schema | None:
     try:
-        row = connection.execute(statements.VERSION).fetchone()
+        row = connection.execute(statements.SCHEMA).fetchone()
     except psycopg.errors.UndefinedTable:
         return None
-    return str(row[0]) if row else None
+    return Schema(version=row[0], oldest_code=row[1]) if row else None
+
+
+def _unusable(schema: Schema | None) -> StoreError:
+    if schema is None:
+        what, next_step = "the database has no schema `testops` yet", "run `testops db upgrade`"
+    elif schema.version < SCHEMA_VERSION:
+        what = f"the database's schema has version {schema.version}, this installation needs {SCHEMA_VERSION}"
+        next_step = "run `testops db upgrade`"
+    else:
+        what = (
+            f"the database's schema has version {schema.version}, which works with installations of version "
+            f"{schema.oldest_code} or later; this one is of {SCHEMA_VERSION}"
+        )
+        next_step = "update this installation"
+    return StoreError(what, where="store", next_step=next_step)
 
 
 def texts(values: Iterable[str]) -> list[str]:

@@ -7,8 +7,14 @@ set operations (EXCEPT), and last attempts come from one pass (DISTINCT ON): nei
 
 from __future__ import annotations
 
-VERSION = "SELECT version_num FROM testops.alembic_version"
-"""The schema's version."""
+SCHEMA = """
+SELECT version_num, coalesce(to_jsonb(alembic_version) ->> 'oldest_code', version_num) FROM testops.alembic_version
+"""
+"""The schema's version, and the oldest code that works with it; the column is not there before the first upgrade by
+code that writes it.
+"""
+ADD_OLDEST_CODE = "ALTER TABLE testops.alembic_version ADD COLUMN IF NOT EXISTS oldest_code text"
+SET_OLDEST_CODE = "UPDATE testops.alembic_version SET oldest_code = %s"
 
 PUT_SPEC = "INSERT INTO testops.specs (hash, body) VALUES (%s, %s) ON CONFLICT (hash) DO NOTHING"
 GET_SPEC = "SELECT body FROM testops.specs WHERE hash = %s"

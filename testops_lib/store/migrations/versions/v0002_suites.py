@@ -8,6 +8,7 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+oldest_code = "0002"
 
 TABLES = """
 ALTER TABLE testops.runs ADD COLUMN suite text COLLATE "C" NOT NULL DEFAULT '';

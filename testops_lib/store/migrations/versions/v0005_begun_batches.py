@@ -8,6 +8,7 @@ revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
+oldest_code = "0005"
 
 TABLE = """
 CREATE TABLE testops.begun_batches (

@@ -1,0 +1,68 @@
+"""An installation works with the schema of the version after it: upgrades need no pause, and a rollback works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from testops_lib.errors import StoreError
+from testops_lib.model import Result
+from testops_lib.store import SCHEMA_VERSION, Schema, Store
+from tests import versions
+from tests.command_line import cli
+
+pytestmark = pytest.mark.integration
+
+NEXT = f"{int(SCHEMA_VERSION) + 1:04}"
+
+EXPAND = "ALTER TABLE testops.runs ADD COLUMN mood text; CREATE TABLE testops.moods (name text PRIMARY KEY)"
+BREAK = "ALTER TABLE testops.runs RENAME COLUMN title TO heading"
+
+
+def upgraded_by(checkout: Path, dsn: str) -> str:
+    """What `testops db upgrade` of that version prints."""
+    upgrade = versions.run(checkout, "-m", "testops_lib.cli", "db", "upgrade", TESTOPS_DSN=dsn)
+    assert upgrade.returncode == 0, upgrade.stderr
+    return upgrade.stdout
+
+
+def test_a_newer_schema_that_works_with_this_version_is_used(store: Store, postgres: str, tmp_path: Path) -> None:
+    store.open_run("r", "shop")
+    printed = upgraded_by(versions.after(tmp_path, sql=EXPAND), postgres)
+    assert printed.splitlines() == [
+        f"{NEXT} A further step (works with installations of {SCHEMA_VERSION} or later)",
+        f"schema: {NEXT}, works with installations of {SCHEMA_VERSION} or later",
+    ]
+    store.merge_results([Result(run="r", case="a", verdict="passed")])  # over the connection it had
+    with Store(postgres) as other:
+        assert [result.case for result in other.results("r")] == ["a"]
+
+
+def test_a_rollback_may_upgrade_and_leaves_the_newer_schema(postgres: str, tmp_path: Path) -> None:
+    upgraded_by(versions.after(tmp_path, sql=EXPAND), postgres)
+    upgrade = cli("db", "upgrade", TESTOPS_DSN=postgres)
+    assert (upgrade.returncode, upgrade.stdout) == (
+        0,
+        f"schema: {NEXT}, works with installations of {SCHEMA_VERSION} or later\n",
+    )
+    status = cli("db", "status", TESTOPS_DSN=postgres)
+    assert status.returncode == 0 and "works with it" in status.stdout
+    assert Store(postgres).schema() == Schema(version=NEXT, oldest_code=SCHEMA_VERSION)
+
+
+def test_a_newer_schema_that_ended_this_version_is_refused(postgres: str, tmp_path: Path) -> None:
+    upgraded_by(versions.after(tmp_path, sql=BREAK, oldest_code=NEXT), postgres)
+    with Store(postgres) as store, pytest.raises(StoreError, match=f"{NEXT} or later; this one is of {SCHEMA_VERSION}"):
+        store.latest_run()
+    assert cli("db", "upgrade", TESTOPS_DSN=postgres).returncode == 2
+    status = cli("db", "status", TESTOPS_DSN=postgres)
+    assert status.returncode == 1 and "update this installation" in status.stdout
+
+
+def test_what_an_upgrade_would_do_is_said_before(postgres: str, store: Store, tmp_path: Path) -> None:
+    status = versions.run(
+        versions.after(tmp_path, sql=EXPAND), "-m", "testops_lib.cli", "db", "status", TESTOPS_DSN=postgres
+    )
+    assert status.returncode == 1
+    assert f"to come: {NEXT} A further step (works with installations of {SCHEMA_VERSION} or later)" in status.stdout
