@@ -2,8 +2,10 @@
 #   docker build --build-arg VERSION=0.1.0 -t testops-airflow:0.1.0 .
 # It serves every component of Airflow, the collector and the command line; runners have a smaller image (runner/Dockerfile).
 # Give a base by digest where your registry has one: --build-arg BASE=python:3.11-slim@sha256:…
+# Further providers of Airflow, for secrets backends and the like: --build-arg PROVIDERS="hashicorp microsoft-azure"
 ARG BASE=python:3.11-slim
 FROM ${BASE} AS packages
+ARG PROVIDERS=
 RUN python -m venv --without-pip /opt/venv \
  && pip install --no-cache-dir --quiet --root-user-action=ignore uv
 WORKDIR /build
@@ -12,7 +14,8 @@ COPY pyproject.toml README.md LICENSE ./
 # Wheels only, so that no compiler is needed. Byte code is made here: the root file system is read-only where it runs.
 RUN printf '#!/bin/sh\nset -e\nindex="$(pip config get global.index-url 2>/dev/null || true)"\nexport VIRTUAL_ENV=/opt/venv SSL_CERT_FILE="${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}"\nexec env ${index:+UV_DEFAULT_INDEX="$index"} uv pip install --quiet --no-cache "$@"\n' > /usr/local/bin/install \
  && chmod 755 /usr/local/bin/install
-RUN /usr/local/bin/install --no-build --compile-bytecode --constraints constraints.txt \
+RUN for provider in ${PROVIDERS}; do echo "apache-airflow-providers-${provider}"; done > providers.txt \
+ && /usr/local/bin/install --no-build --compile-bytecode --constraints constraints.txt -r providers.txt \
       -r pyproject.toml --extra airflow --extra bus --extra gemini --extra openai --extra property
 COPY testops_lib testops_lib
 COPY testops_airflow testops_airflow

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,24 @@ from tests.test_charts import CHART, SCHEMAS, helm
 
 VALUES = ROOT / "helm-values/airflow"
 OVERLAYS = ("dev", "staging", "production")
+CONFIGURED = """
+import json
+import sys
+
+from airflow.api_fastapi.app import get_auth_manager_cls
+from airflow.config_templates.airflow_local_settings import REMOTE_TASK_LOG
+from airflow.configuration import conf, initialize_secrets_backends
+from airflow.executors.executor_loader import ExecutorLoader
+from airflow.providers_manager import ProvidersManager
+
+executors = [ExecutorLoader.import_executor_cls(name)[0] for name in ExecutorLoader.get_executor_names(False)]
+objects = [get_auth_manager_cls(), *executors, *map(type, (REMOTE_TASK_LOG, *initialize_secrets_backends()))]
+hooks = ProvidersManager().hooks
+print(json.dumps({"classes": [kind.__module__ for kind in objects],
+                  "providers": [hooks[name].package_name for name in sys.argv[1:]]}))
+"""
+"""Imports what an `airflow.cfg` names; prints the modules of executors, auth manager, remote log and secrets backends,
+and the provider of each type of connection in the arguments."""
 WORKLOADS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 OURS = {"scheduler", "triggerer", "dag-processor", "api-server", "worker"}
 
@@ -174,3 +194,45 @@ def test_keda_reaches_pgbouncer_from_its_own_namespace(rendered: Any) -> None:
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}},
         "podSelector": {"matchLabels": {"app": "keda-operator"}},
     } in rule["from"]
+
+
+def connection_types(values: dict[str, Any]) -> set[str]:
+    """Types of the connections that the values name."""
+    remote_log = values["config"].get("logging", {}).get("remote_base_log_folder", "")
+    return {"postgres", "kafka"} | ({"aws"} if remote_log.startswith("s3:") else set())
+
+
+@pytest.mark.airflow
+@pytest.mark.long
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_image_has_every_provider_that_is_configured(rendered: Any, overlay: str, tmp_path: Path) -> None:
+    [text] = [
+        manifest["data"]["airflow.cfg"]
+        for manifest in rendered[overlay]
+        if manifest["kind"] == "ConfigMap" and "airflow.cfg" in manifest["data"]
+    ]
+    (tmp_path / "airflow.cfg").write_text(text)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    values = yaml.safe_load((VALUES / f"{overlay}.yaml").read_text("utf-8"))
+    done = subprocess.run(
+        [sys.executable, "-c", CONFIGURED, *connection_types(values)],
+        env={
+            **environment,
+            "AIRFLOW_HOME": str(tmp_path),
+            "AIRFLOW__CORE__EXECUTOR": values["executor"],
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+            "AIRFLOW__CELERY__BROKER_URL": "redis://redis:6379/0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    configured = json.loads(done.stdout.strip().rpartition("\n")[2])
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {re.split(r"[\[=<>]", line)[0] for line in project["optional-dependencies"]["airflow"]}
+    folders = {f"{name.removeprefix('apache-').replace('-', '.')}." for name in declared}
+    providers = {name for name in configured["classes"] if name.startswith("airflow.providers.")}
+    assert {name for name in providers if not name.startswith(tuple(folders))} == set()
+    assert set(configured["providers"]) <= declared
