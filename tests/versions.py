@@ -1,15 +1,41 @@
-"""Another version of this code: a made-up one after it."""
+"""Other versions of this code: the one before, from the history, and a made-up one after it."""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
+
+import pytest
 
 from testops_lib.store import SCHEMA_VERSION
 from tests.paths import ROOT
+
+_UNRELEASED = "f7b5462b44736b769107a9cd1c30be96d74cc33a"
+"""The version before, until there is a release."""
+
+
+def before(folder: Path) -> Path:
+    """The version before, unpacked into the folder: the last release (`v…`) before this commit.
+
+    Skips the test where there is no history, as in a shallow clone or an archive.
+    """
+    tag = _git("describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", "HEAD^")
+    revision = tag.stdout.decode().strip() if tag.returncode == 0 else _UNRELEASED
+    archive = _git("archive", "--format=tar", revision)
+    if archive.returncode != 0:
+        pytest.skip(f"the history does not reach back to {revision}: {archive.stderr.decode().strip()}")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=False)
 
 
 def after(folder: Path, *, sql: str, oldest_code: str = SCHEMA_VERSION) -> Path:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from stack.postgres import Postgres
 from testops_lib.errors import StoreError
 from testops_lib.model import Result
 from testops_lib.store import SCHEMA_VERSION, Schema, Store
@@ -18,6 +21,23 @@ NEXT = f"{int(SCHEMA_VERSION) + 1:04}"
 
 EXPAND = "ALTER TABLE testops.runs ADD COLUMN mood text; CREATE TABLE testops.moods (name text PRIMARY KEY)"
 BREAK = "ALTER TABLE testops.runs RENAME COLUMN title TO heading"
+
+
+BORROWED_SERVER = """
+import os
+from pathlib import Path
+
+import pytest
+
+from stack.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    server = Postgres(Path(os.environ["STATE"]))
+    server.port = int(os.environ["PORT"])
+    return server
+"""
 
 
 def upgraded_by(checkout: Path, dsn: str) -> str:
@@ -66,3 +86,45 @@ def test_what_an_upgrade_would_do_is_said_before(postgres: str, store: Store, tm
     )
     assert status.returncode == 1
     assert f"to come: {NEXT} A further step (works with installations of {SCHEMA_VERSION} or later)" in status.stdout
+
+
+# --------------------------------------------------------------------------- the version before
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of the version before, whose tests of the store take the databases of `template`."""
+    checkout = versions.before(tmp_path_factory.mktemp("before"))
+    (checkout / "tests" / "testops_lib" / "store" / "conftest.py").write_text(BORROWED_SERVER)
+    return checkout
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """A server of its own: what `template1` holds, each new database holds."""
+    with tempfile.TemporaryDirectory(prefix="testops-") as state, Postgres(Path(state), durable=False) as server:
+        yield server
+
+
+def summary_of_store_tests(checkout: Path, server: Postgres) -> str:
+    """The last line of pytest's summary."""
+    # Not the one of how fast results are stored.
+    arguments = ("-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-k", "not at_least")
+    outcome = versions.run(
+        checkout, *arguments, "tests/testops_lib/store/test_store.py", STATE=str(server.state), PORT=str(server.port)
+    )
+    return outcome.stdout.strip().rpartition("\n")[2]
+
+
+@pytest.mark.long
+def test_the_version_before_works_with_the_schema_of_this_one(before: Path, server: Postgres) -> None:
+    with Store(server.dsn("template1")) as store:
+        store.upgrade()
+    summary = summary_of_store_tests(before, server)
+    assert "passed" in summary and "failed" not in summary and "error" not in summary
+
+
+@pytest.mark.long
+def test_a_migration_that_breaks_the_version_before_is_noticed(before: Path, server: Postgres, tmp_path: Path) -> None:
+    upgraded_by(versions.after(tmp_path, sql=BREAK, oldest_code="0005"), server.dsn("template1"))
+    assert "failed" in summary_of_store_tests(before, server)
