@@ -62,14 +62,20 @@ def upgrade() -> None:
 
 
 def run(checkout: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`python arguments…` with the code of that checkout."""
+    """`python arguments…` with the code of that checkout, to its end."""
+    process = start(checkout, *arguments, **variables)
+    output, errors = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def start(checkout: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """`python arguments…` with the code of that checkout; of TESTOPS_… it has what is in `variables` alone."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TESTOPS_")}
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=checkout,
         env={**kept, "PYTHONPATH": str(checkout), **variables},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
-        check=False,
     )

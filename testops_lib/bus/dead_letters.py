@@ -18,6 +18,7 @@ from testops_lib.bus.sending import Sender
 from testops_lib.bus.topics import MAX_RECORD_BYTES, Topics
 from testops_lib.errors import BusError
 from testops_lib.model import Batch, Value
+from testops_lib.tolerant import TolerantDecoder
 
 if TYPE_CHECKING:
     from testops_lib.bus.message import Record
@@ -169,7 +170,10 @@ class DeadLetters:
 
     def _require_usable(self, letter: DeadLetter, data: bytes, run: str) -> None:
         where = f"dead letter {letter.place}"
-        decoders: dict[str, msgspec.json.Decoder[Any]] = {self._topics.cases: CASE, self._topics.results: RESULT}
+        decoders: dict[str, msgspec.json.Decoder[Any] | TolerantDecoder[Any]] = {
+            self._topics.cases: CASE,
+            self._topics.results: RESULT,
+        }
         if (decoder := decoders.get(letter.topic)) is None:
             raise BusError(f"its origin {letter.topic!r} is neither the cases' topic nor the results'", where=where)
         if not run:

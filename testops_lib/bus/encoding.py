@@ -22,14 +22,15 @@ from testops_lib.model import (
     Returned,
     Taken,
 )
+from testops_lib.tolerant import TolerantDecoder
 
 log = logging.getLogger(__name__)
 
 CASE = msgspec.json.Decoder(Case)
-RESULT = msgspec.json.Decoder(Result)
+RESULT: TolerantDecoder[Result] = TolerantDecoder(Result)
 PLAN: msgspec.json.Decoder[Plan | Contract] = msgspec.json.Decoder(Plan | Contract)
 _ORDER = msgspec.json.Decoder(BatchOrder)
-OUTCOME: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Taken | Returned | Ended)
+OUTCOME: TolerantDecoder[Outcome] = TolerantDecoder(Taken | Returned | Ended)
 
 _LONGEST_TEXT = 2_000
 """Characters of a text that people read in a log: an outcome's, a failure's."""

@@ -11,9 +11,10 @@ import msgspec
 from testops_lib.model import Case, Generation
 from testops_lib.store import rows, statements
 from testops_lib.store.database import Database
+from testops_lib.tolerant import TolerantDecoder
 
 _CASE = msgspec.json.Decoder(Case)
-_GENERATION = msgspec.json.Decoder(Generation)
+_GENERATION: TolerantDecoder[Generation] = TolerantDecoder(Generation)
 
 
 class Cases(Database):

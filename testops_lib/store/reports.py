@@ -7,6 +7,7 @@ import msgspec
 from testops_lib.model import SLOWER, OperationReport, Report
 from testops_lib.store import rows, statements
 from testops_lib.store.database import Database, no_run
+from testops_lib.tolerant import TolerantDecoder
 from testops_lib.verdict.response_times import medians
 
 
@@ -28,7 +29,8 @@ class _ResponseTimes(msgspec.Struct, frozen=True, kw_only=True):
         return {key: median for key, median in medians(self.operations).items() if key not in slow}
 
 
-_RESPONSE_TIMES = msgspec.json.Decoder(_ResponseTimes)
+_RESPONSE_TIMES: TolerantDecoder[_ResponseTimes] = TolerantDecoder(_ResponseTimes)
+_REPORT: TolerantDecoder[Report] = TolerantDecoder(Report)
 
 
 class Reports(Database):
@@ -82,4 +84,4 @@ class Reports(Database):
     def report(self, run: str) -> Report | None:
         """The run's report; None before `save_report`."""
         row = self._fetch_one(statements.GET_REPORT, run)
-        return msgspec.json.decode(row[0], type=Report) if row and row[0] else None
+        return _REPORT.decode(row[0]) if row and row[0] else None

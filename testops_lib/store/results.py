@@ -13,6 +13,7 @@ import msgspec
 from testops_lib.model import Result, Value
 from testops_lib.store import rows, statements
 from testops_lib.store.runs import Runs
+from testops_lib.tolerant import TolerantDecoder
 from testops_lib.verdict.repetition import split
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ CHANNEL = "testops_results"
 NO_RESULT = rows.NO_RESULT
 """The reason of the result that `close_missing` gives a published case without one."""
 
-_RESULT = msgspec.json.Decoder(Result)
+_RESULT: TolerantDecoder[Result] = TolerantDecoder(Result)
 
 
 class LiveFailure(Value, frozen=True, kw_only=True):

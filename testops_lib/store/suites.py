@@ -11,8 +11,9 @@ import msgspec
 from testops_lib.store import rows, statements
 from testops_lib.store.database import Database, texts
 from testops_lib.suite import Change, Made, Member, digest
+from testops_lib.tolerant import TolerantDecoder
 
-_MADE = msgspec.json.Decoder(Made)
+_MADE: TolerantDecoder[Made] = TolerantDecoder(Made)
 _GONE = "the document does not describe its operation any more"
 _MEMBER_TYPES = (*("text",) * 5, "int4", "text", "text", "text", "bool", "text", "text", "text", "timestamptz")
 
