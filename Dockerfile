@@ -38,6 +38,7 @@ RUN useradd --uid 50000 --gid 0 --create-home --shell /usr/sbin/nologin airflow 
  && install -d -o 50000 -g 0 -m 775 /opt/airflow /opt/airflow/logs /opt/airflow/config /opt/airflow/reports \
  && printf '#!/bin/sh\nexec "$@"\n' > /entrypoint \
  && printf '#!/bin/sh\n# Deletes logs older than AIRFLOW__LOG_RETENTION_DAYS days, every 15 minutes.\nwhile find "${AIRFLOW_HOME}/logs" -type f -mtime "+${AIRFLOW__LOG_RETENTION_DAYS:-15}" -delete; do sleep 900; done\n' > /clean-logs \
+ && printf '# Settings come from AIRFLOW__ variables. Without this file Airflow would write one, and fails where the root file system is read-only.\n' > /opt/airflow/airflow.cfg \
  && chmod 755 /entrypoint /clean-logs
 COPY --from=packages /opt/venv /opt/venv
 COPY dags /opt/airflow/dags
