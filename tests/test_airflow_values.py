@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from testops_lib import settings as configuration
-from tests.paths import ROOT, SHARED
-from tests.test_charts import CHART, SCHEMAS, helm
+from tests import rendering
+from tests.paths import ROOT
+from tests.rendering import SCHEMAS
 
 VALUES = ROOT / "helm-values/airflow"
 OVERLAYS = ("dev", "staging", "production")
@@ -40,53 +41,24 @@ print(json.dumps({"classes": [kind.__module__ for kind in objects],
 """
 """Imports what an `airflow.cfg` names; prints the modules of executors, auth manager, remote log and secrets backends,
 and the provider of each type of connection in the arguments."""
-WORKLOADS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 OURS = {"scheduler", "triggerer", "dag-processor", "api-server", "worker"}
-
-
-def chart() -> Path:
-    """The official chart, where this machine has it."""
-    given = os.environ.get("TESTOPS_AIRFLOW_CHART")
-    for path in [Path(given)] if given else sorted((SHARED / "charts").glob("airflow-1.22.*.tgz")):
-        return path
-    pytest.skip("needs the official chart 1.22: TESTOPS_AIRFLOW_CHART=airflow-1.22.0.tgz")
 
 
 @pytest.fixture(scope="session")
 def rendered() -> dict[str, list[dict[str, Any]]]:
-    """Overlay -> its manifests; `dev+git-sync` as well."""
-    manifests = {}
-    for overlay in (*OVERLAYS, "dev+git-sync"):
-        files = [word for name in ("base", *overlay.split("+")) for word in ("-f", str(VALUES / f"{name}.yaml"))]
-        done = subprocess.run(
-            [*helm(), "template", "airflow", str(chart()), "--namespace", "airflow", *files],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        manifests[overlay] = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
-    return manifests
+    """Overlay -> its manifests."""
+    return {overlay: rendering.airflow(overlay) for overlay in (*OVERLAYS, "dev+git-sync")}
 
 
 def settings_of_our_chart() -> dict[str, Any]:
     """The ConfigMap that our chart writes and every component of Airflow reads."""
-    command = [*helm(), "template", "testops", str(CHART), "--set", "kafka.bootstrap=kafka:9092"]
-    done = subprocess.run([*command, "-s", "templates/settings.yaml"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    settings: dict[str, Any] = yaml.safe_load(done.stdout)
+    [settings] = [manifest for manifest in rendering.ours("preset") if manifest["kind"] == "ConfigMap"]
     return settings
 
 
 def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Name of the workload -> its pods' specification."""
-    specifications = {}
-    for manifest in manifests:
-        if manifest["kind"] in WORKLOADS:
-            spec = manifest["spec"]
-            spec = spec["jobTemplate"]["spec"] if manifest["kind"] == "CronJob" else spec
-            specifications[manifest["metadata"]["name"]] = spec["template"]["spec"]
-    return specifications
+    return {name: pod["spec"] for name, pod in rendering.pods(manifests) if name != "pod-template"}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
