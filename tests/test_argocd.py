@@ -1,8 +1,9 @@
-"""The GitOps files: valid, allowed by their project, in the order of need; what they name exists."""
+"""The GitOps files: valid, allowed by their projects, in the order of need; what they name exists."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,42 +13,73 @@ import pytest
 import yaml
 
 from tests.paths import ROOT
-from tests.test_charts import SCHEMAS, helm
+from tests.test_airflow_values import chart, rendered  # noqa: F401 (a fixture)
+from tests.test_charts import EVERYTHING, SCHEMAS, helm, manifests
 
 ARGOCD = ROOT / "argocd"
-STATIC = sorted([ARGOCD / "project.yaml", ARGOCD / "root.yaml", *(ARGOCD / "apps").glob("*.yaml")])
+STATIC = sorted([ARGOCD / "projects.yaml", ARGOCD / "root.yaml", *(ARGOCD / "apps").glob("*.yaml")])
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+ORDER = ["secrets", "data", "testops", "airflow", "smoke"]
+EXTERNAL_SECRETS = {"externalSecrets": EVERYTHING["externalSecrets"]}
+
+Manifest = dict[str, Any]
 
 
-def documents(path: Path) -> list[dict[str, Any]]:
+def documents(path: Path) -> list[Manifest]:
     return [document for document in yaml.safe_load_all(path.read_text("utf-8")) if document]
 
 
+def template(folder: Path, *options: str) -> list[Manifest]:
+    """What Helm renders of a chart."""
+    done = subprocess.run([*helm(), "template", "x", str(folder), *options], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
 @pytest.fixture(scope="module")
-def environments() -> dict[str, list[dict[str, Any]]]:
-    """Environment of the ApplicationSet -> the Applications that are rendered for it."""
-    [elements] = [
-        generator["list"]["elements"]
-        for generator in documents(ARGOCD / "apps/environments.yaml")[0]["spec"]["generators"]
-    ]
-    rendered = {}
-    for element in elements:
-        command = [
-            *helm(),
-            "template",
-            element["name"],
-            str(ARGOCD / "environment"),
-            "--set",
-            f"name={element['name']}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        rendered[element["name"]] = [document for document in yaml.safe_load_all(done.stdout) if document]
-    return rendered
+def application_set() -> Manifest:
+    [document] = documents(ARGOCD / "apps/environments.yaml")
+    return document
 
 
-def every(environments: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module")
+def environments(application_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Manifest]]:
+    """Environment -> the Applications that are rendered for it, with secrets from a secret store."""
+    file = tmp_path_factory.mktemp("environment") / "values.yaml"
+    file.write_text(yaml.safe_dump(EXTERNAL_SECRETS), "utf-8")
+    source = application_set["spec"]["template"]["spec"]["source"]
+    [generator] = application_set["spec"]["generators"]
+    applications = {}
+    for element in generator["list"]["elements"]:
+        words = {"{{ .name }}": element["name"], "$ARGOCD_APP_REVISION": COMMIT}
+        words["$ARGOCD_APP_SOURCE_REPO_URL"] = source["repoURL"]
+        options = ["--values", str(file)]
+        for value_file in source["helm"]["valueFiles"]:
+            path = ROOT / source["path"] / value_file.replace("{{ .name }}", element["name"])
+            options += ["--values", str(path)]
+        for parameter in source["helm"]["parameters"]:
+            options += ["--set-string", f"{parameter['name']}={words[parameter['value']]}"]
+        applications[element["name"]] = template(ROOT / source["path"], *options)
+    return applications
+
+
+def every(environments: dict[str, list[Manifest]]) -> list[Manifest]:
     static = [document for path in STATIC for document in documents(path)]
     return static + [application for applications in environments.values() for application in applications]
+
+
+def part(applications: list[Manifest], name: str) -> Manifest:
+    [application] = [a for a in applications if a["metadata"]["name"].endswith(f"-{name}")]
+    return application
+
+
+def sources(application: Manifest) -> list[Manifest]:
+    spec = application["spec"]
+    return spec.get("sources") or [spec["source"]]
+
+
+def projects() -> dict[str, Manifest]:
+    return {document["metadata"]["name"]: document["spec"] for document in documents(ARGOCD / "projects.yaml")}
 
 
 def test_argo_cds_own_schemas_accept_every_file(environments: Any) -> None:
@@ -63,11 +95,6 @@ def test_argo_cds_own_schemas_accept_every_file(environments: Any) -> None:
     assert kinds == {"AppProject", "Application", "ApplicationSet"}
 
 
-def sources(application: dict[str, Any]) -> list[dict[str, Any]]:
-    spec = application["spec"]
-    return spec.get("sources") or [spec["source"]]
-
-
 def test_every_path_and_value_file_that_is_named_exists(environments: Any) -> None:
     named = set()
     for application in every(environments):
@@ -76,18 +103,63 @@ def test_every_path_and_value_file_that_is_named_exists(environments: Any) -> No
                 named |= {source["path"]} if "path" in source else set()
                 files = source.get("helm", {}).get("valueFiles", [])
                 named |= {file.removeprefix("$values/") for file in files}
-    assert {"helm-values/testops", "helm-values/airflow/base.yaml", "helm-values/airflow/staging.yaml"} <= named
+    assert {"helm-values/testops", "argocd/smoke", "helm-values/airflow/base.yaml"} <= named
+    assert {f"helm-values/airflow/{name}.yaml" for name in environments} <= named
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
-def test_the_project_allows_every_source_and_destination_and_no_more(environments: Any) -> None:
-    [project] = documents(ARGOCD / "project.yaml")
-    applications = [document for document in every(environments) if document["kind"] == "Application"]
-    repositories = {source["repoURL"] for application in applications for source in sources(application)}
-    assert set(project["spec"]["sourceRepos"]) == repositories
-    namespaces = {application["spec"]["destination"]["namespace"] for application in applications}
-    assert {destination["namespace"] for destination in project["spec"]["destinations"]} == namespaces
-    assert all("*" not in entry for entry in project["spec"]["sourceRepos"])
+def test_airflows_chart_is_the_one_that_the_other_tests_render(environments: Any) -> None:
+    version = chart().name.removeprefix("airflow-").removesuffix(".tgz")
+    for applications in environments.values():
+        [source] = [source for source in sources(part(applications, "airflow")) if "chart" in source]
+        assert (source["chart"], source["targetRevision"]) == ("airflow", version)
+    guide = (ROOT / "DEPLOYMENT.md").read_text("utf-8")
+    assert set(re.findall(r"apache-airflow/airflow --version (\S+)", guide)) == {version}
+
+
+def test_the_projects_allow_every_source_and_destination_and_no_more(environments: Any, application_set: Any) -> None:
+    template = application_set["spec"]["template"]
+    applications = [document for document in every(environments) if document["kind"] == "Application"] + [template]
+    for name, project in projects().items():
+        members = [application for application in applications if application["spec"]["project"] == name]
+        repositories = {source["repoURL"] for application in members for source in sources(application)}
+        assert set(project["sourceRepos"]) == repositories
+        namespaces = {application["spec"]["destination"]["namespace"] for application in members}
+        # The chart of KEDA makes a RoleBinding there (rbac.controlPlaneServiceAccountsNamespace).
+        namespaces |= {"kube-system"} if name == "testops-operators" else set()
+        assert {destination["namespace"] for destination in project["destinations"]} == namespaces
+        assert "*" not in json.dumps([project["sourceRepos"], project["destinations"]])
+    assert {application["spec"]["project"] for application in applications} == set(projects())
+
+
+def group_kind(manifest: Manifest) -> tuple[str, str]:
+    return manifest["apiVersion"].rpartition("/")[0], manifest["kind"]
+
+
+def test_the_projects_allow_every_kind_that_is_rendered_and_no_more(
+    environments: Any,
+    rendered: dict[str, list[Manifest]],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    allowed = {
+        name: {(entry["group"], entry["kind"]) for entry in project.get("namespaceResourceWhitelist", ())}
+        for name, project in projects().items()
+    }
+    locked = {"keda": {"kafka": {"secret": "kafka-login"}}}
+    ours = manifests(EVERYTHING | locked, tmp_path) + template(ARGOCD / "smoke", "--set", f"revision={COMMIT}")
+    theirs = [manifest for overlay in rendered.values() for manifest in overlay]
+    kinds = {
+        group_kind(manifest)
+        for manifest in ours + theirs
+        if manifest["metadata"].get("annotations", {}).get("helm.sh/hook") != "test"  # Argo CD leaves them out
+    }
+    shown = {("", "Pod"), ("apps", "ReplicaSet")}
+    assert allowed["testops"] == kinds | shown
+    assert projects()["testops"]["clusterResourceWhitelist"] == [{"group": "", "kind": "Namespace"}]
+    made = [application for applications in environments.values() for application in applications]
+    made += [document for path in STATIC if path.parent.name == "apps" for document in documents(path)]
+    assert allowed["testops-apps"] == {group_kind(manifest) for manifest in made}
+    assert not projects()["testops-apps"].get("clusterResourceWhitelist")
 
 
 def test_the_parts_come_in_the_order_in_which_they_need_each_other(environments: Any) -> None:
@@ -98,27 +170,105 @@ def test_the_parts_come_in_the_order_in_which_they_need_each_other(environments:
             )
             for application in applications
         }
-        assert sorted(waves, key=lambda part: waves[part]) == ["data", "testops", "airflow", "smoke"]
+        assert sorted(waves, key=lambda name: waves[name]) == ORDER
+        assert len(set(waves.values())) == len(ORDER), "a wave waits for the one before, not for its neighbours"
 
 
-def test_argo_cd_passes_only_values_that_our_chart_knows(environments: Any, tmp_path: Path) -> None:
-    tried = 0
+def test_operators_come_before_the_environments(application_set: Manifest) -> None:
+    assert "argocd.argoproj.io/sync-wave" not in application_set["metadata"].get("annotations", {})
+    for application in documents(ARGOCD / "apps/operators.yaml"):
+        assert int(application["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) < 0
+
+
+def test_every_part_is_of_the_commit_of_its_environment(environments: Any) -> None:
+    """A branch would reach all parts at once, whatever their waves."""
+    for applications in environments.values():
+        for application in applications:
+            [revision] = [source["targetRevision"] for source in sources(application) if "chart" not in source]
+            assert revision == COMMIT
+        [job] = template(ARGOCD / "smoke", "--set", f"revision={COMMIT}")
+        assert job["metadata"]["name"] == f"testops-smoke-{COMMIT[:12]}", "a job cannot be changed"
+
+
+def test_argo_cd_passes_only_values_that_our_charts_know(environments: Any, tmp_path: Path) -> None:
+    """Both charts have a schema of their values, or fail without what they need."""
+    tried = set()
     for applications in environments.values():
         for application in applications:
             [source, *_] = sources(application)
-            if source.get("path") == "helm-values/testops":
+            if "path" in source:
                 file = tmp_path / "values.yaml"
                 file.write_text(yaml.safe_dump(source["helm"]["valuesObject"]), "utf-8")
-                command = [*helm(), "template", "x", str(ROOT / source["path"]), "--values", str(file)]
-                done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-                assert done.returncode == 0, done.stderr
-                tried += 1
-    assert tried == 4
+                assert template(ROOT / source["path"], "--values", str(file))
+                tried.add(application["metadata"]["name"].rpartition("-")[2])
+    assert tried == set(ORDER) - {"airflow"}
 
 
-def test_what_autoscalers_change_is_left_to_them(environments: Any) -> None:
+def test_airflows_jobs_are_hooks_of_argo_cd(environments: Any, tmp_path: Path) -> None:
+    """A plain job deletes itself after five minutes: Argo CD would make it anew, for ever."""
+    values = tmp_path / "values.yaml"
+    for name, applications in environments.items():
+        [source] = [source for source in sources(part(applications, "airflow")) if "chart" in source]
+        values.write_text(yaml.safe_dump(source["helm"]["valuesObject"]), "utf-8")
+        files = [str(ROOT / file.removeprefix("$values/")) for file in source["helm"]["valueFiles"]]
+        options = [word for file in (*files, str(values)) for word in ("--values", file)]
+        made = template(chart(), *options, "--set", "createUserJob.enabled=true")
+        jobs = {manifest["metadata"]["name"]: manifest for manifest in made if manifest["kind"] == "Job"}
+        hooks = {job: manifest["metadata"]["annotations"]["argocd.argoproj.io/hook"] for job, manifest in jobs.items()}
+        assert hooks == {"x-run-airflow-migrations": "Sync", "x-create-user": "PostSync"}, name
+
+
+def test_what_autoscalers_change_is_left_to_them_and_nothing_else(
+    environments: Any,
+    rendered: dict[str, list[Manifest]],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    scaled = {
+        manifest["spec"]["scaleTargetRef"]["name"]
+        for manifest in rendered["production"]
+        if manifest["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")
+    }
+    for applications in environments.values():
+        ignored = {
+            name: [
+                (entry["kind"], entry["name"], entry["jsonPointers"])
+                for entry in part(applications, name)["spec"].get("ignoreDifferences", ())
+            ]
+            for name in ORDER
+        }
+        release = sources(part(applications, "airflow"))[0]["helm"]["releaseName"]
+        assert ignored.pop("airflow") == [("Deployment", name, ["/spec/replicas"]) for name in sorted(scaled)]
+        assert all(name.startswith(f"{release}-") for name in scaled)
+        assert ignored.pop("testops") == [("Deployment", "testops-fleet", ["/spec/replicas"])]
+        assert not any(ignored.values())
+
+
+def test_kafka_and_postgresql_outlive_whatever_happens_to_the_repository(environments: Any) -> None:
     for applications in environments.values():
         for application in applications:
-            if application["metadata"]["name"].endswith(("-airflow", "-testops")):
-                ignored = [entry["jsonPointers"] for entry in application["spec"]["ignoreDifferences"]]
-                assert ["/spec/replicas"] in ignored
+            is_data = application["metadata"]["name"].endswith("-data")
+            assert ("finalizers" in application["metadata"]) is not is_data
+            assert application["spec"]["syncPolicy"]["automated"]["prune"] is not is_data
+
+
+def test_production_waits_for_its_window(application_set: Manifest) -> None:
+    name = application_set["spec"]["template"]["metadata"]["name"]
+    [generator] = application_set["spec"]["generators"]
+    names = {name.replace("{{ .name }}", element["name"]) for element in generator["list"]["elements"]}
+    [window] = projects()[application_set["spec"]["template"]["spec"]["project"]]["syncWindows"]
+    assert (window["kind"], window["applications"], window["manualSync"]) == ("allow", ["testops-production"], True)
+    assert set(window["applications"]) <= names
+
+
+def test_what_people_read_names_no_file_that_is_not_there() -> None:
+    guide = (ARGOCD / "README.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w./-]+(?:\.yaml|/))`", guide))
+    named = {name for name in named if "NAME" not in name}
+    assert {"argocd-cm.yaml", "environment/", "../helm-values/airflow/base.yaml"} <= named
+    assert [name for name in sorted(named) if not (ARGOCD / name.removeprefix("argocd/")).exists()] == []
+
+
+def test_the_applications_health_comes_as_a_patch_of_argo_cds_settings() -> None:
+    [patch] = documents(ARGOCD / "argocd-cm.yaml")
+    assert set(patch) == {"data"}, "a patch leaves Argo CD's other settings alone"
+    assert list(patch["data"]) == ["resource.customizations.health.argoproj.io_Application"]
