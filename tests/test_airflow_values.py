@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from testops_lib import settings as configuration
-from tests.paths import ROOT, SHARED
-from tests.test_charts import CHART, SCHEMAS, helm
+from tests import rendering
+from tests.paths import ROOT
+from tests.rendering import SCHEMAS
 
 VALUES = ROOT / "helm-values/airflow"
 OVERLAYS = ("dev", "staging", "production")
@@ -40,53 +41,24 @@ print(json.dumps({"classes": [kind.__module__ for kind in objects],
 """
 """Imports what an `airflow.cfg` names; prints the modules of executors, auth manager, remote log and secrets backends,
 and the provider of each type of connection in the arguments."""
-WORKLOADS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 OURS = {"scheduler", "triggerer", "dag-processor", "api-server", "worker"}
-
-
-def chart() -> Path:
-    """The official chart, where this machine has it."""
-    given = os.environ.get("TESTOPS_AIRFLOW_CHART")
-    for path in [Path(given)] if given else sorted((SHARED / "charts").glob("airflow-1.22.*.tgz")):
-        return path
-    pytest.skip("needs the official chart 1.22: TESTOPS_AIRFLOW_CHART=airflow-1.22.0.tgz")
 
 
 @pytest.fixture(scope="session")
 def rendered() -> dict[str, list[dict[str, Any]]]:
-    """Overlay -> its manifests; `dev+git-sync` as well."""
-    manifests = {}
-    for overlay in (*OVERLAYS, "dev+git-sync"):
-        files = [word for name in ("base", *overlay.split("+")) for word in ("-f", str(VALUES / f"{name}.yaml"))]
-        done = subprocess.run(
-            [*helm(), "template", "airflow", str(chart()), "--namespace", "airflow", *files],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        manifests[overlay] = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
-    return manifests
+    """Overlay -> its manifests."""
+    return {overlay: rendering.airflow(overlay) for overlay in (*OVERLAYS, "dev+git-sync")}
 
 
 def settings_of_our_chart() -> dict[str, Any]:
     """The ConfigMap that our chart writes and every component of Airflow reads."""
-    command = [*helm(), "template", "testops", str(CHART), "--set", "kafka.bootstrap=kafka:9092"]
-    done = subprocess.run([*command, "-s", "templates/settings.yaml"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    settings: dict[str, Any] = yaml.safe_load(done.stdout)
+    [settings] = [manifest for manifest in rendering.ours("preset") if manifest["kind"] == "ConfigMap"]
     return settings
 
 
 def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Name of the workload -> its pods' specification."""
-    specifications = {}
-    for manifest in manifests:
-        if manifest["kind"] in WORKLOADS:
-            spec = manifest["spec"]
-            spec = spec["jobTemplate"]["spec"] if manifest["kind"] == "CronJob" else spec
-            specifications[manifest["metadata"]["name"]] = spec["template"]["spec"]
-    return specifications
+    return {name: pod["spec"] for name, pod in rendering.pods(manifests) if name != "pod-template"}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -102,7 +74,7 @@ def test_every_pod_of_airflow_runs_our_image_confined(rendered: Any, overlay: st
                 assert container["securityContext"]["allowPrivilegeEscalation"] is False, name
         if "pgbouncer" not in name:
             assert spec["securityContext"]["runAsNonRoot"] is True, name
-        assert spec.get("enableServiceLinks") in (False, None), name
+        assert spec.get("enableServiceLinks") is False, name
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -143,10 +115,15 @@ def test_production_scales_and_speaks_tls(rendered: Any) -> None:
     assert (scaling["minReplicas"], scaling["maxReplicas"]) == (2, 10)
     assert kinds["Ingress"]["spec"]["tls"][0]["secretName"] == "airflow-tls"
     assert "cert-manager.io/cluster-issuer" in kinds["Ingress"]["metadata"]["annotations"]
-    path = SCHEMAS / "keda.sh_scaledobject_v1alpha1.json"
-    if path.is_file():
-        validator = jsonschema_rs.validator_for(json.loads(path.read_text("utf-8")))
-        assert [error.message for error in validator.iter_errors(kinds["ScaledObject"])] == []
+
+
+def test_kedas_own_schema_accepts_how_the_workers_are_scaled(rendered: Any) -> None:
+    schema = SCHEMAS / "keda.sh_scaledobject_v1alpha1.json"
+    if not schema.is_file():
+        pytest.skip(f"needs KEDA's schemas in {SCHEMAS} (github.com/datreeio/CRDs-catalog, keda.sh)")
+    validator = jsonschema_rs.validator_for(json.loads(schema.read_text("utf-8")))
+    [scaled] = [manifest for manifest in rendered["production"] if manifest["kind"] == "ScaledObject"]
+    assert [error.message for error in validator.iter_errors(scaled)] == []
 
 
 def test_git_sync_brings_the_dag_folder_and_nothing_else_changes(rendered: Any) -> None:

@@ -1,10 +1,8 @@
-"""Our chart as Helm renders it, held against the schemas of Kubernetes and of each operator."""
+"""Our chart as Helm renders it."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,8 @@ import pytest
 import yaml
 
 from tests.paths import ROOT
+from tests.rendering import CHART, NAMESPACE, SCHEMAS, SHAPES, helm, ours, pods, run, shape_values
 
-CHART = ROOT / "helm-values/testops"
-SCHEMAS = ROOT.parent / "shared/schemas/crds"
 SET = {"kafka.bootstrap": "kafka:9092"}
 LOCKED = {
     "keda.kafka.secret": "kafka-login",
@@ -24,15 +21,6 @@ LOCKED = {
     "keda.kafka.tls": "true",
     "keda.kafka.keys.ca": "ca.crt",
 }
-
-
-def helm() -> list[str]:
-    tool = Path(os.environ.get("TESTOPS_CLUSTER") or ROOT.parent / "shared/cluster") / "tool"
-    if found := shutil.which("helm"):
-        return [found]
-    if tool.is_file():
-        return [str(tool), "helm"]
-    pytest.skip("needs helm 3 or newer on PATH (https://helm.sh), or TESTOPS_CLUSTER with its command `tool helm`")
 
 
 def render(**values: str) -> dict[str, dict[str, Any]]:
@@ -121,89 +109,89 @@ def test_kedas_own_schema_accepts_what_is_rendered(kind: str) -> None:
     assert list(validator.iter_errors({**manifest, "spec": {"triggers": "none"}})), "the schema refuses nothing"
 
 
-EVERYTHING = {
-    "networkPolicies": {"enabled": True, "metricsFrom": [{"podSelector": {}}], "targets": [{"ports": [{"port": 443}]}]},
-    "strimzi": {"cluster": "kafka", "createCluster": True, "runnerUser": "runner"},
-    "cloudNativePg": {"enabled": True, "backup": {"retentionPolicy": "30d"}},
-    "metrics": {"podMonitor": True, "rules": True},
-    "podLauncher": {"serviceAccounts": [{"name": "airflow-worker", "namespace": "airflow"}]},
-    "quota": {"pods": "40"},
-    "externalSecrets": {"secrets": [{"name": "testops-store", "data": {"dsn": {"key": "store", "property": "dsn"}}}]},
-}
-
-
-def manifests(values: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """Everything that the chart renders with these values."""
-    file = folder / "values.yaml"
-    file.write_text(yaml.safe_dump({"kafka": {"bootstrap": "kafka:9092"}, **values}), "utf-8")
-    command = [*helm(), "template", "night", str(CHART), "--values", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
-
-
-def test_the_schema_of_each_operator_accepts_what_is_rendered_for_it(tmp_path: Path) -> None:
-    checked = set()
-    for manifest in manifests(EVERYTHING, tmp_path):
-        group, _, version = manifest["apiVersion"].rpartition("/")
-        path = SCHEMAS / f"{group}_{manifest['kind'].lower()}_{version}.json"
-        if path.is_file():
-            validator = jsonschema_rs.validator_for(json.loads(path.read_text("utf-8")))
-            problems = [f"{error.instance_path}: {error.message}" for error in validator.iter_errors(manifest)]
-            assert problems == [], manifest["metadata"]["name"]
-            checked.add(manifest["kind"])
-    if not SCHEMAS.is_dir():
-        pytest.skip(f"needs the operators' schemas in {SCHEMAS} (github.com/datreeio/CRDs-catalog)")
-    assert checked >= {
-        "Kafka",
-        "KafkaNodePool",
-        "KafkaTopic",
-        "KafkaUser",
-        "Cluster",
-        "ScheduledBackup",
-        "ExternalSecret",
-    }
-    assert checked >= {"PodMonitor", "PrometheusRule", "ScaledObject"}
-
-
-def test_strimzi_makes_the_topics_that_the_library_uses_with_the_same_shape(tmp_path: Path) -> None:
+def test_strimzi_makes_the_topics_that_the_library_uses_with_the_same_shape() -> None:
     from testops_lib.bus.topics import Topics
 
-    topics = {m["metadata"]["name"]: m["spec"] for m in manifests(EVERYTHING, tmp_path) if m["kind"] == "KafkaTopic"}
+    topics = {m["metadata"]["name"]: m["spec"] for m in ours("everything") if m["kind"] == "KafkaTopic"}
     names = Topics()
     assert set(topics) == {getattr(names, field) for field in names.__struct_fields__}
     assert topics[names.cases]["partitions"] == topics[names.results]["partitions"] == 4
     assert topics[names.batches]["partitions"] == topics[names.shares]["partitions"] == 12
 
 
-def test_every_pod_of_ours_is_confined_and_has_no_token(tmp_path: Path) -> None:
-    specifications = [
-        manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
-        for manifest in manifests(EVERYTHING, tmp_path)
-        if manifest["kind"] in ("Pod", "Deployment", "Job")
-    ]
-    assert len(specifications) == 4
-    for spec in specifications:
-        assert spec["automountServiceAccountToken"] is False and spec["securityContext"]["runAsNonRoot"] is True
+def test_every_pod_of_ours_is_confined() -> None:
+    specifications = {name: pod["spec"] for name, pod in pods(ours("everything"))}
+    assert set(specifications) == {"night-fleet", "night-collector", "night-setup", "night-check"}
+    for spec in specifications.values():
+        assert spec["securityContext"]["runAsNonRoot"] is True
         [container] = spec["containers"]
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert container["resources"]["limits"]["memory"]
 
 
-def test_airflow_may_make_pods_and_read_their_logs_and_nothing_else(tmp_path: Path) -> None:
-    [role] = [manifest for manifest in manifests(EVERYTHING, tmp_path) if manifest["kind"] == "Role"]
-    rights = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
-    pods = {("pods", verb) for verb in ("create", "delete", "get", "list", "patch", "watch")}
-    assert rights == pods | {("pods/log", "get"), ("events", "list")}
+def test_the_setup_comes_before_what_needs_it_and_after_what_it_needs() -> None:
+    def hooks(shape: str) -> list[tuple[str, str]]:
+        setup = [m for m in ours(shape) if m["metadata"]["name"] == "night-setup"]
+        ordered = sorted(setup, key=lambda m: int(m["metadata"]["annotations"].get("helm.sh/hook-weight", 0)))
+        return [(m["kind"], m["metadata"]["annotations"]["helm.sh/hook"]) for m in ordered]
+
+    before = "pre-install,pre-upgrade"
+    assert hooks("preset") == [("ServiceAccount", before), ("Job", before)]
+    after = "post-install,pre-upgrade"
+    assert hooks("everything") == [("ServiceAccount", after), ("Job", after)], "the release makes the database itself"
 
 
-def test_runners_reach_dns_kafka_and_declared_targets_alone(tmp_path: Path) -> None:
-    values = {**EVERYTHING, "networkPolicies": {"enabled": True, "kafka": {"to": [{"podSelector": {}}]}}}
-    policies = {m["metadata"]["name"]: m["spec"] for m in manifests(values, tmp_path) if m["kind"] == "NetworkPolicy"}
-    runners = policies["night-runners"]
-    assert runners["policyTypes"] == ["Ingress", "Egress"] and runners["ingress"] == []
-    assert [sorted(port["port"] for port in rule["ports"]) for rule in runners["egress"]] == [[53, 53], [9092]]
+def test_every_pod_of_ours_is_closed_and_opened_for_what_it_needs_alone() -> None:
+    policies = {m["metadata"]["name"]: m["spec"] for m in ours("everything") if m["kind"] == "NetworkPolicy"}
+    ports = {"dns": [("UDP", 53), ("TCP", 53)], "kafka": [("TCP", 9092)], "postgres": [("TCP", 5432)]}
+
+    def opened(*ways: str) -> list[dict[str, Any]]:
+        peers = {"dns": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}]}
+        return [
+            {
+                "to": peers.get(way, [{"podSelector": {}}]),
+                "ports": [{"protocol": protocol, "port": port} for protocol, port in ports[way]],
+            }
+            for way in ways
+        ]
+
+    assert policies == {
+        "night-deny": {
+            "podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "testops"}},
+            "policyTypes": ["Ingress", "Egress"],
+        },
+        "night-runners": {
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "testops-runner"}},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [{"podSelector": {}}], "ports": [{"protocol": "TCP", "port": 8090}]}],
+            "egress": [
+                *opened("dns", "kafka"),
+                {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"protocol": "TCP", "port": 443}]},
+            ],
+        },
+        "night-store": {
+            "podSelector": {
+                "matchExpressions": [
+                    {
+                        "key": "app.kubernetes.io/name",
+                        "operator": "In",
+                        "values": ["testops-collector", "testops-setup", "testops-check"],
+                    }
+                ]
+            },
+            "policyTypes": ["Ingress", "Egress"],
+            "egress": opened("dns", "kafka", "postgres"),
+        },
+    }
+
+
+def test_default_deny_selects_every_pod_of_ours_and_the_pods_of_batches() -> None:
+    batch = yaml.safe_load((ROOT / "testops_airflow/pod.yaml").read_text("utf-8"))
+    for shape in ("everything", "launcher kubernetes", "runners"):
+        for name, pod in [*pods(ours(shape)), ("batch", batch)]:
+            assert pod["metadata"]["labels"]["app.kubernetes.io/part-of"] == "testops", name
+    [deny] = [m for m in ours("runners") if m["metadata"]["name"] == "night-deny"]
+    assert deny["spec"]["podSelector"] == {}, "a namespace for runners alone is closed for everybody"
 
 
 def test_a_value_that_the_chart_does_not_know_is_refused(tmp_path: Path) -> None:
@@ -214,19 +202,79 @@ def test_a_value_that_the_chart_does_not_know_is_refused(tmp_path: Path) -> None
     assert done.returncode != 0 and "kedaa" in done.stderr
 
 
-def test_the_charts_schema_knows_every_value_of_the_chart() -> None:
-    def paths(node: dict[str, Any], schema: dict[str, Any], place: str) -> list[str]:
-        if "properties" not in schema:
-            return []
-        missing = [f"{place}{key}" for key in node if key not in schema["properties"]]
-        deeper = [
-            path
-            for key, value in node.items()
-            if isinstance(value, dict) and key in schema["properties"]
-            for path in paths(value, schema["properties"][key], f"{place}{key}.")
-        ]
-        return missing + deeper
+OPEN = {
+    "settings",
+    "podLabels",
+    "podSpec",
+    "quota",
+    "resources",
+    "setup.resources",
+    "collector.resources",
+    "strimzi.resources",
+    "cloudNativePg.resources",
+    "cloudNativePg.backup",
+    "externalSecrets.store",
+    "keda.kafka.keys",
+}
+"""Values that are parts of Kubernetes' or an operator's own objects: their keys are not the chart's."""
+
+
+def test_the_charts_schema_and_its_values_know_the_same_keys() -> None:
+    def keys(values: dict[str, Any], place: str = "") -> set[str]:
+        paths = set()
+        for key, value in values.items():
+            path = f"{place}{key}"
+            deeper = isinstance(value, dict) and path not in OPEN
+            paths |= {path} | (keys(value, f"{path}.") if deeper else set())
+        return paths
+
+    def properties(schema: dict[str, Any], place: str = "") -> set[str]:
+        assert schema["additionalProperties"] is False, place
+        paths = set()
+        for key, value in schema["properties"].items():
+            path = f"{place}{key}"
+            deeper = value.get("type") == "object" and path not in OPEN | {"global"}
+            assert value.get("type") or value.get("enum"), f"{path} takes anything"
+            paths |= {path} | (properties(value, f"{path}.") if deeper else set())
+        return paths
 
     values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
     schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
-    assert paths(values, schema, "") == []
+    assert properties(schema) == keys(values) | {"global"}
+    assert [error.message for error in jsonschema_rs.validator_for(schema).iter_errors(values)] == []
+
+
+NOTES: dict[str, set[str]] = {
+    "preset": {
+        "the topics are up to date",
+        "KEDA runs 0 to 12 runners",
+        "ConfigMap testops-settings",
+        "helm test night",
+    },
+    "nothing": set(),
+    "everything": {
+        "the topics are up to date",
+        "PostgreSQL: 2;",
+        "KEDA runs 0 to 12 runners",
+        "by Strimzi",
+        "by CloudNativePG",
+        "ConfigMap testops-settings",
+        "helm test night",
+    },
+    "launcher kubernetes": {
+        "the topics are up to date",
+        "airflow-triggerer of testops-manifests may make pods",
+        "ConfigMap testops-settings: launcher kubernetes",
+        "ConfigMap testops-settings",
+        "helm test night",
+    },
+    "runners": {"KEDA runs 0 to 12 runners"},
+}
+"""Shape of the chart -> what its notes say. Each of these phrases is missing from the notes of the other shapes."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_notes_tell_what_is_there_and_nothing_else(shape: str) -> None:
+    command = [*helm(), "install", "night", str(CHART), "--dry-run=client", "--namespace", NAMESPACE, "--values", "-"]
+    notes = run(command, shape_values(shape)).partition("NOTES:")[2]
+    assert {phrase for phrase in set().union(*NOTES.values()) if phrase in notes} == NOTES[shape]

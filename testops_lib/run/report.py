@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -101,18 +102,46 @@ def _literal_secrets(identities: Iterable[Identity]) -> Iterable[str]:
             yield identity.basic.password
 
 
-def write_report(report: Report, results: Iterable[Result], folder: Path) -> None:
-    """`report.json`, `report.html`, `junit.xml` and `wfc.json` in `folder`.
+FORMS = {
+    "report.json": "application/json",
+    "report.html": "text/html",
+    "junit.xml": "application/xml",
+    "wfc.json": "application/json",
+}
+"""Name of each file that a report is written as -> its media type; all are UTF-8."""
 
-    The results are taken one by one, those of a case one after the other; none is kept in memory.
+_RENDERERS: dict[str, Callable[[Report], bytes]] = {
+    "report.json": reporting.render_json,
+    "report.html": lambda report: reporting.render_html(report).encode(),
+}
+_WRITERS: dict[str, type[reporting.JunitWriter | reporting.WfcWriter]] = {
+    "junit.xml": reporting.JunitWriter,
+    "wfc.json": reporting.WfcWriter,
+}
+
+
+def write_forms(report: Report, results: Iterable[Result], files: Mapping[str, BinaryIO]) -> None:
+    """Writes the report as each of `FORMS` that `files` names.
+
+    The results are taken one by one, those of a case one after the other, and only if a form lists them; none is kept
+    in memory.
     """
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(closing(writer(report))) for name, writer in _WRITERS.items() if name in files
+        }
+        for result in results if writers else ():
+            for writer in writers.values():
+                writer.add(result)
+        for name, file in files.items():
+            if name in writers:
+                writers[name].write(file)
+            else:
+                file.write(_RENDERERS[name](report))
+
+
+def write_report(report: Report, results: Iterable[Result], folder: Path) -> None:
+    """Writes the report as each of `FORMS` in `folder`; see `write_forms`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_bytes(reporting.render_json(report))
-    (folder / "report.html").write_text(reporting.render_html(report), "utf-8")
-    with closing(reporting.JunitWriter(report)) as junit, closing(reporting.WfcWriter(report)) as wfc:
-        for result in results:
-            junit.add(result)
-            wfc.add(result)
-        for writer, name in ((junit, "junit.xml"), (wfc, "wfc.json")):
-            with (folder / name).open("wb") as file:
-                writer.write(file)
+    with ExitStack() as stack:
+        write_forms(report, results, {name: stack.enter_context((folder / name).open("wb")) for name in FORMS})

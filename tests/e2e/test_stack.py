@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ import yaml
 from stack.local import Local
 from stack.samples import Sample
 from testops_lib.airflow_api import Airflow
+from testops_lib.run.report import FORMS
 from testops_lib.store import Store
 from tests.e2e.running import DAG, all_passed_once, last, midway, runner_process
 from tests.paths import ROOT
@@ -43,9 +45,26 @@ def test_a_run_through_airflow_finds_every_seeded_defect_once(local: Local, airf
         assert links == {"Report": f"{airflow.url}/testops/runs/{run}/report"}
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(links["Report"])
-    asked = urllib.request.Request(links["Report"], headers={"Authorization": f"Bearer {airflow.token()}"})
-    with urllib.request.urlopen(asked) as page:
+    with opened(links["Report"], airflow) as page:
         assert page.headers["Content-Type"].startswith("text/html") and run in page.read().decode()
+    folder = links["Report"].removesuffix("report")
+    for name, media_type in FORMS.items():
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(folder + name)
+        with opened(folder + name, airflow) as served:
+            assert served.headers["Content-Type"].split(";")[0] == media_type
+            assert served.headers["X-Content-Type-Options"] == "nosniff"
+            is_download = served.headers["Content-Disposition"] == f'attachment; filename="{name}"'
+            assert is_download == (name != "report.html"), "what targets answered is not shown as a page of Airflow"
+            assert served.read() == (local.reports / "latest" / name).read_bytes()
+    for missing in (f"{folder}report.pdf", f"{airflow.url}/testops/runs/no/such/run/junit.xml"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            opened(missing, airflow)
+
+
+def opened(url: str, airflow: Airflow) -> Any:
+    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {airflow.token()}"})
+    return urllib.request.urlopen(asked)
 
 
 def test_a_scheduled_task_shares_the_outcome_of_the_run_that_it_starts(airflow: Airflow) -> None:

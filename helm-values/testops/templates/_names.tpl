@@ -27,12 +27,37 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
+{{- define "testops.full" -}}
+{{ printf "%s-%s" .root.Release.Name .part | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* Names in the DNS: every policy needs them. */}}
+{{- define "testops.dns" -}}
+- {{ with .Values.networkPolicies.dns.to }}to:
+    {{- toYaml . | nindent 4 }}
+  {{ end }}ports:
+    {{- range .Values.networkPolicies.dns.ports }}
+    - {protocol: UDP, port: {{ . }}}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
+
+{{- define "testops.kafkaEgress" -}}
+- to:
+    {{- toYaml .Values.networkPolicies.kafka.to | nindent 4 }}
+  ports:
+    {{- range .Values.networkPolicies.kafka.ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
+
 {{- define "testops.kafka" -}}
 {{ required "kafka.bootstrap must be set: host:port[,host:port…]" .Values.kafka.bootstrap }}
 {{- end }}
 
-{{- /* A pod that runs the command line `testops` of the Airflow image: call with (dict "root" $ "name" "…" "command" (list …)). */}}
+{{- /* A pod that runs the command line `testops` of the Airflow image: call with (dict "root" $ "name" "…" "account" "…" "command" (list …) "resources" …). */}}
 {{- define "testops.commandPod" -}}
+serviceAccountName: {{ .account }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
