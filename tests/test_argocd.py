@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,13 @@ import pytest
 import yaml
 
 from tests.paths import ROOT
-from tests.test_airflow_values import chart, rendered  # noqa: F401 (a fixture)
-from tests.test_charts import EVERYTHING, SCHEMAS, helm, manifests
+from tests.rendering import SCHEMAS, SHAPES, Manifest, airflow, airflow_chart, configurations, helm, rendered, run
 
 ARGOCD = ROOT / "argocd"
 STATIC = sorted([ARGOCD / "projects.yaml", ARGOCD / "root.yaml", *(ARGOCD / "apps").glob("*.yaml")])
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ORDER = ["secrets", "data", "testops", "airflow", "smoke"]
-EXTERNAL_SECRETS = {"externalSecrets": EVERYTHING["externalSecrets"]}
-
-Manifest = dict[str, Any]
+EXTERNAL_SECRETS = {"externalSecrets": SHAPES["everything"]["externalSecrets"]}
 
 
 def documents(path: Path) -> list[Manifest]:
@@ -31,9 +27,8 @@ def documents(path: Path) -> list[Manifest]:
 
 def template(folder: Path, *options: str) -> list[Manifest]:
     """What Helm renders of a chart."""
-    done = subprocess.run([*helm(), "template", "x", str(folder), *options], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    text = run([*helm(), "template", "x", str(folder), *options])
+    return [document for document in yaml.safe_load_all(text) if document]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +104,7 @@ def test_every_path_and_value_file_that_is_named_exists(environments: Any) -> No
 
 
 def test_airflows_chart_is_the_one_that_the_other_tests_render(environments: Any) -> None:
-    version = chart().name.removeprefix("airflow-").removesuffix(".tgz")
+    version = airflow_chart().name.removeprefix("airflow-").removesuffix(".tgz")
     for applications in environments.values():
         [source] = [source for source in sources(part(applications, "airflow")) if "chart" in source]
         assert (source["chart"], source["targetRevision"]) == ("airflow", version)
@@ -136,21 +131,16 @@ def group_kind(manifest: Manifest) -> tuple[str, str]:
     return manifest["apiVersion"].rpartition("/")[0], manifest["kind"]
 
 
-def test_the_projects_allow_every_kind_that_is_rendered_and_no_more(
-    environments: Any,
-    rendered: dict[str, list[Manifest]],  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_the_projects_allow_every_kind_that_is_rendered_and_no_more(environments: Any) -> None:
     allowed = {
         name: {(entry["group"], entry["kind"]) for entry in project.get("namespaceResourceWhitelist", ())}
         for name, project in projects().items()
     }
-    locked = {"keda": {"kafka": {"secret": "kafka-login"}}}
-    ours = manifests(EVERYTHING | locked, tmp_path) + template(ARGOCD / "smoke", "--set", f"revision={COMMIT}")
-    theirs = [manifest for overlay in rendered.values() for manifest in overlay]
+    smoke = template(ARGOCD / "smoke", "--set", f"revision={COMMIT}")
+    charts = [manifest for configuration in configurations() for manifest in rendered(configuration)]
     kinds = {
         group_kind(manifest)
-        for manifest in ours + theirs
+        for manifest in smoke + charts
         if manifest["metadata"].get("annotations", {}).get("helm.sh/hook") != "test"  # Argo CD leaves them out
     }
     shown = {("", "Pod"), ("apps", "ReplicaSet")}
@@ -212,20 +202,16 @@ def test_airflows_jobs_are_hooks_of_argo_cd(environments: Any, tmp_path: Path) -
         values.write_text(yaml.safe_dump(source["helm"]["valuesObject"]), "utf-8")
         files = [str(ROOT / file.removeprefix("$values/")) for file in source["helm"]["valueFiles"]]
         options = [word for file in (*files, str(values)) for word in ("--values", file)]
-        made = template(chart(), *options, "--set", "createUserJob.enabled=true")
+        made = template(airflow_chart(), *options, "--set", "createUserJob.enabled=true")
         jobs = {manifest["metadata"]["name"]: manifest for manifest in made if manifest["kind"] == "Job"}
         hooks = {job: manifest["metadata"]["annotations"]["argocd.argoproj.io/hook"] for job, manifest in jobs.items()}
         assert hooks == {"x-run-airflow-migrations": "Sync", "x-create-user": "PostSync"}, name
 
 
-def test_what_autoscalers_change_is_left_to_them_and_nothing_else(
-    environments: Any,
-    rendered: dict[str, list[Manifest]],  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_what_autoscalers_change_is_left_to_them_and_nothing_else(environments: Any) -> None:
     scaled = {
         manifest["spec"]["scaleTargetRef"]["name"]
-        for manifest in rendered["production"]
+        for manifest in airflow("production")
         if manifest["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")
     }
     for applications in environments.values():
