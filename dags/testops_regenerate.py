@@ -10,6 +10,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from testops_airflow.retries import DEFAULT_ARGS
+from testops_airflow.settings import read_settings
 from testops_lib import settings as configuration
 
 SETTINGS = configuration.read()
@@ -73,7 +74,7 @@ def testops_regenerate() -> None:
 
         params = get_current_context()["params"]
         regenerations = regenerate.regenerate(
-            SETTINGS,
+            read_settings(),
             params["target"],
             operations=params["operations"] or (),
             cases=params["cases"] or (),

@@ -14,6 +14,7 @@ from testops_airflow.launcher import launch
 from testops_airflow.links import with_report
 from testops_airflow.outcome import read_causes, write_outcome
 from testops_airflow.retries import DEFAULT_ARGS
+from testops_airflow.settings import read_settings
 from testops_lib import settings as configuration
 
 SETTINGS = configuration.read()
@@ -67,7 +68,7 @@ def testops_rerun() -> None:
 
         from testops_lib.run.rerun import open_rerun
 
-        again: dict[str, Any] = msgspec.to_builtins(open_rerun(_run(), SETTINGS))
+        again: dict[str, Any] = msgspec.to_builtins(open_rerun(_run(), read_settings()))
         return again
 
     @task
@@ -75,7 +76,7 @@ def testops_rerun() -> None:
         """Publishes the cases that did not pass; returns their batches."""
         from testops_lib.run.rerun import publish_rerun
 
-        published = publish_rerun(_run(), _again(), SETTINGS)
+        published = publish_rerun(_run(), _again(), read_settings())
         print(f"{published.cases} cases run again")
         instance = get_current_context()["ti"]
         instance.xcom_push("plan", published.plan)
@@ -94,7 +95,7 @@ def testops_rerun() -> None:
 
         from testops_lib.run.collect import collect_run
 
-        counts: dict[str, int] = msgspec.to_builtins(collect_run(_run(), SETTINGS, attempt=_again().attempt))
+        counts: dict[str, int] = msgspec.to_builtins(collect_run(_run(), read_settings(), attempt=_again().attempt))
         return counts
 
     @task
@@ -102,7 +103,7 @@ def testops_rerun() -> None:
         """Rewrites the run's report."""
         from testops_lib.run.analyze import analyze_rerun
 
-        report = analyze_rerun(_run(), SETTINGS, causes=read_causes(get_current_context()))
+        report = analyze_rerun(_run(), read_settings(), causes=read_causes(get_current_context()))
         flaky = sum(finding.passed_again > 0 for finding in report.findings)
         return {"findings": report.totals.findings, "passed_again": flaky}
 
@@ -111,7 +112,7 @@ def testops_rerun() -> None:
         """Fails unless the run, with all its attempts, passes the target's gate."""
         from testops_lib.run.analyze import gate
 
-        outcome = gate(_run(), SETTINGS)
+        outcome = gate(_run(), read_settings())
         write_outcome(get_current_context(), outcome)
         if outcome.verdict != "passed":
             raise AirflowFailException("the gate is closed: " + "; ".join(outcome.reasons))

@@ -16,6 +16,7 @@ from testops_airflow.outcome import read_causes, read_ending, read_outcome, writ
 from testops_airflow.retries import DEFAULT_ARGS
 from testops_airflow.review import ReviewOperator
 from testops_airflow.rounds import RoundsOperator
+from testops_airflow.settings import read_settings
 from testops_lib import settings as configuration
 
 SETTINGS = configuration.read()
@@ -206,7 +207,7 @@ def testops_run() -> None:
         """Resolves what the run does and registers it; returns what else it needs: a review, rounds or nothing."""
         from testops_lib.run.start import open_run
 
-        return list(open_run(_run(), _conf(), SETTINGS))
+        return list(open_run(_run(), _conf(), read_settings()))
 
     @task
     def load_spec() -> list[dict[str, Any]]:
@@ -215,7 +216,7 @@ def testops_run() -> None:
 
         from testops_lib.run.start import load_spec
 
-        groups = load_spec(_run(), SETTINGS)
+        groups = load_spec(_run(), read_settings())
         return [msgspec.to_builtins(group) for group in groups]
 
     @task(map_index_template="{{ label }}")
@@ -228,7 +229,7 @@ def testops_run() -> None:
 
         operations = msgspec.convert(group, OperationGroup)
         _label(operations.name)
-        return generate(_run(), operations, SETTINGS)
+        return generate(_run(), operations, read_settings())
 
     # Without a review the review is a task mapped over an empty list, which the scheduler skips without a worker.
     @task(trigger_rule="none_failed")
@@ -236,7 +237,7 @@ def testops_run() -> None:
         """Publishes the suite; returns the batches, and pushes what else the runners need under keys of its own."""
         from testops_lib.run.publish import publish
 
-        published = publish(_run(), SETTINGS)
+        published = publish(_run(), read_settings())
         instance = get_current_context()["ti"]
         instance.xcom_push("plan", published.plan)
         instance.xcom_push("results", published.results)
@@ -248,7 +249,7 @@ def testops_run() -> None:
         """Collects the results so far; returns the number of operations from which a further round could gain."""
         from testops_lib.run import stored_rounds
 
-        gaps = stored_rounds.find_gaps(_run(), number, SETTINGS)
+        gaps = stored_rounds.find_gaps(_run(), number, read_settings())
         if not gaps:
             raise AirflowSkipException("nothing is left to gain")
         return gaps
@@ -258,7 +259,7 @@ def testops_run() -> None:
         """Generates and stores the cases of a round, by what the API answered before."""
         from testops_lib.run import stored_rounds
 
-        cases = stored_rounds.generate(_run(), number, SETTINGS)
+        cases = stored_rounds.generate(_run(), number, read_settings())
         if not cases:
             raise AirflowSkipException("no case that the run did not have")
         return cases
@@ -268,7 +269,7 @@ def testops_run() -> None:
         """Publishes the cases of a round; returns their batches."""
         from testops_lib.run import stored_rounds
 
-        published = stored_rounds.publish(_run(), number, SETTINGS)
+        published = stored_rounds.publish(_run(), number, read_settings())
         get_current_context()["ti"].xcom_push("last", list(published.last))
         return list(published.batches)
 
@@ -277,7 +278,7 @@ def testops_run() -> None:
         """Publishes failed cases to be repeated alone; returns their batches, then those that may end the session."""
         from testops_lib.run.publish import repeat
 
-        repetitions = repeat(_run(), SETTINGS)
+        repetitions = repeat(_run(), read_settings())
         publishing = ["publish", *(f"round_{number}.publish" for number in ROUNDS)]
         last = get_current_context()["ti"].xcom_pull(task_ids=publishing, key="last")
         return [*repetitions, *(batch for batches in last for batch in batches or ())]
@@ -289,7 +290,7 @@ def testops_run() -> None:
 
         from testops_lib.run.collect import collect_run
 
-        counts: dict[str, int] = msgspec.to_builtins(collect_run(_run(), SETTINGS))
+        counts: dict[str, int] = msgspec.to_builtins(collect_run(_run(), read_settings()))
         if not counts.get("published"):
             raise AirflowFailException("nothing was published: see the earlier tasks")
         return counts
@@ -299,7 +300,7 @@ def testops_run() -> None:
         """Writes the report."""
         from testops_lib.run.analyze import analyze
 
-        report = analyze(_run(), SETTINGS, causes=read_causes(get_current_context()))
+        report = analyze(_run(), read_settings(), causes=read_causes(get_current_context()))
         return {"findings": report.totals.findings, "advisory": report.totals.advisory, "cases": report.totals.cases}
 
     @task(outlets=[VERDICT])
@@ -309,7 +310,7 @@ def testops_run() -> None:
 
         context = get_current_context()
         analyzed, why = read_ending(context, analyzed="analyze")
-        outcome = gate(_run(), SETTINGS) if analyzed else Outcome(verdict="none", reasons=why)
+        outcome = gate(_run(), read_settings()) if analyzed else Outcome(verdict="none", reasons=why)
         write_outcome(context, outcome)
         if outcome.verdict != "passed":
             head = "the gate is closed" if analyzed else "the run came to no verdict"
@@ -324,7 +325,7 @@ def testops_run() -> None:
 
         context = get_current_context()
         target = str((context["dag_run"].conf or {}).get("target") or "")
-        print(notify(_run(), SETTINGS, outcome=read_outcome(context), target=target))
+        print(notify(_run(), read_settings(), outcome=read_outcome(context), target=target))
 
     opened = open_run()
     groups = load_spec()

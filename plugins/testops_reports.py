@@ -20,10 +20,11 @@ DOWNLOAD_HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 def application() -> Any:
     """The FastAPI application; each path requires a user who may see the DAG."""
     from airflow.api_fastapi.core_api.security import requires_access_dag
+    from airflow.sdk.exceptions import AirflowException
     from fastapi import Depends, FastAPI, HTTPException
     from fastapi.responses import StreamingResponse
 
-    from testops_lib import settings as configuration
+    from testops_airflow.settings import read_settings
     from testops_lib.errors import StoreError
     from testops_lib.run.report import FORMS, write_forms
     from testops_lib.store import Store
@@ -35,12 +36,12 @@ def application() -> Any:
     def written(run: str, form: str) -> BinaryIO:
         file: Any = tempfile.SpooledTemporaryFile(MEMORY_BYTES)
         try:
-            with Store(configuration.read().need_dsn()) as store:
+            with Store(read_settings().need_dsn()) as store:
                 stored = store.report(run)
                 if stored is None:
                     raise HTTPException(404, f"run {run} has no report: see its tasks in Airflow")
                 write_forms(stored, settle(store.attempts(run)), {form: file})
-        except StoreError as error:
+        except (StoreError, AirflowException) as error:
             raise HTTPException(503, "the results database is away") from error
         return file  # type: ignore[no-any-return]
 

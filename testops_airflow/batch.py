@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 
-from testops_lib import settings as configuration
+from testops_airflow.settings import read_settings
 from testops_lib.launch import runner
 
 
@@ -58,7 +58,7 @@ class BatchOperator(BaseOperator):
         """Whether a runner was started for the batch before: after a crash Airflow may start the same try again."""
         from testops_lib.store import Store
 
-        if not (dsn := configuration.read().dsn):
+        if not (dsn := read_settings().dsn):
             return False
         with Store(dsn) as store:
             return not store.begin_batch(self.run, self.batch, attempt=int(self.attempt))

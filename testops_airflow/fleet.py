@@ -13,11 +13,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from testops_airflow.outcome import fail
-from testops_lib import settings as configuration
+from testops_airflow.settings import read_settings
 
 if TYPE_CHECKING:
     from testops_lib.bus.outcomes import OutcomesFollower
     from testops_lib.model import Outcome
+    from testops_lib.settings import Settings
 
 POLL_S = 1.0
 """How long the trigger waits for an outcome before it looks whether the orders have expired."""
@@ -65,7 +66,7 @@ class FleetOperator(BaseOperator):
             raise AirflowSkipException("there is no batch to execute")
         handed = hand_out(
             self.run,
-            configuration.read(),
+            read_settings(),
             plan=self.plan,
             wanted=list(self.batches),
             results=self.results,
@@ -139,12 +140,12 @@ class FleetTrigger(BaseTrigger):
         from testops_lib.launch import fleet
 
         tracker, expires = fleet.OrderTracker(self.orders), datetime.fromisoformat(self.expires)
-        loop, logged = asyncio.get_running_loop(), ""
+        loop, logged, settings = asyncio.get_running_loop(), "", await _settings()
         pool = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
         try:
             while not tracker.complete and datetime.now(UTC) < expires:
                 try:
-                    outcomes = await loop.run_in_executor(pool, self._poll)
+                    outcomes = await loop.run_in_executor(pool, self._poll, settings)
                 except BusError as error:
                     self.log.warning("%s", error)
                     await asyncio.sleep(AWAY_S)
@@ -164,22 +165,26 @@ class FleetTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """The task was marked or cleared by a person: what no runner has begun is not executed any more."""
-        await asyncio.to_thread(self._withdraw)
-
-    def _withdraw(self) -> None:
         from testops_lib.run.orders import withdraw
 
-        withdraw(self.run_id_of_orders, self.orders, configuration.read())
+        await asyncio.to_thread(withdraw, self.run_id_of_orders, self.orders, await _settings())
 
-    def _poll(self) -> list[Outcome]:
+    def _poll(self, settings: Settings) -> list[Outcome]:
         from testops_lib.bus import batch
         from testops_lib.run.connect import open_bus
 
         if self._follower is None:
             start = batch.parse_positions(self.outcomes)
-            self._follower = open_bus(configuration.read()).outcomes.follow(start, self.run_id_of_orders)
+            self._follower = open_bus(settings).outcomes.follow(start, self.run_id_of_orders)
         return self._follower.poll(POLL_S)
 
     def _close(self) -> None:
         if self._follower is not None:
             self._follower.close()
+
+
+async def _settings() -> Settings:
+    """The settings of the triggerer, which answers a thread of asgiref's when that asks for a connection."""
+    from asgiref.sync import sync_to_async
+
+    return await sync_to_async(read_settings)()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from testops_airflow.batch import BatchOperator
 from testops_airflow.outcome import fail
-from testops_lib import settings as configuration
+from testops_airflow.settings import read_settings
 from testops_lib.launch import exit_codes, runner
 from testops_lib.launch.tied import tied
 from testops_lib.settings import Settings
@@ -47,7 +48,8 @@ class RunnerProcessOperator(BatchOperator):
     def _run(self, context: Any, down_since: float) -> None:
         command = [sys.executable, "-m", "runner", *self._arguments(context, down_since)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "_AIRFLOW"))}
-        environ |= self._credentials(environ.keys())
+        settings = read_settings()
+        environ |= {**_broker(settings), **self._credentials(environ.keys(), settings)}
         self._process = subprocess.Popen(
             tied(command),
             stdout=subprocess.PIPE,
@@ -75,14 +77,14 @@ class RunnerProcessOperator(BatchOperator):
         if code:
             raise AirflowException(f"the runner ended with {code}: {error}; it is retried")
 
-    def _credentials(self, available: Collection[str]) -> dict[str, str]:
+    def _credentials(self, available: Collection[str], settings: Settings) -> dict[str, str]:
         """Values of the target's `${CONN_…}` references that are not among the available variables."""
         from testops_lib import target as targets
         from testops_lib.store import Store
 
-        if not (dsn := configuration.read().dsn):
+        if not settings.dsn:
             return {}
-        with Store(dsn) as store:
+        with Store(settings.dsn) as store:
             resolved = store.run(self.run).resolved
         missing = targets.references(resolved.target) - set(available) if resolved else set()
         if not any(name.startswith("CONN_") for name in missing):
@@ -100,6 +102,14 @@ class RunnerProcessOperator(BatchOperator):
             self._process.wait(runner.KILL_AFTER_S)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _broker(settings: Settings) -> dict[str, str]:
+    """How the runner reaches Kafka where the environment does not say it, but a connection of Airflow."""
+    if not settings.kafka_conn_id:
+        return {}
+    options = json.dumps(settings.kafka_options)
+    return {"TESTOPS_KAFKA_BOOTSTRAP": settings.kafka_bootstrap, "TESTOPS_KAFKA_OPTIONS": options}
 
 
 def launch(

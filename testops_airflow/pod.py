@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from testops_airflow.batch import BatchOperator
+from testops_airflow.settings import read_settings
 from testops_lib import settings as configuration
 
 DOWN_SINCE = "down_since"
@@ -86,7 +87,7 @@ class RunnerPodOperator(BatchOperator):
         from testops_lib.store import Store
         from testops_lib.target import Target
 
-        settings = configuration.read()
+        settings = read_settings()
         with Store(settings.need_dsn()) as store:
             resolved = store.run(self.run).resolved
         target = resolved.target if resolved else Target(spec="")

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Param
 from airflow.sdk.exceptions import AirflowSkipException
 
-from testops_lib import settings as configuration
+from testops_airflow.settings import read_settings
 
 OPTIONS = ("Approve all", "Choose", "Reject")
 """The answers of `testops_lib.run.review`; a test compares them."""
@@ -50,7 +50,7 @@ class ReviewOperator(BaseOperator):
         """Asks for the review, unless there is nothing to review."""
         from testops_lib.run import review
 
-        request = review.review_request(context["run_id"], configuration.read())
+        request = review.review_request(context["run_id"], read_settings())
         if request is None:
             raise AirflowSkipException("nothing new to review")
         # Passed here, not templated: documents and models wrote parts of it.
@@ -65,7 +65,7 @@ class ReviewOperator(BaseOperator):
         form = answer["params_input"]
         summary = review.answer_review(
             context["run_id"],
-            configuration.read(),
+            read_settings(),
             answer=next(iter(answer["chosen_options"]), ""),
             operations=form.get("take_operations") or (),
             cases=form.get("take_cases") or (),

@@ -96,6 +96,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         '"sasl.password": "…"}',
         _object,
     )
+    store_conn_id: str = _setting(
+        "TESTOPS_STORE_CONN_ID",
+        "",
+        "Airflow's connection (type Postgres) of results and reports; inside Airflow it replaces TESTOPS_DSN",
+    )
+    kafka_conn_id: str = _setting(
+        "TESTOPS_KAFKA_CONN_ID",
+        "",
+        "Airflow's connection (type Apache Kafka) whose extra holds librdkafka settings, bootstrap.servers among them; "
+        "inside Airflow it replaces TESTOPS_KAFKA_BOOTSTRAP and TESTOPS_KAFKA_OPTIONS",
+    )
     kafka_partitions: int = _setting(
         "TESTOPS_KAFKA_PARTITIONS", 4, "partitions of the cases topic when it is created", _number(1)
     )

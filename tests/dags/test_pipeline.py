@@ -116,6 +116,24 @@ def test_a_run_goes_from_document_to_verdict(
 
 
 @pytest.mark.timeout(900)
+def test_store_and_broker_may_be_connections_of_airflow(
+    run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str]
+) -> None:
+    dsn, bootstrap = variables.pop("TESTOPS_DSN"), variables.pop("TESTOPS_KAFKA_BOOTSTRAP")
+    connections = {
+        "TESTOPS_STORE_CONN_ID": "results",
+        "TESTOPS_KAFKA_CONN_ID": "broker",
+        "AIRFLOW_CONN_RESULTS": dsn,
+        "AIRFLOW_CONN_BROKER": json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": bootstrap}}),
+    }
+    (run,) = run_dag([{"target": "shop", "operations": ["GET /products/*"]}], {**variables, **connections})
+    assert run["state"] == "success", run
+    with Store(dsn) as store:
+        progress = store.progress(run["run"])
+        assert progress.published == progress.done > 0, "the runners reached the broker as well"
+
+
+@pytest.mark.timeout(900)
 def test_a_missing_credential_is_named_by_gate_report_and_webhook(
     run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str], hook: Hook, tmp_path: Path
 ) -> None:

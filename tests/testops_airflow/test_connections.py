@@ -17,9 +17,10 @@ pytestmark = pytest.mark.airflow
 CONNECTIONS = """
 import os
 from testops_airflow.launcher import RunnerProcessOperator
+from testops_airflow.settings import read_settings
 operator = RunnerProcessOperator(task_id="t", run="r", plan="p", batch="b", results="", target="pets")
 try:
-    print(sorted(operator._credentials(os.environ).items()))
+    print(sorted(operator._credentials(os.environ, read_settings()).items()))
 except Exception as error:
     print(f"{type(error).__name__}: {error}")
 """
