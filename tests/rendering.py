@@ -48,15 +48,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         },
     },
     "launcher kubernetes": {
-        "launcher": "kubernetes",
-        "fleet": {"enabled": False},
         "networkPolicies": {"enabled": True},
-        "podLauncher": {
-            "serviceAccounts": [
-                {"name": "airflow-scheduler", "namespace": NAMESPACE},
-                {"name": "airflow-triggerer", "namespace": NAMESPACE},
-            ]
-        },
+        **yaml.safe_load((CHART / "pods.yaml").read_text("utf-8")),
     },
     "runners": yaml.safe_load((ROOT / "helm-values/runners.yaml").read_text("utf-8")),
 }

@@ -204,6 +204,7 @@ def test_a_value_that_the_chart_does_not_know_is_refused(tmp_path: Path) -> None
 
 OPEN = {
     "settings",
+    "targets",
     "podLabels",
     "podSpec",
     "quota",
@@ -278,3 +279,20 @@ def test_the_notes_tell_what_is_there_and_nothing_else(shape: str) -> None:
     command = [*helm(), "install", "night", str(CHART), "--dry-run=client", "--namespace", NAMESPACE, "--values", "-"]
     notes = run(command, shape_values(shape)).partition("NOTES:")[2]
     assert {phrase for phrase in set().union(*NOTES.values()) if phrase in notes} == NOTES[shape]
+
+
+def test_target_files_and_settings_become_what_airflows_values_name() -> None:
+    flags = ["--set", "kafka.bootstrap=kafka:9092", "--set", "settings.TESTOPS_MAX_BATCHES_AT_ONCE=1000000"]
+    files = ["--set-file", f"targets.shop={ROOT / 'targets/shop.yaml'}", "--values", str(CHART / "pods.yaml")]
+    rendered = run([*helm(), "template", "night", str(CHART), "--namespace", "pets", *flags, *files])
+    manifests = [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
+    maps = {manifest["metadata"]["name"]: manifest["data"] for manifest in manifests if manifest["kind"] == "ConfigMap"}
+    shop = (ROOT / "targets/shop.yaml").read_text("utf-8")
+    assert yaml.safe_load(maps["testops-targets"]["shop.yaml"]) == yaml.safe_load(shop)
+    settings = maps["testops-settings"]
+    assert (settings["TESTOPS_LAUNCHER"], settings["TESTOPS_POD_NAMESPACE"]) == ("kubernetes", "pets")
+    assert settings["TESTOPS_MAX_BATCHES_AT_ONCE"] == "1000000"
+    [binding] = [manifest for manifest in manifests if manifest["kind"] == "RoleBinding"]
+    assert {subject["namespace"] for subject in binding["subjects"]} == {"pets"}
+    base = yaml.safe_load((ROOT / "helm-values/airflow/base.yaml").read_text("utf-8"))
+    assert base["volumes"][0]["configMap"]["name"] in maps and "testops-settings" in base["extraEnvFrom"]

@@ -62,6 +62,7 @@ EXPECTED: dict[str, dict[str, Rights]] = {
         "night-store": {},
         "airflow-scheduler": POD_LAUNCHER,
         "airflow-triggerer": POD_LAUNCHER,
+        "airflow-worker": POD_LAUNCHER,
     },
     "runners": {"night-runner": {}},
 }
