@@ -128,6 +128,10 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
         elif manifest["kind"] in WORKLOADS:
             spec = manifest["spec"]
             spec = spec["jobTemplate"]["spec"] if manifest["kind"] == "CronJob" else spec
-            yield name, spec["template"]
+            # Kubernetes gives each pod of a StatefulSet a volume of the claim's name.
+            claims = [claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", ())]
+            volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": f"{claim}-{name}-0"}} for claim in claims]
+            pod = spec["template"]
+            yield name, {**pod, "spec": {**pod["spec"], "volumes": [*(pod["spec"].get("volumes") or []), *volumes]}}
         elif manifest["kind"] == "ConfigMap" and "pod_template_file.yaml" in (manifest.get("data") or {}):
             yield "pod-template", yaml.safe_load(manifest["data"]["pod_template_file.yaml"])
