@@ -35,7 +35,7 @@ LABEL org.opencontainers.image.title="AI TestOps on Apache Airflow" \
       org.opencontainers.image.version="${VERSION}"
 # As the official chart expects: user 50000 of group 0, /entrypoint before its probes, /clean-logs in its log groomers.
 RUN useradd --uid 50000 --gid 0 --create-home --shell /usr/sbin/nologin airflow \
- && install -d -o 50000 -g 0 -m 775 /opt/airflow /opt/airflow/logs /opt/airflow/config /opt/airflow/reports \
+ && install -d -o 50000 -g 0 -m 775 /opt/airflow /opt/airflow/logs /opt/airflow/config \
  && printf '#!/bin/sh\nexec "$@"\n' > /entrypoint \
  && printf '#!/bin/sh\n# Deletes logs older than AIRFLOW__LOG_RETENTION_DAYS days, every 15 minutes.\nwhile find "${AIRFLOW_HOME}/logs" -type f -mtime "+${AIRFLOW__LOG_RETENTION_DAYS:-15}" -delete; do sleep 900; done\n' > /clean-logs \
  && printf '# Settings come from AIRFLOW__ variables. Without this file Airflow would write one, and fails where the root file system is read-only.\n' > /opt/airflow/airflow.cfg \
@@ -47,7 +47,6 @@ COPY targets /opt/airflow/targets
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     AIRFLOW_HOME=/opt/airflow \
     TESTOPS_TARGETS_DIR=/opt/airflow/targets \
-    TESTOPS_REPORTS_DIR=/opt/airflow/reports \
     TESTOPS_VERSION="${VERSION}" \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /opt/airflow

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from testops_airflow.launcher import launch
 from testops_airflow.links import with_report
 from testops_airflow.outcome import read_causes, write_outcome
+from testops_airflow.reports import uploaded_reports
 from testops_airflow.retries import DEFAULT_ARGS
 from testops_airflow.settings import read_settings
 from testops_lib import settings as configuration
@@ -103,7 +104,8 @@ def testops_rerun() -> None:
         """Rewrites the run's report."""
         from testops_lib.run.analyze import analyze_rerun
 
-        report = analyze_rerun(_run(), read_settings(), causes=read_causes(get_current_context()))
+        with uploaded_reports(read_settings()) as settings:
+            report = analyze_rerun(_run(), settings, causes=read_causes(get_current_context()))
         flaky = sum(finding.passed_again > 0 for finding in report.findings)
         return {"findings": report.totals.findings, "passed_again": flaky}
 

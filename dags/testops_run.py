@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from testops_airflow.launcher import launch
 from testops_airflow.links import with_report
 from testops_airflow.outcome import read_causes, read_ending, read_outcome, write_outcome
+from testops_airflow.reports import uploaded_reports
 from testops_airflow.retries import DEFAULT_ARGS
 from testops_airflow.review import ReviewOperator
 from testops_airflow.rounds import RoundsOperator
@@ -300,7 +301,8 @@ def testops_run() -> None:
         """Writes the report."""
         from testops_lib.run.analyze import analyze
 
-        report = analyze(_run(), read_settings(), causes=read_causes(get_current_context()))
+        with uploaded_reports(read_settings()) as settings:
+            report = analyze(_run(), settings, causes=read_causes(get_current_context()))
         return {"findings": report.totals.findings, "advisory": report.totals.advisory, "cases": report.totals.cases}
 
     @task(outlets=[VERDICT])

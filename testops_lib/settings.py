@@ -143,8 +143,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "(default: every name but those of this list and AIRFLOW*)",
         _words,
     )
-    reports_dir: Path = _setting(
-        "TESTOPS_REPORTS_DIR", Path(".testops/reports"), "where runs write their reports", Path
+    reports_dir: str = _setting(
+        "TESTOPS_REPORTS_DIR",
+        "",
+        "where runs also write their reports as files: a folder or, inside Airflow, a URL of its object storage such "
+        "as s3://connection@bucket/path (default: nowhere; the store has them, and Airflow's API server serves them)",
     )
     launcher: str = _setting(
         "TESTOPS_LAUNCHER",
@@ -265,6 +268,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             SettingsError: they are not set.
         """
         return _needed("TESTOPS_KAFKA_BOOTSTRAP", self.kafka_bootstrap)
+
+    def reports_folder(self) -> Path | None:
+        """The folder that runs write their reports into; None: they write none.
+
+        Raises:
+            SettingsError: it is a URL, which only Airflow's tasks can write to.
+        """
+        if "://" in self.reports_dir:
+            raise SettingsError(
+                f"{self.reports_dir} is a URL, which only the tasks of Airflow write to",
+                where="TESTOPS_REPORTS_DIR",
+                next_step="name a folder here, or leave it empty: the store has the reports",
+            )
+        return Path(self.reports_dir) if self.reports_dir else None
 
     def need_runner_image(self) -> str:
         """The image of the runner's pods.

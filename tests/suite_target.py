@@ -62,7 +62,7 @@ class SuiteTarget:
             specs_dir=self.folder,
             gemini_api_key=KEY,
             gemini_base_url=self.gemini.url,
-            reports_dir=self.folder / "reports",
+            reports_dir=str(self.folder / "reports"),
             adhoc="private",
         )
 

@@ -171,14 +171,17 @@ def _promote(store: Store, named: str, target: Target) -> None:
 
 
 def _keep(store: Store, report: Report, settings: Settings, *, latest: bool) -> None:
-    """Stores the report and writes its files; with `latest` they are what `latest` holds, too."""
+    """Stores the report and writes its files, if that is wanted; with `latest` they are what `latest` holds, too."""
+    reports = settings.reports_folder()
     store.save_report(report.run, report, report.gate is not None and report.gate.passed)
-    folder = settings.reports_dir / re.sub(r"[^A-Za-z0-9_.+-]+", "_", report.run)
+    if reports is None:
+        return
+    folder = reports / re.sub(r"[^A-Za-z0-9_.+-]+", "_", report.run)
     write_report(report, settle(store.attempts(report.run)), folder)
     if not latest:
         return
-    place = settings.reports_dir / "latest"
-    fresh = settings.reports_dir / f".latest-{os.getpid()}"
+    place = reports / "latest"
+    fresh = reports / f".latest-{os.getpid()}"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(folder, fresh)
     shutil.rmtree(place, ignore_errors=True)

@@ -15,8 +15,9 @@ from stack.fleet import Fleet
 from stack.samples import Sample
 from testops_lib.bus.client import Bus
 from testops_lib.cli.commands import diff
+from testops_lib.run.report import FORMS
 from testops_lib.store import Store
-from tests import club_server
+from tests import club_server, s3_server
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow]
@@ -116,7 +117,7 @@ def test_a_run_goes_from_document_to_verdict(
 
 
 @pytest.mark.timeout(900)
-def test_store_and_broker_may_be_connections_of_airflow(
+def test_store_broker_and_reports_may_be_connections_of_airflow(
     run_dag: Callable[..., list[dict[str, Any]]], variables: dict[str, str]
 ) -> None:
     dsn, bootstrap = variables.pop("TESTOPS_DSN"), variables.pop("TESTOPS_KAFKA_BOOTSTRAP")
@@ -126,8 +127,13 @@ def test_store_and_broker_may_be_connections_of_airflow(
         "AIRFLOW_CONN_RESULTS": dsn,
         "AIRFLOW_CONN_BROKER": json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": bootstrap}}),
     }
-    (run,) = run_dag([{"target": "shop", "operations": ["GET /products/*"]}], {**variables, **connections})
-    assert run["state"] == "success", run
+    with s3_server.serving() as s3:
+        connections |= {"TESTOPS_REPORTS_DIR": "s3://files@reports/nightly", "AIRFLOW_CONN_FILES": s3.connection}
+        (run,) = run_dag([{"target": "shop", "operations": ["GET /products/*"]}], {**variables, **connections})
+        assert run["state"] == "success", run
+        folder = s3.get("nightly/latest.txt").decode().strip()
+        files = {name: s3.get(f"nightly/{folder}/{name}") for name in FORMS}
+    assert json.loads(files["report.json"])["run"] == run["run"] and all(files.values())
     with Store(dsn) as store:
         progress = store.progress(run["run"])
         assert progress.published == progress.done > 0, "the runners reached the broker as well"
