@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,9 @@ def test_every_path_and_value_file_that_is_named_exists(environments: Any) -> No
                 named |= {source["path"]} if "path" in source else set()
                 files = source.get("helm", {}).get("valueFiles", [])
                 named |= {file.removeprefix("$values/") for file in files}
-    assert {"helm-values/testops", "argocd/smoke", "helm-values/airflow/base.yaml"} <= named
+                texts = source.get("helm", {}).get("fileParameters", [])
+                named |= {os.path.normpath(f"{source['path']}/{text['path']}") for text in texts}
+    assert {"helm-values/testops", "argocd/smoke", "helm-values/airflow/base.yaml", "targets/airflow.yaml"} <= named
     assert {f"helm-values/airflow/{name}.yaml" for name in environments} <= named
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
@@ -176,7 +179,11 @@ def test_every_part_is_of_the_commit_of_its_environment(environments: Any) -> No
         for application in applications:
             [revision] = [source["targetRevision"] for source in sources(application) if "chart" not in source]
             assert revision == COMMIT
-        [job] = template(ARGOCD / "smoke", "--set", f"revision={COMMIT}")
+        [job] = [
+            manifest
+            for manifest in template(ARGOCD / "smoke", "--set", f"revision={COMMIT}")
+            if manifest["kind"] == "Job"
+        ]
         assert job["metadata"]["name"] == f"testops-smoke-{COMMIT[:12]}", "a job cannot be changed"
 
 
@@ -258,3 +265,42 @@ def test_the_applications_health_comes_as_a_patch_of_argo_cds_settings() -> None
     [patch] = documents(ARGOCD / "argocd-cm.yaml")
     assert set(patch) == {"data"}, "a patch leaves Argo CD's other settings alone"
     assert list(patch["data"]) == ["resource.customizations.health.argoproj.io_Application"]
+
+
+def test_the_policies_let_the_smoke_run_and_the_runners_reach_the_api_server(environments: Any, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    for name, applications in environments.items():
+        [server] = [
+            manifest
+            for manifest in airflow(name)
+            if manifest["metadata"]["name"] == "airflow-api-server" and manifest["kind"] == "Deployment"
+        ]
+        labels = server["spec"]["template"]["metadata"]["labels"]
+        [source] = sources(part(applications, "testops"))
+        values.write_text(yaml.safe_dump(source["helm"]["valuesObject"]), "utf-8")
+        made = template(ROOT / source["path"], "--values", str(values)) + template(
+            ARGOCD / "smoke", "--set", f"revision={COMMIT}"
+        )
+        for pods in ("testops-runner", "testops-smoke"):
+            selector = {"app.kubernetes.io/name": pods}
+            [policy] = [
+                m
+                for m in made
+                if m["kind"] == "NetworkPolicy" and m["spec"]["podSelector"].get("matchLabels") == selector
+            ]
+            peers = [
+                peer
+                for rule in policy["spec"]["egress"]
+                if {"protocol": "TCP", "port": 8080} in rule["ports"]
+                for peer in rule["to"]
+            ]
+            assert any(peer["podSelector"]["matchLabels"].items() <= labels.items() for peer in peers), pods
+        [job] = [manifest for manifest in made if manifest["kind"] == "Job" and "smoke" in manifest["metadata"]["name"]]
+        [policy] = [m for m in airflow(name) if m["metadata"]["name"] == "airflow-api-server-policy"]
+        peers = [
+            peer["podSelector"]["matchLabels"]
+            for rule in policy["spec"]["ingress"]
+            for peer in rule["from"]
+            if "podSelector" in peer
+        ]
+        assert any(peer.items() <= job["spec"]["template"]["metadata"]["labels"].items() for peer in peers)

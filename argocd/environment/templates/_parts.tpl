@@ -19,5 +19,5 @@ targetRevision: {{ required "revision must be set" .Values.revision | quote }}
 
 {{- define "environment.sync" -}}
 syncOptions: [CreateNamespace=true, ServerSideApply=true, RespectIgnoreDifferences=true]
-retry: {limit: 10, backoff: {duration: 10s, factor: 2, maxDuration: 3m}}
+retry: {limit: 5, backoff: {duration: 10s, factor: 2, maxDuration: 1m}}
 {{- end }}
