@@ -40,7 +40,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         },
         "strimzi": {"cluster": "kafka", "createCluster": True, "runnerUser": "runner"},
         "cloudNativePg": {"enabled": True, "backup": {"retentionPolicy": "30d"}},
-        "metrics": {"podMonitor": True, "rules": True},
+        "metrics": {"podMonitor": True, "rules": True, "dashboards": True},
+        "kafkaUi": {"enabled": True},
         "keda": {"kafka": {"secret": "kafka-login", "sasl": "scram_sha512", "tls": True}},
         "quota": {"pods": "40", "requests.memory": "16Gi"},
         "externalSecrets": {

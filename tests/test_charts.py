@@ -121,7 +121,7 @@ def test_strimzi_makes_the_topics_that_the_library_uses_with_the_same_shape() ->
 
 def test_every_pod_of_ours_is_confined() -> None:
     specifications = {name: pod["spec"] for name, pod in pods(ours("everything"))}
-    assert set(specifications) == {"night-fleet", "night-collector", "night-setup", "night-check"}
+    assert set(specifications) == {"night-fleet", "night-collector", "night-kafka-ui", "night-setup", "night-check"}
     for spec in specifications.values():
         assert spec["securityContext"]["runAsNonRoot"] is True
         [container] = spec["containers"]
@@ -182,6 +182,11 @@ def test_every_pod_of_ours_is_closed_and_opened_for_what_it_needs_alone() -> Non
             "policyTypes": ["Ingress", "Egress"],
             "egress": opened("dns", "kafka", "postgres"),
         },
+        "night-kafka-ui": {
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "testops-kafka-ui"}},
+            "policyTypes": ["Ingress", "Egress"],
+            "egress": opened("dns", "kafka"),
+        },
     }
 
 
@@ -211,6 +216,7 @@ OPEN = {
     "resources",
     "setup.resources",
     "collector.resources",
+    "kafkaUi.resources",
     "strimzi.resources",
     "cloudNativePg.resources",
     "cloudNativePg.backup",
@@ -296,3 +302,22 @@ def test_target_files_and_settings_become_what_airflows_values_name() -> None:
     assert {subject["namespace"] for subject in binding["subjects"]} == {"pets"}
     base = yaml.safe_load((ROOT / "helm-values/airflow/base.yaml").read_text("utf-8"))
     assert base["volumes"][0]["configMap"]["name"] in maps and "testops-settings" in base["extraEnvFrom"]
+
+
+def test_kafka_ui_is_the_one_of_compose_and_answers_inside_the_cluster_alone() -> None:
+    service = yaml.safe_load((ROOT / "docker-compose.yaml").read_text("utf-8"))["services"]["kafka-ui"]
+    manifests = {m["kind"]: m for m in ours("everything") if m["metadata"]["name"] == "night-kafka-ui"}
+    assert manifests.keys() == {"Deployment", "Service", "ServiceAccount", "NetworkPolicy"}
+    [container] = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == service["image"]
+    assert {variable["name"]: variable["value"] for variable in container["env"]} == service["environment"]
+    assert manifests["Service"]["spec"]["type"] == "ClusterIP"
+    labels = manifests["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        manifests["Deployment"]["spec"]["selector"]["matchLabels"],
+        manifests["Service"]["spec"]["selector"],
+        manifests["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    assert "ingress" not in manifests["NetworkPolicy"]["spec"]
+    assert not [m for m in ours("preset") if m["metadata"]["name"] == "night-kafka-ui"]

@@ -56,7 +56,7 @@ EXPECTED: dict[str, dict[str, Rights]] = {
     "production+git-sync": PRODUCTION,
     "preset": {"night-runner": {}, "night-setup": {}, "night-store": {}},
     "nothing": {},
-    "everything": {"night-runner": {}, "night-setup": {}, "night-store": {}},
+    "everything": {"night-kafka-ui": {}, "night-runner": {}, "night-setup": {}, "night-store": {}},
     "launcher kubernetes": {
         "night-setup": {},
         "night-store": {},
