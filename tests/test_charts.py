@@ -63,6 +63,10 @@ def test_the_runner_understands_what_the_chart_tells_it() -> None:
     assert (told.group, told.port, told.bind) == ("night", 9000, "0.0.0.0")
     assert runner["ports"] == [{"name": "http", "containerPort": 9000}]
     assert {"name": "TESTOPS_KAFKA_BOOTSTRAP", "value": "kafka:9092"} in runner["env"]
+    [settings] = [m["data"] for m in ours("preset") if m["metadata"]["name"] == "testops-settings"]
+    variables = {variable["name"]: variable["value"] for variable in runner["env"]}
+    assert variables.items() <= settings.items(), "runners and Airflow must agree"
+    assert "TESTOPS_FLEET_PARTITIONS" in variables, "the time that a batch may take depends on it"
 
 
 def test_keda_scales_on_the_lag_of_the_runners_own_group_and_topic() -> None:

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,72 @@ def test_every_variable_of_ours_that_is_set_is_a_setting() -> None:
     assert ours - {"TESTOPS_DB_PASSWORD"} <= configuration.VARIABLES.keys()
 
 
+NOT_HERE = {
+    "TESTOPS_KAFKA_OPTIONS": "the broker is the file's own",
+    "TESTOPS_KAFKA_REPLICATION": "there is one broker",
+    "TESTOPS_STORE_CONN_ID": "the store is the file's own",
+    "TESTOPS_KAFKA_CONN_ID": "the broker is the file's own",
+    "TESTOPS_SPECS_DIR": "documents lie beside the targets",
+    "TESTOPS_ADHOC_AUTH": "written by make run",
+    "TESTOPS_RUNNER_IMAGE": "of pods",
+    "TESTOPS_POD_NAMESPACE": "of pods",
+    "TESTOPS_POD_TEMPLATE": "of pods",
+    "TESTOPS_POD_KAFKA_BOOTSTRAP": "of pods",
+    "KUBECONFIG": "of pods",
+    "TESTOPS_PRICES_FILE": "a file that would have to be mounted",
+    "TESTOPS_REPORTS_DIR": "the store has the reports",
+}
+"""Settings that the services of Airflow are not given -> why."""
+
+
+def test_airflow_is_given_every_setting_that_means_something_here() -> None:
+    settings_given = SERVICES["scheduler"]["environment"].keys() & configuration.VARIABLES.keys()
+    assert settings_given == configuration.VARIABLES.keys() - NOT_HERE.keys()
+    assert SERVICES["collector"]["environment"].keys() == settings_given
+    for name, value in SERVICES["runner"]["environment"].items():
+        assert value == SERVICES["scheduler"]["environment"][name], f"{name}: runners and Airflow must agree"
+
+
+def test_a_default_is_the_one_of_the_settings_unless_the_place_asks_for_another() -> None:
+    defaults = dict(re.findall(r"\$\{(TESTOPS_\w+):-(\w+)\}", TEXT))
+    assert defaults.pop("TESTOPS_LAUNCHER") == "fleet"
+    assert len(defaults) >= 4
+    for name, value in defaults.items():
+        assert value == str(configuration.VARIABLES[name].default), name
+
+
+def test_what_env_example_offers_reaches_the_containers() -> None:
+    """Both ways to start read the file `.env`."""
+    lines = re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text("utf-8"), re.MULTILINE)
+    of_make_run = {name for name in lines if name.startswith("TESTOPS_PORT_")} | {"TESTOPS_KAFKA_LIBS"}
+    of_targets = {"PETS_TOKEN"}  # in targets.env
+    assert set(lines) - of_make_run - of_targets <= SERVICES["scheduler"]["environment"].keys()
+
+
+def test_images_and_topics_are_those_of_the_chart() -> None:
+    chart = yaml.safe_load((ROOT / "helm-values/testops/values.yaml").read_text("utf-8"))
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    images = {
+        name: service["image"].replace("${TESTOPS_VERSION:-", "").rstrip("}") for name, service in SERVICES.items()
+    }
+    assert images["runner"] == chart["image"] == f"testops-runner:{version}"
+    airflow = {name for name, service in SERVICES.items() if "testops-airflow" in service["image"]}
+    assert airflow >= {"setup", "api-server", "scheduler", "dag-processor", "triggerer", "collector"}
+    assert {images[name] for name in airflow} == {chart["airflowImage"]} == {f"testops-airflow:{version}"}
+    assert images["kafka"] == f"apache/kafka:{chart['strimzi']['kafkaVersion']}"
+    environment = SERVICES["setup"]["environment"]
+    for variable, value in (
+        ("TESTOPS_KAFKA_PARTITIONS", "partitions"),
+        ("TESTOPS_FLEET_PARTITIONS", "fleetPartitions"),
+    ):
+        assert environment[variable] == f"${{{variable}:-{chart['topics'][value]}}}"
+    assert SERVICES["runner"]["command"][1] == chart["group"]
+
+
 def test_no_secret_stands_in_the_file() -> None:
     for service in SERVICES.values():
         for variable, value in service.get("environment", {}).items():
-            if re.search("PASSWORD|SECRET|KEY|TOKEN|DSN|SQL_ALCHEMY", variable):
+            if value is not None and re.search("PASSWORD|SECRET|KEY|TOKEN|DSN|SQL_ALCHEMY", variable):
                 assert "${" in str(value), variable
 
 

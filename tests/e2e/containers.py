@@ -231,7 +231,7 @@ class Container:
         who = f"--reuid={user} --regid={group or f'$(id -g {user})'} --clear-groups"
         powers = "--no-new-privs --bounding-set=-all --inh-caps=-all"
         given = {**self.image.variables, **(self.service.get("environment") or {})}
-        variables = shlex.join(f"{name}={value}" for name, value in given.items())
+        variables = shlex.join(f"{name}={value}" for name, value in given.items() if value is not None)
         home = f'HOME="$(getent passwd {user} | cut -d: -f6)"'
         inner = f'cd {self.image.folder} && exec setpriv {who} {powers} env -i {variables} {home} "$@"'
         return f"exec chroot {self._box}/root sh -ec {shlex.quote(inner)} sh {shlex.join(command)}"
