@@ -17,15 +17,18 @@ RUN printf '#!/bin/sh\nset -e\nindex="$(pip config get global.index-url 2>/dev/n
 RUN for provider in ${PROVIDERS}; do echo "apache-airflow-providers-${provider}"; done > providers.txt \
  && /usr/local/bin/install --no-build --compile-bytecode --constraints constraints.txt -r providers.txt \
       -r pyproject.toml --extra airflow --extra bus --extra gemini --extra openai --extra property
+# What the image holds, as CycloneDX (SBOM). The project itself is found beside the packages, so that an update of it is a small layer.
+RUN /usr/local/bin/install --target /build/sbom cyclonedx-bom==7.5.0 \
+ && mkdir -p /opt/venv/share/sbom \
+ && PYTHONPATH=/build/sbom python -m cyclonedx_py environment --pyproject pyproject.toml --output-format JSON \
+      --output-file /opt/venv/share/sbom/testops-airflow.cdx.json /opt/venv/bin/python \
+ && /opt/venv/bin/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "testops.pth").write_text("/opt/testops\n")'
+
+FROM packages AS project
 COPY testops_lib testops_lib
 COPY testops_airflow testops_airflow
 COPY runner runner
-RUN /usr/local/bin/install --no-deps --compile-bytecode .
-# What the image holds, as CycloneDX (SBOM).
-RUN /usr/local/bin/install --target /build/sbom cyclonedx-bom==7.5.0 \
- && mkdir -p /opt/venv/share/sbom \
- && PYTHONPATH=/build/sbom python -m cyclonedx_py environment --output-format JSON \
-      --output-file /opt/venv/share/sbom/testops-airflow.cdx.json /opt/venv/bin/python
+RUN /usr/local/bin/install --no-deps --compile-bytecode --target /opt/testops .
 
 FROM ${BASE}
 ARG VERSION=dev
@@ -41,10 +44,11 @@ RUN useradd --uid 50000 --gid 0 --create-home --shell /usr/sbin/nologin airflow 
  && printf '# Settings come from AIRFLOW__ variables. Without this file Airflow would write one, and fails where the root file system is read-only.\n' > /opt/airflow/airflow.cfg \
  && chmod 755 /entrypoint /clean-logs
 COPY --from=packages /opt/venv /opt/venv
+COPY --from=project /opt/testops /opt/testops
 COPY dags /opt/airflow/dags
 COPY plugins /opt/airflow/plugins
 COPY targets /opt/airflow/targets
-ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
+ENV PATH=/opt/venv/bin:/opt/testops/bin:/usr/local/bin:/usr/bin:/bin \
     AIRFLOW_HOME=/opt/airflow \
     TESTOPS_TARGETS_DIR=/opt/airflow/targets \
     TESTOPS_VERSION="${VERSION}" \
