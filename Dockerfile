@@ -2,7 +2,8 @@
 #   docker build --build-arg VERSION=0.1.0 -t testops-airflow:0.1.0 .
 # It serves every component of Airflow, the collector and the command line; runners have a smaller image (runner/Dockerfile).
 # Give a base by digest where your registry has one: --build-arg BASE=python:3.11-slim@sha256:…
-# Further providers of Airflow, for secrets backends and the like: --build-arg PROVIDERS="hashicorp microsoft-azure"
+# Further providers of Airflow, for secrets backends and the like: --build-arg PROVIDERS="hashicorp google". What is locked here wins over
+# what they require: Google's asks for an older google-genai, which its secrets backend does not use.
 ARG BASE=python:3.11-slim
 FROM ${BASE} AS packages
 ARG PROVIDERS=
@@ -15,7 +16,8 @@ COPY pyproject.toml README.md LICENSE ./
 RUN printf '#!/bin/sh\nset -e\nindex="$(pip config get global.index-url 2>/dev/null || true)"\nexport VIRTUAL_ENV=/opt/venv SSL_CERT_FILE="${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}"\nexec env ${index:+UV_DEFAULT_INDEX="$index"} uv pip install --quiet --no-cache "$@"\n' > /usr/local/bin/install \
  && chmod 755 /usr/local/bin/install
 RUN for provider in ${PROVIDERS}; do echo "apache-airflow-providers-${provider}"; done > providers.txt \
- && /usr/local/bin/install --no-build --compile-bytecode --constraints constraints.txt -r providers.txt \
+ && /usr/local/bin/install --no-build --compile-bytecode --constraints constraints.txt \
+      ${PROVIDERS:+--overrides constraints.txt} -r providers.txt \
       -r pyproject.toml --extra airflow --extra bus --extra gemini --extra openai --extra property
 # What the image holds, as CycloneDX (SBOM). The project itself is found beside the packages, so that an update of it is a small layer.
 RUN /usr/local/bin/install --target /build/sbom cyclonedx-bom==7.5.0 \

@@ -20,7 +20,8 @@ AIRFLOW_VALUES = ROOT / "helm-values/airflow"
 SCHEMAS = SHARED / "schemas/crds"
 NAMESPACE = "testops-manifests"
 
-OVERLAYS = ("dev", "staging", "production", "dev+git-sync", "staging+git-sync", "production+git-sync")
+SECRETS = ("production+secrets-vault", "production+secrets-aws", "production+secrets-gcp")
+OVERLAYS = ("dev", "staging", "production", "dev+git-sync", "staging+git-sync", "production+git-sync", *SECRETS)
 """Values of the official chart, each given after base.yaml."""
 
 SHAPES: dict[str, dict[str, Any]] = {
