@@ -50,10 +50,10 @@ SHAPES: dict[str, dict[str, Any]] = {
         },
     },
     "launcher kubernetes": {
-        "networkPolicies": {"enabled": True},
         **yaml.safe_load((CHART / "pods.yaml").read_text("utf-8")),
+        "networkPolicies": {"enabled": True},
     },
-    "runners": yaml.safe_load((ROOT / "helm-values/runners.yaml").read_text("utf-8")),
+    "runners": yaml.safe_load((CHART / "runners.yaml").read_text("utf-8")),
 }
 """Values of our chart: as it comes, all off, all on, pods instead of the fleet, runners in a namespace of their own."""
 

@@ -53,7 +53,7 @@ def tried(cluster: Cluster, manifests: list[Manifest]) -> set[tuple[str, str]]:
 
 
 def test_the_api_server_takes_the_namespace_of_the_runners(namespace: Cluster) -> None:
-    manifest = yaml.safe_load((ROOT / "helm-values/runner-namespace.yaml").read_text("utf-8"))
+    manifest = yaml.safe_load((ROOT / "helm-values/testops/runner-namespace.yaml").read_text("utf-8"))
     namespace.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", given=json.dumps(manifest))
     assert manifest["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
