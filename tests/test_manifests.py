@@ -12,6 +12,7 @@ from tests.paths import ROOT
 from tests.rendering import (
     CHART,
     SCHEMAS,
+    SECRETS,
     SHAPES,
     configurations,
     helm,
@@ -25,6 +26,7 @@ from tests.rendering import (
 CUSTOM_KINDS = {
     "production": Counter(ScaledObject=1),
     "production+git-sync": Counter(ScaledObject=1),
+    **{overlay: Counter(ScaledObject=1) for overlay in SECRETS},
     "preset": Counter(ScaledObject=1),
     "runners": Counter(ScaledObject=1),
     "everything": Counter(
