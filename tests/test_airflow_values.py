@@ -53,7 +53,7 @@ def rendered() -> dict[str, list[dict[str, Any]]]:
 def settings_of_our_chart() -> dict[str, Any]:
     """The ConfigMap that our chart writes and every component of Airflow reads."""
     maps = [manifest for manifest in rendering.ours("preset") if manifest["kind"] == "ConfigMap"]
-    [settings] = [manifest for manifest in maps if "TESTOPS_LAUNCHER" in manifest["data"]]
+    [settings] = [manifest for manifest in maps if manifest["metadata"]["name"] == "testops-settings"]
     return settings
 
 
