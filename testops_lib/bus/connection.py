@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from testops_lib.errors import BusError
 
@@ -20,6 +21,9 @@ _TOPIC_GRACE_S = 3.0
 
 _TURN_S = 2.0
 """How long one request for metadata waits; between two requests librdkafka reports why the cluster does not answer."""
+
+_NO_ID = "A" * 22
+"""The topic id of zeros: brokers that know of none."""
 
 _MISSING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -187,6 +191,19 @@ class Connection:
         with self.translated(topic), self.consumer() as consumer:
             return len(self.partitions(consumer, topic))
 
+    def topic_id(self, topic: str) -> str:
+        """The id that Kafka gave the topic when it was created; empty where the brokers give none (before 2.8).
+
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        with self.translated(f"topic {topic}"):
+            admin = AdminClient(self.configuration())
+            self.partitions(admin, topic)
+            answer = admin.describe_topics(TopicCollection([topic]), request_timeout=self.timeout_s)[topic]
+            topic_id = str(answer.result().topic_id or _NO_ID)
+        return "" if topic_id == _NO_ID else topic_id
+
     # ------------------------------------------------------------------ errors
 
     @contextmanager
@@ -203,7 +220,7 @@ class Connection:
             error = self._refusal
         what, next_step = f"Kafka at {self.bootstrap}: {error.str()}", "check that the brokers run; then repeat"
         if error.code() in _MISSING:
-            what, next_step = "there is no such topic or partition", "create the topics (`make run` does)"
+            what, next_step = "there is no such topic or partition", "create the topics: `testops topics create`"
         elif error.code() in _REFUSED:
             next_step = "check the credentials, what they may do, and the certificates (TESTOPS_KAFKA_OPTIONS)"
         return BusError(what, where=where, next_step=next_step)

@@ -138,7 +138,6 @@ class OrderConsumer(Closing):
             **{
                 "auto.offset.reset": "earliest",
                 "max.poll.interval.ms": _LONGEST_ORDER_END_MS,
-                "topic.metadata.refresh.interval.ms": 10_000,
                 "on_commit": self._committed,
                 "queued.min.messages": 1,
             },
@@ -165,7 +164,7 @@ class OrderConsumer(Closing):
         """
         if self._to_commit and time.monotonic() >= self._commit_again_at:
             self._commit(wait=False)
-        message = self._consumer.poll(0 if self._waiting and self._out is None else timeout_s)
+        message = self._membership.poll(0 if self._waiting and self._out is None else timeout_s)
         if message is not None and (error := message.error()) is not None:
             self._warn(error)
         elif message is not None:

@@ -114,7 +114,7 @@ class ShareHolder:
         self._membership.join()
         last_seen, patience_s = time.monotonic(), self._connection.timeout_s
         while not self._leaving.is_set():
-            message = self._consumer.poll(_POLL_S)
+            message = self._membership.poll(_POLL_S)
             if self.assigned:
                 patience_s = self._patience_s
             if self.assigned or self._membership.is_member:

@@ -73,7 +73,7 @@ def drain(
     """
     until = time.monotonic() + deadline_s
     reader = bus.results.read(
-        store.positions(run) if positions is None else dict(positions),
+        store.positions(run, topic=bus.results.topic_id()) if positions is None else dict(positions),
         follow=False,
         stop=lambda: time.monotonic() > until,
         run=run,
@@ -93,22 +93,20 @@ def follow(bus: Bus, store: Store, *, stop: Callable[[], bool], run: str | None 
     """Stores results as they come until `stop`, about three times a second.
 
     Begins where the results of the open runs begin (of one run, when given), so a restart loses nothing.
-    Brokers and database may go away and come back: it waits, up to 10 s between tries.
+    Brokers and database may go away: it waits, up to 10 s between tries, and then begins there again, since what comes
+    back may be an empty topic, or a database restored from a backup.
     """
-    positions: dict[int, int] | None = None
     wait_s = 0.5
     while not stop():
         try:
-            if positions is None:
-                begun = store.positions(run) if run is not None else store.open_positions()
-                positions = bus.results.position()
-                positions |= {
-                    partition: min(offset, positions.get(partition, offset)) for partition, offset in begun.items()
-                }
-            reader = bus.results.read(positions, follow=True, stop=stop, run=run)
-            for results in reader:
+            topic = bus.results.topic_id()
+            begun = store.positions(run, topic=topic) if run is not None else store.open_positions(topic=topic)
+            positions = bus.results.position()
+            positions |= {
+                partition: min(offset, positions.get(partition, offset)) for partition, offset in begun.items()
+            }
+            for results in bus.results.read(positions, follow=True, stop=stop, run=run):
                 store.merge_results(results)
-                positions = dict(reader.positions)
                 wait_s = 0.5
         except (BusError, StoreError) as error:
             _LOG.warning("collecting pauses for %g s: %s", wait_s, error)

@@ -65,7 +65,7 @@ def publish(run: str, settings: Settings) -> Publication:
                 next_step="see the log of `generate`, and `testops cases list`",
             )
         line = open_bus(settings)
-        positions = line.results.position()
+        positions, topic = line.results.position(), line.results.topic_id()
         contracts, further = make_contracts(spec, target), target.generate.rounds > 0
         plan_batch = line.plans.publish(
             run,
@@ -76,7 +76,8 @@ def publish(run: str, settings: Settings) -> Publication:
         main, last = (
             line.cases.publish(run, store.cases_by_id(part()), max_records=size) for part in (chosen.main, chosen.last)
         )
-        store.mark_published(run, chosen, positions=positions, plan=plan_batch, batches=[*main, *last])
+        batched = [*main, *last]
+        store.mark_published(run, chosen, positions=positions, topic=topic, plan=plan_batch, batches=batched)
         begin = store.positions(run)  # an earlier publication's, when this is not the first
     return publication(plan_batch, main, last, cases=len(chosen), results=batches.positions_text(begin))
 

@@ -14,7 +14,7 @@ from testops_lib.model import Value
 from testops_lib.store import migrate, rows, statements
 from testops_lib.store.migrate import Migration
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The migration this version of the code needs; the newest of `store/migrations/versions`."""
 
 

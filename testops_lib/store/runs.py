@@ -38,6 +38,8 @@ class Run(Value, frozen=True, kw_only=True):
     passed: bool | None = None
     suite: str = ""
     """The suite whose cases the run executes."""
+    results_topic: str = ""
+    """Id of the topic that `positions` are of; empty: unknown."""
 
 
 class Runs(Database):
@@ -98,19 +100,21 @@ class Runs(Database):
         cases: Iterable[str],
         *,
         positions: Mapping[int, int],
+        topic: str = "",
         plan: Batch | None = None,
         batches: Sequence[Batch] = (),
         further: bool = False,
     ) -> None:
         """Records what was published, in place of an earlier publication of the same run.
 
-        Results of cases that are no longer published are deleted; the others stay, and so do the earliest positions.
-        With `further`, the cases and batches are added to the earlier publication instead.
+        Results of cases that are no longer published are deleted; the others stay, and so do the earliest positions
+        of the same topic. With `further`, the cases and batches are added to the earlier publication instead.
 
         Args:
             run: the run, which is open.
             cases: ids of the published cases.
-            positions: ends of the results topic before publishing (`Bus.results_position`).
+            positions: ends of the results topic before publishing (`Results.position`).
+            topic: id of that topic (`Results.topic_id`).
             plan: the batch that holds the plan.
             batches: the batches of cases.
 
@@ -123,7 +127,7 @@ class Runs(Database):
             row = cursor.execute(statements.LOCK_RUN, (run,)).fetchone()
             if row is None:
                 raise no_run(run)
-            earlier = _positions(row[0])
+            earlier = _positions(row[0]) if _is_same(row[1], topic) else {}
             lowest = {partition: min(offset, earlier.get(partition, offset)) for partition, offset in positions.items()}
             documents = [msgspec.json.encode(batch).decode() for batch in batches]
             if further:
@@ -143,7 +147,7 @@ class Runs(Database):
             cursor.execute(statements.DELETE_UNPUBLISHED_REPETITIONS, (run,))
             plan_document = msgspec.json.encode(plan).decode() if plan is not None else None
             cursor.execute(
-                statements.MARK_PUBLISHED, (json.dumps({**earlier, **lowest}), plan_document, documents, run)
+                statements.MARK_PUBLISHED, (json.dumps({**earlier, **lowest}), topic, plan_document, documents, run)
             )
 
     def begin_batch(self, run: str, batch: str, *, attempt: int = 1) -> bool:
@@ -160,15 +164,23 @@ class Runs(Database):
         """The published batches, in their order."""
         return list(self.run(run).batches)
 
-    def positions(self, run: str) -> dict[int, int]:
-        """Where the run's results begin in the results topic, by partition; empty before it is published."""
-        return self.run(run).positions
+    def positions(self, run: str, *, topic: str = "") -> dict[int, int]:
+        """Where the run's results begin in the results topic, by partition; empty before it is published.
 
-    def open_positions(self) -> dict[int, int]:
-        """Where results begin in the results topic, of all runs published in the last day and not finished."""
+        `topic`: the id of the topic that is to be read. When the run was published to another one, which was lost, its
+        results may begin anywhere in this one: at 0.
+        """
+        record = self.run(run)
+        return _begin(record.positions, is_same=_is_same(record.results_topic, topic))
+
+    def open_positions(self, *, topic: str = "") -> dict[int, int]:
+        """Where results begin in the results topic, of all runs published in the last day and not finished.
+
+        `topic`: as in `positions`.
+        """
         lowest: dict[int, int] = {}
-        for (document,) in self._fetch_all(statements.OPEN_POSITIONS):
-            for partition, offset in _positions(document).items():
+        for document, of_topic in self._fetch_all(statements.OPEN_POSITIONS):
+            for partition, offset in _begin(_positions(document), is_same=_is_same(of_topic, topic)).items():
                 lowest[partition] = min(offset, lowest.get(partition, offset))
         return lowest
 
@@ -182,6 +194,14 @@ class Runs(Database):
         with self._transaction() as connection:
             row = connection.execute(statements.LATEST_RUN, {"target": target}).fetchone()
         return row[0] if row else None
+
+
+def _is_same(topic: str, other: str) -> bool:
+    return not topic or not other or topic == other
+
+
+def _begin(positions: dict[int, int], *, is_same: bool) -> dict[int, int]:
+    return positions if is_same else dict.fromkeys(positions, 0)
 
 
 def _positions(document: Mapping[str, int] | None) -> dict[int, int]:

@@ -65,6 +65,13 @@ runs = Table(
     Column("passed", Boolean),
     Column("report", Text, comment="JSON of Report"),
     Column("suite", Text(collation="C"), nullable=False, server_default="", comment="whose cases it executes"),
+    Column(
+        "results_topic",
+        Text(collation="C"),
+        nullable=False,
+        server_default="",
+        comment="id of the topic that positions are of; empty: unknown",
+    ),
     PrimaryKeyConstraint("run"),
     Index("runs_by_target", "target", "seq"),
 )

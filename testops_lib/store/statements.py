@@ -29,10 +29,10 @@ ON CONFLICT (run) DO UPDATE SET
 
 GET_RUN = """
 SELECT run, target, title, base_url, spec_hash, state, opened, finished, settled, plan_batch, batches, positions,
-    passed, suite
+    passed, suite, results_topic
 FROM testops.runs WHERE run = %s
 """
-LOCK_RUN = "SELECT positions FROM testops.runs WHERE run = %s FOR UPDATE"
+LOCK_RUN = "SELECT positions, results_topic FROM testops.runs WHERE run = %s FOR UPDATE"
 
 CASES_INCOMING = """
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming_cases (
@@ -211,12 +211,13 @@ WHERE stored.verdict IN ('errored', 'skipped') AND stored.document <> excluded.d
 REPETITIONS = "SELECT document FROM testops.repetitions WHERE run = %s ORDER BY case_id, repeat"
 MARK_FURTHER = "UPDATE testops.runs SET batches = batches || %s::text[] WHERE run = %s"
 MARK_PUBLISHED = """
-UPDATE testops.runs SET state = 'published', published_at = now(), positions = %s, plan_batch = %s, batches = %s
+UPDATE testops.runs SET
+    state = 'published', published_at = now(), positions = %s, results_topic = %s, plan_batch = %s, batches = %s
 WHERE run = %s
 """
 COUNT_PUBLISHED = "SELECT count(*) FROM testops.run_cases WHERE run = %s"
 OPEN_POSITIONS = """
-SELECT positions FROM testops.runs
+SELECT positions, results_topic FROM testops.runs
 WHERE positions IS NOT NULL AND state <> 'finished' AND published_at > now() - interval '1 day'
 """
 """Positions of the runs whose results may still come."""

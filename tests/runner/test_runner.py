@@ -81,10 +81,10 @@ def line(kafka: str) -> Bus:
 
 def publish(bus: Bus, store: Store, run: str, plan: Plan, cases: list[Case]) -> tuple[Batch, list[Batch]]:
     store.open_run(run, plan.target)
-    positions = bus.results.position()
+    positions, topic = bus.results.position(), bus.results.topic_id()
     at = bus.plans.publish(run, plan, [CONTRACT])
     batches = bus.cases.publish(run, cases, max_records=200)
-    store.mark_published(run, [case.id for case in cases], positions=positions, plan=at, batches=batches)
+    store.mark_published(run, [case.id for case in cases], positions=positions, topic=topic, plan=at, batches=batches)
     return at, batches
 
 

@@ -25,7 +25,7 @@ def ids(count: int) -> list[str]:
 def publish(bus: Bus, store: Store, cases: list[str], *, run: str = "r") -> None:
     """As if these cases were published."""
     store.open_run(run, "shop")
-    store.mark_published(run, cases, positions=bus.results.position())
+    store.mark_published(run, cases, positions=bus.results.position(), topic=bus.results.topic_id())
 
 
 def write(bus: Bus, cases: list[str], *, run: str = "r", verdict: VerdictName = "passed", reason: str = "") -> None:
