@@ -259,7 +259,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             SettingsError: it is not set.
         """
-        return _needed("TESTOPS_DSN", self.dsn)
+        return _needed("TESTOPS_DSN", self.dsn, conn_id=self.store_conn_id)
 
     def need_kafka(self) -> str:
         """Kafka's bootstrap servers.
@@ -267,7 +267,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             SettingsError: they are not set.
         """
-        return _needed("TESTOPS_KAFKA_BOOTSTRAP", self.kafka_bootstrap)
+        return _needed("TESTOPS_KAFKA_BOOTSTRAP", self.kafka_bootstrap, conn_id=self.kafka_conn_id)
 
     def reports_folder(self) -> Path | None:
         """The folder that runs write their reports into; None: they write none.
@@ -299,10 +299,11 @@ def may_be_named(name: str, settings: Settings) -> bool:
     return name not in VARIABLES and not name.startswith(("AIRFLOW", "_AIRFLOW"))
 
 
-def _needed(name: str, value: str) -> str:
+def _needed(name: str, value: str, *, conn_id: str = "") -> str:
     if not value:
+        unread = f", and only Airflow's tasks read its connection {conn_id!r}" if conn_id else ""
         raise SettingsError(
-            "is not set",
+            f"is not set{unread}",
             where=name,
             next_step=f"set it: {VARIABLES[name].meaning}; `make run` does so for the servers it starts",
         )

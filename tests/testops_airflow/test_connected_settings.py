@@ -10,6 +10,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from testops_lib import settings as configuration
+from testops_lib.errors import SettingsError
 from tests.airflow_python import printed
 from tests.warm_python import WarmPython
 
@@ -132,3 +133,8 @@ def test_a_connection_that_cannot_be_used_is_named(
 def test_outside_of_airflow_connections_are_not_read() -> None:
     settings = configuration.read({**IDS, "TESTOPS_DSN": "postgresql://h/db", "TESTOPS_KAFKA_BOOTSTRAP": "h:9092"})
     assert (settings.need_dsn(), settings.need_kafka()) == ("postgresql://h/db", "h:9092")
+    settings = configuration.read(IDS)
+    with pytest.raises(SettingsError, match="TESTOPS_DSN: is not set, and only Airflow's tasks read its connection"):
+        settings.need_dsn()
+    with pytest.raises(SettingsError, match="'testops_kafka'"):
+        settings.need_kafka()
