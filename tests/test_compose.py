@@ -144,9 +144,9 @@ NOT_HERE = {
 
 
 def test_airflow_is_given_every_setting_that_means_something_here() -> None:
-    settings_given = SERVICES["scheduler"]["environment"].keys() & configuration.VARIABLES.keys()
-    assert settings_given == configuration.VARIABLES.keys() - NOT_HERE.keys()
-    assert SERVICES["collector"]["environment"].keys() == settings_given
+    passed = SERVICES["scheduler"]["environment"].keys() & configuration.VARIABLES.keys()
+    assert passed == configuration.VARIABLES.keys() - NOT_HERE.keys()
+    assert SERVICES["collector"]["environment"].keys() == passed
     for name, value in SERVICES["runner"]["environment"].items():
         assert value == SERVICES["scheduler"]["environment"][name], f"{name}: runners and Airflow must agree"
 

@@ -19,13 +19,13 @@ DASHBOARDS = CHART / "dashboards"
 DASHBOARD: dict[str, Any] = json.loads((DASHBOARDS / "runners.json").read_text("utf-8"))
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? ", re.MULTILINE)
 METRIC = re.compile(r"\b(testops_\w+)(?:\{(\w+)(=~|!=|=)\"([^\"]+)\"\})?")
-GIVEN_BY_PROMETHEUS = {"instance", "pod"}
+LABELS_OF_PROMETHEUS = {"instance", "pod"}
 
 
 def expressions() -> list[str]:
-    asked = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    queries = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     [rules] = [manifest for manifest in ours("everything") if manifest["kind"] == "PrometheusRule"]
-    return asked + [rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]]
+    return queries + [rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]]
 
 
 @pytest.mark.integration
@@ -48,7 +48,7 @@ def test_every_metric_and_label_that_is_asked_for_is_on_a_runners_page(kafka: st
     for expression in expressions():
         metrics = METRIC.findall(expression)
         assert metrics, expression
-        exported = GIVEN_BY_PROMETHEUS.union(*(labels[name] for name, *_ in metrics))
+        exported = LABELS_OF_PROMETHEUS.union(*(labels[name] for name, *_ in metrics))
         for name, label, _, values in metrics:
             assert name in labels, expression
             assert not label or set(values.split("|")) <= labels[name][label], expression

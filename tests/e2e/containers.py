@@ -69,7 +69,7 @@ def read_dockerfile(path: Path, arguments: Mapping[str, str]) -> Image:
             case "ENV":
                 words = (word.partition("=") for word in shlex.split(rest))
                 image.variables |= {
-                    name: re.sub(r"\$\{(\w+)\}", lambda found: arguments[found[1]], value) for name, _, value in words
+                    name: re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], value) for name, _, value in words
                 }
             case "WORKDIR":
                 image.folder = rest
@@ -230,10 +230,10 @@ class Container:
         user, _, group = (self.service.get("user") or self.image.user).partition(":")
         who = f"--reuid={user} --regid={group or f'$(id -g {user})'} --clear-groups"
         powers = "--no-new-privs --bounding-set=-all --inh-caps=-all"
-        given = {**self.image.variables, **(self.service.get("environment") or {})}
-        variables = shlex.join(f"{name}={value}" for name, value in given.items() if value is not None)
+        variables = {**self.image.variables, **(self.service.get("environment") or {})}
+        pairs = shlex.join(f"{name}={value}" for name, value in variables.items() if value is not None)
         home = f'HOME="$(getent passwd {user} | cut -d: -f6)"'
-        inner = f'cd {self.image.folder} && exec setpriv {who} {powers} env -i {variables} {home} "$@"'
+        inner = f'cd {self.image.folder} && exec setpriv {who} {powers} env -i {pairs} {home} "$@"'
         return f"exec chroot {self._box}/root sh -ec {shlex.quote(inner)} sh {shlex.join(command)}"
 
 

@@ -64,8 +64,8 @@ import os, sys, urllib.request
 from testops_lib.airflow_api import Airflow
 url, run = sys.argv[1:]
 token = Airflow(url, username="admin", password=os.environ["TESTOPS_AIRFLOW_PASSWORD"]).token()
-asked = urllib.request.Request(f"{url}/testops/runs/{run}/report.json", headers={"Authorization": f"Bearer {token}"})
-print(urllib.request.urlopen(asked).read().decode())
+request = urllib.request.Request(f"{url}/testops/runs/{run}/report.json", headers={"Authorization": f"Bearer {token}"})
+print(urllib.request.urlopen(request).read().decode())
 """
 
 
