@@ -128,7 +128,7 @@ def test_one_command_starts_everything_and_a_run_of_the_shop_ends(host: Host) ->
     for attempt in ("first", "second"):
         setup = host.start("setup", airflow)
         assert setup.child.wait(240) == 0, f"the {attempt} time: {setup.child.tail(40)}"
-    services = {name: host.start(name, airflow) for name in (*AIRFLOW, "collector", "shop")}
+    services = {name: host.start(name, airflow) for name in (*AIRFLOW, "collector", "log-cleaner", "shop")}
     services["runner"] = host.start("runner", runner)
     for name in ("api-server", "shop", "runner", "scheduler", "dag-processor", "triggerer"):
         healthy(services[name])
