@@ -145,6 +145,12 @@ def test_the_setup_comes_before_what_needs_it_and_after_what_it_needs() -> None:
     assert hooks("everything") == [("ServiceAccount", after), ("Job", after)], "the release makes the database itself"
 
 
+def test_the_log_of_a_setup_that_failed_stays() -> None:
+    [job] = [m for m in ours("preset") if m["kind"] == "Job"]
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never", "else the pod goes when the job gives up"
+    assert job["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+
+
 def test_every_pod_of_ours_is_closed_and_opened_for_what_it_needs_alone() -> None:
     policies = {m["metadata"]["name"]: m["spec"] for m in ours("everything") if m["kind"] == "NetworkPolicy"}
     ports = {"dns": [("UDP", 53), ("TCP", 53)], "kafka": [("TCP", 9092)], "postgres": [("TCP", 5432)]}
