@@ -111,3 +111,10 @@ def test_a_policys_pods_are_there(configuration: str) -> None:
                 values = {pod.get(expression["key"]) for pod in labels}
                 assert values & set(expression["values"]), manifest["metadata"]["name"]
             assert [pod for pod in labels if wanted <= pod.items()], manifest["metadata"]["name"]
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_helm_lints_the_environments_of_argo_cd_without_a_warning(environment: str) -> None:
+    folder = ROOT / "argocd/environment"
+    generated = f"name={environment},repository=https://git.example.com/team/x.git,revision=abc"
+    run([*helm(), "lint", "--strict", str(folder), "--values", str(folder / f"{environment}.yaml"), "--set", generated])
