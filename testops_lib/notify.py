@@ -24,6 +24,9 @@ _log = logging.getLogger("testops.notify")
 SIGNATURE_HEADER = "X-TestOps-Signature"
 """Of a webhook with a secret: `sha256=` and the hex HMAC-SHA256 of the body's bytes."""
 
+NEXT_SIGNATURE_HEADER = "X-TestOps-Signature-Next"
+"""The same with the secret to come, so that the receiver may change its own at any moment in between."""
+
 _UNUSABLE = "the webhook's URL is not usable"
 _MOST_FINDINGS = 5
 _MOST_REASONS = 3
@@ -132,7 +135,14 @@ def unfinished(target: str, run: str, ui_url: str = "", *, reasons: Sequence[str
 
 
 def webhook(
-    url: str, document: Message, *, secret: str = "", timeout_s: float = 10, attempts: int = 3, pause_s: float = 1
+    url: str,
+    document: Message,
+    *,
+    secret: str = "",
+    next_secret: str = "",
+    timeout_s: float = 10,
+    attempts: int = 3,
+    pause_s: float = 1,
 ) -> NotifyResult:
     """POSTs the message as JSON; a failure is part of the result and raises nothing.
 
@@ -144,8 +154,9 @@ def webhook(
         return NotifyResult(sent=False, attempts=0, error="the webhook's URL must begin with http:// or https://")
     body = msgspec.json.encode(document)
     headers = {"Content-Type": "application/json", "User-Agent": "ai-testops"}
-    if secret:
-        headers[SIGNATURE_HEADER] = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    for name, key in ((SIGNATURE_HEADER, secret), (NEXT_SIGNATURE_HEADER, next_secret)):
+        if key:
+            headers[name] = "sha256=" + hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
     with open_session(host=host) as session:
         session.headers.clear()
         session.headers.update(headers)

@@ -212,6 +212,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_secret: str = _setting(
         "TESTOPS_WEBHOOK_SECRET", "", "signs the webhook: HMAC-SHA256 in X-TestOps-Signature"
     )
+    webhook_secret_next: str = _setting(
+        "TESTOPS_WEBHOOK_SECRET_NEXT",
+        "",
+        "while the secret is replaced, the one to come: it signs the webhook, too, in X-TestOps-Signature-Next",
+    )
     gemini_api_key: str = _setting("GEMINI_API_KEY", "", "key of the Gemini API; with it, the source `gemini` works")
     gemini_base_url: str = _setting(
         "GEMINI_BASE_URL", "", "another address that speaks the Gemini protocol (default: Google's)"

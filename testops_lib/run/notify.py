@@ -46,6 +46,6 @@ def notify(
         webhook = targets.find(settings.targets_dir, target).notify.webhook
         urls.append(targets.expand(webhook, environ, where="notify.webhook"))
     for url in filter(None, urls):
-        sent = notifying.webhook(url, notice, secret=settings.webhook_secret)
+        sent = notifying.webhook(url, notice, secret=settings.webhook_secret, next_secret=settings.webhook_secret_next)
         _LOG.info("webhook: %s", "sent" if sent.sent else f"not sent: {printable(sent.error)}")
     return notice.text

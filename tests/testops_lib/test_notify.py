@@ -15,7 +15,16 @@ import msgspec
 import pytest
 
 from testops_lib.model import Failure, GateRules, Report, Result
-from testops_lib.notify import SIGNATURE_HEADER, Message, log, message, summary, unfinished, webhook
+from testops_lib.notify import (
+    NEXT_SIGNATURE_HEADER,
+    SIGNATURE_HEADER,
+    Message,
+    log,
+    message,
+    summary,
+    unfinished,
+    webhook,
+)
 from testops_lib.verdict.analyze import analyze
 from testops_lib.verdict.gate import decide
 
@@ -118,6 +127,24 @@ def test_a_secret_signs_the_bytes_of_the_body(hook: str) -> None:
     signed = {name.lower(): value for name, value in headers.items()}[SIGNATURE_HEADER.lower()]
     assert signed == "sha256=" + hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
     assert b"s3cret" not in body
+
+
+def test_a_receiver_may_change_its_secret_at_any_moment_between_two_steps(hook: str) -> None:
+    def verifies(secret: bytes) -> bool:
+        """Whether a receiver with this secret takes the last notification."""
+        _, headers, body = Hook.seen[-1]
+        signature = "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
+        return signature in (headers.get(SIGNATURE_HEADER), headers.get(NEXT_SIGNATURE_HEADER))
+
+    webhook(hook, message(report(1)), secret="old")
+    assert verifies(b"old") and not verifies(b"new")
+    webhook(hook, message(report(1)), secret="old", next_secret="new")
+    assert verifies(b"old") and verifies(b"new")
+    assert Hook.seen[-1][1][SIGNATURE_HEADER] == Hook.seen[-2][1][SIGNATURE_HEADER], (
+        "who knows one header sees no change"
+    )
+    webhook(hook, message(report(1)), secret="new")
+    assert verifies(b"new") and not verifies(b"old")
 
 
 @pytest.mark.parametrize("first", [500, 503, 429, 0])
