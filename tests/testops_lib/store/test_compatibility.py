@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,25 +107,25 @@ def server() -> Iterator[Postgres]:
         yield server
 
 
-def summary_of_store_tests(checkout: Path, server: Postgres) -> str:
-    """The last line of pytest's summary."""
+def store_tests(checkout: Path, server: Postgres) -> subprocess.CompletedProcess[str]:
+    """The tests of the store, to the first that fails."""
     # Not the one of how fast results are stored.
     arguments = ("-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-k", "not at_least")
-    outcome = versions.run(
+    return versions.run(
         checkout, *arguments, "tests/testops_lib/store/test_store.py", STATE=str(server.state), PORT=str(server.port)
     )
-    return outcome.stdout.strip().rpartition("\n")[2]
 
 
 @pytest.mark.long
 def test_the_version_before_works_with_the_schema_of_this_one(before: Path, server: Postgres) -> None:
     with Store(server.dsn("template1")) as store:
         store.upgrade()
-    summary = summary_of_store_tests(before, server)
-    assert "passed" in summary and "failed" not in summary and "error" not in summary
+    tests = store_tests(before, server)
+    assert tests.returncode == 0 and "passed" in tests.stdout, tests.stdout
 
 
 @pytest.mark.long
 def test_a_migration_that_breaks_the_version_before_is_noticed(before: Path, server: Postgres, tmp_path: Path) -> None:
     upgraded_by(versions.after(tmp_path, sql=BREAK, oldest_code="0005"), server.dsn("template1"))
-    assert "failed" in summary_of_store_tests(before, server)
+    tests = store_tests(before, server)
+    assert tests.returncode == 1 and 'column "title"' in tests.stdout
