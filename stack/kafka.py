@@ -48,6 +48,7 @@ class Kafka:
         port: int = 0,
         libs: Path | None = None,
         users: Mapping[str, str] | None = None,
+        guarded: bool = False,
         announce: str = "",
     ) -> None:
         self.state = state.absolute()
@@ -56,6 +57,7 @@ class Kafka:
         self.durable = durable
         self.libs = (libs or default_libs()).absolute()
         self.users = dict(users or {})
+        self.guarded = guarded
         self.announce = announce
         self._wanted = port
         self._ports: dict[str, int] = {}
@@ -282,6 +284,11 @@ class Kafka:
                 "listener.name.secure.ssl.keystore.location": served,
                 "listener.name.secure.sasl.enabled.mechanisms": "SCRAM-SHA-512",
                 "listener.name.secure.scram-sha-512.sasl.jaas.config": login,
+            }
+        if self.guarded:
+            settings |= {
+                "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                "super.users": "User:ANONYMOUS",
             }
         if self.announce:
             port = self._ports[f"announced-{number}"]

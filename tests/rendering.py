@@ -39,7 +39,7 @@ SHAPES: dict[str, dict[str, Any]] = {
             "metricsFrom": [{"podSelector": {}}],
             "targets": [{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"protocol": "TCP", "port": 443}]}],
         },
-        "strimzi": {"cluster": "kafka", "createCluster": True, "runnerUser": "runner"},
+        "strimzi": {"cluster": "kafka", "createCluster": True, "runnerUser": "runner", "airflowUser": "airflow"},
         "cloudNativePg": {"enabled": True, "backup": {"retentionPolicy": "30d"}},
         "metrics": {"podMonitor": True, "rules": True, "dashboards": True},
         "kafkaUi": {"enabled": True},

@@ -85,6 +85,7 @@ containers:
       - {name: TESTOPS_FLEET_PARTITIONS, value: {{ .root.Values.topics.fleetPartitions | quote }}}
     envFrom:
       - secretRef: {name: {{ .root.Values.secret | quote }}, optional: true}
+      - secretRef: {name: {{ .root.Values.airflowSecret | quote }}, optional: true}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
     resources:
