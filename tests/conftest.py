@@ -36,6 +36,7 @@ _numbers = itertools.count(1)
 ORDER = (
     ("pods", ("tests/e2e/test_pods.py", "tests/e2e/test_chaos.py", "tests/e2e/test_fleet_pods.py")),
     ("stack", ("tests/e2e/test_airflow_target.py", "tests/e2e/test_stack.py", "tests/e2e/test_review.py")),
+    ("compose", ("tests/e2e/test_compose_run.py",)),
     ("dags", ("tests/dags/", "tests/testops_airflow/")),
     ("runner", ("tests/runner/test_runner.py",)),
     ("fleet", ("tests/e2e/test_fleet_run.py",)),
