@@ -226,13 +226,32 @@ def compose() -> list[str]:
     pytest.skip("needs docker compose: `python -m bench.tools docker-compose` builds it (Go)")
 
 
+def configured(folder: Path, *options: str) -> dict[str, Any]:
+    """The services that Docker Compose itself would start with the files of `make env` in `folder`."""
+    files = ["--env-file", str(folder / ".env"), "--file", str(ROOT / "docker-compose.yaml")]
+    command = [*compose(), *files, *options, "config", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0, done.stderr
+    services: dict[str, Any] = json.loads(done.stdout)["services"]
+    return services
+
+
 def test_docker_compose_itself_accepts_the_file(tmp_path: Path) -> None:
     make_env(tmp_path)
-    files = ["--env-file", str(tmp_path / ".env"), "--file", str(ROOT / "docker-compose.yaml")]
-    done = subprocess.run(
-        [*compose(), *files, "config", "--format", "json"], capture_output=True, text=True, cwd=ROOT, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    services = json.loads(done.stdout)["services"]
+    assert configured(tmp_path, "--profile", "*").keys() == SERVICES.keys()
+    services = configured(tmp_path)
     assert services.keys() == {name for name in SERVICES if "observability" not in SERVICES[name]["profiles"]}
     assert services["api-server"]["ports"][0]["host_ip"] == "127.0.0.1"
+
+
+def test_what_stands_in_env_reaches_the_services(tmp_path: Path) -> None:
+    chosen = {"OPENAI_MODEL": "small", "RUNNERS": "5", "UI_ADDRESS": "0.0.0.0", "UI_URL": "https://testops.example.com"}
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in chosen.items()))
+    make_env(tmp_path)
+    services = configured(tmp_path)
+    assert services["scheduler"]["environment"]["OPENAI_MODEL"] == "small"
+    assert services["scheduler"]["environment"]["GEMINI_MODEL"] is None, "not set, so that the default holds"
+    assert services["runner"]["scale"] == 5
+    assert services["api-server"]["ports"][0]["host_ip"] == "0.0.0.0"
+    for variable in ("AIRFLOW__API__BASE_URL", "TESTOPS_UI_URL"):
+        assert services["api-server"]["environment"][variable] == "https://testops.example.com"
