@@ -425,3 +425,13 @@ def test_starting_imports_nothing_heavy() -> None:
         "prometheus_client",
     )
     assert [name for name in imported if name.partition(".")[0] in heavy] == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, for a namespace of process ids")
+def test_a_container_that_is_ended_while_it_starts_ends() -> None:
+    first_process = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c"]
+    program = "import os, signal{}; os.kill(1, signal.SIGTERM); print('goes on')"
+    done = subprocess.run([*first_process, program.format(", runner")], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, ""), done.stderr
+    done = subprocess.run([*first_process, program.format("")], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "goes on\n", "without it, the signal is lost"
