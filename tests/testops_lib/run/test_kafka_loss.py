@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from stack.fleet import Fleet
 from stack.kafka import Kafka
 from stack.samples import Sample
 from testops_lib.bus.client import Bus
@@ -15,6 +17,7 @@ from testops_lib.run.collect import Counts, collect
 from testops_lib.store import Store
 from tests.runner.test_runner import case, outcome, plan, runner
 from tests.runner.test_runner import publish as publish_cases
+from tests.runner.test_runner_fleet import handed_out, wait
 from tests.testops_lib.run.test_collect import eventually, following, ids, publish, write
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
@@ -51,6 +54,25 @@ def test_results_that_reach_the_new_topic_are_collected_wherever_the_old_one_sto
     write(losable_bus, ids(30))
     assert 0 < begin < 30, "the old position stands amid the new results"
     assert collect(losable_bus, store, "r") == Counts(published=30, stored=30, no_result=0)
+
+
+def test_a_fleet_goes_on_in_the_new_kafka(
+    losable_kafka: Kafka, losable_bus: Bus, store: Store, sound_shop: Sample, tmp_path: Path
+) -> None:
+    fleet = Fleet(tmp_path, {"TESTOPS_KAFKA_BOOTSTRAP": losable_kafka.bootstrap, "TESTOPS_KAFKA_TIMEOUT_S": "20"})
+    try:
+        [standing] = fleet.add(1)
+        standing.wait_ready()
+        lose(losable_kafka)
+        losable_bus.create_topics(partitions=1)
+        cases = [case(number) for number in range(20)]
+        at, batches = publish_cases(losable_bus, store, "fleet", plan(sound_shop.url), cases)
+        handed = handed_out(losable_bus, store, "fleet", at, batches)
+        assert wait(losable_bus, "fleet", handed).ended.keys() == {str(batch) for batch in batches}
+        assert collect(losable_bus, store, "fleet") == Counts(published=20, stored=20, no_result=0)
+        assert standing.is_running, "nobody has started another one"
+    finally:
+        fleet.stop()
 
 
 def test_a_run_in_flight_keeps_its_stored_results_and_is_published_again(

@@ -48,9 +48,15 @@ def upgraded_by(checkout: Path, dsn: str) -> str:
     return upgrade.stdout
 
 
-def test_a_newer_schema_that_works_with_this_version_is_used(store: Store, postgres: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def after(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version after this one, whose migration expands."""
+    return versions.after(tmp_path_factory.mktemp("after"), sql=EXPAND)
+
+
+def test_a_newer_schema_that_works_with_this_version_is_used(store: Store, postgres: str, after: Path) -> None:
     store.open_run("r", "shop")
-    printed = upgraded_by(versions.after(tmp_path, sql=EXPAND), postgres)
+    printed = upgraded_by(after, postgres)
     assert printed.splitlines() == [
         f"{NEXT} A further step (works with installations of {SCHEMA_VERSION} or later)",
         f"schema: {NEXT}, works with installations of {SCHEMA_VERSION} or later",
@@ -60,8 +66,8 @@ def test_a_newer_schema_that_works_with_this_version_is_used(store: Store, postg
         assert [result.case for result in other.results("r")] == ["a"]
 
 
-def test_a_rollback_may_upgrade_and_leaves_the_newer_schema(postgres: str, tmp_path: Path) -> None:
-    upgraded_by(versions.after(tmp_path, sql=EXPAND), postgres)
+def test_a_rollback_may_upgrade_and_leaves_the_newer_schema(postgres: str, after: Path) -> None:
+    upgraded_by(after, postgres)
     upgrade = cli("db", "upgrade", TESTOPS_DSN=postgres)
     assert (upgrade.returncode, upgrade.stdout) == (
         0,
@@ -81,10 +87,8 @@ def test_a_newer_schema_that_ended_this_version_is_refused(postgres: str, tmp_pa
     assert status.returncode == 1 and "update this installation" in status.stdout
 
 
-def test_what_an_upgrade_would_do_is_said_before(postgres: str, store: Store, tmp_path: Path) -> None:
-    status = versions.run(
-        versions.after(tmp_path, sql=EXPAND), "-m", "testops_lib.cli", "db", "status", TESTOPS_DSN=postgres
-    )
+def test_what_an_upgrade_would_do_is_said_before(postgres: str, store: Store, after: Path) -> None:
+    status = versions.run(after, "-m", "testops_lib.cli", "db", "status", TESTOPS_DSN=postgres)
     assert status.returncode == 1
     assert f"to come: {NEXT} A further step (works with installations of {SCHEMA_VERSION} or later)" in status.stdout
 
