@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 POLL_S = 1.0
 """How long the trigger waits for an outcome before it looks whether the orders have expired."""
 
+LOOK_S = 30.0
+"""How often the trigger looks whether Kafka still has the orders."""
+
 AWAY_S = 5.0
 """Before the trigger asks Kafka again when it was away."""
 
@@ -85,6 +88,7 @@ class FleetOperator(BaseOperator):
                 run=self.run,
                 orders=handed.orders,
                 outcomes=handed.outcomes,
+                topic=handed.topic,
                 expires=handed.expires.isoformat(),
                 down_since=down_since,
             ),
@@ -114,22 +118,32 @@ class FleetOperator(BaseOperator):
 
 
 class FleetTrigger(BaseTrigger):
-    """Waits until each order has its outcome, or the orders have expired; the event says how far the orders are.
+    """Waits until each order has its outcome; the event says how far the orders are.
 
+    Ends early when the orders have expired, or Kafka has lost them: its topic of outcomes (`topic`) is another one.
     Follows the outcomes from where they begin, so a triggerer that takes it over knows what the one before knew. Kafka
     is asked in a thread of its own: the triggerer's loop and its other triggers go on meanwhile.
     """
 
-    def __init__(self, *, run: str, orders: dict[str, str], outcomes: str, expires: str, down_since: float = 0) -> None:
+    def __init__(
+        self,
+        *,
+        run: str,
+        orders: dict[str, str],
+        outcomes: str,
+        expires: str,
+        topic: str = "",
+        down_since: float = 0,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.down_since = down_since
+        self.topic, self.down_since = topic, down_since
         self.run_id_of_orders, self.orders, self.outcomes, self.expires = run, orders, outcomes, expires
         self._follower: OutcomesFollower | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """What Airflow keeps of the trigger in its database, in the clear: no secret is among it."""
         kept: dict[str, Any] = {"orders": self.orders, "outcomes": self.outcomes, "expires": self.expires}
-        kept["down_since"] = self.down_since
+        kept |= {"topic": self.topic, "down_since": self.down_since}
         return f"{__name__}.FleetTrigger", {"run": self.run_id_of_orders, **kept}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -141,10 +155,16 @@ class FleetTrigger(BaseTrigger):
 
         tracker, expires = fleet.OrderTracker(self.orders), datetime.fromisoformat(self.expires)
         loop, logged, settings = asyncio.get_running_loop(), "", await _settings()
+        look_at = loop.time()
         pool = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
         try:
             while not tracker.complete and datetime.now(UTC) < expires:
                 try:
+                    if loop.time() >= look_at:
+                        if await loop.run_in_executor(pool, self._are_lost, settings):
+                            self.log.warning("Kafka has lost the orders: its topics were made anew")
+                            break
+                        look_at = loop.time() + LOOK_S
                     outcomes = await loop.run_in_executor(pool, self._poll, settings)
                 except BusError as error:
                     self.log.warning("%s", error)
@@ -168,6 +188,11 @@ class FleetTrigger(BaseTrigger):
         from testops_lib.run.orders import withdraw
 
         await asyncio.to_thread(withdraw, self.run_id_of_orders, self.orders, await _settings())
+
+    def _are_lost(self, settings: Settings) -> bool:
+        from testops_lib.run.connect import open_bus
+
+        return open_bus(settings).outcomes.topic_id() not in (self.topic, "") if self.topic else False
 
     def _poll(self, settings: Settings) -> list[Outcome]:
         from testops_lib.bus import batch

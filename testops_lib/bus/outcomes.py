@@ -48,6 +48,14 @@ class Outcomes:
         """
         return self._connection.ends(self._topic)
 
+    def topic_id(self) -> str:
+        """What tells the topic from an earlier or later one of the same name; empty where the brokers do not say.
+
+        Raises:
+            BusError: the topic is missing or the brokers are away.
+        """
+        return self._connection.topic_id(self._topic)
+
     def read(self, start: Mapping[int, int], run: str) -> list[Outcome]:
         """Outcomes of the run's orders between `start` and the end now; those of one order in the sequence written.
 

@@ -25,6 +25,8 @@ class HandedOut(Value, frozen=True, kw_only=True):
     """Order id -> batch; empty: nothing is missing."""
     outcomes: str
     """Where their outcomes begin (`0:120`)."""
+    topic: str = ""
+    """Id of the topic of outcomes; the orders are lost when it is another one. Empty: unknown."""
     expires: datetime
 
 
@@ -62,7 +64,7 @@ def hand_out(
     rate, records = policy.requests_per_second, sum(cut[text].end - cut[text].first for text in missing)
     needed_s = records * REQUESTS_PER_CASE / rate if rate > 0 else 0
     expires = datetime.now(UTC) + timedelta(seconds=settings.fleet_wait_s + needed_s)
-    outcomes = batches.positions_text(line.outcomes.position())
+    outcomes, topic = batches.positions_text(line.outcomes.position()), line.outcomes.topic_id()
     orders = {
         text: BatchOrder(
             id=uuid.uuid4().hex,
@@ -81,7 +83,8 @@ def hand_out(
     }
     places = {text: partitions[number % len(partitions)] for number, text in enumerate(cut)}
     line.orders.publish((places[text], order) for text, order in orders.items())
-    return HandedOut(orders={order.id: text for text, order in orders.items()}, outcomes=outcomes, expires=expires)
+    by_id = {order.id: text for text, order in orders.items()}
+    return HandedOut(orders=by_id, outcomes=outcomes, topic=topic, expires=expires)
 
 
 def withdraw(run: str, orders: Iterable[str], settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from testops_lib.bus.client import Bus
 from tests.airflow_python import printed
 from tests.warm_python import WarmPython
 
@@ -59,6 +60,38 @@ def test_what_a_fleet_says_becomes_the_state_of_its_task(airflow: WarmPython) ->
     )
     assert outcomes["dead"][0] == "AirflowException" and "is their runner alive" in outcomes["dead"][1]
     assert outcomes["path"] == "testops_airflow.fleet.FleetTrigger" and outcomes["same"]
-    assert outcomes["kwargs"] == ["down_since", "expires", "orders", "outcomes", "run"], (
+    assert outcomes["kwargs"] == ["down_since", "expires", "orders", "outcomes", "run", "topic"], (
         "what lies in the database in the clear"
     )
+
+
+WAIT = """
+import asyncio, json, os
+from datetime import datetime, timedelta, timezone
+from testops_airflow.fleet import FleetTrigger
+
+os.environ["TESTOPS_KAFKA_BOOTSTRAP"] = {kafka!r}
+expires = (datetime.now(timezone.utc) + timedelta({hours}/24)).isoformat()
+trigger = FleetTrigger(run="r", orders={{"id": "b:0"}}, outcomes="0:0", expires=expires, topic={topic!r})
+
+async def event():
+    return [event.payload async for event in trigger.run()]
+
+async def waits():
+    try:
+        return await asyncio.wait_for(event(), {patience})
+    except TimeoutError:
+        return "waits"
+
+print(json.dumps(asyncio.run(waits())))
+"""
+
+
+@pytest.mark.integration
+def test_orders_that_kafka_has_lost_are_not_waited_for(airflow: WarmPython, kafka: str) -> None:
+    with Bus(kafka) as bus:
+        bus.create_topics(partitions=2)
+        topic = bus.outcomes.topic_id()
+    assert printed(airflow, WAIT.format(kafka=kafka, topic=topic, hours=1, patience=8)) == "waits"
+    [event] = printed(airflow, WAIT.format(kafka=kafka, topic="an earlier one", hours=1, patience=60))
+    assert event["waiting"] == ["b:0"] and not event["ended"], "the task is retried, and says what is lost"
