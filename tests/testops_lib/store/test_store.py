@@ -186,6 +186,16 @@ def test_publishing_again_replaces_the_cases_and_keeps_results_and_earliest_posi
     assert opened.missing("r") == ["c"]
 
 
+def test_positions_of_a_topic_that_was_lost_count_for_nothing_in_the_new_one(opened: Store) -> None:
+    opened.mark_published("r", ["a"], positions={0: 500, 1: 7}, topic="old")
+    assert opened.positions("r", topic="old") == opened.positions("r") == {0: 500, 1: 7}
+    assert opened.positions("r", topic="new") == opened.open_positions(topic="new") == {0: 0, 1: 0}
+    opened.mark_published("r", ["a"], positions={0: 900, 1: 3}, topic="new")
+    assert opened.positions("r", topic="new") == {0: 900, 1: 3}, "not the least of two that cannot be compared"
+    opened.mark_published("r", ["a"], positions={0: 950, 1: 2})
+    assert opened.positions("r", topic="new") == {0: 900, 1: 2}, "a version before does not say which topic"
+
+
 # --------------------------------------------------------------------------- results
 
 
