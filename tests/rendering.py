@@ -53,9 +53,13 @@ SHAPES: dict[str, dict[str, Any]] = {
         **yaml.safe_load((CHART / "pods.yaml").read_text("utf-8")),
         "networkPolicies": {"enabled": True},
     },
+    "pods of runners": {
+        **yaml.safe_load((CHART / "runners.yaml").read_text("utf-8")),
+        **yaml.safe_load((CHART / "pods.yaml").read_text("utf-8")),
+    },
     "runners": yaml.safe_load((CHART / "runners.yaml").read_text("utf-8")),
 }
-"""Values of our chart: as it comes, all off, all on, pods instead of the fleet, runners in a namespace of their own."""
+"""Values of our chart: as it comes, all off, all on, pods instead of the fleet, either in a namespace of its own."""
 
 Manifest = dict[str, Any]
 WORKLOADS = {"Deployment", "StatefulSet", "Job", "CronJob", "Pod"}

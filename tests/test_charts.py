@@ -200,6 +200,17 @@ def test_every_pod_of_ours_is_closed_and_opened_for_what_it_needs_alone() -> Non
     }
 
 
+def test_airflow_of_another_namespace_gets_the_right_here() -> None:
+    made = ours("launcher kubernetes")
+    [binding] = [manifest for manifest in made if manifest["kind"] == "RoleBinding"]
+    assert {subject["namespace"] for subject in binding["subjects"]} == {NAMESPACE}
+    values = yaml.safe_load(shape_values("pods of runners"))
+    values["podLauncher"]["airflowNamespace"] = "airflow"
+    text = run([*helm(), "template", "night", str(CHART), "--values", "-"], yaml.safe_dump(values))
+    [binding] = [m for m in yaml.safe_load_all(text) if m and m["kind"] == "RoleBinding"]
+    assert {subject["namespace"] for subject in binding["subjects"]} == {"airflow"}
+
+
 def test_default_deny_selects_every_pod_of_ours_and_the_pods_of_batches() -> None:
     batch = yaml.safe_load((ROOT / "testops_airflow/pod.yaml").read_text("utf-8"))
     for shape in ("everything", "launcher kubernetes", "runners"):
@@ -285,6 +296,7 @@ NOTES: dict[str, set[str]] = {
         "ConfigMap testops-settings",
         "helm test night",
     },
+    "pods of runners": {"airflow-triggerer of testops-manifests may make pods"},
     "runners": {"KEDA runs 0 to 12 runners"},
 }
 """Shape of the chart -> what its notes say. Each of these phrases is missing from the notes of the other shapes."""

@@ -65,6 +65,11 @@ EXPECTED: dict[str, dict[str, Rights]] = {
         "airflow-triggerer": POD_LAUNCHER,
         "airflow-worker": POD_LAUNCHER,
     },
+    "pods of runners": {
+        "airflow-scheduler": POD_LAUNCHER,
+        "airflow-triggerer": POD_LAUNCHER,
+        "airflow-worker": POD_LAUNCHER,
+    },
     "runners": {"night-runner": {}},
 }
 """Configuration -> account -> what it may do."""
