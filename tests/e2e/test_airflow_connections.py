@@ -16,7 +16,8 @@ from testops_lib.airflow_api import Airflow
 from testops_lib.bus.client import Bus
 from testops_lib.store import Store
 from tests import s3_server
-from tests.e2e.running import DAG, last, state_directory
+from tests.e2e.running import DAG, last
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(600)]
 
@@ -37,6 +38,7 @@ def test_every_component_reaches_store_broker_and_files_by_connections(
         "TESTOPS_KAFKA_CONN_ID": "testops_kafka",
         "TESTOPS_REPORTS_DIR": "s3://testops_files@reports/nightly",
         "TESTOPS_LAUNCHER": "fleet",
+        "TESTOPS_TARGETS_DIR": str(ROOT / "targets"),
         **sound_shop.variables(),
     }
     fleet = Fleet(tmp_path / "fleet", {"TESTOPS_KAFKA_BOOTSTRAP": kafka, **sound_shop.variables()})
@@ -47,7 +49,7 @@ def test_every_component_reaches_store_broker_and_files_by_connections(
         connections.write_text(json.dumps({"testops_store": postgres, "testops_kafka": broker, "testops_files": files}))
         try:
             fleet.add()
-            with AirflowStack(state_directory(), dsn=database, variables=variables) as stack:
+            with AirflowStack(tmp_path / "airflow", dsn=database, variables=variables) as stack:
                 stack.wait(dag=DAG)
                 airflow = Airflow(stack.url, username=stack.username, password=stack.password)
                 airflow.unpause(DAG)
