@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
 import psycopg
 import pytest
 from confluent_kafka.admin import (
@@ -21,6 +25,7 @@ from stack.samples import Sample
 from testops_lib.bus.batch import positions_text
 from testops_lib.bus.client import Bus
 from testops_lib.errors import BusError, StoreError
+from testops_lib.model import Identity
 from testops_lib.run.collect import Counts, collect, drain
 from testops_lib.store import Store
 from tests.runner.test_runner import case, outcome, plan, publish, runner
@@ -133,3 +138,64 @@ def test_the_user_of_kafka_changes_while_a_runner_executes(
         assert code == 0 and "120 judged before" in said, errors
         assert collect(after, store, "rotated") == Counts(published=120, stored=120, no_result=0)
         assert len(list(store.attempts("rotated"))) == 120
+
+
+# --------------------------------------------------------------------------- a target's token
+
+
+class Guarded(ThreadingHTTPServer):
+    """A target that takes some tokens and refuses all others with 401."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.valid: set[str] = set()
+        self.used: Counter[str] = Counter()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+                server.used[token] += 1
+                self.send_response(200 if token in server.valid else 401)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def guarded() -> Iterator[Guarded]:
+    with Guarded() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_targets_token_changes_while_a_runner_executes(kafka: str, store: Store, guarded: Guarded) -> None:
+    guarded.valid = {"old"}
+    token = Identity(name="user", headers=(("Authorization", "Bearer ${PETS_TOKEN}"),))
+    about = plan(f"http://127.0.0.1:{guarded.server_address[1]}", requests_per_second=20)
+    with Bus(kafka) as line:
+        line.create_topics(partitions=2)
+        cases = [case(number) for number in range(120)]
+        at, batches = publish(line, store, "token", msgspec.structs.replace(about, identities=(token,)), cases)
+        first, *others = (("--run", "token", "--plan", str(at), "--batch", str(batch)) for batch in batches)
+        assert others, "the cases lie in two partitions"
+        process = runner(kafka, *first, PETS_TOKEN="old")
+        eventually(lambda: guarded.used["old"] >= 10)
+        guarded.valid = {"old", "new"}
+        for arguments in others:
+            code, _, errors = outcome(runner(kafka, *arguments, PETS_TOKEN="new"))
+            assert code == 0, errors
+        code, _, errors = outcome(process)
+        assert code == 0, errors
+        assert collect(line, store, "token") == Counts(published=120, stored=120, no_result=0)
+    assert store.progress("token").by_verdict == {"passed": 120} and guarded.used.keys() == {"old", "new"}
