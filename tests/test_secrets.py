@@ -33,11 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "testops_lib/notify.py": {"the hex HMAC-SHA256"},
     "tests/testops_lib/run/test_conf.py": {"u:hunter2@h"},
     "tests/testops_lib/spec/test_choose.py": {"ann:hunter2@host"},
-    "tests/testops_lib/test_redact.py": {
-        "-----BEGIN RSA PRIVATE KEY-----\\nMIIE\\n",
-        '"begin": "-----BEGIN PRIVATE KEY-----"',
-        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
-    },
+    "tests/testops_lib/test_redact.py": {"MIIE", '"begin": "-----BEGIN', ".c2lnbmF0dXJl"},
     "tests/testops_lib/test_target.py": {"ann:hunter2@h"},
 }
 """File -> parts of lines that hold no secret although they look like it."""
