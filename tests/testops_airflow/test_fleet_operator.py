@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from testops_lib.bus.client import Bus
@@ -95,3 +97,26 @@ def test_orders_that_kafka_has_lost_are_not_waited_for(airflow: WarmPython, kafk
     assert printed(airflow, WAIT.format(kafka=kafka, topic=topic, hours=1, patience=8)) == "waits"
     [event] = printed(airflow, WAIT.format(kafka=kafka, topic="an earlier one", hours=1, patience=60))
     assert event["waiting"] == ["b:0"] and not event["ended"], "the task is retried, and says what is lost"
+
+
+KILLED = """
+import asyncio
+from testops_airflow.fleet import FleetTrigger
+orders = {"id-1": "b:0", "id-2": "b:1"}
+trigger = FleetTrigger(run="killed", orders=orders, outcomes="0:0", expires="2026-01-01T00:00:00+00:00")
+asyncio.run(trigger.on_kill())
+"""
+
+
+def test_orders_of_a_killed_task_are_withdrawn_from_the_broker_of_a_connection(airflow: WarmPython, kafka: str) -> None:
+    with Bus(kafka) as bus:
+        bus.create_topics(partitions=2)
+        start = bus.outcomes.position()
+        broker = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": kafka}})
+        done = airflow.run(KILLED, variables={"TESTOPS_KAFKA_CONN_ID": "broker", "AIRFLOW_CONN_BROKER": broker})
+        assert done.returncode == 0, done.stderr
+        outcomes = bus.outcomes.read(start, "killed")
+    assert {(outcome.order, outcome.text) for outcome in outcomes} == {
+        ("id-1", "withdrawn by Airflow"),
+        ("id-2", "withdrawn by Airflow"),
+    }
