@@ -261,10 +261,11 @@ def test_what_people_read_names_no_file_that_is_not_there() -> None:
     assert [name for name in sorted(named) if not (ARGOCD / name.removeprefix("argocd/")).exists()] == []
 
 
-def test_the_applications_health_comes_as_a_patch_of_argo_cds_settings() -> None:
+def test_health_checks_come_as_a_patch_of_argo_cds_settings() -> None:
     [patch] = documents(ARGOCD / "argocd-cm.yaml")
     assert set(patch) == {"data"}, "a patch leaves Argo CD's other settings alone"
-    assert list(patch["data"]) == ["resource.customizations.health.argoproj.io_Application"]
+    kinds = {"argoproj.io_Application", "postgresql.cnpg.io_Cluster"}
+    assert set(patch["data"]) == {f"resource.customizations.health.{kind}" for kind in kinds}
 
 
 def test_the_policies_let_the_smoke_run_and_the_runners_reach_the_api_server(environments: Any, tmp_path: Path) -> None:
