@@ -32,9 +32,14 @@ class Cluster:
     def kubeconfig(self) -> str:
         return self.environment["KUBECONFIG"]
 
-    def kubectl(self, *arguments: str, given: str = "", check: bool = True) -> str:
+    def kubectl(self, *arguments: str, given: str = "", check: bool = True, timeout_s: float = 120) -> str:
         done = subprocess.run(
-            ["kubectl", *arguments], input=given, capture_output=True, text=True, env=self.environment, timeout=120
+            ["kubectl", *arguments],
+            input=given,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=timeout_s,
         )
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
@@ -63,8 +68,8 @@ def launcher(cluster: Cluster, image: str) -> dict[str, str]:
     }
 
 
-def pods_of(cluster: Cluster, run: str) -> list[dict[str, Any]]:
-    pods = cluster.get("pods")["items"]
+def pods_of(cluster: Cluster, run: str, namespace: str = "default") -> list[dict[str, Any]]:
+    pods = cluster.get("pods", "-n", namespace)["items"]
     return [pod for pod in pods if pod["metadata"].get("annotations", {}).get("testops/run") == run]
 
 

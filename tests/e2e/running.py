@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
 from stack.local import Local
 from testops_lib.airflow_api import Airflow, Snapshot
 from testops_lib.errors import StoreError
+from testops_lib.model import Report
 from testops_lib.store import Progress, Store
+from tests.paths import ROOT
 
 DAG = "testops_run"
 
@@ -71,6 +75,13 @@ def runner_process(run: str) -> int:
         except OSError:
             continue
     raise AssertionError("no runner of the run is alive")
+
+
+def each_defect_is_one_finding(report: Report) -> None:
+    """The findings of a run against the shop are its seeded defects, and nothing else."""
+    defects = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
+    findings = sorted((finding.operation, finding.check) for finding in report.findings)
+    assert findings == sorted((defect["operation"], defect["check"]) for defect in defects)
 
 
 def all_passed_once(store: Store, run: str, published: int) -> None:

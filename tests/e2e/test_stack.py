@@ -12,15 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import yaml
 
 from stack.local import Local
 from stack.samples import Sample
 from testops_lib.airflow_api import Airflow
 from testops_lib.run.report import FORMS
 from testops_lib.store import Store
-from tests.e2e.running import DAG, all_passed_once, last, midway, runner_process
-from tests.paths import ROOT
+from tests.e2e.running import DAG, all_passed_once, each_defect_is_one_finding, last, midway, runner_process
 
 pytestmark = [pytest.mark.integration, pytest.mark.airflow, pytest.mark.timeout(900)]
 
@@ -31,9 +29,7 @@ def test_a_run_through_airflow_finds_every_seeded_defect_once(local: Local, airf
     with Store(local.dsn) as store:
         report = store.report(run)
     assert report is not None, end
-    defects = yaml.safe_load((ROOT / "examples/shop/defects.yaml").read_text("utf-8"))
-    findings = sorted((finding.operation, finding.check) for finding in report.findings)
-    assert findings == sorted((defect["operation"], defect["check"]) for defect in defects)
+    each_defect_is_one_finding(report)
     assert end.state == "failed"
     assert {task.task for task in end.tasks if task.state == "failed"} == {"gate"}
     written = json.loads((local.reports / "latest" / "report.json").read_bytes())
