@@ -53,7 +53,7 @@ class Cluster:
 
     def build(self, name: str, *options: str) -> None:
         command = [str(self.folder / "image"), "build", name, str(ROOT), *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
