@@ -34,11 +34,10 @@ _numbers = itertools.count(1)
 
 
 ORDER = (
-    ("charts", ("tests/e2e/test_official_chart.py", "tests/e2e/test_images.py")),
+    ("charts", ("tests/e2e/test_official_chart.py", "tests/e2e/test_argocd_sync.py", "tests/e2e/test_images.py")),
     ("pods", ("tests/e2e/test_pods.py", "tests/e2e/test_chaos.py", "tests/e2e/test_fleet_pods.py")),
     ("stack", ("tests/e2e/test_airflow_target.py", "tests/e2e/test_stack.py", "tests/e2e/test_review.py")),
     ("compose", ("tests/e2e/test_compose_run.py",)),
-    ("Argo CD", ("tests/e2e/test_argocd_sync.py",)),
     ("dags", ("tests/dags/", "tests/testops_airflow/")),
     ("runner", ("tests/runner/test_runner.py",)),
     ("fleet", ("tests/e2e/test_fleet_run.py",)),
