@@ -31,7 +31,7 @@ def build_images(cluster: Cluster) -> None:
     cluster.build(RUNNER_IMAGE, "-f", str(ROOT / "runner/Dockerfile"), *version)
 
 
-def services(cluster: Cluster, state: Path) -> Services:
+def services(state: Path) -> Services:
     """PostgreSQL, Kafka and the shop of this machine for the cluster's pods; not started."""
     subnet = os.environ.get("TESTCLUSTER_SUBNET", "10.244.0")
     return Services(state, address=f"{subnet}.1", admit=[f"{subnet}.0/24"], durable=False)

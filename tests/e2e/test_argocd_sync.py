@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from stack.services import Services
+from tests.e2e.deployed import build_images, services
 from tests.e2e.gitops import (
     ADDRESS,
     CHARTS,
@@ -54,19 +55,6 @@ CUSTOM = {
 """Chart of an operator -> the group and the kinds that it brings."""
 ENDED = '{"status": {"operationState": {"phase": "Terminating"}}}'
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
-
-
-def build_images(cluster: Cluster) -> None:
-    """Both images of this tree, under the names that the values give them."""
-    version = ("--build-arg", "VERSION=0.1.0")
-    cluster.build("testops-airflow:0.1.0", "-f", str(ROOT / "Dockerfile"), *version)
-    cluster.build("testops-runner:0.1.0", "-f", str(ROOT / "runner/Dockerfile"), *version)
-
-
-def services(state: Path) -> Services:
-    """PostgreSQL, Kafka and the shop of this machine for the cluster's pods; not started."""
-    subnet = os.environ.get("TESTCLUSTER_SUBNET", "10.244.0")
-    return Services(state, address=f"{subnet}.1", admit=[f"{subnet}.0/24"], durable=False)
 
 
 def definition(group: str, kind: str) -> Manifest:

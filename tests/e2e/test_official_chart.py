@@ -27,7 +27,7 @@ def deployment(cluster: Cluster) -> Iterator[Deployment]:
     """A namespace with the secrets in it, servers that its pods reach, and both images. No chart is installed."""
     subprocess.run([str(cluster.folder / "addon"), "keda"], check=True, timeout=120, env=cluster.environment)
     build_images(cluster)
-    with services(cluster, state_directory()) as servers:
+    with services(state_directory()) as servers:
         deployment = Deployment(cluster, NAMESPACE, servers)
         deployment.make_namespace()
         yield deployment
