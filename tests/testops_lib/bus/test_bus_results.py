@@ -113,6 +113,11 @@ def test_results_that_cannot_be_delivered_are_an_error(bus: Bus) -> None:
         small = ConfigEntry("max.message.bytes", "100", incremental_operation=AlterConfigOpType.SET)
         topic = ConfigResource(ConfigResource.Type.TOPIC, bus.topics.results, incremental_configs=[small])
         [done.result(20) for done in admin.incremental_alter_configs([topic]).values()]
+        deadline = time.monotonic() + 20
+        # The controller has it; the broker hears of it a moment later.
+        while admin.describe_configs([topic])[topic].result(20)["max.message.bytes"].value != "100":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         for number in range(1, 4):
             writer.write(result(number, reason="x" * 1000))
         with pytest.raises(BusError, match="3 of 3 records were not acknowledged"):
