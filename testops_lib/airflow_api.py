@@ -305,7 +305,7 @@ class Airflow:
                     raise TriggerError(
                         f"no answer: {reason(error)}",
                         where=self.url,
-                        next_step="is Airflow's api-server running at this address? `make run` starts one",
+                        next_step="does Airflow, or the port-forward to it, run at this address? `make run` starts one",
                     ) from error
             else:
                 if answer.status_code in accept:

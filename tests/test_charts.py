@@ -343,3 +343,9 @@ def test_kafka_ui_is_the_one_of_compose_and_answers_inside_the_cluster_alone() -
         assert selector.items() <= labels.items()
     assert "ingress" not in manifests["NetworkPolicy"]["spec"]
     assert not [m for m in ours("preset") if m["metadata"]["name"] == "night-kafka-ui"]
+
+
+def test_fleet_yaml_leads_back_from_pods_yaml() -> None:
+    command = [*helm(), "template", "night", str(CHART), "--set", "kafka.bootstrap=kafka:9092"]
+    there = [word for name in ("pods", "fleet") for word in ("--values", str(CHART / f"{name}.yaml"))]
+    assert run(command) == run([*command, *there]) != run([*command, *there[:2]])

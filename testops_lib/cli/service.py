@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from testops_lib.settings import Settings
     from testops_lib.store import Migration, Schema
 
+NO_ANSWER = "no answer"
+"""What `trigger` says of an Airflow that is away, in place of a run's state."""
+
 SHOWN_BYTES = 4096
 """Of a dead letter, unless asked for more."""
 
@@ -292,7 +295,15 @@ def trigger(**options: Any) -> int:
     password = os.environ.get("TESTOPS_AIRFLOW_PASSWORD", "")
     if not password:
         raise TriggerError("no password", where="TESTOPS_AIRFLOW_PASSWORD", next_step="set the variable")
-    airflow = Airflow(options["url"], username=options["username"], password=password)
+    state = ""
+
+    def tell_once() -> None:
+        nonlocal state
+        if state != NO_ANSWER:
+            state = NO_ANSWER
+            say(f"{NO_ANSWER} from {options['url']}: trying again")
+
+    airflow = Airflow(options["url"], username=options["username"], password=password, meanwhile=tell_once)
     # The form has no default for it.
     conf.setdefault("target", configuration.OTHER_DOCUMENT)
     dag, conf = ("testops_rerun", {"run": options["rerun"]}) if options["rerun"] else ("testops_run", conf)
@@ -309,7 +320,6 @@ def trigger(**options: Any) -> int:
     say(f"run {run_id}")
     if options["no_wait"]:
         return NOTHING_FOUND
-    state = ""
     for snapshot in airflow.wait(dag, run_id, timeout_s=options["timeout"]):
         status = snapshot.state
         if any(task.state == WAITS for task in snapshot.tasks):

@@ -323,7 +323,7 @@ def test_patience_ends():
         with pytest.raises(TriggerError, match="503 starting"):
             Airflow(server.url, token="t", patience_s=0.5).state("d", "r")
         assert time.monotonic() - began < 3
-    with pytest.raises(TriggerError, match=r"no answer: .*refused\n  -> is Airflow's api-server running"):
+    with pytest.raises(TriggerError, match=r"no answer: .*refused\n  -> does Airflow, or the port-forward"):
         Airflow(server.url, token="t", patience_s=0.3).state("d", "r")
 
 
@@ -372,6 +372,16 @@ def test_the_command_says_where_a_person_is_waited_for(monkeypatch):
         done = CliRunner().invoke(trigger, options)
     assert f"waits for a person: {server.url}/dags/testops_run/runs/" in done.output
     assert "/required_actions\n" in done.output
+
+
+def test_the_command_says_once_that_it_waits_for_airflow(monkeypatch):
+    monkeypatch.setenv("TESTOPS_AIRFLOW_PASSWORD", "p")
+    begin = (reply(201, {"access_token": "t"}), reply(200, {"is_paused": False}), reply(200, {"dag_run_id": "r"}))
+    running = (reply(200, {"state": "running"}), reply(200, {"task_instances": [], "total_entries": 0}))
+    with Scripted(*begin, *running, reply(503, {}), hang_up, *running, reply(404, {})) as server:
+        done = CliRunner().invoke(trigger, ["--url", server.url, "--username", "u", "--target", "shop"])
+    [_, *lines] = done.output.splitlines()
+    assert lines == ["running", f"no answer from {server.url}: trying again", "running"]
 
 
 def test_the_command_refuses_to_start_a_run_of_a_paused_dag(monkeypatch):
