@@ -18,6 +18,7 @@ from stack.samples import AIRFLOW, Sample
 from testops_lib.airflow_api import Airflow
 from tests.e2e import targets
 from tests.e2e.big_target import BigTarget
+from tests.e2e.deployed import build_images
 from tests.e2e.pods import IMAGE, ON_THE_HOST, ROOT, Cluster, launcher
 from tests.e2e.running import client, started, state_directory
 
@@ -100,3 +101,11 @@ def image(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
         cluster.build("testops-runner:test", "-f", str(ROOT / "runner/Dockerfile"), "--build-arg", "VERSION=test")
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def deployable(cluster: Cluster) -> Cluster:
+    """The cluster with KEDA, and with both images under the names that the values give them."""
+    cluster.add("keda")
+    build_images(cluster)
+    return cluster

@@ -51,6 +51,12 @@ class Cluster:
     def apply(self, manifest: Mapping[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", given=json.dumps(manifest))
 
+    def add(self, addon: str) -> None:
+        """Gives the cluster `keda` or `argocd` and waits until it works; nothing where it is there."""
+        command = [str(self.folder / "addon"), addon]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=self.environment)
+        assert done.returncode == 0, done.stderr
+
     def build(self, name: str, *options: str) -> None:
         command = [str(self.folder / "image"), "build", name, str(ROOT), *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=1200)

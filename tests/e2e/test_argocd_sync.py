@@ -10,7 +10,6 @@ import base64
 import json
 import os
 import secrets
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ import pytest
 import yaml
 
 from stack.services import Services
-from tests.e2e.deployed import build_images, services
+from tests.e2e.deployed import services
 from tests.e2e.gitops import (
     ADDRESS,
     CHARTS,
@@ -124,11 +123,10 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(cluster: Cluster) -> Iterator[Team]:
+def team(deployable: Cluster) -> Iterator[Team]:
     """The repository is committed, the namespace has its secrets; Argo CD knows of nothing yet."""
-    for addon in ("keda", "argocd"):
-        subprocess.run([str(cluster.folder / "addon"), addon], check=True, timeout=500, env=cluster.environment)
-    build_images(cluster)
+    cluster = deployable
+    cluster.add("argocd")
     with ExitStack() as stack:
         servers = stack.enter_context(services(state_directory()))
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="testops-gitops-")))

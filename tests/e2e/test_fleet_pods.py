@@ -19,12 +19,10 @@ from testops_lib.run.orders import hand_out
 from testops_lib.settings import Settings
 from testops_lib.store import Store
 from tests.e2e.pods import Cluster
-from tests.paths import ROOT
 from tests.runner.test_runner import Log, case, plan, publish
 from tests.test_charts import CHART, helm
 
 NAMESPACE = "testops-fleet-test"
-TAG = "testops-runner:fleet-test"
 CASES = 200
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration, pytest.mark.timeout(900)]
@@ -68,15 +66,14 @@ def until(holds: Any, what: str, timeout_s: float = 120) -> None:
 
 
 def test_the_charts_pods_become_ready_and_execute_what_is_ordered(
-    cluster: Cluster, namespace: str, kafka: str, store: Store, log: Log
+    cluster: Cluster, image: str, namespace: str, kafka: str, store: Store, log: Log
 ) -> None:
-    cluster.build(TAG, "-f", str(ROOT / "runner/Dockerfile"), "--build-arg", "VERSION=fleet-test")
     line = Bus(kafka, timeout_s=30)
     line.create_topics(partitions=2)
     # The test's Kafka and target announce 127.0.0.1, which a pod sees on the machine's own network only. There
     # a port is the machine's, so one pod: two would want the same; and not on each of its addresses.
     values = {
-        "image": f"docker.io/library/{TAG}",
+        "image": image,
         "kafka": {"bootstrap": kafka},
         "keda": {"enabled": False},
         "collector": {"enabled": False},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 
@@ -11,7 +10,7 @@ import pytest
 from testops_lib.airflow_api import Airflow
 from testops_lib.http.session import open_session
 from testops_lib.store import Store
-from tests.e2e.deployed import Deployment, build_images, services
+from tests.e2e.deployed import Deployment, services
 from tests.e2e.pods import Cluster, pods_of
 from tests.e2e.running import DAG, each_defect_is_one_finding, last, midway, state_directory
 from tests.rendering import CHART
@@ -25,12 +24,10 @@ REPLACED = ("pod/airflow-api-server", "pod/airflow-dag-processor", "pod/testops-
 
 
 @pytest.fixture(scope="module")
-def deployment(cluster: Cluster) -> Iterator[Deployment]:
-    """A namespace with the secrets in it, servers that its pods reach, and both images. No chart is installed."""
-    subprocess.run([str(cluster.folder / "addon"), "keda"], check=True, timeout=120, env=cluster.environment)
-    build_images(cluster)
+def deployment(deployable: Cluster) -> Iterator[Deployment]:
+    """A namespace with the secrets in it, and servers that its pods reach. No chart is installed."""
     with services(state_directory()) as servers:
-        deployment = Deployment(cluster, NAMESPACE, servers)
+        deployment = Deployment(deployable, NAMESPACE, servers)
         deployment.make_namespace()
         yield deployment
         deployment.delete_namespace()
